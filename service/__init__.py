@@ -1,0 +1,5 @@
+"""Receives VAPI's call webhooks, merges them in Redis and answers polls for the result."""
+
+from typing import Final
+
+__version__: Final = "0.1.0"

@@ -1,0 +1,8 @@
+"""Entry point: ``python -m service`` serves; ``python -m service <command>`` does the rest."""
+
+import sys
+
+from service.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

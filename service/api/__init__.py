@@ -1,0 +1,1 @@
+"""Inbound HTTP: the only folder, with app.py, that knows Starlette."""

@@ -1,0 +1,1 @@
+"""What a call is: its record, its statuses, and which facts a message gives. Pure."""

@@ -1,0 +1,41 @@
+"""Phone numbers as keys: the same number, however written, gives the same text."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+_E164: Final = re.compile(r"\+[1-9][0-9]{1,14}")
+"""https://www.itu.int/rec/T-REC-E.164: at most 15 digits."""
+
+_SIP_USER: Final = re.compile(r"sips?:([^@;]+)", re.IGNORECASE)
+_PUNCTUATION: Final = str.maketrans("", "", " \t-.()/\u00a0")
+
+
+def is_e164(number: str) -> bool:
+    return _E164.fullmatch(number) is not None
+
+
+def normalize_phone(number: str) -> str:
+    """``+1 (864) 123-4567`` and a SIP address whose user is E.164 as ``+18641234567``; digits without + as they are.
+
+    What is no number at all ("anonymous") is returned as it is.
+    """
+    text = number.strip()
+    if user := _SIP_USER.match(text):
+        text = user[1]
+    digits = text.removeprefix("tel:").translate(_PUNCTUATION)
+    if is_e164(digits) or (digits.isascii() and digits.isdigit()):
+        return digits
+    return number.strip()
+
+
+def find_e164_in_sip(address: str) -> str | None:
+    """The user part of a SIP address if it is E.164: ``sip:+18645550123@198.51.100.7``."""
+    phone = normalize_phone(address)
+    return phone if is_e164(phone) else None
+
+
+def mask_phone(number: str) -> str:
+    """For logs: ``+1864***4567``."""
+    return f"{number[:5]}***{number[-4:]}" if len(number) > 9 else "***"

@@ -1,0 +1,198 @@
+"""The call record: what a poll returns, put together from the stored JSON fragments without parsing them."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from datetime import UTC, datetime
+from typing import Any, Final, Literal
+
+import msgspec
+
+from service.calls.status import DataStatus, is_analysis_reliable, outcome_of, status_at
+from service.store.calls import StoredCall
+
+View = Literal["full", "summary"]
+
+SMALL_FACTS: Final = (
+    "customer_phone",
+    "ended_reason",
+    "assistant_id",
+    "phone_number_id",
+    "started_at",
+    "ended_at",
+    "duration_minutes",
+    "recording_url",
+    "analysis_summary",
+    "analysis_success_evaluation",
+    "provider_name",
+    "provider_phone",
+    "service_type",
+    "location",
+    "user_criteria",
+    "urgency",
+    "service_request_id",
+    "cost",
+    "metadata",
+)
+"""In the order in which they are stored; the store wants the phone first and the ended reason second."""
+
+LARGE_FACTS: Final = ("transcript", "messages", "analysis_structured_data", "structured_outputs")
+"""In the order in which they are stored, each in a field of its own; the store wants the transcript first."""
+
+LARGE_OF_VIEW: Final[dict[str, tuple[int, ...]]] = {"full": (3, 4, 1, 2), "summary": (3, 4)}
+"""Which large facts a view needs, by their number from 1."""
+
+
+class Transcript(msgspec.Struct):
+    text: str
+
+
+class CallRecord(msgspec.Struct, kw_only=True):
+    """The result of one call, as a poll returns it under ``data``. Times are ISO 8601 in UTC."""
+
+    id: str
+    """UUIDv5 of ``urn:vapi:call:<call_id>`` in the URL namespace: the same on every replica."""
+    call_id: str
+    assistant_id: str | None
+    phone_number_id: str | None
+    customer_phone: str | None
+    """E.164 where possible."""
+    status: str | None
+    """scheduled, queued, ringing, in-progress, forwarding, ended; only ever moves forward."""
+    ended_reason: str | None
+    started_at: str | None
+    ended_at: str | None
+    duration_minutes: float | None
+    transcript: Transcript | None = None
+    """Not in the summary view."""
+    messages: list[Any] | None = None
+    """As VAPI sent them; not in the summary view."""
+    recording_url: str | None
+    analysis_summary: str | None
+    analysis_structured_data: Any
+    analysis_success_evaluation: str | None
+    structured_outputs: dict[str, Any] | None
+    provider_name: str | None
+    provider_phone: str | None
+    service_type: str | None
+    location: str | None
+    user_criteria: str | None
+    urgency: str | None
+    service_request_id: str | None
+    created_at: str
+    updated_at: str
+    data_status: Literal["pending", "partial", "complete", "fetch_failed"]
+    """The last two are final."""
+    outcome: Literal["completed", "voicemail", "busy", "no_answer", "cancelled", "failed"] | None
+    analysis_reliable: bool | None
+    cost: float | None
+    """USD."""
+    metadata: dict[str, Any]
+    expires_at: str
+    version: int
+    """Grows with every change of a fact or of ``data_status``."""
+
+
+_HEAD: Final = (
+    b'{"id":"%b","call_id":"%b","assistant_id":%b,"phone_number_id":%b,"customer_phone":%b,"status":%b,'
+    b'"ended_reason":%b,"started_at":%b,"ended_at":%b,"duration_minutes":%b,'
+)
+_HEAVY: Final = b'"transcript":%b,"messages":%b,'
+_TAIL: Final = (
+    b'"recording_url":%b,"analysis_summary":%b,"analysis_structured_data":%b,"analysis_success_evaluation":%b,'
+    b'"structured_outputs":%b,"provider_name":%b,"provider_phone":%b,"service_type":%b,"location":%b,'
+    b'"user_criteria":%b,"urgency":%b,"service_request_id":%b,"created_at":"%b","updated_at":"%b",'
+    b'"data_status":"%b","outcome":%b,"analysis_reliable":%b,"cost":%b,"metadata":%b,"expires_at":"%b","version":%d}'
+)
+_STATUS: Final = tuple(msgspec.json.encode(status_at(rank)) for rank in range(7))
+_DATA_STATUS: Final = tuple(status.name.lower().encode() for status in DataStatus)
+_NULL: Final = b"null"
+
+
+def render_record(call: StoredCall, view: View) -> bytes:
+    """The record as JSON. ``call`` must hold the large facts of the view, in the order of ``LARGE_OF_VIEW``."""
+    (phone, ending, assistant_id, phone_number_id, started_at, ended_at, duration, recording_url, summary, evaluation,
+     provider_name, provider_phone, service_type, location, user_criteria, urgency, service_request_id, cost,
+     metadata) = (fact or _NULL for fact in call.small)  # fmt: skip
+    structured_data, outputs, *heavy = (fact or _NULL for fact in call.large)
+    if duration is _NULL:
+        duration = _minutes_between(started_at, ended_at)
+    outcome = outcome_of_call(call)
+    head = _HEAD % (
+        record_id(call.call_id), call.call_id, assistant_id, phone_number_id, phone, _STATUS[call.status],
+        ending[1:] if ending is not _NULL else _NULL, started_at, ended_at, duration,
+    )  # fmt: skip
+    tail = _TAIL % (
+        recording_url, summary, structured_data, evaluation, outputs, provider_name, provider_phone, service_type,
+        location, user_criteria, urgency, service_request_id, iso_of(call.created_at_ms), iso_of(call.updated_at_ms),
+        _DATA_STATUS[call.data_status], b'"%b"' % outcome.encode() if outcome else _NULL, _reliable(call, outcome),
+        cost, metadata if metadata is not _NULL else b"{}", iso_of(call.expires_at_ms), call.version,
+    )  # fmt: skip
+    if view == "summary":
+        return head + tail
+    transcript, messages = heavy
+    text = b'{"text":%b}' % transcript if transcript is not _NULL else _NULL
+    return b"".join((head, _HEAVY % (text, messages), tail))
+
+
+def render_pending(call_id: bytes, call: StoredCall | None) -> bytes:
+    """What a poll gets whose call is not final at the deadline; None for a call that nobody has heard of yet."""
+    if call is None:
+        return b'{"call_id":"%b","status":null,"data_status":"pending","updated_at":null}' % call_id
+    return b'{"call_id":"%b","status":%b,"data_status":"%b","updated_at":"%b"}' % (
+        call_id,
+        _STATUS[call.status],
+        _DATA_STATUS[call.data_status],
+        iso_of(call.updated_at_ms),
+    )
+
+
+def etag_of(call: StoredCall, view: View) -> bytes:
+    """Differs between views, between versions, and between a record and its successor after expiry."""
+    return b'"%x-%x-%b"' % (call.created_at_ms, call.version, view[:1].encode())
+
+
+def record_id(call_id: bytes) -> bytes:
+    """UUIDv5 (RFC 9562, section 5.5) of ``urn:vapi:call:<call_id>`` in the URL namespace."""
+    digest = hashlib.sha1(uuid.NAMESPACE_URL.bytes + b"urn:vapi:call:" + call_id, usedforsecurity=False).digest()
+    return str(uuid.UUID(bytes=digest[:16], version=5)).encode()
+
+
+def outcome_of_call(call: StoredCall) -> str | None:
+    """None while the call runs or while no reason is known."""
+    if call.data_status == DataStatus.PENDING or not call.small[1]:
+        return None
+    return outcome_of(msgspec.json.decode(call.small[1][1:], type=str))
+
+
+def duration_minutes_of(call: StoredCall) -> float | None:
+    started_at, ended_at, duration = call.small[4:7]
+    minutes: float | None = msgspec.json.decode(duration or _minutes_between(started_at, ended_at))
+    return minutes
+
+
+def is_past_grace(call: StoredCall, now_ms: int, grace_ms: int) -> bool:
+    """True when time alone has made the record fetch_failed and nobody has written that down yet."""
+    return call.data_status == DataStatus.PARTIAL and now_ms >= call.over_at_ms + grace_ms
+
+
+def _reliable(call: StoredCall, outcome: str | None) -> bytes:
+    if call.data_status < DataStatus.COMPLETE:
+        return _NULL
+    return b"true" if is_analysis_reliable(outcome, has_transcript=call.has_transcript) else b"false"
+
+
+def _minutes_between(started_at: bytes, ended_at: bytes) -> bytes:
+    """Minutes from one ISO time to the other, as JSON; null unless both are there and in order."""
+    if started_at in (b"", _NULL) or ended_at in (b"", _NULL):
+        return _NULL
+    start, end = (msgspec.json.decode(time, type=datetime) for time in (started_at, ended_at))
+    minutes = (end - start).total_seconds() / 60
+    return repr(round(minutes, 2)).encode() if minutes >= 0 else _NULL
+
+
+def iso_of(epoch_ms: int) -> bytes:
+    """``2026-09-01T12:00:00.000Z``"""
+    moment = datetime.fromtimestamp(epoch_ms / 1000, UTC)
+    return moment.isoformat(timespec="milliseconds")[:-6].encode() + b"Z"

@@ -1,0 +1,1 @@
+"""Everything that keeps something: Redis by URL, the merge, the change feed."""

@@ -1,0 +1,243 @@
+"""The call records in Redis: merge, read, delete, list. One round trip each, lists two."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from importlib.resources import files
+from typing import Any, Final
+
+import msgspec
+
+from service.config import Settings
+from service.store.keys import BUCKETS, Keys, bucket_of
+from service.store.pipeline import Argument, Pipeline
+
+DELETIONS_KEPT_MS: Final = 60_000
+"""Long enough for every process to have looked for lost notifications many times."""
+
+SEPARATOR: Final = b"\x1f"
+"""Between JSON fragments: a control character that valid JSON text holds nowhere."""
+
+
+class CallChange(msgspec.Struct, frozen=True):
+    """What one event says of a call, ready to be merged. Fragments are JSON text; empty where it says nothing."""
+
+    call_id: bytes
+    rank: int
+    """0..9: which kind of event outweighs which."""
+    timestamp_ms: int
+    """The event's own, 0..2^53-1; 0 when it has none."""
+    status: int
+    """Position among the statuses, from 1; 0 when the event gives none."""
+    ending: int
+    """How far the event ends the call: 0 not, 1 over, 2 preliminary report, 3 full report."""
+    small: tuple[bytes, ...]
+    """The phone first; the ended reason second, behind '1' when no analysis can follow it and '0' otherwise."""
+    large: tuple[bytes, ...]
+    """The transcript first."""
+
+    @property
+    def stamp(self) -> bytes:
+        return b"%d%016d" % (self.rank, self.timestamp_ms)
+
+
+class StoredCall(msgspec.Struct, frozen=True):
+    """A record as it is stored. Times are epoch milliseconds by Redis's clock."""
+
+    call_id: bytes
+    version: int
+    created_at_ms: int
+    updated_at_ms: int
+    expires_at_ms: int
+    status: int
+    ending: int
+    over_at_ms: int
+    """When the first event that says the call is over was applied; 0 while none was."""
+    data_status: int
+    has_transcript: bool
+    small: tuple[bytes, ...]
+    large: tuple[bytes | None, ...]
+    """Only what the view asked for."""
+
+
+class Merged(msgspec.Struct, frozen=True):
+    """What a merge did."""
+
+    is_deleted: bool
+    is_changed: bool
+    became_final: StoredCall | None
+    """The record as it was when it became final for the first time, without its large facts."""
+    became_complete: bool
+
+
+class Survey(msgspec.Struct, frozen=True):
+    """What one look over all buckets found."""
+
+    now_ms: int
+    size: int
+    due: list[bytes]
+    changed: list[bytes]
+    newest: list[tuple[int, bytes]]
+    """(updated_at in ms, call id), newest first."""
+
+
+class _Script:
+    """A Lua script, called by its hash; Redis forgets scripts when it restarts, then it is sent whole once."""
+
+    def __init__(self, name: str) -> None:
+        self._source = files("service.store").joinpath(name).read_bytes()
+        self._sha = hashlib.sha1(self._source, usedforsecurity=False).hexdigest().encode()
+
+    def run(self, pipeline: Pipeline, *keys_and_args: Argument, keys: int) -> asyncio.Future[Any]:
+        return pipeline.execute(
+            b"EVALSHA", self._sha, keys, *keys_and_args, fallback=(b"EVAL", self._source, keys, *keys_and_args)
+        )
+
+
+class CallStore:
+    """Everything done to call records in Redis.
+
+    Every method raises StoreUnavailableError when Redis does not answer within ``STORE_TIMEOUT_S``.
+    """
+
+    def __init__(self, settings: Settings, pipeline: Pipeline, keys: Keys) -> None:
+        self._pipeline = pipeline
+        self._keys = keys
+        self._result_ttl_ms = settings.result_ttl_ms
+        self._grace_ms = settings.report_grace_ms
+        self._life: tuple[Argument, ...] = (
+            settings.result_ttl_ms,
+            settings.pending_ttl_ms,
+            settings.report_grace_ms,
+            b"1" if settings.expect_analysis else b"0",
+        )
+        self._merge_script = _Script("merge_call.lua")
+        self._delete_script = _Script("delete_call.lua")
+        self._survey_script = _Script("survey_bucket.lua")
+
+    async def merge(self, change: CallChange) -> Merged:
+        """Apply an event to its call's record, creating it if there is none, and renew its life."""
+        return await self._run_merge(
+            change.call_id,
+            change.stamp,
+            change.status,
+            int(change.ending),
+            SEPARATOR.join((*change.small, b"")),
+            *change.large,
+        )
+
+    async def settle(self, call_id: bytes) -> Merged:
+        """Apply what time alone changes: a partial record past its report grace becomes fetch_failed."""
+        return await self._run_merge(call_id, b"", 0, 0, b"")
+
+    async def _run_merge(self, call_id: bytes, *event: Argument) -> Merged:
+        bucket = bucket_of(call_id)
+        result, _now, first_final, first_complete, state, small = await self._merge_script.run(
+            self._pipeline,
+            self._keys.call(call_id),
+            *self._keys.indices[bucket],
+            call_id,
+            self._keys.changes,
+            self._keys.phones[bucket],
+            *self._life,
+            *event,
+            keys=5,
+        )
+        return Merged(
+            is_deleted=result == -1,
+            is_changed=result == 1,
+            became_final=_stored_call(call_id, state, small, ()) if first_final else None,
+            became_complete=bool(first_complete),
+        )
+
+    async def find(self, call_id: bytes, large: tuple[int, ...] = ()) -> StoredCall | Tombstone | None:
+        """The record with the named large facts (numbered from 1), a tombstone if it was deleted, None if unknown."""
+        reply = await self._pipeline.execute(
+            b"HMGET",
+            self._keys.call(call_id),
+            b"state",
+            b"facts",
+            b"deleted",
+            *large,
+            share_as=(call_id, large),
+        )
+        state, small, deleted, *heavy = reply
+        if state is None:
+            return TOMBSTONE if deleted is not None else None
+        return _stored_call(call_id, state, small, tuple(heavy))
+
+    async def delete(self, call_id: bytes) -> bool:
+        """Remove the record and leave a tombstone in its place; False when there was no record."""
+        bucket = bucket_of(call_id)
+        existed = await self._delete_script.run(
+            self._pipeline,
+            self._keys.call(call_id),
+            *self._keys.indices[bucket],
+            call_id,
+            self._keys.changes,
+            self._keys.phones[bucket],
+            self._result_ttl_ms,
+            DELETIONS_KEPT_MS,
+            keys=5,
+        )
+        return bool(existed)
+
+    async def find_ids_by_phone(self, phone: bytes, now_ms: int) -> list[bytes]:
+        """Ids of the live calls of a number (a JSON string's inside, as in the record), in no order."""
+        replies = await asyncio.gather(
+            *(
+                self._pipeline.execute(b"ZRANGEBYSCORE", prefix + phone, b"(%d" % now_ms, b"+inf")
+                for prefix in self._keys.phones
+            )
+        )
+        return [call_id for ids in replies for call_id in ids]
+
+    async def survey(self, *, changed_since_ms: int | None = None, newest: int = 0) -> Survey:
+        """Look over all buckets: what lives, what is past its grace, what changed since, which are the newest."""
+        since = b"" if changed_since_ms is None else b"%d" % changed_since_ms
+        replies = await asyncio.gather(
+            *(
+                self._survey_script.run(self._pipeline, *self._keys.indices[bucket], self._grace_ms, since, newest, keys=4)
+                for bucket in range(BUCKETS)
+            )
+        )
+        now_ms, size = 0, 0
+        due: list[bytes] = []
+        changed: list[bytes] = []
+        latest: list[tuple[int, bytes]] = []
+        for bucket_now, bucket_size, bucket_due, bucket_changed, bucket_newest in replies:
+            now_ms, size = max(now_ms, bucket_now), size + bucket_size
+            due += bucket_due
+            changed += bucket_changed
+            pairs = iter(bucket_newest)
+            latest += [(int(float(score)), call_id) for call_id, score in zip(pairs, pairs, strict=True)]
+        latest.sort(key=lambda entry: (-entry[0], entry[1]))
+        return Survey(now_ms, size, due, changed, latest[:newest])
+
+
+class Tombstone(msgspec.Struct, frozen=True):
+    """Where a deleted call's record was."""
+
+
+TOMBSTONE: Final = Tombstone()
+
+
+def _stored_call(call_id: bytes, state: bytes, small: bytes, large: tuple[bytes | None, ...]) -> StoredCall:
+    version, created, updated, expires, status, ending, over_at, data_status, _, _, has_transcript = map(
+        int, state.split()
+    )
+    return StoredCall(
+        call_id,
+        version,
+        created,
+        updated,
+        expires,
+        status,
+        ending,
+        over_at,
+        data_status,
+        bool(has_transcript),
+        tuple(small.split(SEPARATOR)[:-1]),
+        large,
+    )

@@ -1,0 +1,28 @@
+-- Delete a call's record and leave a tombstone that binds whatever comes later for that call.
+--
+-- KEYS  1 call (hash)  2 expiry index  3 update index  4 partial index  5 deleted index
+-- ARGV  1 call id  2 channel  3 prefix of the phone index of this bucket  4 life of the tombstone, ms
+--       5 how long the deletion stays in the deleted index, ms
+-- Returns 1 when there was a record, else 0.
+
+local call, expiry, updates, partial, deleted = unpack(KEYS)
+local id = ARGV[1]
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local facts = redis.call('HGET', call, 'facts')
+
+redis.call('DEL', call)
+redis.call('HSET', call, 'deleted', now)
+redis.call('PEXPIRE', call, ARGV[4])
+redis.call('ZREM', expiry, id)
+redis.call('ZREM', updates, id)
+redis.call('ZREM', partial, id)
+if facts then
+  local phone = string.match(facts, '^([^\31]*)\31')
+  if phone ~= '' then redis.call('ZREM', ARGV[3] .. string.sub(phone, 2, -2), id) end
+end
+redis.call('ZREMRANGEBYSCORE', deleted, '-inf', now - ARGV[5])
+redis.call('ZADD', deleted, now, id)
+redis.call('PEXPIRE', deleted, ARGV[5])
+redis.call('PUBLISH', ARGV[2], id)
+return facts and 1 or 0

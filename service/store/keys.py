@@ -1,0 +1,57 @@
+"""Every key in Redis: its name, its type, how long it lives, who writes it and who reads it.
+
+| key | type | lives | written by | read by |
+|---|---|---|---|---|
+| ``<prefix>:{<bucket>}:call:<call id>`` | hash | as long as its record | merge_call.lua, delete_call.lua (a tombstone) | polls |
+| ``<prefix>:{<bucket>}:expiry`` | zset, call id by expires_at in ms | past its last entry | both | survey_bucket.lua |
+| ``<prefix>:{<bucket>}:updates`` | zset, call id by updated_at in ms | the same | both | survey_bucket.lua |
+| ``<prefix>:{<bucket>}:partial`` | zset, call id by the ms when it was over | the same | both | survey_bucket.lua |
+| ``<prefix>:{<bucket>}:deleted`` | zset, call id by the ms of its deletion | a minute | delete_call.lua | survey_bucket.lua |
+| ``<prefix>:{<bucket>}:phone:<number>`` | zset, call id by expires_at in ms | past its last entry | both | by phone |
+| ``<prefix>:counts:<replica>:<process>`` | hash, counter to value | COUNTS_TTL_MS after its last write | stats, each second | stats |
+| ``<prefix>:processes`` | zset, ``<replica>:<process>`` by last seen in ms | the same | stats, each second | stats |
+| ``<prefix>:probe:<n>`` | string | PROBE_TTL_MS | readiness | nobody |
+
+The braces are a Cluster hash tag: a call and the index entries that point to it share one slot, so that each script
+touches one slot and changes both or neither. Changes are published on the channel ``<prefix>:changes``.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import Final
+
+BUCKETS: Final = 32
+"""Index shards. Enough to spread over a Cluster's masters, few enough to ask all of them in one round trip."""
+
+COUNTS_TTL_MS: Final = 2 * 3600 * 1000
+"""Counts cover the last 30 minutes at least; those of a process that is gone are kept for two hours."""
+
+PROBE_TTL_MS: Final = 10_000
+
+
+class Keys:
+    """Makes key names from ``REDIS_KEY_PREFIX``."""
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix.encode()
+        self._buckets = tuple(b"%b:{%d}:" % (self._prefix, bucket) for bucket in range(BUCKETS))
+        self.indices = tuple(
+            (tag + b"expiry", tag + b"updates", tag + b"partial", tag + b"deleted") for tag in self._buckets
+        )
+        """Per bucket, in the order in which the scripts take them."""
+        self.phones = tuple(tag + b"phone:" for tag in self._buckets)
+        """Per bucket, what a number is appended to."""
+        self.changes = self._prefix + b":changes"
+        self.processes = self._prefix + b":processes"
+        self.probe = self._prefix + b":probe:"
+
+    def call(self, call_id: bytes) -> bytes:
+        return self._buckets[bucket_of(call_id)] + b"call:" + call_id
+
+    def counts(self, process: bytes) -> bytes:
+        return b"%b:counts:%b" % (self._prefix, process)
+
+
+def bucket_of(call_id: bytes) -> int:
+    return zlib.crc32(call_id) % BUCKETS

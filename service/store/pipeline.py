@@ -1,0 +1,226 @@
+"""Coalesces the commands of concurrent requests: what is asked within one turn of the event loop goes out in one write.
+
+Each of the few connections is a lane with one batch under way at most; while it waits for replies, the next batch
+collects. A request only ever waits for its command's future: cancelling it touches no connection, so no reply is left
+half-read and a write that was begun is finished. All commands that go through here may be repeated without harm,
+because a batch is sent again when its connection broke.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+import hiredis
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
+
+from service.errors import StoreUnavailableError
+
+MAX_BATCH: Final = 64
+"""Commands per write: enough to fill a segment, few enough that a small one does not wait for many large ones."""
+
+RETRY_PAUSE_S: Final = 0.05
+
+Argument = bytes | str | int | float
+
+_UNAVAILABLE: Final = ("OOM", "MISCONF", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOAUTH", "NOPERM", "BUSY")
+"""Error replies that say something of Redis's state, not of the command."""
+
+
+class Command:
+    """One command and everybody who waits for its reply. ``fallback`` is sent instead when the reply is NOSCRIPT.
+
+    Every waiter has a future of its own: a request that is cancelled takes only its own away.
+    """
+
+    __slots__ = ("deadline", "fallback", "is_settled", "packed", "share_as", "waiters")
+
+    def __init__(
+        self, packed: bytes, deadline: float, fallback: tuple[Argument, ...] | None, share_as: object
+    ) -> None:
+        self.packed = packed
+        self.deadline = deadline
+        self.fallback = fallback
+        self.share_as = share_as
+        self.waiters: list[asyncio.Future[Any]] = []
+        self.is_settled = False
+
+    def resolve(self, value: Any) -> None:
+        self.is_settled = True
+        for waiter in self.waiters:
+            if not waiter.done():
+                waiter.set_result(value)
+
+    def fail(self, error: Exception) -> None:
+        self.is_settled = True
+        for waiter in self.waiters:
+            if not waiter.done():
+                waiter.set_exception(error)
+
+
+class Pipeline:
+    """Commands to one Redis server over a few connections.
+
+    Args:
+        connect: makes a connection that is not open yet; called once per lane.
+        lanes: connections; with two, one batch is under way while the other's replies are handled.
+        timeout_s: longest from ``execute`` to the reply, queueing, reconnecting and retries included.
+    """
+
+    def __init__(self, connect: Callable[[], AbstractConnection], *, lanes: int, timeout_s: float) -> None:
+        self._queue: deque[Command] = deque()
+        self._shared: dict[object, Command] = {}
+        self._timeout_s = timeout_s
+        self._lanes = [_Lane(connect(), self._queue, self._shared) for _ in range(lanes)]
+
+    def start(self) -> None:
+        for number, lane in enumerate(self._lanes):
+            lane.start(f"redis-lane-{number}")
+
+    async def close(self) -> None:
+        """Stop after the commands under way; those still queued fail."""
+        for lane in self._lanes:
+            await lane.close()
+        while self._queue:
+            self._queue.popleft().fail(StoreUnavailableError("The service is shutting down"))
+
+    def execute(
+        self, *args: Argument, fallback: tuple[Argument, ...] | None = None, share_as: object = None
+    ) -> asyncio.Future[Any]:
+        """Queue a command; the future gives its reply.
+
+        A command with the same ``share_as`` that was not sent yet is shared, never one under way: its reply might be
+        older than this request.
+
+        Raises (from the future):
+            StoreUnavailableError: no reply in time, or Redis cannot serve it now.
+            redis.exceptions.ResponseError: any other error reply.
+        """
+        loop = asyncio.get_running_loop()
+        waiter = loop.create_future()
+        command = None if share_as is None else self._shared.get(share_as)
+        if command is None:
+            command = Command(hiredis.pack_command(args), loop.time() + self._timeout_s, fallback, share_as)
+            if share_as is not None:
+                self._shared[share_as] = command
+            self._queue.append(command)
+            self._wake_a_lane()
+        command.waiters.append(waiter)
+        return waiter
+
+    def _wake_a_lane(self) -> None:
+        for lane in self._lanes:
+            if lane.is_idle:
+                lane.wake()
+                return
+
+
+class _Lane:
+    def __init__(
+        self, connection: AbstractConnection, queue: deque[Command], shared: dict[object, Command]
+    ) -> None:
+        self._connection = connection
+        self._queue = queue
+        self._shared = shared
+        self._idle: asyncio.Future[None] | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        return self._idle is not None and not self._idle.done()
+
+    def wake(self) -> None:
+        if self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)
+
+    def start(self, name: str) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._run(), name=name)
+
+    async def close(self) -> None:
+        if self._task is not None:
+            while self._queue and not self._task.done():
+                await asyncio.sleep(0.01)
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self._connection.disconnect(nowait=True)
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            if not self._queue:
+                self._idle = loop.create_future()
+                await self._idle
+                continue
+            batch = self._take()
+            try:
+                await self._exchange(batch)
+            finally:
+                for command in batch:
+                    if not command.is_settled:
+                        command.fail(StoreUnavailableError("The connection to Redis was closed"))
+
+    def _take(self) -> list[Command]:
+        batch: list[Command] = []
+        while self._queue and len(batch) < MAX_BATCH:
+            command = self._queue.popleft()
+            if command.share_as is not None:
+                self._shared.pop(command.share_as, None)
+            batch.append(command)
+        return batch
+
+    async def _exchange(self, batch: list[Command]) -> None:
+        """Get every command of the batch a reply or an error, over as many connections as that takes."""
+        loop = asyncio.get_running_loop()
+        error: Exception = TimeoutError("no answer in time")
+        while batch:
+            now = loop.time()
+            for command in batch:
+                if command.deadline <= now:
+                    command.fail(_unavailable(error))
+            batch = [command for command in batch if not command.is_settled]
+            if not batch:
+                return
+            try:
+                async with asyncio.timeout_at(min(command.deadline for command in batch)):
+                    batch = await self._attempt(batch)
+            except (RedisError, OSError, TimeoutError) as exc:
+                error = exc
+                await self._connection.disconnect(nowait=True)
+                if not isinstance(exc, TimeoutError):
+                    await asyncio.sleep(RETRY_PAUSE_S)
+
+    async def _attempt(self, batch: list[Command]) -> list[Command]:
+        """Send the batch and read its replies; returns the commands that must be sent again, in another form."""
+        await self._connection.send_packed_command([b"".join([command.packed for command in batch])])
+        again: list[Command] = []
+        demoted: ReadOnlyError | None = None
+        for command in batch:
+            try:
+                command.resolve(await self._connection.read_response())
+            except NoScriptError as exc:
+                if command.fallback is None:
+                    command.fail(exc)
+                else:
+                    command.packed, command.fallback = hiredis.pack_command(command.fallback), None
+                    again.append(command)
+            except ReadOnlyError as exc:
+                demoted = exc
+            except ResponseError as exc:
+                command.fail(_unavailable(exc) if str(exc).startswith(_UNAVAILABLE) or _is_state(exc) else exc)
+        if demoted is not None:
+            # A demoted master: raising drops the connection, and the next one looks for the master anew.
+            raise demoted
+        return again
+
+
+def _is_state(error: ResponseError) -> bool:
+    return (getattr(error, "status_code", None) or "") in _UNAVAILABLE
+
+
+def _unavailable(error: Exception) -> StoreUnavailableError:
+    failure = StoreUnavailableError("The result store is not available now; try again in a second")
+    failure.__cause__ = error
+    return failure

@@ -1,0 +1,25 @@
+-- Look over one bucket: drop what expired, count what lives, and find what a process has to act on.
+--
+-- KEYS  1 expiry index  2 update index  3 partial index  4 deleted index
+-- ARGV  1 report grace, ms  2 ms since when changes are wanted, '' for none  3 how many of the newest are wanted
+-- Returns {now in ms, live records, ids past their report grace, ids changed or deleted since, newest ids}
+
+local expiry, updates, partial, deleted = unpack(KEYS)
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+local dead = redis.call('ZRANGEBYSCORE', expiry, '-inf', now, 'LIMIT', 0, 1000)
+if #dead > 0 then
+  redis.call('ZREM', expiry, unpack(dead))
+  redis.call('ZREM', updates, unpack(dead))
+  redis.call('ZREM', partial, unpack(dead))
+end
+local due = redis.call('ZRANGEBYSCORE', partial, '-inf', now - ARGV[1], 'LIMIT', 0, 100)
+local changed = {}
+if ARGV[2] ~= '' then
+  changed = redis.call('ZRANGEBYSCORE', updates, ARGV[2], '+inf')
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', deleted, ARGV[2], '+inf')) do changed[#changed + 1] = id end
+end
+local newest = {}
+if ARGV[3] ~= '0' then newest = redis.call('ZREVRANGE', updates, 0, ARGV[3] - 1, 'WITHSCORES') end
+return {now, redis.call('ZCOUNT', expiry, '(' .. now, '+inf'), due, changed, newest}

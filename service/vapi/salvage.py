@@ -1,0 +1,154 @@
+"""Reads one field of a server message, whatever type it came in, as the JSON fragment of the type that we want.
+
+Every function takes the places where a value may stand, best first, and returns the first that is usable, as JSON
+text; empty bytes when there is none. Empty values (null, "", [], {}) are no values; 0 and false are. Scalars are
+salvaged: a numeric string as a number, any scalar as text. What cannot be salvaged is counted.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Final
+from urllib.parse import urlsplit, urlunsplit
+
+import msgspec
+from msgspec import Raw
+
+MAX_TIMESTAMP: Final = 2**53
+"""From here on a double no longer tells one millisecond from the next."""
+
+SECONDS_BELOW: Final = 100_000_000_000
+"""A moment given as a number below this is in seconds; as ms it would lie before March 1973."""
+
+_NOTHING: Final = frozenset((b"", b"null", b'""', b"[]", b"{}"))
+_NUMBER: Final = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?")
+_PLAIN_TIME: Final = re.compile(rb'"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?Z"')
+_PRESIGNED: Final = re.compile(r"(?i)(?:^|&)(?:x-(?:amz|goog)-|(?:signature|sig|se|token|policy|key-pair-id|expires)=)")
+
+
+class Salvage:
+    """Reads fields and counts, in ``dropped``, those of an impossible type."""
+
+    __slots__ = ("dropped",)
+
+    def __init__(self, dropped: int = 0) -> None:
+        self.dropped = dropped
+
+    def text(self, *places: Raw) -> bytes:
+        for place in places:
+            value = bytes(place)
+            if is_empty(value):
+                continue
+            if value[0] == 0x22:
+                return value
+            if value[0] in b"[{":
+                self.dropped += 1
+                continue
+            return b'"%b"' % value
+        return b""
+
+    def number(self, *places: Raw) -> bytes:
+        for place in places:
+            value = bytes(place)
+            if is_empty(value):
+                continue
+            if value[0] in b"-0123456789":
+                return value
+            if value[0] == 0x22 and _NUMBER.fullmatch(text := msgspec.json.decode(value, type=str).strip()):
+                number = float(text)
+                if abs(number) != float("inf"):
+                    return msgspec.json.encode(number)
+            self.dropped += 1
+        return b""
+
+    def array(self, *places: Raw) -> bytes:
+        return self._container(0x5B, places)
+
+    def object(self, *places: Raw) -> bytes:
+        return self._container(0x7B, places)
+
+    def _container(self, opener: int, places: tuple[Raw, ...]) -> bytes:
+        for place in places:
+            value = bytes(place)
+            if is_empty(value):
+                continue
+            if value[0] == opener:
+                return value
+            self.dropped += 1
+        return b""
+
+    def anything(self, *places: Raw) -> bytes:
+        for place in places:
+            value = bytes(place)
+            if not is_empty(value):
+                return value
+        return b""
+
+    def time(self, *places: Raw) -> bytes:
+        """ISO 8601 in UTC, from ISO text in any zone (none means UTC) or from epoch seconds or milliseconds."""
+        for place in places:
+            value = bytes(place)
+            if is_empty(value):
+                continue
+            moment = _moment_of(value)
+            if moment is None:
+                self.dropped += 1
+                continue
+            if _PLAIN_TIME.fullmatch(value):
+                return value
+            return b'"%b"' % moment.isoformat(timespec="milliseconds").replace("+00:00", "Z").encode()
+        return b""
+
+    def url(self, *places: Raw) -> bytes:
+        """A plain address: a presigned one loses its query, which holds the signature and is dead after 30 minutes."""
+        value = self.text(*places)
+        if b"?" not in value:
+            return value
+        address = msgspec.json.decode(value, type=str)
+        try:
+            parts = urlsplit(address)
+        except ValueError:
+            self.dropped += 1
+            return b""
+        if not _PRESIGNED.search(parts.query):
+            return value
+        return msgspec.json.encode(urlunsplit((parts.scheme, parts.netloc, parts.path, "", "")))
+
+
+def is_empty(value: bytes) -> bool:
+    """True for null, "", [], {}, for those with white space in them, and for a field that is not there."""
+    return value in _NOTHING or (len(value) < 32 and value.translate(None, b" \t\r\n") in _NOTHING)
+
+
+def timestamp_ms(place: Raw) -> int:
+    """A message's own timestamp in ms, from a number or ISO text; 0 when absent, unreadable or beyond 2^53.
+
+    It was an ISO string until September 2024 and is a number since.
+    """
+    value = bytes(place)
+    if is_empty(value):
+        return 0
+    if value[0] == 0x22:
+        text = msgspec.json.decode(value, type=str).strip()
+        if _NUMBER.fullmatch(text) is None:
+            moment = _moment_of(value)
+            # timestamp() of a year below 1 or above 9999 cannot come up: datetime has none.
+            return max(0, int(moment.timestamp() * 1000)) if moment else 0
+        value = text.encode()
+    try:
+        number = float(value)
+    except ValueError:
+        return 0
+    return int(number) if 0 <= number < MAX_TIMESTAMP else 0
+
+
+def _moment_of(value: bytes) -> datetime | None:
+    try:
+        if value[0] == 0x22:
+            moment = datetime.fromisoformat(msgspec.json.decode(value, type=str).strip())
+            return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        number = float(value)
+        return datetime.fromtimestamp(number if number < SECONDS_BELOW else number / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
