@@ -66,7 +66,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
 
     vapi_webhook_secret: tuple[Secret, ...] = ()
     vapi_webhook_auth: tuple[AuthMode, ...] = ("secret", "bearer", "hmac", "legacy")
-    vapi_secret_header: str = "x-vapi-secret"
+    vapi_secret_header: str = "x-vapi-secret"  # noqa: S105 - the name of a header
     vapi_hmac_algorithm: Literal["sha256", "sha512", "sha1"] = "sha256"
     vapi_hmac_encoding: Literal["hex", "base64"] = "hex"
     vapi_hmac_payload_format: str = "{timestamp}.{body}"

@@ -20,7 +20,9 @@ class ServiceError(Exception):
 
     status: ClassVar[int] = 500
 
-    def __init__(self, message: str, *, details: tuple[Detail, ...] = (), headers: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, message: str, *, details: tuple[Detail, ...] = (), headers: dict[str, str] | None = None
+    ) -> None:
         super().__init__(message)
         self.details = details
         self.headers = headers or {}

@@ -14,7 +14,17 @@ from msgspec import Raw, Struct
 from service.calls.phone import find_e164_in_sip, is_e164, normalize_phone
 from service.calls.status import NO_ANALYSIS_OUTCOMES, outcome_of
 from service.vapi.assistant import StructuredCallData
-from service.vapi.messages import ABSENT, Analysis, Artifact, Assistant, Call, Customer, PhoneNumber, Results, ServerMessage
+from service.vapi.messages import (
+    ABSENT,
+    Analysis,
+    Artifact,
+    Assistant,
+    Call,
+    Customer,
+    PhoneNumber,
+    Results,
+    ServerMessage,
+)
 from service.vapi.salvage import Salvage, is_empty
 
 MAX_PHONE_LENGTH: Final = 128
@@ -107,7 +117,15 @@ def _merged(objects: list[bytes]) -> bytes:
 def _provider_context(own: list[bytes], values: tuple[Raw, ...], fields: Salvage) -> dict[str, bytes]:
     """The callers' own words about the provider: from metadata first, from the prompt's variables last."""
     facts = dict.fromkeys(
-        ("provider_name", "provider_phone", "service_type", "location", "user_criteria", "urgency", "service_request_id"),
+        (
+            "provider_name",
+            "provider_phone",
+            "service_type",
+            "location",
+            "user_criteria",
+            "urgency",
+            "service_request_id",
+        ),
         b"",
     )
     for text in dict.fromkeys(own):

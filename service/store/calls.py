@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Iterator
 from importlib.resources import files
+from itertools import chain
 from typing import Any, Final
 
 import msgspec
@@ -74,7 +76,8 @@ class Merged(msgspec.Struct, frozen=True):
 class Survey(msgspec.Struct, frozen=True):
     """What one look over all buckets found."""
 
-    now_ms: int
+    now_ms: tuple[int, ...]
+    """By each bucket's own clock: in a Cluster they are several."""
     size: int
     due: list[bytes]
     changed: list[bytes]
@@ -193,27 +196,30 @@ class CallStore:
         )
         return [call_id for ids in replies for call_id in ids]
 
-    async def survey(self, *, changed_since_ms: int | None = None, newest: int = 0) -> Survey:
-        """Look over all buckets: what lives, what is past its grace, what changed since, which are the newest."""
-        since = b"" if changed_since_ms is None else b"%d" % changed_since_ms
+    async def survey(self, *, changed_since_ms: tuple[int, ...] = (), newest: int = 0) -> Survey:
+        """Look over all buckets: what lives, what is past its grace, what changed since, which are the newest.
+
+        Args:
+            changed_since_ms: the ``now_ms`` of an earlier survey; without it no changes are looked for.
+            newest: how many of the newest records are wanted.
+        """
+        since = [b"%d" % moment for moment in changed_since_ms] or [b""] * BUCKETS
         replies = await asyncio.gather(
             *(
-                self._survey_script.run(self._pipeline, *self._keys.indices[bucket], self._grace_ms, since, newest, keys=4)
+                self._survey_script.run(
+                    self._pipeline, *self._keys.indices[bucket], self._grace_ms, since[bucket], newest, keys=4
+                )
                 for bucket in range(BUCKETS)
             )
         )
-        now_ms, size = 0, 0
-        due: list[bytes] = []
-        changed: list[bytes] = []
-        latest: list[tuple[int, bytes]] = []
-        for bucket_now, bucket_size, bucket_due, bucket_changed, bucket_newest in replies:
-            now_ms, size = max(now_ms, bucket_now), size + bucket_size
-            due += bucket_due
-            changed += bucket_changed
-            pairs = iter(bucket_newest)
-            latest += [(int(float(score)), call_id) for call_id, score in zip(pairs, pairs, strict=True)]
-        latest.sort(key=lambda entry: (-entry[0], entry[1]))
-        return Survey(now_ms, size, due, changed, latest[:newest])
+        nows, sizes, dues, changes, latest = zip(*replies, strict=True)
+        entries = [(int(float(score)), call_id) for pairs in latest for call_id, score in _pairs(pairs)]
+        entries.sort(key=lambda entry: (-entry[0], entry[1]))
+        return Survey(nows, sum(sizes), list(chain(*dues)), list(chain(*changes)), entries[:newest])
+
+
+def _pairs(flat: list[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    return zip(flat[::2], flat[1::2], strict=True)
 
 
 class Tombstone(msgspec.Struct, frozen=True):

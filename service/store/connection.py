@@ -31,7 +31,7 @@ class RedisServer:
         }
         self.is_embedded = settings.redis_url.startswith("memory://")
         if self.is_embedded:
-            self._client: Redis = FakeRedis(server=FakeServer(), version=(7,))
+            self._client: Redis = FakeRedis(server=FakeServer(), version=(7,), **options)
         else:
             try:
                 self._client = Redis.from_url(settings.redis_url, **options)
@@ -40,7 +40,7 @@ class RedisServer:
 
     def connect(self) -> AbstractConnection:
         """A new connection, not open yet; it opens itself at its first command."""
-        connection: AbstractConnection = self._client.connection_pool.make_connection()
+        connection: AbstractConnection = self._client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
         return connection
 
     async def close(self) -> None:

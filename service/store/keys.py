@@ -10,7 +10,7 @@
 | ``<prefix>:{<bucket>}:phone:<number>`` | zset, call id by expires_at in ms | past its last entry | both | by phone |
 | ``<prefix>:counts:<replica>:<process>`` | hash, counter to value | COUNTS_TTL_MS after its last write | stats, each second | stats |
 | ``<prefix>:processes`` | zset, ``<replica>:<process>`` by last seen in ms | the same | stats, each second | stats |
-| ``<prefix>:probe:<n>`` | string | PROBE_TTL_MS | readiness | nobody |
+| ``<prefix>:probe`` | string | PROBE_TTL_MS | readiness | nobody |
 
 The braces are a Cluster hash tag: a call and the index entries that point to it share one slot, so that each script
 touches one slot and changes both or neither. Changes are published on the channel ``<prefix>:changes``.
@@ -44,7 +44,7 @@ class Keys:
         """Per bucket, what a number is appended to."""
         self.changes = self._prefix + b":changes"
         self.processes = self._prefix + b":processes"
-        self.probe = self._prefix + b":probe:"
+        self.probe = self._prefix + b":probe"
 
     def call(self, call_id: bytes) -> bytes:
         return self._buckets[bucket_of(call_id)] + b"call:" + call_id

@@ -25,8 +25,20 @@ MAX_BATCH: Final = 64
 RETRY_PAUSE_S: Final = 0.05
 
 Argument = bytes | str | int | float
+Arguments = tuple[Any, ...]
+"""A command: its name and its arguments, each an Argument; hiredis takes nothing else."""
 
-_UNAVAILABLE: Final = ("OOM", "MISCONF", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOAUTH", "NOPERM", "BUSY")
+_UNAVAILABLE: Final = (
+    "OOM",
+    "MISCONF",
+    "NOREPLICAS",
+    "MASTERDOWN",
+    "CLUSTERDOWN",
+    "TRYAGAIN",
+    "NOAUTH",
+    "NOPERM",
+    "BUSY",
+)
 """Error replies that say something of Redis's state, not of the command."""
 
 
@@ -38,9 +50,7 @@ class Command:
 
     __slots__ = ("deadline", "fallback", "is_settled", "packed", "share_as", "waiters")
 
-    def __init__(
-        self, packed: bytes, deadline: float, fallback: tuple[Argument, ...] | None, share_as: object
-    ) -> None:
+    def __init__(self, packed: bytes, deadline: float, fallback: Arguments | None, share_as: object) -> None:
         self.packed = packed
         self.deadline = deadline
         self.fallback = fallback
@@ -88,7 +98,7 @@ class Pipeline:
             self._queue.popleft().fail(StoreUnavailableError("The service is shutting down"))
 
     def execute(
-        self, *args: Argument, fallback: tuple[Argument, ...] | None = None, share_as: object = None
+        self, *args: Argument, fallback: Arguments | None = None, share_as: object = None
     ) -> asyncio.Future[Any]:
         """Queue a command; the future gives its reply.
 
@@ -119,14 +129,13 @@ class Pipeline:
 
 
 class _Lane:
-    def __init__(
-        self, connection: AbstractConnection, queue: deque[Command], shared: dict[object, Command]
-    ) -> None:
+    def __init__(self, connection: AbstractConnection, queue: deque[Command], shared: dict[object, Command]) -> None:
         self._connection = connection
         self._queue = queue
         self._shared = shared
         self._idle: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
+        self._is_closing = False
 
     @property
     def is_idle(self) -> bool:
@@ -140,16 +149,16 @@ class _Lane:
         self._task = asyncio.get_running_loop().create_task(self._run(), name=name)
 
     async def close(self) -> None:
+        """Finish the batch under way, then stop."""
+        self._is_closing = True
+        self.wake()
         if self._task is not None:
-            while self._queue and not self._task.done():
-                await asyncio.sleep(0.01)
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await self._task
         await self._connection.disconnect(nowait=True)
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
-        while True:
+        while not self._is_closing:
             if not self._queue:
                 self._idle = loop.create_future()
                 await self._idle

@@ -50,17 +50,17 @@ class WebhookProof:
         offered = False
         if self._secret_header is not None and (sent := headers.get(self._secret_header)) is not None:
             offered = True
-            if _is_any(sent, self._secrets):
+            if is_any_of(sent, self._secrets):
                 return True
         if self._takes_bearer and (token := bearer_token(headers)) is not None:
             offered = True
-            if _is_any(token, self._secrets):
+            if is_any_of(token, self._secrets):
                 return True
         if self._offers_signature(headers):
             return False
         raise InvalidSignatureError("no secret fits" if offered else "no proof header")
 
-    def verify_body(self, headers: Mapping[bytes, bytes], body: bytes | bytearray, now_s: float) -> None:
+    def verify_body(self, headers: Mapping[bytes, bytes], body: bytes, now_s: float) -> None:
         """For a request that ``verify_headers`` left open: check the signature over the raw body.
 
         Raises:
@@ -76,7 +76,7 @@ class WebhookProof:
                 return
         if self._takes_legacy and (sent := headers.get(LEGACY_HEADER)) is not None:
             wanted = [hmac.digest(secret, body, "sha256").hex().encode() for secret in self._secrets]
-            if _is_any(sent.strip().lower(), wanted):
+            if is_any_of(sent.strip().lower(), wanted):
                 return
         raise InvalidSignatureError(reason)
 
@@ -101,9 +101,7 @@ class HmacScheme:
         self._prefix = settings.vapi_hmac_prefix.encode()
         self._url = (settings.vapi_webhook_url or "").encode()
 
-    def verify(
-        self, headers: Mapping[bytes, bytes], body: bytes | bytearray, keys: tuple[bytes, ...], now_s: float
-    ) -> None:
+    def verify(self, headers: Mapping[bytes, bytes], body: bytes, keys: tuple[bytes, ...], now_s: float) -> None:
         timestamp = headers.get(self._timestamp_header, b"").strip()
         if "{timestamp}" in self._format:
             _verify_fresh(timestamp, now_s)
@@ -112,10 +110,10 @@ class HmacScheme:
             raise InvalidSignatureError("signature lacks the configured prefix")
         payload = self._payload(headers, body, timestamp)
         digests = [hmac.digest(key, payload, self._algorithm) for key in keys]
-        if not _is_any(self._canonical(sent[len(self._prefix) :]), [self._encode(digest) for digest in digests]):
+        if not is_any_of(self._canonical(sent[len(self._prefix) :]), [self._encode(digest) for digest in digests]):
             raise InvalidSignatureError("signature does not match the body")
 
-    def _payload(self, headers: Mapping[bytes, bytes], body: bytes | bytearray, timestamp: bytes) -> bytes:
+    def _payload(self, headers: Mapping[bytes, bytes], body: bytes, timestamp: bytes) -> bytes:
         if self._format == "{timestamp}.{body}":
             return b"%b.%b" % (timestamp, body)
         parts = {
@@ -156,7 +154,7 @@ def _verify_fresh(timestamp: bytes, now_s: float) -> None:
         raise InvalidSignatureError("timestamp is more than 5 minutes off")
 
 
-def _is_any(sent: bytes, wanted: tuple[bytes, ...] | list[bytes]) -> bool:
+def is_any_of(sent: bytes, wanted: tuple[bytes, ...] | list[bytes]) -> bool:
     """Compares with every candidate, each in constant time, so that the answer's time tells nothing."""
     found = False
     for candidate in wanted:

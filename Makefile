@@ -1,0 +1,41 @@
+# Two commands are enough: make run, make test.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
+
+.PHONY: help install run test check format coverage bench
+
+help: ## Show this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(STAMP) ## Make .venv with everything in it (does nothing when it is up to date)
+
+$(STAMP): pyproject.toml tests/support/make_venv.sh
+	@tests/support/make_venv.sh "$(PYTHON)" "$(VENV)"
+	@touch $@
+
+run: $(STAMP) ## Serve; on http://127.0.0.1:8000 with the embedded store unless the environment says otherwise
+	@exec $(BIN)/python -m service
+
+test: $(STAMP) ## Run all tests; gets redis-server and what else they need through apt when it is missing
+	@tests/support/get_tools.sh
+	@$(BIN)/python -m pytest
+
+coverage: $(STAMP) ## Run all tests and fail below 95 % branch coverage
+	@tests/support/get_tools.sh
+	@$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered
+
+check: $(STAMP) ## Lint and check types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: $(STAMP) ## Put the code in order
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .

@@ -1,0 +1,70 @@
+"""The calls routes that run seldom: delete one, list those of a phone number."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service.api.poll_request import read_call_id
+from service.api.responses import JSONAnswer
+from service.api.state import State
+from service.calls.phone import mask_phone, normalize_phone
+from service.calls.record import LARGE_OF_VIEW, is_past_grace, render_record
+from service.errors import Detail, InvalidRequestError, NotFoundError
+from service.store.calls import StoredCall
+
+MAX_LIMIT: Final = 100
+
+
+async def delete_call(state: State, request: Request) -> Response:
+    call_id = read_call_id(request.path_params["call_id"])
+    request.scope["log"]["call_id"] = call_id.decode()
+    if not await state.calls.delete(call_id):
+        raise NotFoundError("Call result not found")
+    return JSONAnswer(message="Call result deleted", callId=call_id.decode())
+
+
+async def list_calls_by_phone(state: State, request: Request) -> Response:
+    """Newest first by ``updated_at``; ``count`` is all live calls of the number."""
+    phone = normalize_phone(request.path_params["phone"])
+    request.scope["log"]["phone"] = mask_phone(phone)
+    limit = read_int(request, "limit", default=10, least=1, most=MAX_LIMIT)
+    offset = read_int(request, "offset", default=0, least=0)
+    calls = await find_live_by_phone(state, phone)
+    calls.sort(key=lambda call: (-call.updated_at_ms, call.call_id))
+    page = [msgspec.Raw(render_record(call, "summary")) for call in calls[offset : offset + limit]]
+    has_more = offset + limit < len(calls)
+    pagination = {"limit": limit, "offset": offset, "hasMore": has_more}
+    return JSONAnswer(data=page, count=len(calls), pagination=pagination)
+
+
+async def find_live_by_phone(state: State, phone: str) -> list[StoredCall]:
+    """The records of a number. An index entry whose record says otherwise is left out."""
+    fragment = msgspec.json.encode(phone)
+    ids = await state.calls.find_ids_by_phone(fragment[1:-1], state.sweep.now_ms())
+    found = await asyncio.gather(*(find_settled(state, call_id) for call_id in ids))
+    return [call for call in found if call is not None and call.small[0] == fragment]
+
+
+async def find_settled(state: State, call_id: bytes) -> StoredCall | None:
+    """The record's summary as it stands now, the end of its report's grace applied."""
+    call = await state.calls.find(call_id, LARGE_OF_VIEW["summary"])
+    if isinstance(call, StoredCall) and is_past_grace(call, state.sweep.now_ms(), state.settings.report_grace_ms):
+        state.metrics.merged(await state.calls.settle(call_id))
+        call = await state.calls.find(call_id, LARGE_OF_VIEW["summary"])
+    return call if isinstance(call, StoredCall) else None
+
+
+def read_int(request: Request, name: str, *, default: int, least: int, most: int | None = None) -> int:
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < 16 else -1
+    if number < least or (most is not None and number > most):
+        bounds = f"{least} to {most}" if most is not None else f"{least} or more"
+        raise InvalidRequestError("Invalid query", details=(Detail(name, f"must be a whole number, {bounds}"),))
+    return number

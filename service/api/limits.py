@@ -1,0 +1,73 @@
+"""Bounds on what strangers can cost us: failed proofs per address, bytes of bodies held at once."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+from collections import OrderedDict, deque
+from typing import Final
+
+from starlette.types import Scope
+
+from service.errors import TooManyRequestsError, UnavailableError
+
+FAILURES_ALLOWED: Final = 30
+FAILURES_WINDOW_S: Final = 60.0
+ADDRESSES_REMEMBERED: Final = 10_000
+
+BODIES_HELD_BYTES: Final = 64 * 1024 * 1024
+"""What bodies in flight may hold in one worker, unless twice the largest body is more."""
+
+
+class FailedProofs:
+    """Failed and missing proofs and tokens of the last minute, per client address."""
+
+    def __init__(self) -> None:
+        self._failures: OrderedDict[str, deque[float]] = OrderedDict()
+
+    def count(self, scope: Scope, now_s: float) -> None:
+        """Note one more failure of this client.
+
+        Raises:
+            TooManyRequestsError: it is the 31st within 60 s.
+        """
+        address = network_of(scope)
+        times = self._failures.setdefault(address, deque(maxlen=FAILURES_ALLOWED))
+        self._failures.move_to_end(address)
+        if len(self._failures) > ADDRESSES_REMEMBERED:
+            self._failures.popitem(last=False)
+        if len(times) == FAILURES_ALLOWED and now_s - times[0] < FAILURES_WINDOW_S:
+            retry_after = math.ceil(times[0] + FAILURES_WINDOW_S - now_s)
+            raise TooManyRequestsError(
+                "Too many requests without valid credentials from this address",
+                headers={"Retry-After": str(max(1, retry_after))},
+            )
+        times.append(now_s)
+
+
+def network_of(scope: Scope) -> str:
+    """The client's address; of IPv6 the /64, which is what one customer is given."""
+    host = scope["client"][0] if scope.get("client") else "unknown"
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return str(host)
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is None:
+        return str(ipaddress.ip_network((address, 64), strict=False))
+    return str(getattr(address, "ipv4_mapped", None) or address)
+
+
+class BodyBudget:
+    """How many bytes the bodies in flight hold in this worker."""
+
+    def __init__(self, max_body_bytes: int) -> None:
+        self._limit = max(BODIES_HELD_BYTES, 2 * max_body_bytes)
+        self._held = 0
+
+    def take(self, size: int) -> None:
+        if self._held + size > self._limit:
+            raise UnavailableError("Too many request bodies at once; try again in a second")
+        self._held += size
+
+    def give_back(self, size: int) -> None:
+        self._held -= size

@@ -1,0 +1,120 @@
+"""Around every request: its id, the headers each answer carries, the rendering of errors, one access line."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from typing import Any, Final
+
+import structlog
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.api.responses import render_error, send_answer
+from service.api.state import State
+from service.errors import ForbiddenError, ServiceError
+
+log = structlog.get_logger("access")
+
+REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+
+UNMATCHED: Final = "unmatched"
+"""The route in logs and metrics of a path that we do not serve: paths are the callers' text, labels must be ours."""
+
+_NO_STORE: Final = (b"cache-control", b"no-store")
+_CLOSE: Final = (b"connection", b"close")
+_RETRY_AFTER: Final = (b"retry-after", b"1")
+
+
+class Envelope:
+    """Outermost of ours. Handlers find the headers by name under ``scope["named_headers"]``, leave the name of their
+    route in ``scope["route_path"]`` and what the access line should say under ``scope["log"]``.
+    """
+
+    def __init__(self, app: ASGIApp, state: State) -> None:
+        self._app = app
+        self._state = state
+        settings = state.settings
+        self._is_guarded = settings.is_open and not settings.allow_unauthenticated
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        headers = scope["named_headers"] = dict(scope["headers"])
+        fields: dict[str, Any] = {}
+        scope["log"] = fields
+        request_id = _request_id(headers)
+        status = 0
+
+        async def send_dressed(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                dressed = [*message["headers"], (b"x-request-id", request_id), _NO_STORE]
+                if status == 503:
+                    dressed.append(_RETRY_AFTER)
+                if self._state.changes.is_draining:
+                    dressed.append(_CLOSE)
+                message["headers"] = dressed
+            await send(message)
+
+        try:
+            if self._is_guarded:
+                _refuse_strangers(scope, headers)
+            await self._app(scope, receive, send_dressed)
+        except (ServiceError, HTTPException) as exc:
+            if status:
+                raise
+            await _send_error(send_dressed, exc)
+        except Exception:
+            if status:
+                raise
+            log.exception("request.failed", request_id=request_id.decode())
+            await _send_error(send_dressed, ServiceError("Internal server error"))
+        finally:
+            seconds = time.perf_counter() - started
+            route = scope.get("route_path", UNMATCHED)
+            if "wait_s" not in fields:
+                self._state.metrics.request(route, seconds)
+            log.info(
+                "request.finished",
+                method=scope["method"],
+                route=route,
+                status=status,
+                duration_ms=round(seconds * 1000, 2),
+                request_id=request_id.decode(),
+                **fields,
+            )
+
+
+async def _send_error(send: Send, error: ServiceError | HTTPException) -> None:
+    status, body, headers = render_error(error)
+    await send_answer(send, status, body, headers)
+
+
+def _request_id(headers: dict[bytes, bytes]) -> bytes:
+    given = headers.get(b"x-request-id")
+    if given is not None and REQUEST_ID.fullmatch(given):
+        return given
+    return os.urandom(8).hex().encode()
+
+
+def _refuse_strangers(scope: Scope, headers: dict[bytes, bytes]) -> None:
+    """Without any credentials set, we serve this machine's own programs: no proxy's clients and no web page's scripts."""
+    if scope["path"].startswith("/health"):
+        return
+    forwarded = any(name == b"forwarded" or name.startswith(b"x-forwarded-") for name in headers)
+    origin = headers.get(b"origin")
+    if forwarded or (origin is not None and origin not in _own_origins(scope)):
+        raise ForbiddenError(
+            "No credentials are configured, so only direct requests from this machine are served: set "
+            "VAPI_WEBHOOK_SECRET, API_READ_TOKENS and API_ADMIN_TOKENS (or ALLOW_UNAUTHENTICATED=1)"
+        )
+
+
+def _own_origins(scope: Scope) -> tuple[bytes, ...]:
+    port = scope["server"][1]
+    return tuple(b"http://%b:%d" % (host, port) for host in (b"localhost", b"127.0.0.1", b"[::1]"))

@@ -1,0 +1,72 @@
+"""What a poller asks for: path, query, ``Prefer`` and ``If-None-Match``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+from urllib.parse import parse_qsl
+
+import msgspec
+from starlette.types import Scope
+
+from service.calls.intake import is_call_id
+from service.calls.record import View
+from service.errors import Detail, InvalidRequestError
+
+_SECONDS: Final = re.compile(r"[0-9]{1,9}(?:\.[0-9]*)?|\.[0-9]+", re.ASCII)
+_PREFER_WAIT: Final = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?([0-9.]+)"?\s*(?=$|[,;])', re.IGNORECASE)
+
+
+class PollRequest(msgspec.Struct, frozen=True):
+    """What a poller asks for."""
+
+    call_id: bytes
+    view: View
+    wait_s: float | None
+    """Seconds, at most ``MAX_WAIT_S``; None: answer at once, and 404 where there is no record."""
+    preference_applied: tuple[tuple[bytes, bytes], ...]
+    """The header that echoes a wait that came as ``Prefer: wait``; empty otherwise (RFC 7240)."""
+    known_etags: tuple[bytes, ...]
+    """Of ``If-None-Match``."""
+
+
+def read_poll_request(scope: Scope, prefix: str, max_wait_s: float) -> PollRequest:
+    """Raises InvalidRequestError for a malformed call id, ``wait`` or ``view``; a malformed ``Prefer`` is ignored."""
+    headers: Mapping[bytes, bytes] = scope["named_headers"]
+    call_id = read_call_id(scope["path"][len(prefix) :])
+    query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
+    view = query.get("view", "full")
+    if view not in ("full", "summary"):
+        raise InvalidRequestError("Invalid query", details=(Detail("view", "must be full or summary"),))
+    known = tuple(
+        tag.strip().removeprefix(b"W/") for tag in headers.get(b"if-none-match", b"").split(b",") if tag.strip()
+    )
+    applied: tuple[tuple[bytes, bytes], ...] = ()
+    wait_s: float | None = None
+    if (given := query.get("wait")) is not None:
+        if not _SECONDS.fullmatch(given):
+            raise InvalidRequestError("Invalid query", details=(Detail("wait", "must be seconds, 0 or more"),))
+        wait_s = min(float(given), max_wait_s)
+    elif (preferred := _preferred_wait_s(headers.get(b"prefer", b""))) is not None:
+        wait_s = min(preferred, max_wait_s)
+        applied = ((b"preference-applied", b"wait=%b" % f"{wait_s:g}".encode()),)
+    return PollRequest(call_id, view, wait_s, applied, known)
+
+
+def read_call_id(text: str) -> bytes:
+    if not is_call_id(text):
+        raise InvalidRequestError(
+            "Invalid call id", details=(Detail("call_id", "must match [A-Za-z0-9_-][A-Za-z0-9_.-]{0,127}"),)
+        )
+    return text.encode()
+
+
+def is_known(etag: bytes, known: tuple[bytes, ...]) -> bool:
+    """Weak comparison, as ``If-None-Match`` asks for (RFC 9110, section 13.1.2)."""
+    return etag in known or b"*" in known
+
+
+def _preferred_wait_s(prefer: bytes) -> float | None:
+    found = _PREFER_WAIT.search(prefer.decode("latin-1"))
+    return float(found[1]) if found and _SECONDS.fullmatch(found[1]) else None

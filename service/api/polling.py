@@ -1,0 +1,177 @@
+"""``GET /api/v1/vapi/calls/{call_id}``: the record at once, or as soon as it is final."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Final
+
+from starlette.types import Receive, Scope, Send
+
+from service.api.auth import Access
+from service.api.poll_request import PollRequest, is_known, read_poll_request
+from service.api.responses import Headers, send_answer, send_unchanged
+from service.api.state import State
+from service.calls.record import LARGE_OF_VIEW, etag_of, is_past_grace, render_pending, render_record
+from service.calls.status import DataStatus
+from service.errors import NotFoundError, StoreUnavailableError
+from service.store.calls import StoredCall, Tombstone
+from service.store.changes import Watch
+
+PREFIX: Final = "/api/v1/vapi/calls/"
+ROUTE: Final = PREFIX + "{call_id}"
+
+RETRY_AFTER: Final = (b"retry-after", b"1")
+
+
+class Polling:
+    """The endpoint as an ASGI application: it runs too often, and is parked too long, for a Request object."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["route_path"] = ROUTE
+        self._state.tokens.verify(scope, Access.READ)
+        poll = read_poll_request(scope, PREFIX, self._state.settings.max_wait_s)
+        scope["log"]["call_id"] = poll.call_id.decode()
+        if poll.wait_s is None:
+            await self._answer_now(poll, send)
+        else:
+            scope["log"]["wait_s"] = poll.wait_s
+            await self._answer_when_final(poll, poll.wait_s, receive, send)
+
+    async def _answer_now(self, poll: PollRequest, send: Send) -> None:
+        call = await self._read(poll)
+        self._count_first(call, is_wait=False)
+        if not isinstance(call, StoredCall):
+            self._state.metrics.poll(404)
+            raise NotFoundError("Call result not found")
+        etag = etag_of(call, poll.view)
+        if is_known(etag, poll.known_etags):
+            await self._send_unchanged(send, etag, ())
+        else:
+            await self._send_record(send, poll, call, etag, ())
+
+    async def _answer_when_final(self, poll: PollRequest, wait_s: float, receive: Receive, send: Send) -> None:
+        """Enter the watch before the read: what changes between the two then wakes us."""
+        changes = self._state.changes
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + wait_s
+        gone: asyncio.Task[None] | None = None
+        woken_at: float | None = None
+        with changes.watch(poll.call_id) as watch:
+            call = await self._read(poll)
+            self._count_first(call, is_wait=True)
+            try:
+                while not (is_settled(poll, call) or changes.is_draining or loop.time() >= deadline):
+                    if gone is None:
+                        gone = _watch_for_departure(receive, watch)
+                    woken_at = await self._park(watch, call, deadline)
+                    if gone.done():
+                        return
+                    if not changes.is_draining:
+                        call = await self._read_again(poll, call, is_last=loop.time() >= deadline)
+            finally:
+                if gone is not None:
+                    gone.cancel()
+        await self._send_outcome(send, poll, call)
+        if woken_at is not None:
+            self._state.metrics.poll_woken(time.perf_counter() - woken_at)
+
+    async def _park(self, watch: Watch, call: StoredCall | Tombstone | None, deadline: float) -> float:
+        """Wait for a change, the deadline, the end of the report's grace, the poller's departure or our own."""
+        until = deadline
+        if isinstance(call, StoredCall) and call.data_status == DataStatus.PARTIAL:
+            ends_in_ms = call.over_at_ms + self._state.settings.report_grace_ms - self._state.sweep.now_ms()
+            until = min(deadline, asyncio.get_running_loop().time() + max(0.05, ends_in_ms / 1000))
+        self._state.metrics.poll_parked(1)
+        try:
+            await watch.wait_until(until)
+        finally:
+            self._state.metrics.poll_parked(-1)
+        return time.perf_counter()
+
+    async def _read(self, poll: PollRequest) -> StoredCall | Tombstone | None:
+        """The call as it stands, the end of its report's grace applied."""
+        calls, sweep = self._state.calls, self._state.sweep
+        try:
+            call = await calls.find(poll.call_id, LARGE_OF_VIEW[poll.view])
+            if isinstance(call, StoredCall) and is_past_grace(
+                call, sweep.now_ms(), self._state.settings.report_grace_ms
+            ):
+                self._state.metrics.merged(await calls.settle(poll.call_id))
+                call = await calls.find(poll.call_id, LARGE_OF_VIEW[poll.view])
+        except StoreUnavailableError:
+            self._state.metrics.store_error()
+            raise
+        return call
+
+    async def _read_again(
+        self, poll: PollRequest, known: StoredCall | Tombstone | None, *, is_last: bool
+    ) -> StoredCall | Tombstone | None:
+        """While Redis is away a poll stays parked with what it knows; only the read at the deadline may fail it."""
+        try:
+            return await self._read(poll)
+        except StoreUnavailableError:
+            if is_last:
+                raise
+            return known
+
+    def _count_first(self, call: StoredCall | Tombstone | None, *, is_wait: bool) -> None:
+        self._state.metrics.poll_found(is_hit=isinstance(call, StoredCall), is_wait=is_wait)
+
+    async def _send_outcome(self, send: Send, poll: PollRequest, call: StoredCall | Tombstone | None) -> None:
+        echo = poll.preference_applied
+        if isinstance(call, Tombstone):
+            self._state.metrics.poll(404)
+            raise NotFoundError("Call result not found")
+        if call is None:
+            await self._send_pending(send, poll, None, echo)
+            return
+        etag = etag_of(call, poll.view)
+        if is_known(etag, poll.known_etags):
+            await self._send_unchanged(send, etag, echo)
+        elif DataStatus(call.data_status).is_final:
+            await self._send_record(send, poll, call, etag, echo)
+        else:
+            await self._send_pending(send, poll, call, ((b"etag", etag), *echo))
+
+    async def _send_record(self, send: Send, poll: PollRequest, call: StoredCall, etag: bytes, more: Headers) -> None:
+        self._state.metrics.poll(200)
+        body = b'{"success":true,"data":%b}' % render_record(call, poll.view)
+        await send_answer(send, 200, body, ((b"etag", etag), *more))
+
+    async def _send_pending(self, send: Send, poll: PollRequest, call: StoredCall | None, more: Headers) -> None:
+        self._state.metrics.poll(202)
+        body = b'{"success":true,"data":%b}' % render_pending(poll.call_id, call)
+        await send_answer(send, 202, body, (RETRY_AFTER, *more))
+
+    async def _send_unchanged(self, send: Send, etag: bytes, more: Headers) -> None:
+        self._state.metrics.poll(304)
+        await send_unchanged(send, ((b"etag", etag), *more))
+
+
+def is_settled(poll: PollRequest, call: StoredCall | Tombstone | None) -> bool:
+    """True when a waiting poll need not wait: deleted, final and news to the poller, changed, or complete."""
+    if call is None:
+        return False
+    if isinstance(call, Tombstone):
+        return True
+    if not poll.known_etags:
+        return DataStatus(call.data_status).is_final
+    if is_known(etag_of(call, poll.view), poll.known_etags):
+        return call.data_status == DataStatus.COMPLETE
+    return True
+
+
+def _watch_for_departure(receive: Receive, watch: Watch) -> asyncio.Task[None]:
+    """A task that ends, and wakes the watch, when the poller goes away."""
+
+    async def until_gone() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    gone = asyncio.get_running_loop().create_task(until_gone(), name="poller-departure")
+    gone.add_done_callback(lambda _: watch.wake())
+    return gone

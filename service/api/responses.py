@@ -1,0 +1,60 @@
+"""How answers leave: raw ASGI for the two paths that matter, and the one place that renders errors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import Send
+
+from service.errors import Detail, ServiceError
+
+JSON: Final = b"application/json"
+Headers = Sequence[tuple[bytes, bytes]]
+
+_SENTENCES: Final = {404: "Not found", 405: "Method not allowed"}
+
+
+async def send_answer(
+    send: Send, status: int, body: bytes, headers: Headers = (), *, content_type: bytes = JSON
+) -> None:
+    await send(
+        {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [(b"content-type", content_type), (b"content-length", b"%d" % len(body)), *headers],
+        }
+    )
+    await send({"type": "http.response.body", "body": body})
+
+
+async def send_unchanged(send: Send, headers: Headers) -> None:
+    """304: the caller's copy is still right."""
+    await send({"type": "http.response.start", "status": 304, "headers": list(headers)})
+    await send({"type": "http.response.body", "body": b""})
+
+
+class JSONAnswer(Response):
+    """``{"success": true, ...}`` for the paths that go through Starlette."""
+
+    media_type = "application/json"
+
+    def __init__(self, status_code: int = 200, /, **fields: Any) -> None:
+        super().__init__(msgspec.json.encode({"success": status_code < 400, **fields}), status_code)
+
+
+def render_error(error: ServiceError | HTTPException) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
+    """Status, body and headers of a failure: a sentence, and details where they help; never a value of the request."""
+    details: tuple[Detail, ...] = ()
+    if isinstance(error, HTTPException):
+        status, sentence = error.status_code, _SENTENCES.get(error.status_code, error.detail)
+    else:
+        status, sentence, details = error.status, str(error), error.details
+    body: dict[str, Any] = {"success": False, "error": sentence}
+    if details:
+        body["details"] = [{"path": detail.path, "message": detail.message} for detail in details]
+    headers = [(name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items()]
+    return status, msgspec.json.encode(body), headers

@@ -1,0 +1,31 @@
+"""What a request handler can reach: made once per process by app.py, handed down, never global."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from service.api.auth import CallerTokens
+from service.api.limits import BodyBudget, FailedProofs
+from service.calls.sweep import Sweep
+from service.config import Settings
+from service.metrics import Metrics
+from service.store.calls import CallStore
+from service.store.changes import Changes
+from service.store.counts import CountStore
+from service.store.health import StoreHealth
+from service.vapi.authentication import WebhookProof
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    settings: Settings
+    calls: CallStore
+    changes: Changes
+    sweep: Sweep
+    counts: CountStore
+    store_health: StoreHealth
+    metrics: Metrics
+    proof: WebhookProof
+    tokens: CallerTokens
+    failed_proofs: FailedProofs
+    bodies: BodyBudget

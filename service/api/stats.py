@@ -1,0 +1,92 @@
+"""``GET /api/v1/vapi/cache/stats``: what is stored now, and what all replicas counted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter as Tally
+from typing import Any, Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service.api.calls import find_settled, read_int
+from service.api.responses import JSONAnswer
+from service.api.state import State
+from service.calls.record import iso_of
+from service.calls.status import DataStatus, status_at
+from service.store.calls import StoredCall
+from service.store.counts import Replica
+
+MAX_ENTRIES: Final = 100
+
+WEBHOOK_COUNTS: Final = ("received", "stored", "ignored", "invalid", "unauthorized", "spooled", "failed")
+
+
+async def get_stats(state: State, request: Request) -> Response:
+    limit = read_int(request, "limit", default=20, least=0, most=MAX_ENTRIES)
+    survey, (sums, replicas), probe = await asyncio.gather(
+        state.calls.survey(newest=limit), state.counts.read(), state.store_health.probe()
+    )
+    found = await asyncio.gather(*(find_settled(state, call_id) for _, call_id in survey.newest))
+    stats = {
+        "size": survey.size,
+        "entries": [_entry(call) for call in found if call is not None],
+        "webhooks": _webhooks(sums),
+        "calls": _calls(sums),
+        "polls": _polls(sums),
+        "replicas": [_replica(replica) for replica in replicas],
+        "store": {"writable": probe.is_writable, "latency_ms": probe.latency_ms},
+    }
+    return JSONAnswer(stats=stats)
+
+
+def _entry(call: StoredCall) -> dict[str, Any]:
+    return {
+        "callId": call.call_id.decode(),
+        "status": status_at(call.status),
+        "dataStatus": DataStatus(call.data_status).name.lower(),
+        "timestamp": call.updated_at_ms,
+        "expiresAt": call.expires_at_ms,
+    }
+
+
+def _webhooks(sums: Tally[str]) -> dict[str, Any]:
+    acknowledged, refused = sums["webhooks.acknowledged"], sums["webhooks.refused"]
+    return {name: sums[f"webhooks.{name}"] for name in WEBHOOK_COUNTS} | {
+        "delivery_success_rate": _rate(acknowledged, acknowledged + refused)
+    }
+
+
+def _calls(sums: Tally[str]) -> dict[str, Any]:
+    ended, with_duration = sums["calls.ended"], sums["calls.with_duration"]
+    return {
+        "ended": ended,
+        "completed": sums["calls.completed"],
+        "completion_rate": _rate(sums["calls.completed"], ended),
+        "average_duration_minutes": _rate(sums["calls.duration_hundredths"] / 100, with_duration),
+        "outcomes": _by_name(sums, "outcome."),
+        "ended_reasons": _by_name(sums, "reason."),
+    }
+
+
+def _polls(sums: Tally[str]) -> dict[str, Any]:
+    hits, misses = sums["polls.hits"], sums["polls.misses"]
+    return {"hits": hits, "misses": misses, "waits": sums["polls.waits"], "hit_rate": _rate(hits, hits + misses)}
+
+
+def _replica(replica: Replica) -> dict[str, Any]:
+    return {
+        "id": replica.id,
+        "version": replica.version,
+        "started_at": iso_of(replica.started_at_ms).decode(),
+        "last_seen": iso_of(replica.last_seen_ms).decode(),
+    }
+
+
+def _by_name(sums: Tally[str], prefix: str) -> dict[str, int]:
+    return {name.removeprefix(prefix): count for name, count in sums.items() if name.startswith(prefix)}
+
+
+def _rate(part: float, whole: float) -> float | None:
+    """None without a denominator: nothing happened yet, which is neither 0 nor 1."""
+    return round(part / whole, 4) if whole else None

@@ -1,0 +1,138 @@
+"""``POST /api/v1/vapi/webhook``: authenticate, decode, merge, acknowledge. The whole story, top to bottom."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Final
+
+import msgspec
+import structlog
+from starlette.types import Receive, Scope, Send
+
+from service.api.body import ClientGoneError, HeldBody, refuse
+from service.api.responses import send_answer
+from service.api.state import State
+from service.calls.intake import Intake, change_of
+from service.errors import (
+    InvalidMessageError,
+    InvalidSignatureError,
+    ServiceError,
+    StoreUnavailableError,
+    TooManyRequestsError,
+    UnsupportedEncodingError,
+)
+from service.store.calls import CallChange
+from service.vapi.messages import Received, decode_message
+from service.vapi.replies import find_reply
+
+log = structlog.get_logger(__name__)
+
+PATHS: Final = ("/api/v1/vapi/webhook", "/api/v1/vapi/webhooks/vapi")
+
+UNKNOWN_TYPE: Final = "unknown"
+"""The type, in metrics, of a message that was refused before it was decoded."""
+
+MAX_TYPE_LENGTH: Final = 200
+"""What is echoed of a message's type; VAPI's longest has 36 characters."""
+
+
+class Webhook:
+    """The endpoint as an ASGI application: it runs too often for a Request object."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        settings = self._state.settings
+        scope["route_path"] = PATHS[0]
+        with HeldBody(self._state.bodies, settings.max_body_bytes) as held:
+            try:
+                body = await self._read_proven(held, scope, receive)
+            except ClientGoneError:
+                return
+            except ServiceError as exc:
+                await refuse(scope, receive, send, self._refused(scope, exc), settings.max_body_bytes)
+                return
+            received, intake = self._decode(body)
+            await self._take(received, intake, scope, send)
+
+    async def _read_proven(self, held: HeldBody, scope: Scope, receive: Receive) -> bytes:
+        """The body of a request that proved to be VAPI's."""
+        headers = scope["named_headers"]
+        if b"content-encoding" in headers:
+            raise UnsupportedEncodingError("Content-Encoding is not supported; send the body as it is")
+        is_proven = self._state.proof.verify_headers(headers)
+        body = await held.read(scope, receive)
+        if not is_proven:
+            self._state.proof.verify_body(headers, body, time.time())
+        return body
+
+    def _refused(self, scope: Scope, error: ServiceError) -> ServiceError:
+        """Count what was refused before it was decoded; may turn a 401 into a 429."""
+        metrics = self._state.metrics
+        if isinstance(error, InvalidSignatureError):
+            log.warning("webhook.unauthorized", reason=error.reason)
+            try:
+                self._state.failed_proofs.count(scope, time.monotonic())
+            except TooManyRequestsError as limited:
+                return limited
+            metrics.webhook(UNKNOWN_TYPE, "unauthorized")
+        elif error.status == 503:
+            metrics.webhook(UNKNOWN_TYPE, "failed")
+            metrics.webhook_refused()
+        return error
+
+    def _decode(self, body: bytes) -> tuple[Received, Intake]:
+        try:
+            received = decode_message(body)
+            intake = change_of(received)
+        except InvalidMessageError:
+            self._state.metrics.webhook(UNKNOWN_TYPE, "invalid")
+            raise
+        if intake.dropped:
+            self._state.metrics.fields_dropped(intake.dropped)
+        return received, intake
+
+    async def _take(self, received: Received, intake: Intake, scope: Scope, send: Send) -> None:
+        """Merge what the message says, then acknowledge; a live call that waits for a reply gets it first."""
+        message, change = received.message, intake.change
+        scope["log"]["type"] = message.type[:MAX_TYPE_LENGTH]
+        if change is not None:
+            scope["log"]["call_id"] = change.call_id.decode()
+        reply = find_reply(message)
+        if reply is not None:
+            merging = asyncio.ensure_future(self._merge(message.type, change))
+            await send_answer(send, 200, reply.body, content_type=reply.content_type)
+            scope["log"]["result"], _ = await merging
+            return
+        scope["log"]["result"], error = await self._merge(message.type, change)
+        if error is None:
+            self._state.metrics.webhook_acknowledged()
+        elif self._state.settings.store_failure_status == 503:
+            self._state.metrics.webhook_refused()
+            raise error
+        await send_answer(send, 200, _acknowledgement(message.type, change))
+
+    async def _merge(self, message_type: str, change: CallChange | None) -> tuple[str, StoreUnavailableError | None]:
+        """What became of the message, and why it could not be kept when it could not."""
+        metrics = self._state.metrics
+        result, error = "ignored", None
+        if change is not None:
+            try:
+                merged = await self._state.calls.merge(change)
+            except StoreUnavailableError as exc:
+                log.warning("webhook.not_stored", call_id=change.call_id.decode(), cause=repr(exc.__cause__))
+                metrics.store_error()
+                result, error = "failed", exc
+            else:
+                metrics.merged(merged)
+                result = "stored" if merged.is_changed else "ignored"
+        metrics.webhook(message_type, result)
+        return result, error
+
+
+def _acknowledgement(message_type: str, change: CallChange | None) -> bytes:
+    sentence = msgspec.json.encode(f"Webhook processed: {message_type[:MAX_TYPE_LENGTH]}")
+    call_id = b'"%b"' % change.call_id if change is not None else b"null"
+    return b'{"success":true,"message":%b,"callId":%b}' % (sentence, call_id)

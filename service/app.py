@@ -1,0 +1,171 @@
+"""Puts the service together: the state, the route table, the order of the layers, what runs in the background."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import structlog
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route, Router
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from service import __version__
+from service.api import calls, health, polling, webhook
+from service.api.auth import Access, CallerTokens
+from service.api.limits import BodyBudget, FailedProofs
+from service.api.middleware import Envelope
+from service.api.polling import Polling
+from service.api.responses import JSONAnswer
+from service.api.state import State
+from service.api.stats import get_stats
+from service.api.webhook import Webhook
+from service.calls.sweep import Sweep
+from service.config import Settings
+from service.errors import NotFoundError
+from service.lifespan import lifespan_of
+from service.metrics import Metrics
+from service.store.calls import CallStore
+from service.store.changes import Changes
+from service.store.connection import LANES, RedisServer
+from service.store.counts import CountStore
+from service.store.health import StoreHealth
+from service.store.keys import Keys
+from service.store.pipeline import Pipeline
+from service.vapi.authentication import WebhookProof
+
+log = structlog.get_logger(__name__)
+
+REPLICA_ID_VARIABLE: Final = "SERVICE_REPLICA_ID"
+"""Set by the process that starts the workers, so that all workers of a replica go by one name."""
+
+Handler = Callable[[State, Request], Awaitable[Response]]
+
+
+def create_app(settings: Settings) -> ASGIApp:
+    """The whole service as one ASGI application, with its connections opened and closed by the lifespan."""
+    server = RedisServer(settings)
+    keys = Keys(settings.redis_key_prefix)
+    pipeline = Pipeline(server.connect, lanes=LANES, timeout_s=settings.store_timeout_s)
+    store = CallStore(settings, pipeline, keys)
+    changes = Changes(server.connect, keys.changes)
+    metrics = Metrics()
+    failed_proofs = FailedProofs()
+    state = State(
+        settings=settings,
+        calls=store,
+        changes=changes,
+        sweep=Sweep(store, changes, metrics),
+        counts=CountStore(pipeline, keys, replica_id=replica_id(), process_id=os.getpid(), version=__version__),
+        store_health=StoreHealth(pipeline, keys),
+        metrics=metrics,
+        proof=WebhookProof(settings),
+        tokens=CallerTokens(settings, failed_proofs),
+        failed_proofs=failed_proofs,
+        bodies=BodyBudget(settings.max_body_bytes),
+    )
+    app = Envelope(_Paths(state, lifespan_of(state, server, pipeline)), state)
+    app.state = state  # type: ignore[attr-defined]
+    return app
+
+
+def replica_id() -> str:
+    return os.environ.get(REPLICA_ID_VARIABLE) or f"{socket.gethostname()}-{secrets.token_hex(3)}"
+
+
+class _Endpoint:
+    """One handler behind its access check, as an ASGI application."""
+
+    def __init__(self, state: State, route: str, handler: Handler, access: Access) -> None:
+        self._state = state
+        self._route = route
+        self._handler = handler
+        self._access = access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["route_path"] = self._route
+        self._state.tokens.verify(scope, self._access)
+        response = await self._handler(self._state, Request(scope, receive))
+        await response(scope, receive, send)
+
+
+class _ByMethod:
+    """The endpoints of one path."""
+
+    def __init__(self, endpoints: dict[str, ASGIApp]) -> None:
+        self._endpoints = endpoints
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        method = "GET" if scope["method"] == "HEAD" else scope["method"]
+        await self._endpoints[method](scope, receive, send)
+
+
+def _routes(state: State) -> dict[str, dict[str, tuple[ASGIApp, str]]]:
+    """The route table: path, then method, then what answers and what it is for."""
+    metrics_access = Access.OPEN if state.settings.metrics_public else Access.READ
+    take, poll = Webhook(state), Polling(state)
+
+    def to(route: str, handler: Handler, access: Access) -> ASGIApp:
+        return _Endpoint(state, route, handler, access)
+
+    by_phone, stats = polling.PREFIX + "by-phone/{phone}", "/api/v1/vapi/cache/stats"
+    return {
+        webhook.PATHS[0]: {"POST": (take, "take one VAPI server message")},
+        webhook.PATHS[1]: {"POST": (take, "the same")},
+        polling.ROUTE: {
+            "GET": (poll, "a call's record; ?wait=S waits until it is final"),
+            "DELETE": (to(polling.ROUTE, calls.delete_call, Access.ADMIN), "remove a call's record"),
+        },
+        by_phone: {"GET": (to(by_phone, calls.list_calls_by_phone, Access.READ), "the calls of a phone number")},
+        stats: {"GET": (to(stats, get_stats, Access.ADMIN), "what is stored, and the counts of all replicas")},
+        "/health": {"GET": (to("/health", health.get_health, Access.OPEN), "every dependency")},
+        "/health/live": {"GET": (to("/health/live", health.get_live, Access.OPEN), "the process answers")},
+        "/health/ready": {
+            "GET": (to("/health/ready", health.get_ready, Access.OPEN), "a webhook can be durably taken now")
+        },
+        "/metrics": {"GET": (to("/metrics", health.get_metrics, metrics_access), "Prometheus metrics")},
+    }
+
+
+class _Paths:
+    """Finds who answers: the webhook and the poll by a look at the path, everything else through Starlette's router."""
+
+    def __init__(self, state: State, lifespan: Callable[[Router], Any]) -> None:
+        table = _routes(state)
+        self._webhook = table[webhook.PATHS[0]]["POST"][0]
+        self._poll = table[polling.ROUTE]["GET"][0]
+        self._endpoints = [
+            {"method": method, "path": path, "description": description}
+            for path, methods in table.items()
+            for method, (_, description) in methods.items()
+        ]
+        routes: list[BaseRoute] = [
+            Route(path, _ByMethod({method: app for method, (app, _) in methods.items()}), methods=list(methods))
+            for path, methods in table.items()
+        ]
+        routes.append(Route("/", _Endpoint(state, "/", self._list, Access.OPEN), methods=["GET"]))
+        self._router = Router(routes, redirect_slashes=False, default=_not_found, lifespan=lifespan)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            path: str = scope["path"]
+            method = scope["method"]
+            if method == "POST" and path in webhook.PATHS:
+                await self._webhook(scope, receive, send)
+                return
+            if method == "GET" and path.startswith(polling.PREFIX) and "/" not in path[len(polling.PREFIX) :]:
+                await self._poll(scope, receive, send)
+                return
+            scope["app"] = self  # tells Starlette to raise its 405 instead of answering it in plain text
+        await self._router(scope, receive, send)
+
+    async def _list(self, _: State, __: Request) -> Response:
+        return JSONAnswer(service="vapi-cache", version=__version__, endpoints=self._endpoints)
+
+
+async def _not_found(_: Scope, __: Receive, ___: Send) -> None:
+    raise NotFoundError("Not found; GET / lists the endpoints")

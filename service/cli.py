@@ -1,0 +1,193 @@
+"""The command line: ``python -m service`` serves, ``python -m service <command>`` looks at or talks to a service."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from service import __version__
+from service.client import Answer, ServiceClient, UnreachableError, prove
+from service.config import Secret, Settings, load_settings, variable_of
+from service.errors import SettingsError
+from service.vapi.samples import SAMPLES, sample_message
+
+EXIT_FAILED: Final = 1
+EXIT_SETTINGS: Final = 2
+"""A wrong setting, or a wrong command line."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        settings = load_settings(os.environ)
+        run: Callable[[Settings, argparse.Namespace], int] = options.run
+        return run(settings, options)
+    except SettingsError as exc:
+        print(exc, file=sys.stderr)
+        return EXIT_SETTINGS
+    except UnreachableError as exc:
+        print(exc, file=sys.stderr)
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m service", description="VAPI call results for Kestra.")
+    parser.add_argument("--version", action="version", version=__version__)
+    parser.set_defaults(run=_serve)
+    commands = parser.add_subparsers(metavar="command")
+
+    def add(name: str, run: Callable[[Settings, argparse.Namespace], int], sentence: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=sentence, description=sentence)
+        command.set_defaults(run=run)
+        return command
+
+    add("serve", _serve, "serve (what happens without a command)")
+    add("check-config", _check_config, "print the settings, secrets hidden; exit 2 if one is wrong")
+
+    send = add("send-webhook", _send_webhook, "post a sample or a file to a service, proven as VAPI would")
+    source = send.add_mutually_exclusive_group()
+    source.add_argument("--sample", choices=SAMPLES, default=SAMPLES[0], help="which sample (default: %(default)s)")
+    source.add_argument("--file", type=Path, help="a JSON body; - reads standard input")
+    send.add_argument("--call-id", default=None, help="the sample's call id (default: a new one)")
+    send.add_argument(
+        "--auth", choices=("secret", "bearer", "hmac", "legacy", "none"), default="secret",
+        help="how to prove it with VAPI_WEBHOOK_SECRET (default: %(default)s)",
+    )  # fmt: skip
+    _add_address(send)
+
+    show = add("show-call", _show_call, "print a call's record")
+    show.add_argument("call_id")
+    show.add_argument("--view", choices=("full", "summary"), default="full")
+    _add_address(show)
+
+    wait = add("wait", _wait, "wait until a call's record is final, then print it")
+    wait.add_argument("call_id")
+    wait.add_argument("--kestra", action="store_true", help="print it as the outputs of a Kestra script task")
+    wait.add_argument("--timeout", type=float, default=2100.0, help="seconds (default: %(default)s)")
+    wait.add_argument("--view", choices=("full", "summary"), default="full")
+    _add_address(wait)
+    return parser
+
+
+def _add_address(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--url", help="base URL of the service (default: http://HOST:PORT)")
+    command.add_argument("--token", help="default: the first of API_READ_TOKENS and API_ADMIN_TOKENS")
+
+
+def _serve(settings: Settings, _: argparse.Namespace) -> int:
+    from service.log import configure_logs
+    from service.server import serve
+
+    configure_logs(settings)
+    return serve(settings)
+
+
+def _check_config(settings: Settings, _: argparse.Namespace) -> int:
+    for field in msgspec.structs.fields(Settings):
+        print(f"{variable_of(field.name)}={_shown(getattr(settings, field.name))}")
+    return 0
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Secret):
+        return "***"
+    if isinstance(value, tuple):
+        return ",".join(map(_shown, value))
+    if isinstance(value, bool):
+        return str(int(value))
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "" if value is None else _without_password(str(value))
+
+
+def _without_password(text: str) -> str:
+    """A URL without what stands between ``//`` and ``@``."""
+    scheme, separator, rest = text.partition("://")
+    _, at, host = rest.rpartition("@")
+    return f"{scheme}{separator}***@{host}" if separator and at else text
+
+
+def _send_webhook(settings: Settings, options: argparse.Namespace) -> int:
+    if options.file is None:
+        call_id = options.call_id or f"sample-{uuid.uuid4()}"
+        body = json.dumps(sample_message(options.sample, call_id)).encode()
+    elif str(options.file) == "-":
+        body = sys.stdin.buffer.read()
+    else:
+        try:
+            body = options.file.read_bytes()
+        except OSError as exc:
+            print(f"{options.file}: {exc.strerror}", file=sys.stderr)
+            return EXIT_FAILED
+    answer = _client(settings, options).send_webhook(body, prove(settings, options.auth, body))
+    return _print_answer(answer)
+
+
+def _show_call(settings: Settings, options: argparse.Namespace) -> int:
+    return _print_answer(_client(settings, options).get_call(options.call_id, view=options.view))
+
+
+def _wait(settings: Settings, options: argparse.Namespace) -> int:
+    client = _client(settings, options)
+    deadline = time.monotonic() + options.timeout
+    while True:
+        remaining_s = max(0.0, deadline - time.monotonic())
+        started = time.monotonic()
+        answer = _ask(client, options, min(settings.max_wait_s, remaining_s))
+        if answer is not None and answer.status == 200:
+            _print_result(answer, as_outputs=options.kestra)
+            return 0
+        if answer is not None and answer.status not in (202, 429, 503):
+            return _print_answer(answer)
+        if time.monotonic() >= deadline:
+            print(f"No final record of call {options.call_id} within {options.timeout:g} s", file=sys.stderr)
+            return EXIT_FAILED
+        time.sleep(max(0.0, min(1.0 - (time.monotonic() - started), deadline - time.monotonic())))
+
+
+def _ask(client: ServiceClient, options: argparse.Namespace, wait_s: float) -> Answer | None:
+    """One long poll; None when nobody answered, which passes when a replica is restarted."""
+    try:
+        return client.get_call(options.call_id, wait_s=wait_s, view=options.view)
+    except UnreachableError as exc:
+        print(f"{exc}; trying again", file=sys.stderr)
+        return None
+
+
+def _client(settings: Settings, options: argparse.Namespace) -> ServiceClient:
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.host, settings.host)  # noqa: S104 - not bound, replaced
+    tokens = (*settings.api_read_tokens, *settings.api_admin_tokens)
+    token = options.token or (tokens[0].reveal() if tokens else None)
+    return ServiceClient(options.url or f"http://{host}:{settings.port}", token)
+
+
+def _print_result(answer: Answer, *, as_outputs: bool) -> None:
+    """The record, or the one line that a Kestra script task reads as its outputs.
+
+    https://kestra.io/docs/workflow-components/outputs: a line of exactly ``::{"outputs": {...}}::``.
+    """
+    record = answer.body["data"]
+    if as_outputs:
+        print("::" + json.dumps({"outputs": {"call_result": record}}) + "::", flush=True)
+    else:
+        print(json.dumps(record, indent=2, ensure_ascii=False))
+
+
+def _print_answer(answer: Answer) -> int:
+    if answer.status < 300:
+        print(json.dumps(answer.body.get("data", answer.body), indent=2, ensure_ascii=False))
+        return 0
+    print(f"{answer.status}: {json.dumps(answer.body, ensure_ascii=False)}", file=sys.stderr)
+    return EXIT_FAILED

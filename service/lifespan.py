@@ -1,0 +1,102 @@
+"""What runs beside the requests: opened before the first, closed after the last; and how the end is announced."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from types import FrameType
+from typing import Any, Final
+
+import structlog
+from starlette.routing import Router
+
+from service import __version__
+from service.api.state import State
+from service.errors import StoreUnavailableError
+from service.metrics import forget_dead_workers
+from service.store.connection import RedisServer
+from service.store.pipeline import Pipeline
+
+log = structlog.get_logger(__name__)
+
+COUNTS_EVERY_S: Final = 1.0
+
+
+def lifespan_of(state: State, server: RedisServer, pipeline: Pipeline) -> Callable[[Router], Any]:
+    @asynccontextmanager
+    async def lifespan(_: Router) -> AsyncIterator[None]:
+        forget_dead_workers()
+        started_at_ms = round(time.time() * 1000)
+        pipeline.start()
+        state.changes.start()
+        loop = asyncio.get_running_loop()
+        background = [
+            loop.create_task(state.sweep.run(), name="sweep"),
+            loop.create_task(_write_counts(state, started_at_ms), name="counts"),
+        ]
+        log.info("service.started", version=__version__, store=state.settings.redis_url.split("://")[0])
+        with drain_on_signal(state):
+            yield
+        for task in background:
+            task.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
+        with suppress(StoreUnavailableError):
+            await state.counts.write(state.metrics.tally, started_at_ms=started_at_ms, now_ms=round(time.time() * 1000))
+        await state.changes.close()
+        await pipeline.close()
+        await server.close()
+        log.info("service.stopped")
+
+    return lifespan
+
+
+async def _write_counts(state: State, started_at_ms: int) -> None:
+    while True:
+        try:
+            await state.counts.write(state.metrics.tally, started_at_ms=started_at_ms, now_ms=round(time.time() * 1000))
+        except StoreUnavailableError:
+            log.debug("counts.not_written")
+        await asyncio.sleep(COUNTS_EVERY_S)
+
+
+@contextmanager
+def drain_on_signal(state: State) -> Iterator[None]:
+    """On SIGTERM, answer parked polls and say not ready at once, but keep serving for ``DRAIN_S`` before exiting.
+
+    The server's own handler closes the listening socket at once, while load balancers still send requests to it.
+    SIGINT (somebody at a keyboard) does not wait. Without a server's handler, as in tests, nothing is changed.
+    """
+    loop = asyncio.get_running_loop()
+    waits = {signal.SIGTERM: state.settings.drain_s, signal.SIGINT: 0.0}
+    originals = {number: signal.getsignal(number) for number in waits}
+    if threading.current_thread() is not threading.main_thread() or not callable(originals[signal.SIGTERM]):
+        yield
+        return
+
+    def stop(number: int) -> None:
+        original = originals[signal.Signals(number)]
+        if callable(original):
+            original(number, None)
+
+    def drain(number: int) -> None:
+        if not state.changes.is_draining:
+            log.info("service.draining", signal=signal.Signals(number).name)
+            state.changes.drain()
+            loop.call_later(waits[signal.Signals(number)], stop, number)
+        elif number == signal.SIGINT:
+            stop(number)
+
+    def on_signal(number: int, _: FrameType | None) -> None:
+        loop.call_soon_threadsafe(drain, number)
+
+    for number in waits:
+        signal.signal(number, on_signal)
+    try:
+        yield
+    finally:
+        for number, original in originals.items():
+            signal.signal(number, original)

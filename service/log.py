@@ -1,0 +1,72 @@
+"""Structured logs on standard output: one JSON line an event, or readable lines on a terminal."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any, Final
+
+import msgspec
+import structlog
+
+from service.config import Settings
+
+_LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+
+def configure_logs(settings: Settings) -> None:
+    """Set up structlog and send the standard library's loggers (uvicorn's, asyncio's) through it."""
+    level = _LEVELS[settings.log_level]
+    on_terminal = settings.log_format == "console" or (settings.log_format == "auto" and sys.stdout.isatty())
+    shared: list[structlog.typing.Processor] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+    ]
+    renderers: list[structlog.typing.Processor] = (
+        [structlog.dev.ConsoleRenderer(pad_event_to=28)]
+        if on_terminal
+        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=_to_json)]
+    )
+    factory: Any = structlog.PrintLoggerFactory() if on_terminal else structlog.BytesLoggerFactory(sys.stdout.buffer)
+    structlog.configure(
+        processors=[*shared, *renderers],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=factory,
+        cache_logger_on_first_use=True,
+    )
+    _route_standard_logging(level, shared, renderers)
+
+
+def _to_json(event: Any, **_: Any) -> bytes:
+    return msgspec.json.encode(event, enc_hook=repr)
+
+
+def _to_text(event: Any, **_: Any) -> str:
+    return _to_json(event).decode()
+
+
+def _route_standard_logging(
+    level: int, shared: list[structlog.typing.Processor], renderers: list[structlog.typing.Processor]
+) -> None:
+    text_renderers = [
+        structlog.processors.JSONRenderer(serializer=_to_text)
+        if isinstance(renderer, structlog.processors.JSONRenderer)
+        else renderer
+        for renderer in renderers
+    ]
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *text_renderers],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(max(level, logging.WARNING))
+    for name in ("uvicorn", "uvicorn.error"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+        logger.setLevel(max(level, logging.INFO))

@@ -1,0 +1,177 @@
+"""Serves the application with uvicorn: what uvicorn lacks (deadlines for receiving, a bound on headers), and workers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import secrets
+import signal
+import socket
+import tempfile
+from types import FrameType
+from typing import Any, Final
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.supervisors.multiprocess import Multiprocess
+
+from service.app import REPLICA_ID_VARIABLE
+from service.config import Settings
+
+HEADERS_DEADLINE_S: Final = 10.0
+BODY_DEADLINE_S: Final = 30.0
+MAX_HEADER_BYTES: Final = 64 * 1024
+
+KEEP_ALIVE_S: Final = 75
+"""Longer than common load balancers keep idle connections (60 s), so that they close them, not we under a request."""
+
+GRACEFUL_S: Final = 5
+"""For requests in flight after ``DRAIN_S``; together below the 10 s after which orchestrators kill."""
+
+BACKLOG: Final = 4096
+"""Thousands of pollers may come back at once."""
+
+_TOO_LARGE: Final = b'{"success":false,"error":"The request\'s headers are larger than %d bytes"}' % MAX_HEADER_BYTES
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """Cuts senders that take too long, answers 431 to heads that are too large; ASGI is not called before their end."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._head_bytes = 0
+        self._in_head = True
+        self._in_body = False
+        self._deadline: asyncio.TimerHandle | None = self.loop.call_later(HEADERS_DEADLINE_S, self._cut)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._cancel_deadline()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._in_head:
+            self._head_bytes += len(data)
+        super().data_received(data)
+        if self._in_head and self._head_bytes > MAX_HEADER_BYTES:
+            self._refuse_head()
+        elif self._deadline is None and not self.transport.is_closing():
+            if self._in_body:
+                self._deadline = self.loop.call_later(BODY_DEADLINE_S, self._cut)
+            elif self._in_head and self._head_bytes:
+                self._deadline = self.loop.call_later(HEADERS_DEADLINE_S, self._cut)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_head = True
+
+    def on_headers_complete(self) -> None:
+        self._cancel_deadline()
+        self._in_head = False
+        self._in_body = True
+        if self._head_bytes > MAX_HEADER_BYTES and self._size_of_head() > MAX_HEADER_BYTES:
+            self._refuse_head()
+            return
+        self._head_bytes = 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        if not self.transport.is_closing():
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._cancel_deadline()
+        self._in_body = False
+        self._in_head = True
+        if not self.transport.is_closing():
+            super().on_message_complete()
+
+    def _size_of_head(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+
+    def _refuse_head(self) -> None:
+        if self.transport.is_closing():
+            return
+        head = (
+            b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/json\r\n"
+            b"content-length: %d\r\ncache-control: no-store\r\nx-request-id: %b\r\nconnection: close\r\n\r\n"
+        ) % (len(_TOO_LARGE), os.urandom(8).hex().encode())
+        self.transport.write(head + _TOO_LARGE)
+        self.transport.close()
+
+    def _cut(self) -> None:
+        self._deadline = None
+        if not self.transport.is_closing():
+            self.transport.abort()
+
+    def _cancel_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+
+class Workers(Multiprocess):
+    """uvicorn's supervisor, which looks at signals twice a second: ours passes SIGTERM on at once."""
+
+    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
+        super().__init__(config, sockets)
+        signal.signal(signal.SIGTERM, self._forward)
+
+    def _forward(self, number: int, _: FrameType | None) -> None:
+        for process in self.processes:
+            if process.pid is not None and process.exitcode is None:
+                os.kill(process.pid, number)
+        self.signal_queue.append(number)
+
+
+def serve(settings: Settings) -> int:
+    """Run until told to stop; returns the exit status."""
+    raise_file_limit()
+    os.environ.setdefault(REPLICA_ID_VARIABLE, f"{socket.gethostname()}-{secrets.token_hex(3)}")
+    options: dict[str, Any] = {
+        "factory": True,
+        "host": settings.host,
+        "port": settings.port,
+        "workers": settings.workers,
+        "http": BoundedProtocol,
+        "ws": "none",
+        "loop": "uvloop",
+        "lifespan": "on",
+        "log_config": None,
+        "access_log": False,
+        "server_header": False,
+        "proxy_headers": True,
+        "forwarded_allow_ips": settings.forwarded_allow_ips,
+        "timeout_keep_alive": KEEP_ALIVE_S,
+        "timeout_graceful_shutdown": GRACEFUL_S,
+        "backlog": BACKLOG,
+    }
+    if settings.workers == 1:
+        server = uvicorn.Server(uvicorn.Config("service.server:app_of_environment", **options))
+        server.run()
+        return 0 if server.started else 1
+    with tempfile.TemporaryDirectory(prefix="vapi-cache-metrics-") as directory:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
+        config = uvicorn.Config("service.server:app_of_environment", **options)
+        Workers(config, [config.bind_socket()]).run()
+    return 0
+
+
+def app_of_environment() -> Any:
+    """What each process serves; settings come from the environment, once more in every worker."""
+    from service.app import create_app
+    from service.config import load_settings
+    from service.log import configure_logs
+
+    settings = load_settings(os.environ)
+    configure_logs(settings)
+    return create_app(settings)
+
+
+def raise_file_limit() -> None:
+    """A parked poll is an open file: take as many as we are allowed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = hard if hard != resource.RLIM_INFINITY else 1_048_576
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

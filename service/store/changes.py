@@ -1,0 +1,155 @@
+"""Wakes parked polls: one subscription per process, whatever the number of polls.
+
+A notification is a hint. It can be lost (Redis restarts, the connection breaks), so the sweep asks every 1.5 s which
+calls changed and wakes their polls too (calls/sweep.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Final, Self
+
+import structlog
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import RedisError
+
+log = structlog.get_logger(__name__)
+
+HEARTBEAT_S: Final = 3.0
+"""A subscription that does not answer a PING for this long is opened anew: its peer may be gone without a word."""
+
+RECONNECT_PAUSE_S: Final = 0.2
+
+
+class Changes:
+    """The processes' view of what changes in the store, and of who waits for it here."""
+
+    def __init__(self, connect: Callable[[], AbstractConnection], channel: bytes) -> None:
+        self._connect = connect
+        self._channel = channel
+        self._parked: dict[bytes, set[Watch]] = {}
+        self._connection: AbstractConnection | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._answered_at = 0.0
+        self.is_draining = False
+        """True once parked polls are to be answered at once, whatever they wait for."""
+
+    @property
+    def is_subscribed(self) -> bool:
+        return self._connection is not None
+
+    @property
+    def has_parked(self) -> bool:
+        return bool(self._parked)
+
+    def watch(self, call_id: bytes) -> Watch:
+        """Enter before reading the record: what changes after the read then ends the wait."""
+        return Watch(self, call_id)
+
+    def wake(self, call_id: bytes) -> None:
+        for watch in self._parked.get(call_id, ()):
+            watch.wake()
+
+    def drain(self) -> None:
+        """Wake everybody, for good: the process is going away."""
+        self.is_draining = True
+        for watches in self._parked.values():
+            for watch in watches:
+                watch.wake()
+
+    def start(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._run(), name="change-listener")
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    def add(self, watch: Watch) -> None:
+        self._parked.setdefault(watch.call_id, set()).add(watch)
+
+    def remove(self, watch: Watch) -> None:
+        watches = self._parked[watch.call_id]
+        watches.discard(watch)
+        if not watches:
+            del self._parked[watch.call_id]
+
+    async def _run(self) -> None:
+        while True:
+            connection = self._connect()
+            try:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._listen(connection))
+                    group.create_task(self._keep_alive(connection))
+            except* (RedisError, OSError, TimeoutError) as errors:
+                log.warning("subscription.lost", error=repr(errors.exceptions[0]))
+            finally:
+                self._connection = None
+                await connection.disconnect(nowait=True)
+            await asyncio.sleep(RECONNECT_PAUSE_S)
+
+    async def _listen(self, connection: AbstractConnection) -> None:
+        async with asyncio.timeout(HEARTBEAT_S):
+            await connection.send_command(b"SUBSCRIBE", self._channel)
+        self._answered_at = time.monotonic()
+        while True:
+            reply: Any = await connection.read_response(timeout=math.inf)
+            self._answered_at = time.monotonic()
+            if reply[0] == b"message":
+                self.wake(reply[2])
+            elif reply[0] == b"subscribe":
+                self._connection = connection
+                log.info("subscription.opened")
+
+    async def _keep_alive(self, connection: AbstractConnection) -> None:
+        while True:
+            await asyncio.sleep(HEARTBEAT_S)
+            if time.monotonic() - self._answered_at > 2 * HEARTBEAT_S:
+                raise TimeoutError("the subscription's connection does not answer")
+            if self.is_subscribed:
+                await connection.send_command(b"PING")
+
+
+class Watch:
+    """One parked poll. Everything that may end its wait wakes the same future, so that parking costs one."""
+
+    __slots__ = ("_changes", "_is_awake", "_waiter", "call_id")
+
+    def __init__(self, changes: Changes, call_id: bytes) -> None:
+        self._changes = changes
+        self._waiter: asyncio.Future[None] | None = None
+        self._is_awake = False
+        self.call_id = call_id
+
+    def __enter__(self) -> Self:
+        self._changes.add(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._changes.remove(self)
+
+    def wake(self) -> None:
+        self._is_awake = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def wait_until(self, deadline: float) -> None:
+        """Return when woken, at once if that was since the last return, at the latest at ``deadline`` (loop time)."""
+        if not self._is_awake:
+            loop = asyncio.get_running_loop()
+            self._waiter = loop.create_future()
+            timer = loop.call_at(deadline, self.wake)
+            try:
+                await self._waiter
+            finally:
+                timer.cancel()
+                self._waiter = None
+        self._is_awake = False

@@ -1,0 +1,78 @@
+"""The counts of all processes, in Redis: each writes its own sums once a second, anybody adds them up.
+
+Sums are written whole, never added to, so that a repeated write counts nothing twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter as Tally
+from collections.abc import Mapping
+
+import msgspec
+
+from service.store.keys import COUNTS_TTL_MS, Keys
+from service.store.pipeline import Pipeline
+
+
+class Replica(msgspec.Struct, frozen=True):
+    """One replica as its processes last wrote; times are epoch milliseconds by the replica's clock."""
+
+    id: str
+    version: str
+    started_at_ms: int
+    last_seen_ms: int
+
+
+class CountStore:
+    """Counts of this process out, counts of all processes in."""
+
+    def __init__(self, pipeline: Pipeline, keys: Keys, *, replica_id: str, process_id: int, version: str) -> None:
+        self._pipeline = pipeline
+        self._keys = keys
+        self._member = f"{replica_id}:{process_id}".encode()
+        self._version = version
+
+    async def write(self, sums: Mapping[str, int], *, started_at_ms: int, now_ms: int) -> None:
+        key = self._keys.counts(self._member)
+        fields: list[str | int] = ["version", self._version, "started_at_ms", started_at_ms, "last_seen_ms", now_ms]
+        for name, value in sums.items():
+            fields += (name, value)
+        await asyncio.gather(
+            self._pipeline.execute("HSET", key, *fields),
+            self._pipeline.execute("PEXPIRE", key, COUNTS_TTL_MS),
+            self._pipeline.execute("ZADD", self._keys.processes, now_ms, self._member),
+            self._pipeline.execute("ZREMRANGEBYSCORE", self._keys.processes, "-inf", now_ms - COUNTS_TTL_MS),
+            self._pipeline.execute("PEXPIRE", self._keys.processes, COUNTS_TTL_MS),
+        )
+
+    async def read(self) -> tuple[Tally[str], list[Replica]]:
+        """The sums over all processes of the last two hours, and the replicas that these belong to."""
+        members: list[bytes] = await self._pipeline.execute("ZRANGE", self._keys.processes, 0, -1)
+        hashes = await asyncio.gather(
+            *(self._pipeline.execute("HGETALL", self._keys.counts(member)) for member in members)
+        )
+        sums: Tally[str] = Tally()
+        replicas: dict[str, Replica] = {}
+        for member, flat in zip(members, hashes, strict=True):
+            fields = dict(zip(flat[::2], flat[1::2], strict=True))
+            if not fields:
+                continue
+            replica = Replica(
+                member.decode().rpartition(":")[0],
+                fields.pop(b"version").decode(),
+                int(fields.pop(b"started_at_ms")),
+                int(fields.pop(b"last_seen_ms")),
+            )
+            replicas[replica.id] = _joined(replicas.get(replica.id, replica), replica)
+            sums.update({name.decode(): int(value) for name, value in fields.items()})
+        return sums, list(replicas.values())
+
+
+def _joined(one: Replica, other: Replica) -> Replica:
+    """A replica of several processes: since the first started, until the last was seen."""
+    return msgspec.structs.replace(
+        one,
+        started_at_ms=min(one.started_at_ms, other.started_at_ms),
+        last_seen_ms=max(one.last_seen_ms, other.last_seen_ms),
+    )

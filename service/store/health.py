@@ -1,0 +1,48 @@
+"""Whether the store can take a webhook durably now: asked by writing, for a demoted or full Redis still reads well."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+import msgspec
+from redis.exceptions import RedisError
+
+from service.errors import StoreUnavailableError
+from service.store.keys import PROBE_TTL_MS, Keys
+from service.store.pipeline import Pipeline
+
+PROBE_VALID_S: Final = 0.2
+"""Health checks closer together than this share one probe."""
+
+
+class Probe(msgspec.Struct, frozen=True):
+    is_writable: bool
+    latency_ms: float
+    problem: str | None = None
+
+
+class StoreHealth:
+    """Writes a short-lived key to find out."""
+
+    def __init__(self, pipeline: Pipeline, keys: Keys) -> None:
+        self._pipeline = pipeline
+        self._key = keys.probe
+        self._last = Probe(is_writable=False, latency_ms=0.0)
+        self._valid_until = 0.0
+
+    async def probe(self) -> Probe:
+        started = time.monotonic()
+        if started < self._valid_until:
+            return self._last
+        problem = None
+        try:
+            await self._pipeline.execute("SET", self._key, "1", "PX", PROBE_TTL_MS, share_as="probe")
+        except StoreUnavailableError as exc:
+            problem = str(exc.__cause__ or exc)
+        except RedisError as exc:
+            problem = str(exc)
+        finished = time.monotonic()
+        self._last = Probe(problem is None, round((finished - started) * 1000, 3), problem)
+        self._valid_until = finished + PROBE_VALID_S
+        return self._last

@@ -1,0 +1,63 @@
+"""The bodies that VAPI takes for "not handled here", for the message types that expect an answer.
+
+A live call waits for these: an assistant request at most 7.5 s, a tool's server 20 s. What each type takes:
+https://docs.vapi.ai/server-url/events, https://docs.vapi.ai/knowledge-base/custom-knowledge-base
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from service.vapi.messages import ServerMessage
+
+NOT_HANDLED: Final = "This server takes call results only."
+
+ENDPOINTING_TIMEOUT_S: Final = 0.4
+"""VAPI's own default pause before the assistant speaks."""
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """The answer to a message that a live call waits on."""
+
+    body: bytes
+    content_type: bytes = b"application/json"
+
+
+def find_reply(message: ServerMessage) -> Reply | None:
+    """The answer for a message type that expects one, None for all others."""
+    if message.type == "voice-request":
+        return Reply(b"", b"application/octet-stream")  # raw PCM is expected: JSON would be played as noise
+    answer = _ANSWERS.get(message.type)
+    return None if answer is None else Reply(msgspec.json.encode(answer(message)))
+
+
+def _error(_: ServerMessage) -> dict[str, Any]:
+    return {"error": NOT_HANDLED}
+
+
+def _tool_results(message: ServerMessage) -> dict[str, Any]:
+    """One result per tool call; a result is one line, or VAPI drops it."""
+    calls = _calls_in(bytes(message.toolCallList)) or _calls_in(bytes(message.toolCalls))
+    return {"results": [{"toolCallId": call_id, "error": NOT_HANDLED} for call_id in calls]}
+
+
+def _calls_in(fragment: bytes) -> list[str]:
+    calls = msgspec.json.decode(fragment) if fragment else None
+    if not isinstance(calls, list):
+        return []
+    return [call["id"] for call in calls if isinstance(call, dict) and isinstance(call.get("id"), str)]
+
+
+_ANSWERS: Final[dict[str, Callable[[ServerMessage], dict[str, Any]]]] = {
+    "assistant-request": _error,
+    "tool-calls": _tool_results,
+    "transfer-destination-request": _error,
+    "handoff-destination-request": _error,
+    "knowledge-base-request": lambda _: {"documents": []},
+    "call.endpointing.request": lambda _: {"timeoutSeconds": ENDPOINTING_TIMEOUT_S},
+    "campaign.predial": lambda _: {"eligible": False},
+    "function-call": lambda _: {"result": NOT_HANDLED},
+}

@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Gets what the tests run beside Python, through apt when it is missing.
+set -euo pipefail
+missing=()
+need() { command -v "$1" >/dev/null || missing+=("$2"); }
+need redis-server redis-server
+need jq jq
+need curl curl
+if [ ${#missing[@]} -gt 0 ]; then
+  "$(dirname "$0")/apt_install.sh" "${missing[@]}"
+fi

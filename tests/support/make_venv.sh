@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Makes the virtual environment: make_venv.sh PYTHON FOLDER
+set -euo pipefail
+python=$1 venv=$2
+if [ -z "$python" ]; then
+  echo "Python 3.11 or newer is needed and was not found; install it, or name it: make PYTHON=/path/to/python3" >&2
+  exit 1
+fi
+if ! "$python" -m venv "$venv" >/dev/null 2>&1; then
+  # Debian ships Python without what venv needs.
+  package="$("$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')"
+  echo "$python cannot make a virtual environment; installing $package" >&2
+  "$(dirname "$0")/apt_install.sh" "$package"
+  rm -rf "$venv"
+  "$python" -m venv "$venv"
+fi
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable . --group dev
