@@ -97,9 +97,7 @@ class Pipeline:
         while self._queue:
             self._queue.popleft().fail(StoreUnavailableError("The service is shutting down"))
 
-    def execute(
-        self, *args: Argument, fallback: Arguments | None = None, share_as: object = None
-    ) -> asyncio.Future[Any]:
+    def execute(self, *args: Any, fallback: Arguments | None = None, share_as: object = None) -> asyncio.Future[Any]:
         """Queue a command; the future gives its reply.
 
         A command with the same ``share_as`` that was not sent yet is shared, never one under way: its reply might be

@@ -1,0 +1,33 @@
+"""What many tests share: a redis-server for the session, and replicas that are stopped whatever happens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.support.redis_server import RedisProcess
+from tests.support.replica import Replica
+
+
+@pytest.fixture(scope="session")
+def redis_process() -> Iterator[RedisProcess]:
+    """One redis-server for all tests that do it no harm; each uses a key prefix of its own."""
+    server = RedisProcess().start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def start_replica() -> Iterator[Callable[..., Replica]]:
+    """Starts replicas; keyword arguments are settings. All are stopped at the end of the test."""
+    started: list[Replica] = []
+
+    def start(**settings: object) -> Replica:
+        replica = Replica(**settings)
+        started.append(replica)
+        return replica.start()
+
+    yield start
+    for replica in started:
+        replica.stop()

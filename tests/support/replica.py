@@ -1,0 +1,98 @@
+"""One replica of the service as a real process (with its workers), and what a test may do to it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+from tests.support.redis_server import free_port
+
+ROOT = Path(__file__).resolve().parents[2]
+START_S = 15.0
+
+SETTINGS_OF_TESTS = {"HOST": "127.0.0.1", "LOG_FORMAT": "json", "DRAIN_S": "0.2"}
+"""On top of the defaults, unless a test says otherwise: nobody wants to wait three seconds for each replica to drain."""
+
+
+class Replica:
+    """A service process. Keyword arguments are environment variables, in upper case or lower."""
+
+    def __init__(self, environ: Mapping[str, str] | None = None, **settings: object) -> None:
+        self.port = free_port()
+        self._settings = {**SETTINGS_OF_TESTS, **(environ or {}), "PORT": str(self.port)}
+        self._settings |= {name.upper(): str(value) for name, value in settings.items()}
+        self._log = Path(tempfile.mkdtemp(prefix="replica-test-")) / "log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def launch(self) -> Self:
+        """Start without waiting until it serves."""
+        inherited = {
+            name: os.environ[name]
+            for name in ("PATH", "HOME", "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
+            if name in os.environ
+        }
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "service"], cwd=ROOT, env={**inherited, **self._settings}, stdout=log, stderr=log
+            )
+        return self
+
+    def start(self) -> Self:
+        self.launch()
+        deadline = time.monotonic() + START_S
+        while time.monotonic() < deadline:
+            try:
+                with urllib.request.urlopen(self.url + "/health/live", timeout=1):
+                    return self
+            except (OSError, urllib.error.URLError):
+                if self._process is not None and self._process.poll() is not None:
+                    break
+                time.sleep(0.03)
+        raise RuntimeError(f"the service did not start:\n{self.log}")
+
+    def terminate(self) -> None:
+        """SIGTERM, without waiting."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+
+    def wait(self, timeout_s: float = 12.0) -> int:
+        assert self._process is not None
+        return self._process.wait(timeout_s)
+
+    def stop(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self.terminate()
+            try:
+                self.wait()
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+                raise
+
+    def kill(self) -> None:
+        """SIGKILL of the process that was started (with several workers: of their supervisor)."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
