@@ -10,7 +10,6 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
@@ -26,9 +25,9 @@ SETTINGS_OF_TESTS = {"HOST": "127.0.0.1", "LOG_FORMAT": "json", "DRAIN_S": "0.2"
 class Replica:
     """A service process. Keyword arguments are environment variables, in upper case or lower."""
 
-    def __init__(self, environ: Mapping[str, str] | None = None, **settings: object) -> None:
+    def __init__(self, **settings: object) -> None:
         self.port = free_port()
-        self._settings = {**SETTINGS_OF_TESTS, **(environ or {}), "PORT": str(self.port)}
+        self._settings = {**SETTINGS_OF_TESTS, "PORT": str(self.port)}
         self._settings |= {name.upper(): str(value) for name, value in settings.items()}
         self._log = Path(tempfile.mkdtemp(prefix="replica-test-")) / "log"
         self._process: subprocess.Popen[bytes] | None = None
