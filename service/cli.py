@@ -96,15 +96,16 @@ def _serve(settings: Settings, _: argparse.Namespace) -> int:
 
 def _check_config(settings: Settings, _: argparse.Namespace) -> int:
     for field in msgspec.structs.fields(Settings):
-        print(f"{variable_of(field.name)}={_shown(getattr(settings, field.name))}")
+        print(f"{variable_of(field.name)}={shown(getattr(settings, field.name))}")
     return 0
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A setting's value as the environment would give it, secrets hidden."""
     if isinstance(value, Secret):
         return "***"
     if isinstance(value, tuple):
-        return ",".join(map(_shown, value))
+        return ",".join(map(shown, value))
     if isinstance(value, bool):
         return str(int(value))
     if isinstance(value, float):

@@ -1,0 +1,78 @@
+"""The README holds what it says: its table of settings is the struct, its commands run as written."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Callable
+
+import msgspec
+import pytest
+
+from service.cli import shown
+from service.config import Settings, variable_of
+from tests.support.replica import ROOT, Replica
+
+README = (ROOT / "README.md").read_text()
+
+
+def documented_settings() -> dict[str, str]:
+    rows = re.findall(r"^\| `([A-Z0-9_]+)` \| (`[^`]+`|unset) \|", README, re.MULTILINE)
+    return {name: "" if default == "unset" else default.strip("`") for name, default in rows}
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+def run(shell: str, script: str, replica: Replica) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [shell, "-c", script.replace("localhost:8000", f"127.0.0.1:{replica.port}")],
+        capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+
+
+def first_webhook() -> str:
+    return next(block for block in blocks("bash") if "-d '" in block)
+
+
+def test_the_table_of_settings_is_the_struct() -> None:
+    fields = {variable_of(field.name): shown(field.default) for field in msgspec.structs.fields(Settings)}
+    assert {name: normal(value) for name, value in documented_settings().items()} == {
+        name: normal(value) for name, value in fields.items()
+    }
+
+
+def normal(value: str) -> str:
+    """1.0 and 1 are one default."""
+    try:
+        return f"{float(value):g}"
+    except ValueError:
+        return value
+
+
+def test_the_first_webhook_and_poll_print_what_is_promised(start_replica: Callable[..., Replica]) -> None:
+    printed = run("bash", first_webhook(), start_replica()).stdout
+    assert printed == (
+        '{"success":true,"message":"Webhook processed: end-of-call-report","callId":"test-call-123"}"ended"\n'
+    )
+
+
+@pytest.mark.parametrize("shell", ["bash", "dash"])
+def test_the_shell_loop_ends_with_the_record(shell: str, start_replica: Callable[..., Replica]) -> None:
+    replica = start_replica()
+    run("bash", first_webhook().replace("Test transcript", "two\\nlines"), replica)
+    done = run(shell, blocks("sh")[0], replica)
+    assert (done.returncode, '"status":"ended"' in done.stdout) == (0, True)
+
+
+def test_the_long_poll_answers_at_once_for_a_final_record(start_replica: Callable[..., Replica]) -> None:
+    replica = start_replica()
+    run("bash", first_webhook(), replica)
+    long_poll = next(block for block in blocks("bash") if "wait=25" in block)
+    assert '"data_status":"complete"' in run("bash", long_poll, replica).stdout
+
+
+def test_every_make_target_named_exists() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"make ([a-z-]+) ", README)) <= targets | {"sure", "its", "their"}
