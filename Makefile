@@ -39,3 +39,7 @@ check: $(STAMP) ## Lint and check types
 format: $(STAMP) ## Put the code in order
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+bench: $(STAMP) ## Measure: how fast parked polls are woken
+	@tests/support/get_tools.sh
+	@$(BIN)/python -m tests.bench.wake
