@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from importlib.resources import files
 from itertools import chain
 from typing import Any, Final
@@ -13,7 +13,7 @@ import msgspec
 
 from service.config import Settings
 from service.store.keys import BUCKETS, Keys, bucket_of
-from service.store.pipeline import Argument, Pipeline
+from service.store.pipeline import Argument, Commands
 
 DELETIONS_KEPT_MS: Final = 60_000
 """Long enough for every process to have looked for lost notifications many times."""
@@ -92,10 +92,11 @@ class _Script:
         self._source = files("service.store").joinpath(name).read_bytes()
         self._sha = hashlib.sha1(self._source, usedforsecurity=False).hexdigest().encode()
 
-    def run(self, pipeline: Pipeline, *keys_and_args: Argument, keys: int) -> asyncio.Future[Any]:
-        return pipeline.execute(
-            b"EVALSHA", self._sha, keys, *keys_and_args, fallback=(b"EVAL", self._source, keys, *keys_and_args)
-        )
+    def run(self, redis: Commands, bucket: int, *keys_and_args: Argument, keys: int) -> Awaitable[Any]:
+        return redis.execute(
+            b"EVALSHA", self._sha, keys, *keys_and_args,
+            bucket=bucket, fallback=(b"EVAL", self._source, keys, *keys_and_args),
+        )  # fmt: skip
 
 
 class CallStore:
@@ -104,8 +105,8 @@ class CallStore:
     Every method raises StoreUnavailableError when Redis does not answer within ``STORE_TIMEOUT_S``.
     """
 
-    def __init__(self, settings: Settings, pipeline: Pipeline, keys: Keys) -> None:
-        self._pipeline = pipeline
+    def __init__(self, settings: Settings, redis: Commands, keys: Keys) -> None:
+        self._redis = redis
         self._keys = keys
         self._result_ttl_ms = settings.result_ttl_ms
         self._grace_ms = settings.report_grace_ms
@@ -137,7 +138,8 @@ class CallStore:
     async def _run_merge(self, call_id: bytes, *event: Argument) -> Merged:
         bucket = bucket_of(call_id)
         result, _now, first_final, first_complete, state, small = await self._merge_script.run(
-            self._pipeline,
+            self._redis,
+            bucket,
             self._keys.call(call_id),
             *self._keys.indices[bucket],
             call_id,
@@ -156,13 +158,14 @@ class CallStore:
 
     async def find(self, call_id: bytes, large: tuple[int, ...] = ()) -> StoredCall | Tombstone | None:
         """The record with the named large facts (numbered from 1), a tombstone if it was deleted, None if unknown."""
-        reply = await self._pipeline.execute(
+        reply = await self._redis.execute(
             b"HMGET",
             self._keys.call(call_id),
             b"state",
             b"facts",
             b"deleted",
             *large,
+            bucket=bucket_of(call_id),
             share_as=(call_id, large),
         )
         state, small, deleted, *heavy = reply
@@ -174,7 +177,8 @@ class CallStore:
         """Remove the record and leave a tombstone in its place; False when there was no record."""
         bucket = bucket_of(call_id)
         existed = await self._delete_script.run(
-            self._pipeline,
+            self._redis,
+            bucket,
             self._keys.call(call_id),
             *self._keys.indices[bucket],
             call_id,
@@ -190,8 +194,8 @@ class CallStore:
         """Ids of the live calls of a number (a JSON string's inside, as in the record), in no order."""
         replies = await asyncio.gather(
             *(
-                self._pipeline.execute(b"ZRANGEBYSCORE", prefix + phone, b"(%d" % now_ms, b"+inf")
-                for prefix in self._keys.phones
+                self._redis.execute(b"ZRANGEBYSCORE", prefix + phone, b"(%d" % now_ms, b"+inf", bucket=bucket)
+                for bucket, prefix in enumerate(self._keys.phones)
             )
         )
         return [call_id for ids in replies for call_id in ids]
@@ -207,7 +211,7 @@ class CallStore:
         replies = await asyncio.gather(
             *(
                 self._survey_script.run(
-                    self._pipeline, *self._keys.indices[bucket], self._grace_ms, since[bucket], newest, keys=4
+                    self._redis, bucket, *self._keys.indices[bucket], self._grace_ms, since[bucket], newest, keys=4
                 )
                 for bucket in range(BUCKETS)
             )

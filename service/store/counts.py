@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 from collections import Counter as Tally
 from collections.abc import Mapping
+from functools import partial
 
 import msgspec
 
-from service.store.keys import COUNTS_TTL_MS, Keys
-from service.store.pipeline import Pipeline
+from service.store.keys import COUNTS_BUCKET, COUNTS_TTL_MS, Keys
+from service.store.pipeline import Commands
 
 
 class Replica(msgspec.Struct, frozen=True):
@@ -27,8 +28,8 @@ class Replica(msgspec.Struct, frozen=True):
 class CountStore:
     """Counts of this process out, counts of all processes in."""
 
-    def __init__(self, pipeline: Pipeline, keys: Keys, *, replica_id: str, process_id: int, version: str) -> None:
-        self._pipeline = pipeline
+    def __init__(self, redis: Commands, keys: Keys, *, replica_id: str, process_id: int, version: str) -> None:
+        self._execute = partial(redis.execute, bucket=COUNTS_BUCKET)
         self._keys = keys
         self._member = f"{replica_id}:{process_id}".encode()
         self._version = version
@@ -39,19 +40,17 @@ class CountStore:
         for name, value in sums.items():
             fields += (name, value)
         await asyncio.gather(
-            self._pipeline.execute("HSET", key, *fields),
-            self._pipeline.execute("PEXPIRE", key, COUNTS_TTL_MS),
-            self._pipeline.execute("ZADD", self._keys.processes, now_ms, self._member),
-            self._pipeline.execute("ZREMRANGEBYSCORE", self._keys.processes, "-inf", now_ms - COUNTS_TTL_MS),
-            self._pipeline.execute("PEXPIRE", self._keys.processes, COUNTS_TTL_MS),
+            self._execute("HSET", key, *fields),
+            self._execute("PEXPIRE", key, COUNTS_TTL_MS),
+            self._execute("ZADD", self._keys.processes, now_ms, self._member),
+            self._execute("ZREMRANGEBYSCORE", self._keys.processes, "-inf", now_ms - COUNTS_TTL_MS),
+            self._execute("PEXPIRE", self._keys.processes, COUNTS_TTL_MS),
         )
 
     async def read(self) -> tuple[Tally[str], list[Replica]]:
         """The sums over all processes of the last two hours, and the replicas that these belong to."""
-        members: list[bytes] = await self._pipeline.execute("ZRANGE", self._keys.processes, 0, -1)
-        hashes = await asyncio.gather(
-            *(self._pipeline.execute("HGETALL", self._keys.counts(member)) for member in members)
-        )
+        members: list[bytes] = await self._execute("ZRANGE", self._keys.processes, 0, -1)
+        hashes = await asyncio.gather(*(self._execute("HGETALL", self._keys.counts(member)) for member in members))
         sums: Tally[str] = Tally()
         replicas: dict[str, Replica] = {}
         for member, flat in zip(members, hashes, strict=True):

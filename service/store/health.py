@@ -10,7 +10,7 @@ from redis.exceptions import RedisError
 
 from service.errors import StoreUnavailableError
 from service.store.keys import PROBE_TTL_MS, Keys
-from service.store.pipeline import Pipeline
+from service.store.pipeline import Commands
 
 PROBE_VALID_S: Final = 0.2
 """Health checks closer together than this share one probe."""
@@ -25,9 +25,9 @@ class Probe(msgspec.Struct, frozen=True):
 class StoreHealth:
     """Writes a short-lived key to find out."""
 
-    def __init__(self, pipeline: Pipeline, keys: Keys) -> None:
-        self._pipeline = pipeline
-        self._key = keys.probe
+    def __init__(self, redis: Commands, keys: Keys) -> None:
+        self._redis = redis
+        self._key = keys.probes[0]
         self._last = Probe(is_writable=False, latency_ms=0.0)
         self._valid_until = 0.0
 
@@ -37,7 +37,7 @@ class StoreHealth:
             return self._last
         problem = None
         try:
-            await self._pipeline.execute("SET", self._key, "1", "PX", PROBE_TTL_MS, share_as="probe")
+            await self._redis.execute("SET", self._key, "1", "PX", PROBE_TTL_MS, share_as="probe")
         except StoreUnavailableError as exc:
             problem = str(exc.__cause__ or exc)
         except RedisError as exc:

@@ -8,9 +8,9 @@
 | ``<prefix>:{<bucket>}:partial`` | zset, call id by the ms when it was over | the same | both | survey_bucket.lua |
 | ``<prefix>:{<bucket>}:deleted`` | zset, call id by the ms of its deletion | a minute | delete_call.lua | survey_bucket.lua |
 | ``<prefix>:{<bucket>}:phone:<number>`` | zset, call id by expires_at in ms | past its last entry | both | by phone |
-| ``<prefix>:counts:<replica>:<process>`` | hash, counter to value | COUNTS_TTL_MS after its last write | stats, each second | stats |
-| ``<prefix>:processes`` | zset, ``<replica>:<process>`` by last seen in ms | the same | stats, each second | stats |
-| ``<prefix>:probe`` | string | PROBE_TTL_MS | readiness | nobody |
+| ``<prefix>:{<bucket>}:probe`` | string | PROBE_TTL_MS | readiness | nobody |
+| ``<prefix>:{0}:counts:<replica>:<process>`` | hash, counter to value | COUNTS_TTL_MS after its last write | stats, each second | stats |
+| ``<prefix>:{0}:processes`` | zset, ``<replica>:<process>`` by last seen in ms | the same | stats, each second | stats |
 
 The braces are a Cluster hash tag: a call and the index entries that point to it share one slot, so that each script
 touches one slot and changes both or neither. Changes are published on the channel ``<prefix>:changes``.
@@ -23,6 +23,9 @@ from typing import Final
 
 BUCKETS: Final = 32
 """Index shards. Enough to spread over a Cluster's masters, few enough to ask all of them in one round trip."""
+
+COUNTS_BUCKET: Final = 0
+"""Where the counts of all processes are: one place, so that they are read in two round trips."""
 
 COUNTS_TTL_MS: Final = 2 * 3600 * 1000
 """Counts cover the last 30 minutes at least; those of a process that is gone are kept for two hours."""
@@ -43,14 +46,14 @@ class Keys:
         self.phones = tuple(tag + b"phone:" for tag in self._buckets)
         """Per bucket, what a number is appended to."""
         self.changes = self._prefix + b":changes"
-        self.processes = self._prefix + b":processes"
-        self.probe = self._prefix + b":probe"
+        self.probes = tuple(tag + b"probe" for tag in self._buckets)
+        self.processes = self._buckets[COUNTS_BUCKET] + b"processes"
 
     def call(self, call_id: bytes) -> bytes:
         return self._buckets[bucket_of(call_id)] + b"call:" + call_id
 
     def counts(self, process: bytes) -> bytes:
-        return b"%b:counts:%b" % (self._prefix, process)
+        return b"%bcounts:%b" % (self._buckets[COUNTS_BUCKET], process)
 
 
 def bucket_of(call_id: bytes) -> int:

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Protocol
 
 import hiredis
 from redis.asyncio.connection import AbstractConnection
@@ -71,6 +71,14 @@ class Command:
                 waiter.set_exception(error)
 
 
+class Commands(Protocol):
+    """What the stores need of Redis, whatever its topology: a command goes to whoever has its keys' bucket."""
+
+    def execute(
+        self, *args: Any, bucket: int = 0, fallback: Arguments | None = None, share_as: object = None
+    ) -> Awaitable[Any]: ...
+
+
 class Pipeline:
     """Commands to one Redis server over a few connections.
 
@@ -97,7 +105,13 @@ class Pipeline:
         while self._queue:
             self._queue.popleft().fail(StoreUnavailableError("The service is shutting down"))
 
-    def execute(self, *args: Any, fallback: Arguments | None = None, share_as: object = None) -> asyncio.Future[Any]:
+    def execute(
+        self,
+        *args: Any,
+        bucket: int = 0,  # noqa: ARG002 - one server has them all
+        fallback: Arguments | None = None,
+        share_as: object = None,
+    ) -> asyncio.Future[Any]:
         """Queue a command; the future gives its reply.
 
         A command with the same ``share_as`` that was not sent yet is shared, never one under way: its reply might be
