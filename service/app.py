@@ -31,11 +31,10 @@ from service.lifespan import lifespan_of
 from service.metrics import Metrics
 from service.store.calls import CallStore
 from service.store.changes import Changes
-from service.store.connection import LANES, RedisServer
+from service.store.connection import open_redis
 from service.store.counts import CountStore
 from service.store.health import StoreHealth
 from service.store.keys import Keys
-from service.store.pipeline import Pipeline
 from service.vapi.authentication import WebhookProof
 
 log = structlog.get_logger(__name__)
@@ -48,11 +47,10 @@ Handler = Callable[[State, Request], Awaitable[Response]]
 
 def create_app(settings: Settings) -> ASGIApp:
     """The whole service as one ASGI application, with its connections opened and closed by the lifespan."""
-    server = RedisServer(settings)
     keys = Keys(settings.redis_key_prefix)
-    pipeline = Pipeline(server.connect, lanes=LANES, timeout_s=settings.store_timeout_s)
-    store = CallStore(settings, pipeline, keys)
-    changes = Changes(server.connect, keys.changes)
+    redis = open_redis(settings, keys)
+    store = CallStore(settings, redis.commands, keys)
+    changes = Changes(redis.connect_subscriber, keys.changes)
     metrics = Metrics()
     failed_proofs = FailedProofs()
     state = State(
@@ -60,15 +58,15 @@ def create_app(settings: Settings) -> ASGIApp:
         calls=store,
         changes=changes,
         sweep=Sweep(store, changes, metrics),
-        counts=CountStore(pipeline, keys, replica_id=replica_id(), process_id=os.getpid(), version=__version__),
-        store_health=StoreHealth(pipeline, keys),
+        counts=CountStore(redis.commands, keys, replica_id=replica_id(), process_id=os.getpid(), version=__version__),
+        store_health=StoreHealth(redis.commands, keys),
         metrics=metrics,
         proof=WebhookProof(settings),
         tokens=CallerTokens(settings, failed_proofs),
         failed_proofs=failed_proofs,
         bodies=BodyBudget(settings.max_body_bytes),
     )
-    app = Envelope(_Paths(state, lifespan_of(state, server, pipeline)), state)
+    app = Envelope(_Paths(state, lifespan_of(state, redis)), state)
     app.state = state  # type: ignore[attr-defined]
     return app
 

@@ -18,20 +18,19 @@ from service import __version__
 from service.api.state import State
 from service.errors import StoreUnavailableError
 from service.metrics import forget_dead_workers
-from service.store.connection import RedisServer
-from service.store.pipeline import Pipeline
+from service.store.connection import RedisTopology
 
 log = structlog.get_logger(__name__)
 
 COUNTS_EVERY_S: Final = 1.0
 
 
-def lifespan_of(state: State, server: RedisServer, pipeline: Pipeline) -> Callable[[Router], Any]:
+def lifespan_of(state: State, redis: RedisTopology) -> Callable[[Router], Any]:
     @asynccontextmanager
     async def lifespan(_: Router) -> AsyncIterator[None]:
         forget_dead_workers()
         started_at_ms = round(time.time() * 1000)
-        pipeline.start()
+        redis.commands.start()
         state.changes.start()
         loop = asyncio.get_running_loop()
         background = [
@@ -47,8 +46,7 @@ def lifespan_of(state: State, server: RedisServer, pipeline: Pipeline) -> Callab
         with suppress(StoreUnavailableError):
             await state.counts.write(state.metrics.tally, started_at_ms=started_at_ms, now_ms=round(time.time() * 1000))
         await state.changes.close()
-        await pipeline.close()
-        await server.close()
+        await redis.commands.close()
         log.info("service.stopped")
 
     return lifespan

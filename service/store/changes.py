@@ -96,6 +96,7 @@ class Changes:
 
     async def _listen(self, connection: AbstractConnection) -> None:
         async with asyncio.timeout(HEARTBEAT_S):
+            await connection.connect()  # type: ignore[no-untyped-call]
             await connection.send_command(b"SUBSCRIBE", self._channel)
         self._answered_at = time.monotonic()
         while True:

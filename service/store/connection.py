@@ -1,47 +1,139 @@
-"""Makes the connections to Redis that ``REDIS_URL`` asks for."""
+"""Makes the connections to Redis that ``REDIS_URL`` asks for, whatever its topology."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import unquote, urlsplit
 
 from fakeredis import FakeServer
 from fakeredis.aioredis import FakeRedis
 from redis.asyncio import Redis
-from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.connection import AbstractConnection, Connection, ConnectionPool
 from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 
 from service.config import Settings
 from service.errors import SettingsError
+from service.store.cluster import Address, ClusterPipeline
+from service.store.keys import Keys
+from service.store.pipeline import Pipeline
 
 LANES: Final = 2
+"""Connections per server: one batch is under way while the other's replies are handled. More gained nothing."""
+
+ASK_SENTINEL_S: Final = 0.3
+"""How long one Sentinel may take to name the master; one that hangs is not waited for, another knows as well."""
 
 
-class RedisServer:
-    """Where the records are: one Redis server, or the embedded one of ``memory://``."""
+@dataclass(frozen=True, slots=True)
+class RedisTopology:
+    """How commands and the subscription reach Redis."""
 
-    def __init__(self, settings: Settings) -> None:
-        options: dict[str, Any] = {
-            "socket_connect_timeout": settings.store_timeout_s,
-            # Timeouts and retries are the pipeline's: it knows how long a request has waited already.
-            "socket_timeout": None,
-            "retry": Retry(NoBackoff(), 0),
-            "decode_responses": False,
-            "protocol": 2,
-        }
-        self.is_embedded = settings.redis_url.startswith("memory://")
-        if self.is_embedded:
-            self._client: Redis = FakeRedis(server=FakeServer(), version=(7,), **options)
-        else:
-            try:
-                self._client = Redis.from_url(settings.redis_url, **options)
-            except (ValueError, TypeError) as exc:
-                raise SettingsError(f"REDIS_URL: {exc}") from None
+    commands: Pipeline | ClusterPipeline
+    connect_subscriber: Callable[[], AbstractConnection]
+    """Makes a connection to any server that hears what is published; not open yet."""
 
-    def connect(self) -> AbstractConnection:
-        """A new connection, not open yet; it opens itself at its first command."""
-        connection: AbstractConnection = self._client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
-        return connection
 
-    async def close(self) -> None:
-        await self._client.aclose()
+def open_redis(settings: Settings, keys: Keys) -> RedisTopology:
+    """What ``REDIS_URL`` names; nothing is connected before the first command.
+
+    Raises:
+        SettingsError: the URL cannot be understood.
+    """
+    scheme = settings.redis_url.split("://")[0]
+    try:
+        if scheme == "redis+cluster":
+            return _cluster(settings, keys)
+        return _one_server(settings, _pool_of(scheme, settings))
+    except (ValueError, TypeError) as exc:
+        raise SettingsError(f"REDIS_URL: {exc}") from None
+
+
+def _one_server(settings: Settings, pool: ConnectionPool) -> RedisTopology:
+    # Connections are the pipeline's own; of the pool only its knowledge of how to make them is used.
+    connect: Callable[[], AbstractConnection] = pool.make_connection
+    pipeline = Pipeline(connect, lanes=LANES, timeout_s=settings.store_timeout_s)
+    return RedisTopology(pipeline, connect)
+
+
+def _pool_of(scheme: str, settings: Settings) -> ConnectionPool:
+    options = _connection_options(settings)
+    if scheme == "memory":
+        return FakeRedis(server=FakeServer(), version=(7,), **options).connection_pool
+    if scheme == "redis+sentinel":
+        return _sentinel_pool(settings, options)
+    return Redis.from_url(settings.redis_url, **options).connection_pool
+
+
+def _sentinel_pool(settings: Settings, options: dict[str, Any]) -> ConnectionPool:
+    """``redis+sentinel://[user:password@]host:port,host:port/<service>[/<db>]``; the password is the servers', not the
+    Sentinels'.
+    """
+    address = _Address.parse(settings.redis_url)
+    service, _, database = address.path.partition("/")
+    if not service:
+        raise ValueError("must name the service: redis+sentinel://host:port,host:port/<service>")
+    asking = {
+        **_connection_options(settings),
+        "socket_connect_timeout": ASK_SENTINEL_S,
+        "socket_timeout": ASK_SENTINEL_S,
+    }
+    sentinel = Sentinel(address.nodes, sentinel_kwargs=asking)  # type: ignore[no-untyped-call]
+    server: dict[str, Any] = {"db": int(database or 0), **address.credentials, **options}
+    pool: ConnectionPool = sentinel.master_for(service, **server).connection_pool
+    return pool
+
+
+def _cluster(settings: Settings, keys: Keys) -> RedisTopology:
+    """``redis+cluster://[user:password@]host:port,host:port``"""
+    address = _Address.parse(settings.redis_url)
+    options = {**_connection_options(settings), **address.credentials}
+
+    def connect_to(node: Address) -> AbstractConnection:
+        return Connection(host=node[0], port=node[1], **options)
+
+    commands = ClusterPipeline(
+        connect_to, address.nodes, list(keys.probes), lanes=LANES, timeout_s=settings.store_timeout_s
+    )
+    return RedisTopology(commands, lambda: connect_to(commands.any_node()))
+
+
+def _connection_options(settings: Settings) -> dict[str, Any]:
+    return {
+        "socket_connect_timeout": settings.store_timeout_s / 2,
+        # Read timeouts and retries are the pipeline's: it knows how long a request has waited already.
+        "socket_timeout": None,
+        "retry": Retry(NoBackoff(), 0),
+        "decode_responses": False,
+        "protocol": 2,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Address:
+    """The parts of a URL with several hosts."""
+
+    nodes: list[Address]
+    credentials: dict[str, str]
+    path: str
+
+    @classmethod
+    def parse(cls, url: str) -> _Address:
+        parts = urlsplit(url)
+        user_info, _, hosts = parts.netloc.rpartition("@")
+        user, _, password = user_info.partition(":")
+        given = {"username": unquote(user), "password": unquote(password)}
+        nodes = [_node(host) for host in hosts.split(",") if host]
+        if not nodes:
+            raise ValueError("must name at least one host:port")
+        return cls(nodes, {name: value for name, value in given.items() if value}, parts.path.strip("/"))
+
+
+def _node(text: str) -> Address:
+    parts = urlsplit(f"//{text}")
+    if parts.hostname is None:
+        raise ValueError("hosts must be given as host:port")
+    return parts.hostname, parts.port or 6379

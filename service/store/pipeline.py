@@ -28,6 +28,9 @@ Argument = bytes | str | int | float
 Arguments = tuple[Any, ...]
 """A command: its name and its arguments, each an Argument; hiredis takes nothing else."""
 
+_ASKING: Final = hiredis.pack_command(("ASKING",))
+"""Before a command that a Cluster's ASK redirected."""
+
 _UNAVAILABLE: Final = (
     "OOM",
     "MISCONF",
@@ -48,15 +51,22 @@ class Command:
     Every waiter has a future of its own: a request that is cancelled takes only its own away.
     """
 
-    __slots__ = ("deadline", "fallback", "is_settled", "packed", "share_as", "waiters")
+    __slots__ = ("deadline", "fallback", "is_asking", "is_settled", "packed", "share_as", "waiters")
 
-    def __init__(self, packed: bytes, deadline: float, fallback: Arguments | None, share_as: object) -> None:
-        self.packed = packed
+    def __init__(
+        self, args: Arguments, deadline: float, fallback: Arguments | None, share_as: object, *, is_asking: bool
+    ) -> None:
+        self.is_asking = is_asking
+        self.pack(args)
         self.deadline = deadline
         self.fallback = fallback
         self.share_as = share_as
         self.waiters: list[asyncio.Future[Any]] = []
         self.is_settled = False
+
+    def pack(self, args: Arguments) -> None:
+        command = hiredis.pack_command(args)
+        self.packed = _ASKING + command if self.is_asking else command
 
     def resolve(self, value: Any) -> None:
         self.is_settled = True
@@ -85,14 +95,22 @@ class Pipeline:
     Args:
         connect: makes a connection that is not open yet; called once per lane.
         lanes: connections; with two, one batch is under way while the other's replies are handled.
-        timeout_s: longest from ``execute`` to the reply, queueing, reconnecting and retries included.
+        timeout_s: longest from ``execute`` to the reply, queueing, reconnecting and retries included. One attempt takes
+            at most half of it, so that there is time for another, with a server that has been promoted meanwhile.
+        is_patient: whether to try again where the connection failed, until the time is up; in a Cluster somebody else
+            may have the keys by then, so there the caller decides.
     """
 
-    def __init__(self, connect: Callable[[], AbstractConnection], *, lanes: int, timeout_s: float) -> None:
+    def __init__(
+        self, connect: Callable[[], AbstractConnection], *, lanes: int, timeout_s: float, is_patient: bool = True
+    ) -> None:
         self._queue: deque[Command] = deque()
         self._shared: dict[object, Command] = {}
         self._timeout_s = timeout_s
-        self._lanes = [_Lane(connect(), self._queue, self._shared) for _ in range(lanes)]
+        self._lanes = [
+            _Lane(connect(), self._queue, self._shared, attempt_s=timeout_s / 2, is_patient=is_patient)
+            for _ in range(lanes)
+        ]
 
     def start(self) -> None:
         for number, lane in enumerate(self._lanes):
@@ -103,7 +121,7 @@ class Pipeline:
         for lane in self._lanes:
             await lane.close()
         while self._queue:
-            self._queue.popleft().fail(StoreUnavailableError("The service is shutting down"))
+            self._queue.popleft().fail(unavailable(ConnectionError("the service is shutting down")))
 
     def execute(
         self,
@@ -111,11 +129,12 @@ class Pipeline:
         bucket: int = 0,  # noqa: ARG002 - one server has them all
         fallback: Arguments | None = None,
         share_as: object = None,
+        is_asking: bool = False,
     ) -> asyncio.Future[Any]:
         """Queue a command; the future gives its reply.
 
         A command with the same ``share_as`` that was not sent yet is shared, never one under way: its reply might be
-        older than this request.
+        older than this request. ``is_asking`` sends it as a Cluster's ASK wants it.
 
         Raises (from the future):
             StoreUnavailableError: no reply in time, or Redis cannot serve it now.
@@ -125,7 +144,8 @@ class Pipeline:
         waiter = loop.create_future()
         command = None if share_as is None else self._shared.get(share_as)
         if command is None:
-            command = Command(hiredis.pack_command(args), loop.time() + self._timeout_s, fallback, share_as)
+            deadline = loop.time() + self._timeout_s
+            command = Command(args, deadline, fallback, share_as, is_asking=is_asking)
             if share_as is not None:
                 self._shared[share_as] = command
             self._queue.append(command)
@@ -141,10 +161,20 @@ class Pipeline:
 
 
 class _Lane:
-    def __init__(self, connection: AbstractConnection, queue: deque[Command], shared: dict[object, Command]) -> None:
+    def __init__(
+        self,
+        connection: AbstractConnection,
+        queue: deque[Command],
+        shared: dict[object, Command],
+        *,
+        attempt_s: float,
+        is_patient: bool,
+    ) -> None:
         self._connection = connection
         self._queue = queue
         self._shared = shared
+        self._attempt_s = attempt_s
+        self._is_patient = is_patient
         self._idle: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
         self._is_closing = False
@@ -181,7 +211,7 @@ class _Lane:
             finally:
                 for command in batch:
                     if not command.is_settled:
-                        command.fail(StoreUnavailableError("The connection to Redis was closed"))
+                        command.fail(unavailable(ConnectionError("the connection was closed")))
 
     def _take(self) -> list[Command]:
         batch: list[Command] = []
@@ -196,52 +226,70 @@ class _Lane:
         """Get every command of the batch a reply or an error, over as many connections as that takes."""
         loop = asyncio.get_running_loop()
         error: Exception = TimeoutError("no answer in time")
-        while batch:
-            now = loop.time()
-            for command in batch:
-                if command.deadline <= now:
-                    command.fail(_unavailable(error))
-            batch = [command for command in batch if not command.is_settled]
-            if not batch:
-                return
+        while batch := _still_waiting(batch, loop.time(), error):
             try:
-                async with asyncio.timeout_at(min(command.deadline for command in batch)):
+                soonest = min([command.deadline for command in batch])
+                async with asyncio.timeout_at(min(soonest, loop.time() + self._attempt_s)):
                     batch = await self._attempt(batch)
             except (RedisError, OSError, TimeoutError) as exc:
                 error = exc
                 await self._connection.disconnect(nowait=True)
-                if not isinstance(exc, TimeoutError):
-                    await asyncio.sleep(RETRY_PAUSE_S)
+                if not self._is_patient:
+                    _fail_all(batch, exc)
+                    return
+                await asyncio.sleep(RETRY_PAUSE_S)
 
     async def _attempt(self, batch: list[Command]) -> list[Command]:
         """Send the batch and read its replies; returns the commands that must be sent again, in another form."""
-        await self._connection.send_packed_command([b"".join([command.packed for command in batch])])
+        connection = self._connection
+        if not connection.is_connected:
+            # Not left to send_packed_command: that skips what a Sentinel's connection does to find its master.
+            await connection.connect()  # type: ignore[no-untyped-call]
+        await connection.send_packed_command([b"".join([command.packed for command in batch])], check_health=False)
         again: list[Command] = []
         demoted: ReadOnlyError | None = None
         for command in batch:
             try:
-                command.resolve(await self._connection.read_response())
+                if command.is_asking:
+                    await connection.read_response()
+                command.resolve(await connection.read_response())
             except NoScriptError as exc:
                 if command.fallback is None:
                     command.fail(exc)
                 else:
-                    command.packed, command.fallback = hiredis.pack_command(command.fallback), None
+                    command.pack(command.fallback)
+                    command.fallback = None
                     again.append(command)
             except ReadOnlyError as exc:
                 demoted = exc
             except ResponseError as exc:
-                command.fail(_unavailable(exc) if str(exc).startswith(_UNAVAILABLE) or _is_state(exc) else exc)
+                command.fail(unavailable(exc) if _is_state(exc) else exc)
         if demoted is not None:
             # A demoted master: raising drops the connection, and the next one looks for the master anew.
             raise demoted
         return again
 
 
+def _still_waiting(batch: list[Command], now: float, error: Exception) -> list[Command]:
+    """The commands that have no reply yet; those whose time is up get the last error for one."""
+    for command in batch:
+        if not command.is_settled and command.deadline <= now:
+            command.fail(unavailable(error))
+    return [command for command in batch if not command.is_settled]
+
+
+def _fail_all(batch: list[Command], error: Exception) -> None:
+    for command in batch:
+        if not command.is_settled:
+            command.fail(unavailable(error))
+
+
 def _is_state(error: ResponseError) -> bool:
-    return (getattr(error, "status_code", None) or "") in _UNAVAILABLE
+    """True for an error reply that says something of Redis's state, not of the command."""
+    return (getattr(error, "status_code", None) or str(error).split(" ", 1)[0]) in _UNAVAILABLE
 
 
-def _unavailable(error: Exception) -> StoreUnavailableError:
+def unavailable(cause: Exception) -> StoreUnavailableError:
     failure = StoreUnavailableError("The result store is not available now; try again in a second")
-    failure.__cause__ = error
+    failure.__cause__ = cause
     return failure

@@ -15,13 +15,15 @@ from urllib.parse import urlsplit, urlunsplit
 import msgspec
 from msgspec import Raw
 
+from service.vapi.messages import ABSENT
+
 MAX_TIMESTAMP: Final = 2**53
 """From here on a double no longer tells one millisecond from the next."""
 
 SECONDS_BELOW: Final = 100_000_000_000
 """A moment given as a number below this is in seconds; as ms it would lie before March 1973."""
 
-_NOTHING: Final = frozenset((b"", b"null", b'""', b"[]", b"{}"))
+_NOTHING: Final = (b"", b"null", b"[]", b"{}")
 _NUMBER: Final = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?")
 _PLAIN_TIME: Final = re.compile(rb'"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?Z"')
 _PRESIGNED: Final = re.compile(r"(?i)(?:^|&)(?:x-(?:amz|goog)-|(?:signature|sig|se|token|policy|key-pair-id|expires)=)")
@@ -37,8 +39,7 @@ class Salvage:
 
     def text(self, *places: Raw) -> bytes:
         for place in places:
-            value = bytes(place)
-            if is_empty(value):
+            if place is ABSENT or is_empty(value := bytes(place)):
                 continue
             if value[0] == 0x22:
                 return value
@@ -50,8 +51,7 @@ class Salvage:
 
     def number(self, *places: Raw) -> bytes:
         for place in places:
-            value = bytes(place)
-            if is_empty(value):
+            if place is ABSENT or is_empty(value := bytes(place)):
                 continue
             if value[0] in b"-0123456789":
                 return value
@@ -70,8 +70,7 @@ class Salvage:
 
     def _container(self, opener: int, places: tuple[Raw, ...]) -> bytes:
         for place in places:
-            value = bytes(place)
-            if is_empty(value):
+            if place is ABSENT or is_empty(value := bytes(place)):
                 continue
             if value[0] == opener:
                 return value
@@ -80,16 +79,14 @@ class Salvage:
 
     def anything(self, *places: Raw) -> bytes:
         for place in places:
-            value = bytes(place)
-            if not is_empty(value):
+            if place is not ABSENT and not is_empty(value := bytes(place)):
                 return value
         return b""
 
     def time(self, *places: Raw) -> bytes:
         """ISO 8601 in UTC, from ISO text in any zone (none means UTC) or from epoch seconds or milliseconds."""
         for place in places:
-            value = bytes(place)
-            if is_empty(value):
+            if place is ABSENT or is_empty(value := bytes(place)):
                 continue
             moment = _moment_of(value)
             if moment is None:
@@ -117,7 +114,9 @@ class Salvage:
 
 
 def is_empty(value: bytes) -> bool:
-    """True for null, "", [], {}, for those with white space in them, and for a field that is not there."""
+    """True for null, "", [], {} (white space within or not), and for a field that is not there."""
+    if value[:1] == b'"':
+        return len(value) == 2
     return value in _NOTHING or (len(value) < 32 and value.translate(None, b" \t\r\n") in _NOTHING)
 
 

@@ -1,0 +1,159 @@
+"""Commands to a Redis Cluster: a pipeline per master, a map of who has which bucket, renewed when it proves wrong.
+
+redis-py's own cluster client is not used for commands: its pipeline refuses EVALSHA, and a renewal of its map walks all
+16,384 slots while we use one per bucket. Its connections, its errors and its slot function are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import Any, Final
+
+import structlog
+from redis.asyncio.connection import AbstractConnection
+from redis.crc import key_slot
+from redis.exceptions import AskError, MovedError, RedisError
+
+from service.errors import StoreUnavailableError
+from service.store.pipeline import RETRY_PAUSE_S, Arguments, Pipeline, unavailable
+
+log = structlog.get_logger(__name__)
+
+Address = tuple[str, int]
+
+ASK_NODE_S: Final = 0.3
+"""How long a node may take to say who has what; one that hangs is not waited for, another knows as well."""
+
+
+class ClusterPipeline:
+    """The same commands as Pipeline, to whichever master has the bucket of their keys.
+
+    Args:
+        connect_to: makes a connection to a node, not open yet.
+        seeds: nodes to ask first.
+        bucket_keys: of each bucket, any key.
+        lanes, timeout_s: as of Pipeline.
+    """
+
+    def __init__(
+        self,
+        connect_to: Callable[[Address], AbstractConnection],
+        seeds: list[Address],
+        bucket_keys: list[bytes],
+        *,
+        lanes: int,
+        timeout_s: float,
+    ) -> None:
+        self._connect_to = connect_to
+        self._seeds = seeds
+        self._slots = [key_slot(key) for key in bucket_keys]
+        self._lanes = lanes
+        self._timeout_s = timeout_s
+        self._owners: list[Address | None] = [None] * len(bucket_keys)
+        self._nodes: list[Address] = []
+        self._pipelines: dict[Address, Pipeline] = {}
+        self._renewal: asyncio.Task[None] | None = None
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def start(self) -> None:
+        """Nothing to do: connections are made when they are first needed."""
+
+    async def close(self) -> None:
+        if self._renewal is not None:
+            await self._renewal
+        await asyncio.gather(*(pipeline.close() for pipeline in self._pipelines.values()), *self._closing)
+
+    def any_node(self) -> Address:
+        """One that was there when we last looked; for the subscription, which any node can serve."""
+        return random.choice(self._nodes or self._seeds)  # noqa: S311 - spreads load
+
+    async def execute(
+        self, *args: Any, bucket: int = 0, fallback: Arguments | None = None, share_as: object = None
+    ) -> Any:
+        """The reply to a command on keys of that bucket; as ``Pipeline.execute``, over redirects and failovers."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._timeout_s
+        error = unavailable(ConnectionError("nobody is known to have the keys"))
+        while loop.time() < deadline:
+            owner = self._owners[bucket]
+            if owner is not None:
+                try:
+                    async with asyncio.timeout_at(deadline):
+                        return await self._pipeline_to(owner).execute(*args, fallback=fallback, share_as=share_as)
+                except AskError as ask:
+                    target = self._pipeline_to((ask.host, ask.port))
+                    return await target.execute(*args, fallback=fallback, is_asking=True)
+                except MovedError as moved:
+                    self._owners[bucket] = (moved.host, moved.port)
+                    self._renew()
+                    continue
+                except StoreUnavailableError as exc:
+                    error = exc
+                except TimeoutError as exc:
+                    error = unavailable(exc)
+            await self._renewed(deadline)
+            await asyncio.sleep(RETRY_PAUSE_S)
+        raise error
+
+    def _pipeline_to(self, node: Address) -> Pipeline:
+        pipeline = self._pipelines.get(node)
+        if pipeline is None:
+            pipeline = Pipeline(
+                lambda: self._connect_to(node), lanes=self._lanes, timeout_s=self._timeout_s, is_patient=False
+            )
+            pipeline.start()
+            self._pipelines[node] = pipeline
+        return pipeline
+
+    def _renew(self) -> asyncio.Task[None]:
+        """Ask who has what; whoever needs to know shares one inquiry."""
+        if self._renewal is None or self._renewal.done():
+            self._renewal = asyncio.get_running_loop().create_task(self._inquire(), name="cluster-map")
+        return self._renewal
+
+    async def _renewed(self, deadline: float) -> None:
+        await asyncio.wait([self._renew()], timeout=max(0.0, deadline - asyncio.get_running_loop().time()))
+
+    async def _inquire(self) -> None:
+        """Ask all nodes that we know of at once, and believe the first that answers."""
+        asked = list(dict.fromkeys((*self._nodes, *self._seeds)))
+        inquiries = [asyncio.ensure_future(self._slots_of(node)) for node in asked]
+        try:
+            for answer in asyncio.as_completed(inquiries):
+                try:
+                    self._learn(await answer)
+                except (RedisError, OSError, TimeoutError) as exc:
+                    log.debug("cluster.node_silent", error=repr(exc))
+                else:
+                    return
+        finally:
+            for inquiry in inquiries:
+                inquiry.cancel()
+            await asyncio.gather(*inquiries, return_exceptions=True)
+
+    async def _slots_of(self, node: Address) -> tuple[Address, list[Any]]:
+        connection = self._connect_to(node)
+        try:
+            async with asyncio.timeout(ASK_NODE_S):
+                await connection.send_command("CLUSTER", "SLOTS")
+                return node, await connection.read_response()
+        finally:
+            await connection.disconnect(nowait=True)
+
+    def _learn(self, answer: tuple[Address, list[Any]]) -> None:
+        """https://redis.io/docs/latest/commands/cluster-slots/: ``[first slot, last slot, master, replica...]`` each."""
+        node, ranges = answer
+        nodes: list[Address] = []
+        for first, last, *hosts in ranges:
+            addresses = [((host or b"").decode() or node[0], port) for host, port, *_ in hosts]
+            nodes += addresses
+            for bucket, slot in enumerate(self._slots):
+                if first <= slot <= last:
+                    self._owners[bucket] = addresses[0]
+        self._nodes = list(dict.fromkeys(nodes))
+        for gone in self._pipelines.keys() - set(self._nodes):
+            closing = asyncio.get_running_loop().create_task(self._pipelines.pop(gone).close())
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
