@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -21,13 +23,28 @@ def free_port() -> int:
         return port
 
 
+def free_cluster_port() -> int:
+    """A Cluster node also listens 10,000 ports higher; both are taken from below where the system hands out its own."""
+    while True:
+        port = random.randint(12_000, 22_000)
+        with socket.socket() as one, socket.socket() as other, contextlib.suppress(OSError):
+            one.bind(("127.0.0.1", port))
+            other.bind(("127.0.0.1", port + 10_000))
+            return port
+
+
 class RedisProcess:
     """One redis-server without persistence, unless ``arguments`` say otherwise."""
 
-    def __init__(self, *arguments: str, port: int | None = None, folder: Path | None = None) -> None:
+    def __init__(
+        self, *arguments: str, port: int | None = None, folder: Path | None = None, command: list[str] | None = None
+    ) -> None:
         self.port = port or free_port()
         self._folder = folder or Path(tempfile.mkdtemp(prefix="redis-test-"))
-        self._arguments = arguments
+        self._command = command or [
+            "redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder),
+            "--save", "", "--appendonly", "no", "--daemonize", "no", *arguments,
+        ]  # fmt: skip
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -35,10 +52,8 @@ class RedisProcess:
         return f"redis://127.0.0.1:{self.port}/0"
 
     def start(self) -> Self:
-        command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder)]
-        command += ["--save", "", "--appendonly", "no", "--daemonize", "no", *self._arguments]
         log = (self._folder / "redis.log").open("ab")
-        self._process = subprocess.Popen(command, stdout=log, stderr=log)
+        self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
         log.close()
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:

@@ -1,0 +1,149 @@
+"""Real Sentinels and a real Cluster out of redis-server processes on free ports."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Self
+
+import redis
+
+from tests.support.redis_server import RedisProcess, free_cluster_port, free_port
+
+SETTLE_S = 20.0
+SERVICE = "mymaster"
+
+
+def wait_until(is_so: Callable[[], bool], what: str, within_s: float = SETTLE_S) -> float:
+    """Returns after how many seconds it was so."""
+    started = time.monotonic()
+    while time.monotonic() - started < within_s:
+        with contextlib.suppress(redis.RedisError):
+            if is_so():
+                return time.monotonic() - started
+        time.sleep(0.02)
+    raise TimeoutError(what)
+
+
+class SentinelSetup:
+    """One master, one replica, three Sentinels that take a master for dead after half a second."""
+
+    def __init__(self) -> None:
+        self.servers: list[RedisProcess] = []
+        self.sentinels: list[RedisProcess] = []
+
+    @property
+    def url(self) -> str:
+        hosts = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in self.sentinels)
+        return f"redis+sentinel://{hosts}/{SERVICE}"
+
+    def start(self) -> Self:
+        master = RedisProcess().start()
+        replica = RedisProcess("--replicaof", f"127.0.0.1 {master.port}", "--repl-diskless-sync-delay", "0").start()
+        self.servers = [master, replica]
+        wait_until(lambda: self._replicas_of(master) == 1, "the replica did not join")
+        self.sentinels = [self._sentinel(master.port).start() for _ in range(3)]
+        wait_until(lambda: all(map(self._is_ready, self.sentinels)), "the Sentinels did not find one another")
+        return self
+
+    def stop(self) -> None:
+        for process in (*self.sentinels, *self.servers):
+            process.stop()
+
+    def master(self) -> RedisProcess:
+        """Whom the Sentinels name now."""
+        for sentinel in self.sentinels:
+            with contextlib.suppress(redis.RedisError):
+                address = client_of(sentinel).execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE)
+                return next(server for server in self.servers if server.port == int(address[1]))
+        raise RuntimeError("no Sentinel answers")
+
+    def wait_for_promotion(self, old: RedisProcess) -> float:
+        """Seconds until another server than ``old`` calls itself master."""
+        others = [server for server in self.servers if server is not old]
+        return wait_until(lambda: any(client_of(one).role()[0] == b"master" for one in others), "nobody was promoted")
+
+    @staticmethod
+    def _sentinel(master_port: int) -> RedisProcess:
+        folder = Path(tempfile.mkdtemp(prefix="sentinel-test-"))
+        port = free_port()
+        (folder / "sentinel.conf").write_text(
+            f"port {port}\ndir {folder}\nsentinel monitor {SERVICE} 127.0.0.1 {master_port} 2\n"
+            f"sentinel down-after-milliseconds {SERVICE} 500\nsentinel failover-timeout {SERVICE} 3000\n"
+        )
+        return RedisProcess(
+            port=port, folder=folder, command=["redis-server", str(folder / "sentinel.conf"), "--sentinel"]
+        )
+
+    @staticmethod
+    def _replicas_of(master: RedisProcess) -> int:
+        return int(client_of(master).info("replication")["connected_slaves"])
+
+    @staticmethod
+    def _is_ready(sentinel: RedisProcess) -> bool:
+        state = client_of(sentinel).execute_command("SENTINEL", "MASTER", SERVICE)
+        fields = dict(zip(state[::2], state[1::2], strict=True)) if isinstance(state, list) else state
+        known = {_text(name): _text(value) for name, value in fields.items()}
+        return known["num-other-sentinels"] == "2" and known["num-slaves"] == "1"
+
+
+class ClusterSetup:
+    """Three masters with a replica each; a node counts as dead after half a second."""
+
+    def __init__(self) -> None:
+        self.nodes: list[RedisProcess] = []
+
+    @property
+    def url(self) -> str:
+        return "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes[:3])
+
+    def start(self) -> Self:
+        options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "500", "--cluster-config-file", "nodes.conf")
+        options += ("--repl-diskless-sync-delay", "0")
+        for _ in range(6):
+            self.nodes.append(RedisProcess(*options, port=free_cluster_port()).start())
+        addresses = [f"127.0.0.1:{node.port}" for node in self.nodes]
+        subprocess.run(
+            ["redis-cli", "--cluster", "create", *addresses, "--cluster-replicas", "1", "--cluster-yes"],
+            check=True, capture_output=True, timeout=SETTLE_S,
+        )  # fmt: skip
+        wait_until(lambda: all(map(self._is_ready, self.nodes)), "the Cluster did not form")
+        return self
+
+    def stop(self) -> None:
+        for node in self.nodes:
+            node.stop()
+
+    def masters(self) -> list[RedisProcess]:
+        return [node for node in self.nodes if self._is_master(node)]
+
+    def wait_for_promotion(self, masters_before: list[RedisProcess]) -> float:
+        """Seconds until a node that was a replica calls itself master."""
+        replicas = [node for node in self.nodes if node not in masters_before]
+        return wait_until(lambda: any(map(self._is_master, replicas)), "nobody was promoted")
+
+    @staticmethod
+    def _is_master(node: RedisProcess) -> bool:
+        try:
+            return bool(client_of(node).role()[0] == b"master")
+        except redis.RedisError:
+            return False
+
+    @staticmethod
+    def _is_ready(node: RedisProcess) -> bool:
+        role = client_of(node).role()
+        state = client_of(node).execute_command("CLUSTER", "INFO")
+        is_ok = "ok" in str(state.get("cluster_state") if isinstance(state, dict) else state)
+        return is_ok and (role[0] == b"master" or role[3] == b"connected")
+
+
+def client_of(process: RedisProcess) -> redis.Redis:
+    return redis.Redis(port=process.port, socket_timeout=0.5, socket_connect_timeout=0.5, retry=None)
+
+
+def _text(value: object) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
