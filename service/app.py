@@ -35,6 +35,7 @@ from service.store.connection import open_redis
 from service.store.counts import CountStore
 from service.store.health import StoreHealth
 from service.store.keys import Keys
+from service.store.spool import Spool
 from service.vapi.authentication import WebhookProof
 
 log = structlog.get_logger(__name__)
@@ -60,6 +61,7 @@ def create_app(settings: Settings) -> ASGIApp:
         sweep=Sweep(store, changes, metrics),
         counts=CountStore(redis.commands, keys, replica_id=replica_id(), process_id=os.getpid(), version=__version__),
         store_health=StoreHealth(redis.commands, keys),
+        spool=Spool(settings.spool_dir, settings.spool_max_bytes) if settings.spool_dir else None,
         metrics=metrics,
         proof=WebhookProof(settings),
         tokens=CallerTokens(settings, failed_proofs),

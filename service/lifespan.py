@@ -37,6 +37,9 @@ def lifespan_of(state: State, redis: RedisTopology) -> Callable[[Router], Any]:
             loop.create_task(state.sweep.run(), name="sweep"),
             loop.create_task(_write_counts(state, started_at_ms), name="counts"),
         ]
+        if state.spool is not None:
+            drain = state.spool.run(state.calls.merge, state.metrics.merged)
+            background.append(loop.create_task(drain, name="spool-drain"))
         log.info("service.started", version=__version__, store=state.settings.redis_url.split("://")[0])
         with drain_on_signal(state):
             yield
@@ -46,6 +49,8 @@ def lifespan_of(state: State, redis: RedisTopology) -> Callable[[Router], Any]:
         with suppress(StoreUnavailableError):
             await state.counts.write(state.metrics.tally, started_at_ms=started_at_ms, now_ms=round(time.time() * 1000))
         await state.changes.close()
+        if state.spool is not None:
+            await state.spool.close()
         await redis.commands.close()
         log.info("service.stopped")
 

@@ -26,8 +26,8 @@ async def get_ready(state: State, _: Request) -> Response:
     if state.changes.is_draining:
         raise UnavailableError("Shutting down")
     probe = await state.store_health.probe()
-    if not probe.is_writable:
-        raise UnavailableError("Redis cannot take a webhook now")
+    if not (probe.is_writable or (state.spool is not None and state.spool.has_room)):
+        raise UnavailableError("Neither Redis nor a spool can take a webhook now")
     return JSONAnswer(status="ok")
 
 
@@ -40,6 +40,8 @@ async def get_health(state: State, request: Request) -> Response:
         "status": redis["status"],
         "dependencies": {"redis": redis, "notifications": subscription},
     }
+    if state.spool is not None:
+        answer["dependencies"]["spool"] = {"status": "ok" if state.spool.has_room else "down"}
     if state.tokens.access_of(request.scope["named_headers"]) >= Access.READ:
         redis |= {"latency_ms": probe.latency_ms, "problem": probe.problem}
         answer |= {"version": __version__, "draining": state.changes.is_draining, "time_ms": round(time.time() * 1000)}

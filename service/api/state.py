@@ -13,6 +13,7 @@ from service.store.calls import CallStore
 from service.store.changes import Changes
 from service.store.counts import CountStore
 from service.store.health import StoreHealth
+from service.store.spool import Spool
 from service.vapi.authentication import WebhookProof
 
 
@@ -24,6 +25,8 @@ class State:
     sweep: Sweep
     counts: CountStore
     store_health: StoreHealth
+    spool: Spool | None
+    """None without ``SPOOL_DIR``."""
     metrics: Metrics
     proof: WebhookProof
     tokens: CallerTokens

@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter as Tally
 from typing import Any, Final
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -35,9 +36,14 @@ async def get_stats(state: State, request: Request) -> Response:
         "calls": _calls(sums),
         "polls": _polls(sums),
         "replicas": [_replica(replica) for replica in replicas],
-        "store": {"writable": probe.is_writable, "latency_ms": probe.latency_ms},
+        "store": {"writable": probe.is_writable, "latency_ms": probe.latency_ms, "spool": _spool(state)},
     }
     return JSONAnswer(stats=stats)
+
+
+def _spool(state: State) -> dict[str, int] | None:
+    """Of the replica that answers; None where it has none."""
+    return None if state.spool is None else msgspec.structs.asdict(state.spool.held)
 
 
 def _entry(call: StoredCall) -> dict[str, Any]:

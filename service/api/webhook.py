@@ -20,9 +20,11 @@ from service.errors import (
     ServiceError,
     StoreUnavailableError,
     TooManyRequestsError,
+    UnavailableError,
     UnsupportedEncodingError,
 )
 from service.store.calls import CallChange
+from service.store.spool import SpoolUnavailableError
 from service.vapi.messages import Received, decode_message
 from service.vapi.replies import find_reply
 
@@ -114,7 +116,7 @@ class Webhook:
             raise error
         await send_answer(send, 200, _acknowledgement(message.type, change))
 
-    async def _merge(self, message_type: str, change: CallChange | None) -> tuple[str, StoreUnavailableError | None]:
+    async def _merge(self, message_type: str, change: CallChange | None) -> tuple[str, UnavailableError | None]:
         """What became of the message, and why it could not be kept when it could not."""
         metrics = self._state.metrics
         result, error = "ignored", None
@@ -124,12 +126,23 @@ class Webhook:
             except StoreUnavailableError as exc:
                 log.warning("webhook.not_stored", call_id=change.call_id.decode(), cause=repr(exc.__cause__))
                 metrics.store_error()
-                result, error = "failed", exc
+                result, error = await self._spool(change, exc)
             else:
                 metrics.merged(merged)
                 result = "stored" if merged.is_changed else "ignored"
         metrics.webhook(message_type, result)
         return result, error
+
+    async def _spool(self, change: CallChange, failure: StoreUnavailableError) -> tuple[str, UnavailableError | None]:
+        """Keep on disk what Redis could not take."""
+        if self._state.spool is None:
+            return "failed", failure
+        try:
+            await self._state.spool.put(change)
+        except SpoolUnavailableError as exc:
+            log.warning("webhook.not_spooled", call_id=change.call_id.decode(), cause=str(exc))
+            return "failed", exc
+        return "spooled", None
 
 
 def _acknowledgement(message_type: str, change: CallChange | None) -> bytes:

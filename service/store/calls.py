@@ -92,10 +92,12 @@ class _Script:
         self._source = files("service.store").joinpath(name).read_bytes()
         self._sha = hashlib.sha1(self._source, usedforsecurity=False).hexdigest().encode()
 
-    def run(self, redis: Commands, bucket: int, *keys_and_args: Argument, keys: int) -> Awaitable[Any]:
+    def run(
+        self, redis: Commands, bucket: int, *keys_and_args: Argument, keys: int, is_durable: bool = False
+    ) -> Awaitable[Any]:
         return redis.execute(
             b"EVALSHA", self._sha, keys, *keys_and_args,
-            bucket=bucket, fallback=(b"EVAL", self._source, keys, *keys_and_args),
+            bucket=bucket, fallback=(b"EVAL", self._source, keys, *keys_and_args), is_durable=is_durable,
         )  # fmt: skip
 
 
@@ -148,6 +150,7 @@ class CallStore:
             *self._life,
             *event,
             keys=5,
+            is_durable=True,
         )
         return Merged(
             is_deleted=result == -1,
@@ -187,6 +190,7 @@ class CallStore:
             self._result_ttl_ms,
             DELETIONS_KEPT_MS,
             keys=5,
+            is_durable=True,
         )
         return bool(existed)
 

@@ -34,7 +34,7 @@ class ClusterPipeline:
         connect_to: makes a connection to a node, not open yet.
         seeds: nodes to ask first.
         bucket_keys: of each bucket, any key.
-        lanes, timeout_s: as of Pipeline.
+        lanes, timeout_s, wait_replicas: as of Pipeline.
     """
 
     def __init__(
@@ -45,12 +45,14 @@ class ClusterPipeline:
         *,
         lanes: int,
         timeout_s: float,
+        wait_replicas: int,
     ) -> None:
         self._connect_to = connect_to
         self._seeds = seeds
         self._slots = [key_slot(key) for key in bucket_keys]
         self._lanes = lanes
         self._timeout_s = timeout_s
+        self._wait_replicas = wait_replicas
         self._owners: list[Address | None] = [None] * len(bucket_keys)
         self._nodes: list[Address] = []
         self._pipelines: dict[Address, Pipeline] = {}
@@ -70,7 +72,12 @@ class ClusterPipeline:
         return random.choice(self._nodes or self._seeds)  # noqa: S311 - spreads load
 
     async def execute(
-        self, *args: Any, bucket: int = 0, fallback: Arguments | None = None, share_as: object = None
+        self,
+        *args: Any,
+        bucket: int = 0,
+        fallback: Arguments | None = None,
+        share_as: object = None,
+        is_durable: bool = False,
     ) -> Any:
         """The reply to a command on keys of that bucket; as ``Pipeline.execute``, over redirects and failovers."""
         loop = asyncio.get_running_loop()
@@ -81,10 +88,12 @@ class ClusterPipeline:
             if owner is not None:
                 try:
                     async with asyncio.timeout_at(deadline):
-                        return await self._pipeline_to(owner).execute(*args, fallback=fallback, share_as=share_as)
+                        return await self._pipeline_to(owner).execute(
+                            *args, fallback=fallback, share_as=share_as, is_durable=is_durable
+                        )
                 except AskError as ask:
                     target = self._pipeline_to((ask.host, ask.port))
-                    return await target.execute(*args, fallback=fallback, is_asking=True)
+                    return await target.execute(*args, fallback=fallback, is_durable=is_durable, is_asking=True)
                 except MovedError as moved:
                     self._owners[bucket] = (moved.host, moved.port)
                     self._renew()
@@ -101,7 +110,11 @@ class ClusterPipeline:
         pipeline = self._pipelines.get(node)
         if pipeline is None:
             pipeline = Pipeline(
-                lambda: self._connect_to(node), lanes=self._lanes, timeout_s=self._timeout_s, is_patient=False
+                lambda: self._connect_to(node),
+                lanes=self._lanes,
+                timeout_s=self._timeout_s,
+                wait_replicas=self._wait_replicas,
+                is_patient=False,
             )
             pipeline.start()
             self._pipelines[node] = pipeline

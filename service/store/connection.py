@@ -55,7 +55,9 @@ def open_redis(settings: Settings, keys: Keys) -> RedisTopology:
 def _one_server(settings: Settings, pool: ConnectionPool) -> RedisTopology:
     # Connections are the pipeline's own; of the pool only its knowledge of how to make them is used.
     connect: Callable[[], AbstractConnection] = pool.make_connection
-    pipeline = Pipeline(connect, lanes=LANES, timeout_s=settings.store_timeout_s)
+    pipeline = Pipeline(
+        connect, lanes=LANES, timeout_s=settings.store_timeout_s, wait_replicas=settings.store_wait_replicas
+    )
     return RedisTopology(pipeline, connect)
 
 
@@ -96,7 +98,12 @@ def _cluster(settings: Settings, keys: Keys) -> RedisTopology:
         return Connection(host=node[0], port=node[1], **options)
 
     commands = ClusterPipeline(
-        connect_to, address.nodes, list(keys.probes), lanes=LANES, timeout_s=settings.store_timeout_s
+        connect_to,
+        address.nodes,
+        list(keys.probes),
+        lanes=LANES,
+        timeout_s=settings.store_timeout_s,
+        wait_replicas=settings.store_wait_replicas,
     )
     return RedisTopology(commands, lambda: connect_to(commands.any_node()))
 

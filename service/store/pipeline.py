@@ -24,6 +24,9 @@ MAX_BATCH: Final = 64
 
 RETRY_PAUSE_S: Final = 0.05
 
+WAIT_SHARE: Final = 0.8
+"""Of the time of one attempt, what replicas may take to confirm."""
+
 Argument = bytes | str | int | float
 Arguments = tuple[Any, ...]
 """A command: its name and its arguments, each an Argument; hiredis takes nothing else."""
@@ -51,11 +54,19 @@ class Command:
     Every waiter has a future of its own: a request that is cancelled takes only its own away.
     """
 
-    __slots__ = ("deadline", "fallback", "is_asking", "is_settled", "packed", "share_as", "waiters")
+    __slots__ = ("deadline", "fallback", "is_asking", "is_durable", "is_settled", "packed", "share_as", "waiters")
 
     def __init__(
-        self, args: Arguments, deadline: float, fallback: Arguments | None, share_as: object, *, is_asking: bool
+        self,
+        args: Arguments,
+        deadline: float,
+        fallback: Arguments | None,
+        share_as: object,
+        *,
+        is_durable: bool,
+        is_asking: bool,
     ) -> None:
+        self.is_durable = is_durable
         self.is_asking = is_asking
         self.pack(args)
         self.deadline = deadline
@@ -85,7 +96,12 @@ class Commands(Protocol):
     """What the stores need of Redis, whatever its topology: a command goes to whoever has its keys' bucket."""
 
     def execute(
-        self, *args: Any, bucket: int = 0, fallback: Arguments | None = None, share_as: object = None
+        self,
+        *args: Any,
+        bucket: int = 0,
+        fallback: Arguments | None = None,
+        share_as: object = None,
+        is_durable: bool = False,
     ) -> Awaitable[Any]: ...
 
 
@@ -94,6 +110,7 @@ class Pipeline:
 
     Args:
         connect: makes a connection that is not open yet; called once per lane.
+        wait_replicas: how many replicas must have a durable command's write before its reply is believed.
         lanes: connections; with two, one batch is under way while the other's replies are handled.
         timeout_s: longest from ``execute`` to the reply, queueing, reconnecting and retries included. One attempt takes
             at most half of it, so that there is time for another, with a server that has been promoted meanwhile.
@@ -102,13 +119,26 @@ class Pipeline:
     """
 
     def __init__(
-        self, connect: Callable[[], AbstractConnection], *, lanes: int, timeout_s: float, is_patient: bool = True
+        self,
+        connect: Callable[[], AbstractConnection],
+        *,
+        lanes: int,
+        timeout_s: float,
+        wait_replicas: int = 0,
+        is_patient: bool = True,
     ) -> None:
         self._queue: deque[Command] = deque()
         self._shared: dict[object, Command] = {}
         self._timeout_s = timeout_s
         self._lanes = [
-            _Lane(connect(), self._queue, self._shared, attempt_s=timeout_s / 2, is_patient=is_patient)
+            _Lane(
+                connect(),
+                self._queue,
+                self._shared,
+                attempt_s=timeout_s / 2,
+                wait_replicas=wait_replicas,
+                is_patient=is_patient,
+            )
             for _ in range(lanes)
         ]
 
@@ -129,12 +159,14 @@ class Pipeline:
         bucket: int = 0,  # noqa: ARG002 - one server has them all
         fallback: Arguments | None = None,
         share_as: object = None,
+        is_durable: bool = False,
         is_asking: bool = False,
     ) -> asyncio.Future[Any]:
         """Queue a command; the future gives its reply.
 
         A command with the same ``share_as`` that was not sent yet is shared, never one under way: its reply might be
-        older than this request. ``is_asking`` sends it as a Cluster's ASK wants it.
+        older than this request. ``is_durable``: with ``wait_replicas``, the reply counts only once so many have the
+        write. ``is_asking`` sends it as a Cluster's ASK wants it.
 
         Raises (from the future):
             StoreUnavailableError: no reply in time, or Redis cannot serve it now.
@@ -145,7 +177,7 @@ class Pipeline:
         command = None if share_as is None else self._shared.get(share_as)
         if command is None:
             deadline = loop.time() + self._timeout_s
-            command = Command(args, deadline, fallback, share_as, is_asking=is_asking)
+            command = Command(args, deadline, fallback, share_as, is_durable=is_durable, is_asking=is_asking)
             if share_as is not None:
                 self._shared[share_as] = command
             self._queue.append(command)
@@ -168,12 +200,18 @@ class _Lane:
         shared: dict[object, Command],
         *,
         attempt_s: float,
+        wait_replicas: int,
         is_patient: bool,
     ) -> None:
         self._connection = connection
         self._queue = queue
         self._shared = shared
         self._attempt_s = attempt_s
+        self._wait = b""
+        if wait_replicas:
+            wait: Arguments = ("WAIT", wait_replicas, int(attempt_s * 1000 * WAIT_SHARE))
+            self._wait = hiredis.pack_command(wait)
+        self._wait_replicas = wait_replicas
         self._is_patient = is_patient
         self._idle: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
@@ -245,14 +283,17 @@ class _Lane:
         if not connection.is_connected:
             # Not left to send_packed_command: that skips what a Sentinel's connection does to find its master.
             await connection.connect()  # type: ignore[no-untyped-call]
-        await connection.send_packed_command([b"".join([command.packed for command in batch])], check_health=False)
+        is_confirmed = bool(self._wait) and any(command.is_durable for command in batch)
+        packed = b"".join([command.packed for command in batch])
+        await connection.send_packed_command([packed + self._wait if is_confirmed else packed], check_health=False)
         again: list[Command] = []
+        unconfirmed: list[tuple[Command, Any]] = []
         demoted: ReadOnlyError | None = None
         for command in batch:
             try:
                 if command.is_asking:
                     await connection.read_response()
-                command.resolve(await connection.read_response())
+                reply = await connection.read_response()
             except NoScriptError as exc:
                 if command.fallback is None:
                     command.fail(exc)
@@ -264,10 +305,25 @@ class _Lane:
                 demoted = exc
             except ResponseError as exc:
                 command.fail(unavailable(exc) if _is_state(exc) else exc)
+            else:
+                if is_confirmed and command.is_durable:
+                    unconfirmed.append((command, reply))
+                else:
+                    command.resolve(reply)
+        if is_confirmed:
+            self._confirm(unconfirmed, await connection.read_response())
         if demoted is not None:
             # A demoted master: raising drops the connection, and the next one looks for the master anew.
             raise demoted
         return again
+
+    def _confirm(self, unconfirmed: list[tuple[Command, Any]], replicas: int) -> None:
+        """Believe the replies of durable commands if enough replicas have what they wrote."""
+        for command, reply in unconfirmed:
+            if replicas >= self._wait_replicas:
+                command.resolve(reply)
+            else:
+                command.fail(unavailable(ConnectionError(f"{replicas} of {self._wait_replicas} replicas confirmed")))
 
 
 def _still_waiting(batch: list[Command], now: float, error: Exception) -> list[Command]:

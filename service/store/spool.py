@@ -1,0 +1,160 @@
+"""Webhooks on disk while Redis is away: put before the 200, drained in the background once Redis is back.
+
+Only the change is kept, with its allow-listed facts; never the body, which holds VAPI's secrets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import structlog
+from redis.exceptions import RedisError
+
+from service.errors import SettingsError, StoreUnavailableError, UnavailableError
+from service.store.calls import CallChange, Merged
+from service.store.spool_file import SpooledChange, SpoolFile, SpoolFullError
+
+log = structlog.get_logger(__name__)
+
+PUT_TIMEOUT_S: Final = 0.8
+"""With ``STORE_TIMEOUT_S`` before it, a webhook is answered within two seconds, whatever the disk does."""
+
+DRAIN_BATCH: Final = 64
+DRAIN_EVERY_S: Final = 0.2
+"""At most 320 a second, beside what VAPI sends meanwhile."""
+
+RETRY_DISK_S: Final = 5.0
+"""How long after a failed write we say that we are not ready; then somebody has to find out whether that is still so."""
+
+CLAIM_MS: Final = 10_000
+"""Longer than a batch takes; what a killed process had claimed is free again after this."""
+
+Merge = Callable[[CallChange], Awaitable[Merged]]
+
+_DECODER: Final = msgspec.msgpack.Decoder(CallChange)
+
+
+class SpoolUnavailableError(UnavailableError):
+    """The spool is full, or its disk does not take it."""
+
+
+class Spool:
+    """The asynchronous side of the spool's file: all file access is in one thread, concurrent puts in one commit."""
+
+    def __init__(self, folder: str, max_bytes: int) -> None:
+        try:
+            self._file = SpoolFile(Path(folder), max_bytes)
+        except (OSError, sqlite3.Error) as exc:
+            raise SettingsError(f"SPOOL_DIR: {folder} cannot be used: {exc}") from None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
+        self._waiting: list[tuple[str, bytes, asyncio.Future[None]]] = []
+        self._writing: asyncio.Task[None] | None = None
+        self._max_bytes = max_bytes
+        self._failed_at = -RETRY_DISK_S
+        self.held = self._file.held()
+        """As of the last put or drain."""
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the next webhook would, as far as the last one tells, be kept."""
+        return time.monotonic() - self._failed_at > RETRY_DISK_S and self.held.bytes < self._max_bytes
+
+    async def put(self, change: CallChange) -> None:
+        """Keep the change; it is on the disk when this returns.
+
+        Raises:
+            SpoolUnavailableError: it is not, or not in time.
+        """
+        loop = asyncio.get_running_loop()
+        kept: asyncio.Future[None] = loop.create_future()
+        self._waiting.append((change.call_id.decode(), msgspec.msgpack.encode(change), kept))
+        if self._writing is None or self._writing.done():
+            self._writing = loop.create_task(self._write(), name="spool-writer")
+        try:
+            async with asyncio.timeout(PUT_TIMEOUT_S):
+                await kept
+        except TimeoutError:
+            raise SpoolUnavailableError("The spool's disk does not answer; try again in a second") from None
+
+    async def run(self, merge: Merge, on_merged: Callable[[Merged], None]) -> None:
+        """Drain for ever, at a bounded rate."""
+        while True:
+            try:
+                await self.drain_some(merge, on_merged)
+            except sqlite3.Error as exc:
+                log.warning("spool.not_drained", error=repr(exc))
+            await asyncio.sleep(DRAIN_EVERY_S)
+
+    async def drain_some(self, merge: Merge, on_merged: Callable[[Merged], None]) -> int:
+        """Merge a batch, oldest first; returns how many were. Those that Redis did not take wait on."""
+        self.held = await self._in_thread(self._file.held)
+        if not self.held.waiting:
+            return 0
+        batch = await self._in_thread(self._file.claim, DRAIN_BATCH, _now_ms(), CLAIM_MS)
+        outcomes = await asyncio.gather(*(self._apply(spooled, merge) for spooled in batch))
+        merged = {spooled.id: outcome for spooled, outcome in zip(batch, outcomes, strict=True) if outcome is not None}
+        for outcome in merged.values():
+            on_merged(outcome)
+        await self._in_thread(self._file.remove, list(merged))
+        await self._in_thread(self._file.release, [spooled.id for spooled in batch if spooled.id not in merged])
+        self.held = await self._in_thread(self._file.held)
+        if merged:
+            log.info("spool.drained", merged=len(merged), waiting=self.held.waiting)
+        return len(merged)
+
+    async def close(self) -> None:
+        if self._writing is not None:
+            await self._writing
+        await self._in_thread(self._file.close)
+        self._thread.shutdown()
+
+    async def _apply(self, spooled: SpooledChange, merge: Merge) -> Merged | None:
+        """What the merge did; None when the change waits on, or was set aside because it can never be applied."""
+        try:
+            return await merge(_DECODER.decode(spooled.change))
+        except StoreUnavailableError:
+            return None
+        except (msgspec.DecodeError, RedisError) as exc:
+            log.warning("spool.set_aside", id=spooled.id, call_id=spooled.call_id, error=repr(exc))
+            await self._in_thread(self._file.reject, spooled.id, repr(exc))
+            return None
+
+    async def _write(self) -> None:
+        """Commit what waits, all of it at once, until nothing does."""
+        while self._waiting:
+            batch, self._waiting = self._waiting, []
+            error: Exception | None = None
+            try:
+                await self._in_thread(self._file.put, [(call_id, change) for call_id, change, _ in batch], _now_ms())
+                self.held = await self._in_thread(self._file.held)
+            except SpoolFullError:
+                error = SpoolUnavailableError("Neither Redis nor the spool, which is full, can take it now")
+            except sqlite3.Error as exc:
+                log.warning("spool.not_written", error=repr(exc))
+                self._failed_at = time.monotonic()
+                error = SpoolUnavailableError("Neither Redis nor the spool's disk can take it now")
+            for _, _, kept in batch:
+                if kept.done():
+                    continue
+                if error is None:
+                    kept.set_result(None)
+                else:
+                    kept.set_exception(error)
+
+    async def _in_thread(self, work: Callable[..., Any], *args: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *args)
+
+
+def decode_change(spooled: SpooledChange) -> CallChange:
+    return _DECODER.decode(spooled.change)
+
+
+def _now_ms() -> int:
+    return round(time.time() * 1000)
