@@ -15,6 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from service import __version__
+from service.cli_spool import add_spool_command
 from service.client import Answer, ServiceClient, UnreachableError, prove
 from service.config import Secret, Settings, load_settings, variable_of
 from service.errors import SettingsError
@@ -78,6 +79,8 @@ def _parser() -> argparse.ArgumentParser:
     wait.add_argument("--timeout", type=float, default=2100.0, help="seconds (default: %(default)s)")
     wait.add_argument("--view", choices=("full", "summary"), default="full")
     _add_address(wait)
+
+    add_spool_command(commands)
     return parser
 
 
