@@ -1,0 +1,56 @@
+"""The two replicas that most of these tests share: an open one and a closed one, and clients of them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import httpx2
+import pytest
+
+from tests.api.talk import CREDENTIALS, connected, new_address
+from tests.support.redis_server import RedisProcess
+from tests.support.replica import Replica
+
+
+@pytest.fixture(scope="session")
+def open_replica() -> Iterator[Replica]:
+    """No credentials, embedded store: whoever is on this machine may do everything."""
+    replica = Replica().start()
+    yield replica
+    replica.stop()
+
+
+@pytest.fixture(scope="session")
+def closed_replica(redis_process: RedisProcess) -> Iterator[Replica]:
+    """A webhook secret, a read token and an admin token, and a real Redis."""
+    replica = Replica(redis_url=redis_process.url, redis_key_prefix="api-closed", **CREDENTIALS).start()
+    yield replica
+    replica.stop()
+
+
+@pytest.fixture(scope="session")
+def brief_replica() -> Iterator[Replica]:
+    """Open; everything that takes long elsewhere is soon over here."""
+    replica = Replica(max_wait_s=2, report_grace_s=1, result_ttl_s=2, pending_ttl_s=5).start()
+    yield replica
+    replica.stop()
+
+
+@pytest.fixture
+async def client(open_replica: Replica) -> AsyncIterator[httpx2.AsyncClient]:
+    """A client of the open replica."""
+    async with connected(open_replica) as connection:
+        yield connection
+
+
+@pytest.fixture
+async def stranger(closed_replica: Replica) -> AsyncIterator[httpx2.AsyncClient]:
+    """A client of the closed replica that shows nothing of its own accord, at an address of its own."""
+    async with connected(closed_replica, **{"X-Forwarded-For": new_address()}) as connection:
+        yield connection
+
+
+@pytest.fixture
+async def brief_client(brief_replica: Replica) -> AsyncIterator[httpx2.AsyncClient]:
+    async with connected(brief_replica) as connection:
+        yield connection

@@ -1,0 +1,151 @@
+"""How these tests talk to a replica: deliveries, records, bounded polls of what is to come, raw connections."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import httpx2
+
+from tests.support.replica import Replica
+
+WEBHOOK: Final = "/api/v1/vapi/webhook"
+BOTH_WEBHOOKS: Final = (WEBHOOK, "/api/v1/vapi/webhooks/vapi")
+CALLS: Final = "/api/v1/vapi/calls/"
+BY_PHONE: Final = "/api/v1/vapi/calls/by-phone/"
+STATS: Final = "/api/v1/vapi/cache/stats"
+
+SECRET: Final = "a-webhook-secret"
+READ_TOKEN: Final = "a-read-token"
+ADMIN_TOKEN: Final = "an-admin-token"
+PROOF: Final = {"X-Vapi-Secret": SECRET}
+READER: Final = {"Authorization": f"Bearer {READ_TOKEN}"}
+ADMIN: Final = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
+CREDENTIALS: Final = {
+    "VAPI_WEBHOOK_SECRET": SECRET,
+    "API_READ_TOKENS": READ_TOKEN,
+    "API_ADMIN_TOKENS": ADMIN_TOKEN,
+}
+
+SOON_S: Final = 10.0
+"""How long anything may take that is to happen soon; far more than it takes."""
+
+_numbers = itertools.count(1)
+
+
+def new_address() -> str:
+    """A client address that no other test fails from; loopback is a trusted proxy, so X-Forwarded-For is believed."""
+    number = next(_numbers)
+    return f"10.1.{number // 250}.{number % 250 + 1}"
+
+
+def new_call_id() -> str:
+    """A call that no other test of the session speaks of."""
+    return f"api-{next(_numbers)}"
+
+
+@asynccontextmanager
+async def connected(replica: Replica, **headers: str) -> AsyncIterator[httpx2.AsyncClient]:
+    # Without TLS: loading the certificates would take longer than most of these tests.
+    async with httpx2.AsyncClient(
+        base_url=replica.url, headers=headers, timeout=20, trust_env=False, verify=False
+    ) as client:
+        yield client
+
+
+async def deliver(client: httpx2.AsyncClient, *bodies: dict[str, Any], **headers: str) -> None:
+    """Post server messages, one after the other; each must be acknowledged."""
+    for body in bodies:
+        answer = await client.post(WEBHOOK, json=body, headers=headers)
+        assert answer.status_code == 200, answer.text
+
+
+async def record_of(client: httpx2.AsyncClient, call_id: str, **query: str) -> dict[str, Any]:
+    """``data`` of a plain poll that must find the record."""
+    answer = await client.get(CALLS + call_id, params=query)
+    assert answer.status_code == 200, answer.text
+    record: dict[str, Any] = answer.json()["data"]
+    return record
+
+
+async def eventually(holds: Callable[[], Awaitable[bool]], *, within_s: float = SOON_S) -> None:
+    """Ask until it holds."""
+    deadline = time.monotonic() + within_s
+    while not await holds():
+        assert time.monotonic() < deadline, "it did not come to hold in time"
+        await asyncio.sleep(0.03)
+
+
+async def metric(client: httpx2.AsyncClient, sample: str) -> float:
+    """The value of one line of ``/metrics``; 0 when the line is not there yet."""
+    for line in (await client.get("/metrics")).text.splitlines():
+        name, _, value = line.rpartition(" ")
+        if name == sample:
+            return float(value)
+    return 0.0
+
+
+async def polls_parked(client: httpx2.AsyncClient, count: int) -> None:
+    """Return when exactly this many polls are parked."""
+
+    async def is_reached() -> bool:
+        return await metric(client, "vapi_polls_waiting") == count
+
+    await eventually(is_reached)
+
+
+@asynccontextmanager
+async def parked_poll(
+    client: httpx2.AsyncClient, call_id: str, *, wait: str = "15", headers: dict[str, str] | None = None
+) -> AsyncIterator[asyncio.Task[httpx2.Response]]:
+    """A long poll, the replica's only one, that is parked when the block begins; given up at its end if still open."""
+    await polls_parked(client, 0)
+    poll = asyncio.ensure_future(client.get(CALLS + call_id, params={"wait": wait}, headers=headers))
+    try:
+        await polls_parked(client, 1)
+        yield poll
+    finally:
+        poll.cancel()
+        await asyncio.gather(poll, return_exceptions=True)
+
+
+class RawAnswer:
+    """One answer as it came over the wire."""
+
+    def __init__(self, head: bytes, body: bytes) -> None:
+        first, *lines = head.decode("latin-1").split("\r\n")
+        self.status = int(first.split()[1])
+        self.headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        self.body = body
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+async def read_answer(reader: asyncio.StreamReader) -> RawAnswer:
+    async with asyncio.timeout(SOON_S):
+        head = (await reader.readuntil(b"\r\n\r\n"))[:-4]
+        length = RawAnswer(head, b"").headers.get("content-length", "0")
+        return RawAnswer(head, await reader.readexactly(int(length)))
+
+
+@asynccontextmanager
+async def raw_connection(replica: Replica) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", replica.port)
+    try:
+        yield reader, writer
+    finally:
+        writer.transport.abort()
+
+
+def request_head(method: str, path: str, **headers: object) -> bytes:
+    """The head of a request; underscores in header names stand for hyphens."""
+    lines = [f"{method} {path} HTTP/1.1", "host: 127.0.0.1"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()

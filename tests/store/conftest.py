@@ -1,0 +1,150 @@
+"""The store under test: once on the embedded fakeredis, once on a real redis-server, each test with keys of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+import hiredis
+import pytest
+from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio.connection import AbstractConnection
+
+from service.config import load_settings
+from service.store.calls import CallStore
+from service.store.connection import LANES, open_redis
+from service.store.keys import Keys
+from service.store.pipeline import Pipeline
+from tests.support.redis_server import RedisProcess
+
+AnswerWith = Callable[[bytes], Awaitable[int]]
+OpenStore = Callable[..., Awaitable["OpenedStore"]]
+
+
+class _Connections(ConnectionPool):
+    """A plain client's connections, made as the service makes its own: the embedded store is where they lead."""
+
+    def __init__(self, connect: Callable[[], AbstractConnection]) -> None:
+        super().__init__()
+        self._connect = connect
+
+    def make_connection(self) -> AbstractConnection:
+        return self._connect()
+
+
+class OpenedStore:
+    """A store with a started pipeline, and a plain client that looks at the same keys."""
+
+    def __init__(self, url: str, variables: dict[str, str]) -> None:
+        prefix = f"test-{secrets.token_hex(4)}"
+        self.settings = load_settings({"REDIS_URL": url, "REDIS_KEY_PREFIX": prefix, **variables})
+        self.keys = Keys(self.settings.redis_key_prefix)
+        topology = open_redis(self.settings, self.keys)
+        assert isinstance(topology.commands, Pipeline)
+        self.pipeline = topology.commands
+        self.pipeline.start()
+        self._pipelines = [self.pipeline]
+        self.connect = topology.connect_subscriber
+        self.store = CallStore(self.settings, self.pipeline, self.keys)
+        self.redis = Redis(connection_pool=_Connections(self.connect))
+
+    def start_pipeline(self, lanes: int = LANES) -> Pipeline:
+        """One more process's way to the same Redis."""
+        pipeline = Pipeline(self.connect, lanes=lanes, timeout_s=self.settings.store_timeout_s)
+        pipeline.start()
+        self._pipelines.append(pipeline)
+        return pipeline
+
+    async def send(self, *command: str) -> None:
+        """A command by the plain client, for which it has no method that mypy knows."""
+        await self.redis.execute_command(*command)  # type: ignore[no-untyped-call]
+
+    async def expires_at_ms(self, key: bytes) -> int:
+        return int(await self.redis.pexpiretime(key.decode()))
+
+    async def keys_in_redis(self) -> list[bytes]:
+        return sorted([key async for key in self.redis.scan_iter(match=f"{self.settings.redis_key_prefix}:*")])
+
+    async def close(self) -> None:
+        for pipeline in self._pipelines:
+            await pipeline.close()
+        await self.redis.aclose()
+        await self.redis.connection_pool.disconnect()
+
+
+@pytest.fixture(params=["embedded", "redis-server"])
+def redis_url(request: pytest.FixtureRequest) -> str:
+    if request.param == "embedded":
+        return "memory://"
+    process: RedisProcess = request.getfixturevalue("redis_process")
+    return process.url
+
+
+@pytest.fixture
+async def open_store(redis_url: str) -> AsyncIterator[OpenStore]:
+    """Opens stores with the settings given as keyword arguments, in upper case; all are closed after the test."""
+    opened: list[OpenedStore] = []
+
+    async def open_one(*, at: str = redis_url, **variables: object) -> OpenedStore:
+        opened.append(OpenedStore(at, {name: str(value) for name, value in variables.items()}))
+        return opened[-1]
+
+    yield open_one
+    for one in opened:
+        await one.close()
+
+
+@pytest.fixture
+async def opened(open_store: OpenStore) -> OpenedStore:
+    return await open_store()
+
+
+@pytest.fixture
+async def store(opened: OpenedStore) -> CallStore:
+    return opened.store
+
+
+@pytest.fixture
+def own_redis() -> Iterator[RedisProcess]:
+    """A redis-server that a test may hang, kill, fill and demote."""
+    process = RedisProcess("--enable-debug-command", "yes").start()
+    yield process
+    process.stop()
+
+
+@pytest.fixture
+async def open_on(own_redis: RedisProcess) -> AsyncIterator[OpenStore]:
+    """Opens stores on the test's own redis-server."""
+    opened: list[OpenedStore] = []
+
+    async def open_one(**variables: object) -> OpenedStore:
+        opened.append(OpenedStore(own_redis.url, {name: str(value) for name, value in variables.items()}))
+        return opened[-1]
+
+    yield open_one
+    for one in opened:
+        await one.close()
+
+
+@pytest.fixture
+async def answer_with() -> AsyncIterator[AnswerWith]:
+    """A server that speaks Redis's protocol and has one answer to everything but the handshake; returns its port."""
+    servers: list[asyncio.Server] = []
+
+    async def start(answer: bytes) -> int:
+        async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            parser = hiredis.Reader()
+            while chunk := await reader.read(65_536):
+                parser.feed(chunk)
+                while (command := parser.gets()) is not False:
+                    writer.write(b"+OK\r\n" if command[0] in (b"CLIENT", b"SELECT", b"HELLO") else answer)
+            writer.close()
+
+        servers.append(await asyncio.start_server(talk, "127.0.0.1", 0))
+        port: int = servers[-1].sockets[0].getsockname()[1]
+        return port
+
+    yield start
+    for server in servers:
+        server.close()

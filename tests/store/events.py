@@ -1,0 +1,82 @@
+"""Events for the store, and the record that they leave, as a poll would show it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from service.calls.intake import change_of
+from service.calls.record import LARGE_FACTS, LARGE_OF_VIEW, SMALL_FACTS, render_record
+from service.store.calls import CallChange, CallStore, StoredCall
+from service.store.changes import Watch
+from service.vapi.messages import decode_message
+
+FAR_S: Final = 60.0
+WOKEN_WITHIN_S: Final = 1.0
+
+NOT_OF_THE_MERGE: Final = frozenset(("id", "call_id", "version", "created_at", "updated_at", "expires_at"))
+"""What may differ between two calls that got the same messages in another order."""
+
+
+def change_from(body: dict[str, Any]) -> CallChange:
+    """What the service makes of a webhook's body."""
+    change = change_of(decode_message(json.dumps(body).encode())).change
+    assert change is not None
+    return change
+
+
+def change(
+    call_id: str = "call-1", *, rank: int = 0, at_ms: int = 0, status: int = 0, ending: int = 0, **facts: str
+) -> CallChange:
+    """A change with the named facts, each JSON text."""
+    assert facts.keys() <= {*SMALL_FACTS, *LARGE_FACTS}
+    return CallChange(
+        call_id=call_id.encode(),
+        rank=rank,
+        timestamp_ms=at_ms,
+        status=status,
+        ending=ending,
+        small=tuple(facts.get(name, "").encode() for name in SMALL_FACTS),
+        large=tuple(facts.get(name, "").encode() for name in LARGE_FACTS),
+    )
+
+
+async def stored(store: CallStore, call_id: str = "call-1") -> StoredCall:
+    call = await store.find(call_id.encode(), LARGE_OF_VIEW["full"])
+    assert isinstance(call, StoredCall)
+    return call
+
+
+async def record(store: CallStore, call_id: str = "call-1") -> dict[str, Any]:
+    """The full record, decoded."""
+    decoded: dict[str, Any] = json.loads(render_record(await stored(store, call_id), "full"))
+    return decoded
+
+
+async def merged_facts(store: CallStore, call_id: str = "call-1") -> dict[str, Any]:
+    """The record without what depends on when and how often its messages came."""
+    whole = await record(store, call_id)
+    return {name: value for name, value in whole.items() if name not in NOT_OF_THE_MERGE}
+
+
+async def until(condition: Callable[[], Awaitable[bool]], within_s: float = 5.0) -> None:
+    """Wait for something that has no event of its own."""
+    async with asyncio.timeout(within_s):
+        while not await condition():  # noqa: ASYNC110 - the store in another process has no event
+            await asyncio.sleep(0.01)
+
+
+def in_seconds(seconds: float = FAR_S) -> float:
+    """A deadline, in the loop's time."""
+    return asyncio.get_running_loop().time() + seconds
+
+
+async def is_woken(watch: Watch, within_s: float = WOKEN_WITHIN_S) -> bool:
+    try:
+        async with asyncio.timeout(within_s):
+            await watch.wait_until(in_seconds())
+    except TimeoutError:
+        return False
+    return True

@@ -1,0 +1,168 @@
+"""Parked polls are woken by one subscription per process, which survives what happens to Redis."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from service.store.changes import HEARTBEAT_S, Changes
+from tests.store.conftest import AnswerWith, OpenedStore, OpenStore
+from tests.store.events import WOKEN_WITHIN_S, change, change_from, in_seconds, is_woken, until
+from tests.support.redis_server import RedisProcess
+from tests.support.vapi_sender import full_report, status_update
+
+Listen = Callable[[OpenedStore], Coroutine[Any, Any, Changes]]
+
+
+@pytest.fixture
+async def listen() -> AsyncIterator[Listen]:
+    """Starts listeners and waits for their subscription; all are closed after the test."""
+    started: list[Changes] = []
+
+    async def start(opened: OpenedStore) -> Changes:
+        changes = Changes(opened.connect, opened.keys.changes)
+        changes.start()
+        started.append(changes)
+        await _subscribed(changes)
+        return changes
+
+    yield start
+    for changes in started:
+        await changes.close()
+        assert not changes.is_subscribed
+
+
+async def _subscribed(changes: Changes, *, is_subscribed: bool = True, within_s: float = 5.0) -> None:
+    async def is_so() -> bool:
+        return changes.is_subscribed == is_subscribed
+
+    await until(is_so, within_s)
+
+
+async def test_a_change_wakes_who_waits_for_that_call_and_nobody_else(opened: OpenedStore, listen: Listen) -> None:
+    changes = await listen(opened)
+    with changes.watch(b"call-1") as one, changes.watch(b"call-1") as two, changes.watch(b"call-2") as other:
+        assert changes.has_parked
+        await opened.store.merge(change(status=1))
+
+        assert await is_woken(one)
+        assert await is_woken(two)
+        assert not await is_woken(other, within_s=0.05)
+    assert not changes.has_parked
+
+
+async def test_a_change_before_the_wait_is_not_lost(opened: OpenedStore, listen: Listen) -> None:
+    changes = await listen(opened)
+    with changes.watch(b"call-1") as early, changes.watch(b"call-1") as late:
+        await opened.store.merge(change(status=1))
+        assert await is_woken(early)
+
+        await asyncio.wait_for(late.wait_until(in_seconds()), WOKEN_WITHIN_S)
+        assert not await is_woken(late, within_s=0.05)
+
+
+@pytest.mark.parametrize("event", ["delete", "settle"])
+async def test_a_deletion_and_the_end_of_the_grace_wake_too(open_store: OpenStore, listen: Listen, event: str) -> None:
+    opened = await open_store(REPORT_GRACE_S=0.01)
+    changes = await listen(opened)
+    await opened.store.merge(change_from(status_update("ended")))
+    with changes.watch(b"call-1") as watch:
+        while await is_woken(watch, within_s=0.05):
+            """The notification of the merge."""
+        if event == "delete":
+            await opened.store.delete(b"call-1")
+        else:
+            assert (await opened.store.settle(b"call-1")).is_changed
+
+        assert await is_woken(watch)
+
+
+async def test_what_changes_nothing_wakes_nobody(opened: OpenedStore, listen: Listen) -> None:
+    changes = await listen(opened)
+    await opened.store.merge(change_from(full_report()))
+    with changes.watch(b"call-1") as watch, changes.watch(b"call-2") as end:
+        while await is_woken(watch, within_s=0.05):
+            """The notification of the first merge."""
+        await opened.store.merge(change_from(full_report()))
+        await opened.store.merge(change("call-2"))
+
+        assert await is_woken(end)
+        assert not await is_woken(watch, within_s=0.01)
+
+
+async def test_a_wait_ends_at_itsin_seconds(opened: OpenedStore) -> None:
+    changes = Changes(opened.connect, opened.keys.changes)
+    with changes.watch(b"call-1") as watch:
+        async with asyncio.timeout(WOKEN_WITHIN_S):
+            await watch.wait_until(in_seconds(0.01))
+
+
+async def test_draining_ends_every_wait_for_good(opened: OpenedStore) -> None:
+    changes = Changes(opened.connect, opened.keys.changes)
+    with changes.watch(b"call-1") as one, changes.watch(b"call-2") as two:
+        waits = [asyncio.create_task(watch.wait_until(in_seconds())) for watch in (one, two)]
+        await asyncio.sleep(0)
+        assert not changes.is_draining
+        changes.drain()
+
+        await asyncio.wait_for(asyncio.gather(*waits), WOKEN_WITHIN_S)
+    assert changes.is_draining
+
+
+async def test_a_listener_that_never_started_closes(opened: OpenedStore) -> None:
+    await Changes(opened.connect, opened.keys.changes).close()
+
+
+async def test_after_a_restart_the_subscription_comes_back(
+    open_on: OpenStore, own_redis: RedisProcess, listen: Listen
+) -> None:
+    opened = await open_on()
+    changes = await listen(opened)
+    own_redis.kill()
+    await _subscribed(changes, is_subscribed=False)
+    await asyncio.to_thread(own_redis.start)
+    await _subscribed(changes)
+
+    with changes.watch(b"call-1") as watch:
+        await opened.store.merge(change(status=1))
+        assert await is_woken(watch)
+
+
+@pytest.mark.parametrize("redis_url", ["memory://"])
+async def test_a_subscription_outlives_its_heartbeats(opened: OpenedStore, listen: Listen) -> None:
+    changes = await listen(opened)
+    await asyncio.sleep(HEARTBEAT_S + 0.2)
+
+    assert changes.is_subscribed
+    with changes.watch(b"call-1") as watch:
+        await opened.store.merge(change(status=1))
+        assert await is_woken(watch)
+
+
+async def test_a_subscription_to_a_hung_redis_is_given_up_and_opened_anew(
+    open_on: OpenStore, own_redis: RedisProcess, listen: Listen
+) -> None:
+    opened = await open_on()
+    changes = await listen(opened)
+    own_redis.pause()
+    await _subscribed(changes, is_subscribed=False, within_s=5 * HEARTBEAT_S)
+    own_redis.resume()
+    await _subscribed(changes)
+
+    with changes.watch(b"call-1") as watch:
+        await opened.store.merge(change(status=1))
+        assert await is_woken(watch)
+
+
+async def test_a_subscription_that_nobody_confirmed_is_none(answer_with: AnswerWith) -> None:
+    server = OpenedStore(f"redis://127.0.0.1:{await answer_with(b'')}/0", {})
+    changes = Changes(server.connect, server.keys.changes)
+    changes.start()
+    await asyncio.sleep(HEARTBEAT_S + 0.2)
+
+    assert not changes.is_subscribed
+    await changes.close()
+    await server.close()

@@ -1,0 +1,97 @@
+"""The sweep finds what notifications missed, and ends the grace of reports that did not come."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Final
+
+import pytest
+
+from service.calls.sweep import Sweep
+from service.errors import StoreUnavailableError
+from service.metrics import Metrics
+from service.store.calls import StoredCall
+from service.store.changes import Changes
+from tests.store.conftest import OpenedStore, OpenStore
+from tests.store.events import change, change_from, is_woken, until
+from tests.support.redis_server import RedisProcess
+from tests.support.vapi_sender import status_update
+
+LOST_AT_MOST_S: Final = 2.0
+"""The contract's bound for a lost notification."""
+
+Sweeping = Callable[[OpenedStore], tuple[Sweep, Changes, Metrics]]
+
+
+@pytest.fixture
+async def sweeping() -> AsyncIterator[Sweeping]:
+    """Starts sweeps beside a listener that hears nothing: every notification is lost."""
+    tasks: list[asyncio.Task[None]] = []
+
+    def start(opened: OpenedStore) -> tuple[Sweep, Changes, Metrics]:
+        changes, metrics = Changes(opened.connect, opened.keys.changes), Metrics()
+        sweep = Sweep(opened.store, changes, metrics)
+        tasks.append(asyncio.create_task(sweep.run()))
+        return sweep, changes, metrics
+
+    yield start
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_lost_notifications_are_found_by_the_sweep(opened: OpenedStore, sweeping: Sweeping) -> None:
+    sweep, changes, _ = sweeping(opened)
+    with changes.watch(b"merged") as merged, changes.watch(b"deleted") as deleted, changes.watch(b"other") as other:
+        await sweep.sweep()
+        lost_at = asyncio.get_running_loop().time()
+        await opened.store.merge(change("merged"))
+        await opened.store.delete(b"deleted")
+
+        assert await is_woken(merged, within_s=LOST_AT_MOST_S)
+        assert await is_woken(deleted, within_s=lost_at + LOST_AT_MOST_S - asyncio.get_running_loop().time())
+        assert not await is_woken(other, within_s=0.01)
+
+
+async def test_the_sweep_ends_the_grace_of_reports_that_did_not_come_and_counts_once(
+    open_store: OpenStore, sweeping: Sweeping
+) -> None:
+    opened = await open_store(REPORT_GRACE_S=0.05)
+    processes = [sweeping(opened) for _ in range(2)]
+    await opened.store.merge(change_from(status_update("ended", endedReason="assistant-ended-call")))
+
+    async def is_failed() -> bool:
+        call = await opened.store.find(b"call-1")
+        return isinstance(call, StoredCall) and call.data_status == 3
+
+    await until(is_failed)
+    for sweep, _, _ in processes:
+        await sweep.sweep()
+    assert sum(metrics.tally["calls.ended"] for _, _, metrics in processes) == 1
+
+
+async def test_the_sweep_survives_an_outage_and_knows_redis_clock_after_it(
+    open_on: OpenStore, own_redis: RedisProcess, sweeping: Sweeping
+) -> None:
+    opened = await open_on(STORE_TIMEOUT_S=0.2)
+    own_redis.kill()
+    sweep, changes, _ = sweeping(opened)
+    with changes.watch(b"call-1") as watch:
+        await asyncio.sleep(0.4)
+        await asyncio.to_thread(own_redis.start)
+        await until(lambda: _is_served(opened))
+        await sweep.sweep()
+        await opened.store.merge(change(status=1))
+
+        assert await is_woken(watch, within_s=LOST_AT_MOST_S)
+    seconds, _ = await opened.redis.time()
+    assert abs(sweep.now_ms() - seconds * 1000) < 5_000
+
+
+async def _is_served(opened: OpenedStore) -> bool:
+    try:
+        await opened.pipeline.execute(b"PING")
+    except StoreUnavailableError:
+        return False
+    return True
