@@ -26,7 +26,7 @@ from service.api.stats import get_stats
 from service.api.webhook import Webhook
 from service.calls.sweep import Sweep
 from service.config import Settings
-from service.errors import NotFoundError
+from service.errors import InvalidRequestError, NotFoundError
 from service.lifespan import lifespan_of
 from service.metrics import Metrics
 from service.store.calls import CallStore
@@ -167,5 +167,7 @@ class _Paths:
         return JSONAnswer(service="vapi-cache", version=__version__, endpoints=self._endpoints)
 
 
-async def _not_found(_: Scope, __: Receive, ___: Send) -> None:
+async def _not_found(scope: Scope, _: Receive, __: Send) -> None:
+    if b"%2f" in scope.get("raw_path", b"").lower():
+        raise InvalidRequestError("A path's part must not contain a slash")
     raise NotFoundError("Not found; GET / lists the endpoints")

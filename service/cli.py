@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
+import socket
 import sys
 import time
 import uuid
@@ -19,6 +21,8 @@ from service.cli_spool import add_spool_command
 from service.client import Answer, ServiceClient, UnreachableError, prove
 from service.config import Secret, Settings, load_settings, variable_of
 from service.errors import SettingsError
+from service.store.connection import open_redis
+from service.store.keys import Keys
 from service.vapi.samples import SAMPLES, sample_message
 
 EXIT_FAILED: Final = 1
@@ -93,11 +97,22 @@ def _serve(settings: Settings, _: argparse.Namespace) -> int:
     from service.log import configure_logs
     from service.server import serve
 
+    check_reachable(settings)
     configure_logs(settings)
     return serve(settings)
 
 
+def check_reachable(settings: Settings) -> None:
+    """What can only be found out by trying, without connecting: raises SettingsError."""
+    open_redis(settings, Keys(settings.redis_key_prefix))
+    try:
+        socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as exc:
+        raise SettingsError(f"HOST: {settings.host} is no address of this machine: {exc}") from None
+
+
 def _check_config(settings: Settings, _: argparse.Namespace) -> int:
+    check_reachable(settings)
     for field in msgspec.structs.fields(Settings):
         print(f"{variable_of(field.name)}={shown(getattr(settings, field.name))}")
     return 0
@@ -117,10 +132,11 @@ def shown(value: Any) -> str:
 
 
 def _without_password(text: str) -> str:
-    """A URL without what stands between ``//`` and ``@``."""
+    """A URL without what stands between ``//`` and ``@``, and without a password in its query."""
     scheme, separator, rest = text.partition("://")
     _, at, host = rest.rpartition("@")
-    return f"{scheme}{separator}***@{host}" if separator and at else text
+    shown_text = f"{scheme}{separator}***@{host}" if separator and at else text
+    return re.sub(r"(password=)[^&]*", r"\1***", shown_text)
 
 
 def _send_webhook(settings: Settings, options: argparse.Namespace) -> int:

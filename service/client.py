@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hmac
+import http.client
 import json
 import time
 import urllib.error
@@ -46,14 +47,14 @@ class ServiceClient:
         return self._send("POST", "/api/v1/vapi/webhook", body, {"Content-Type": "application/json", **headers}, 0)
 
     def _send(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], wait_s: float) -> Answer:
-        request = urllib.request.Request(self._base_url + path, data=body, headers=dict(headers), method=method)  # noqa: S310 - the operator's own URL
         try:
+            request = urllib.request.Request(self._base_url + path, data=body, headers=dict(headers), method=method)  # noqa: S310 - the operator's own URL
             with urllib.request.urlopen(request, timeout=TIMEOUT_S + wait_s) as response:  # noqa: S310
                 return Answer(response.status, json.loads(response.read() or b"{}"))
         except urllib.error.HTTPError as exc:
             return Answer(exc.code, _json_or_text(exc.read()))
-        except OSError as exc:
-            raise UnreachableError(f"{self._base_url} does not answer: {getattr(exc, 'reason', exc)}") from exc
+        except (OSError, ValueError, http.client.HTTPException) as exc:
+            raise UnreachableError(f"{self._base_url} cannot be asked: {getattr(exc, 'reason', exc)}") from exc
 
 
 def prove(settings: Settings, mode: str, body: bytes) -> dict[str, str]:

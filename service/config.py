@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import ipaddress
 import types
 from collections.abc import Mapping
@@ -14,15 +13,19 @@ import msgspec
 
 from service.errors import SettingsError
 
+HeaderName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,256}\Z")]
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Count = Annotated[int, msgspec.Meta(ge=0)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
-Seconds = Annotated[float, msgspec.Meta(ge=0)]
-PositiveSeconds = Annotated[float, msgspec.Meta(gt=0)]
+LifeSeconds = Annotated[int, msgspec.Meta(ge=1, le=366 * 86_400)]
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=86_400)]
+PositiveSeconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 AuthMode = Literal["secret", "bearer", "hmac", "legacy"]
 
 REDIS_SCHEMES: Final = ("memory", "redis", "rediss", "unix", "redis+sentinel", "redis+cluster")
+DATABASE_SCHEMES: Final = ("postgresql", "postgres")
 HMAC_PREFIX: Final = "VAPI_HMAC_"
+CASELESS: Final = ("LOG_LEVEL", "LOG_FORMAT")
 
 
 class Secret:
@@ -55,10 +58,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
 
     redis_url: str = "memory://"
     redis_key_prefix: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.:-]{1,64}\Z")] = "vapi"
-    result_ttl_s: Positive = 1800
-    pending_ttl_s: Positive = 46_800
+    result_ttl_s: LifeSeconds = 1800
+    pending_ttl_s: LifeSeconds = 46_800
     """VAPI's longest call is 12 h; this is 13."""
-    store_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=2)] = 1.0
+    store_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=60)] = 1.0
+    """Above 1.5, a webhook may be answered later than the 2 s that this service promises."""
     store_wait_replicas: Count = 0
     store_failure_status: Literal[200, 503] = 503
     spool_dir: str | None = None
@@ -66,14 +70,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
 
     vapi_webhook_secret: tuple[Secret, ...] = ()
     vapi_webhook_auth: tuple[AuthMode, ...] = ("secret", "bearer", "hmac", "legacy")
-    vapi_secret_header: str = "x-vapi-secret"  # noqa: S105 - the name of a header
+    vapi_secret_header: HeaderName = "x-vapi-secret"  # noqa: S105 - the name of a header
     vapi_hmac_algorithm: Literal["sha256", "sha512", "sha1"] = "sha256"
     vapi_hmac_encoding: Literal["hex", "base64"] = "hex"
     vapi_hmac_payload_format: str = "{timestamp}.{body}"
     vapi_hmac_prefix: str = ""
-    vapi_hmac_signature_header: str = "x-signature"
-    vapi_hmac_timestamp_header: str = "x-timestamp"
-    vapi_hmac_message_id_header: str = "svix-id"
+    vapi_hmac_signature_header: HeaderName = "x-signature"
+    vapi_hmac_timestamp_header: HeaderName = "x-timestamp"
+    vapi_hmac_message_id_header: HeaderName = "svix-id"
     vapi_hmac_secret_is_base64: bool = False
 
     api_read_tokens: tuple[Secret, ...] = ()
@@ -86,15 +90,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
     """Below the 30 s after which common load balancers answer 504."""
     drain_s: Seconds = 3.0
     rate_limit_per_minute: Count = 0
-    report_grace_s: PositiveSeconds = 60.0
+    report_grace_s: Seconds = 60.0
     expect_analysis: bool = True
 
     vapi_api_url: str = "https://api.vapi.ai"
     vapi_api_key: Secret | None = None
     vapi_phone_number_id: str | None = None
     vapi_webhook_url: str | None = None
-    reconcile_per_second: PositiveSeconds = 10.0
-    call_allowed_prefixes: tuple[str, ...] = ()
+    reconcile_per_second: Annotated[float, msgspec.Meta(gt=0, le=1000)] = 10.0
+    call_allowed_prefixes: tuple[Annotated[str, msgspec.Meta(pattern=r"^\+[0-9]{0,15}\Z")], ...] = ()
 
     kestra_url: str | None = None
     kestra_tenant: str = "main"
@@ -110,6 +114,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
     forwarded_allow_ips: str = "127.0.0.1"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "json", "console"] = "auto"
+
+    def __repr__(self) -> str:
+        return "Settings(...)"  # REDIS_URL may hold a password
 
     @property
     def has_credentials(self) -> bool:
@@ -142,17 +149,19 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
     """The settings that these variables give; empty ones count as unset.
 
     Raises:
-        SettingsError: one line that names the variable and says what it may be; never its value.
+        SettingsError: one line that names the variable and says what it may be; never a secret.
     """
     hints = get_type_hints(Settings, include_extras=True)
     fields = {variable_of(name): hint for name, hint in hints.items()}
-    given = {name: _split(value, fields[name]) for name, value in environ.items() if name in fields and value.strip()}
+    given = {
+        name: _read(name, value, fields[name]) for name, value in environ.items() if name in fields and value.strip()
+    }
     hmac_is_set = any(name.startswith(HMAC_PREFIX) for name in given)
     try:
         settings = msgspec.convert(given, Settings, strict=False, dec_hook=_decode_secret)
     except msgspec.ValidationError as exc:
         raise SettingsError(_sentence(exc)) from None
-    if hmac_is_set and "VAPI_WEBHOOK_AUTH" not in given:
+    if hmac_is_set:
         # The legacy signature has no timestamp: once HMAC is configured it would be the weaker way in.
         modes = tuple(mode for mode in settings.vapi_webhook_auth if mode != "legacy")
         settings = msgspec.structs.replace(settings, vapi_webhook_auth=modes)
@@ -160,10 +169,17 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
     return settings
 
 
-def _split(value: str, hint: Any) -> Any:
+def _read(variable: str, value: str, hint: Any) -> Any:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise SettingsError(f"{variable}: must be valid UTF-8") from None
     if get_origin(hint) is tuple:
-        return [part.strip() for part in value.split(",") if part.strip()]
-    return value.strip()
+        parts = [part.strip() for part in value.split(",") if part.strip()]
+        if not parts:
+            raise SettingsError(f"{variable}: is set, but holds nothing; unset it or name at least one")
+        return parts
+    return value.strip().lower() if variable in CASELESS else value.strip()
 
 
 def _decode_secret(wanted: type, value: Any) -> Any:
@@ -198,8 +214,6 @@ def _check(settings: Settings) -> None:
         raise SettingsError(f"REDIS_URL: must begin with one of {', '.join(s + '://' for s in REDIS_SCHEMES)}")
     if scheme == "memory" and settings.workers > 1:
         raise SettingsError("WORKERS: must be 1 with REDIS_URL=memory://, the embedded store lives in one process")
-    if settings.pending_ttl_s < settings.result_ttl_s:
-        raise SettingsError("PENDING_TTL_S: must not be less than RESULT_TTL_S")
     if "{body}" not in settings.vapi_hmac_payload_format:
         raise SettingsError("VAPI_HMAC_PAYLOAD_FORMAT: must contain {body}")
     if "{url}" in settings.vapi_hmac_payload_format and not settings.vapi_webhook_url:
@@ -215,6 +229,10 @@ def _check(settings: Settings) -> None:
             raise SettingsError(f"{variable}: must be a URL that begins with http:// or https://")
     if urlsplit(settings.vapi_api_url).scheme != "https" and not is_loopback(urlsplit(settings.vapi_api_url).hostname):
         raise SettingsError("VAPI_API_URL: must be https, unless it is a loopback address")
+    if settings.database_url is not None:
+        scheme = settings.database_url.reveal().split("://")[0]
+        if scheme not in DATABASE_SCHEMES:
+            raise SettingsError("DATABASE_URL: must begin with postgresql://")
     if settings.is_open and not settings.allow_unauthenticated and not is_loopback(settings.host):
         raise SettingsError(
             f"HOST: {settings.host} is reachable from other machines, so VAPI_WEBHOOK_SECRET, API_READ_TOKENS and "
@@ -225,7 +243,7 @@ def _check(settings: Settings) -> None:
 def is_base64(secret: Secret) -> bool:
     try:
         base64.b64decode(secret.reveal(), validate=True)
-    except binascii.Error:
+    except ValueError:
         return False
     return True
 
@@ -233,9 +251,9 @@ def is_base64(secret: Secret) -> bool:
 def is_http_url(url: str) -> bool:
     try:
         parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False
-    return parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
 def is_loopback(host: str | None) -> bool:

@@ -82,5 +82,9 @@ class StoreUnavailableError(UnavailableError):
     """Redis refused, hung, was read-only, full, loading or away for longer than ``STORE_TIMEOUT_S``."""
 
 
+class StoreRefusedError(StoreUnavailableError):
+    """Redis will never take this very command: its key holds something else, or a script fails on it."""
+
+
 class SettingsError(Exception):
     """A setting that is wrong or missing: one line that names the variable; the process exits with 2."""

@@ -6,8 +6,9 @@ import asyncio
 import signal
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 from types import FrameType
 from typing import Any, Final
 
@@ -16,9 +17,11 @@ from starlette.routing import Router
 
 from service import __version__
 from service.api.state import State
+from service.calls.sweep import SWEEP_EVERY_S
 from service.errors import StoreUnavailableError
 from service.metrics import forget_dead_workers
 from service.store.connection import RedisTopology
+from service.store.spool import DRAIN_EVERY_S
 
 log = structlog.get_logger(__name__)
 
@@ -30,16 +33,27 @@ def lifespan_of(state: State, redis: RedisTopology) -> Callable[[Router], Any]:
     async def lifespan(_: Router) -> AsyncIterator[None]:
         forget_dead_workers()
         started_at_ms = round(time.time() * 1000)
+
+        async def write_counts() -> None:
+            now_ms = round(time.time() * 1000)
+            await state.counts.write(state.metrics.tally, started_at_ms=started_at_ms, now_ms=now_ms)
+
         redis.commands.start()
         state.changes.start()
         loop = asyncio.get_running_loop()
         background = [
-            loop.create_task(state.sweep.run(), name="sweep"),
-            loop.create_task(_write_counts(state, started_at_ms), name="counts"),
+            loop.create_task(repeat(state.sweep.sweep, SWEEP_EVERY_S), name="sweep"),
+            loop.create_task(repeat(write_counts, COUNTS_EVERY_S), name="counts"),
         ]
         if state.spool is not None:
-            drain = state.spool.run(state.calls.merge, state.metrics.merged)
-            background.append(loop.create_task(drain, name="spool-drain"))
+            drain = partial(state.spool.drain_some, state.calls.merge, state.metrics.merged)
+            background.append(loop.create_task(repeat(drain, DRAIN_EVERY_S), name="spool-drain"))
+        if state.settings.is_open:
+            log.warning(
+                "service.unauthenticated",
+                advice="anybody on this machine may do everything; set VAPI_WEBHOOK_SECRET, API_READ_TOKENS and "
+                "API_ADMIN_TOKENS",
+            )
         log.info("service.started", version=__version__, store=state.settings.redis_url.split("://")[0])
         with drain_on_signal(state):
             yield
@@ -47,7 +61,7 @@ def lifespan_of(state: State, redis: RedisTopology) -> Callable[[Router], Any]:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
         with suppress(StoreUnavailableError):
-            await state.counts.write(state.metrics.tally, started_at_ms=started_at_ms, now_ms=round(time.time() * 1000))
+            await write_counts()
         await state.changes.close()
         if state.spool is not None:
             await state.spool.close()
@@ -57,13 +71,17 @@ def lifespan_of(state: State, redis: RedisTopology) -> Callable[[Router], Any]:
     return lifespan
 
 
-async def _write_counts(state: State, started_at_ms: int) -> None:
+async def repeat(work: Callable[[], Awaitable[object]], every_s: float) -> None:
+    """Do it again and again, for ever: one failure is logged and does not end it."""
     while True:
+        started = time.monotonic()
         try:
-            await state.counts.write(state.metrics.tally, started_at_ms=started_at_ms, now_ms=round(time.time() * 1000))
+            await work()
         except StoreUnavailableError:
-            log.debug("counts.not_written")
-        await asyncio.sleep(COUNTS_EVERY_S)
+            log.debug("background.waits_for_redis")
+        except Exception:
+            log.exception("background.failed")
+        await asyncio.sleep(max(0.0, every_s - (time.monotonic() - started)))
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from collections import Counter as Tally
 from pathlib import Path
 from typing import Final
 
+import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
@@ -34,6 +35,9 @@ KNOWN_TYPES: Final = frozenset(
 
 MAX_REASONS: Final = 1000
 """VAPI knows about 600 ended reasons; beyond this many, others share one count."""
+
+MAX_REASON_LENGTH: Final = 200
+"""VAPI's longest has 121 characters."""
 
 LATENCIES_S: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5)
 
@@ -130,7 +134,7 @@ class Metrics:
             self.tally["calls.duration_hundredths"] += round(minutes * 100)
         if (outcome := outcome_of_call(call)) is not None:
             self.tally[f"outcome.{outcome}"] += 1
-            reason = f"reason.{call.small[1][2:-1].decode()}"
+            reason = f"reason.{msgspec.json.decode(call.small[1][1:], type=str)[:MAX_REASON_LENGTH]}"
             known = reason in self.tally or len(self.tally) < MAX_REASONS
             self.tally[reason if known else "reason.other"] += 1
 

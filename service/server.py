@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
+import re
 import resource
 import secrets
 import signal
@@ -18,6 +19,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.supervisors.multiprocess import Multiprocess
 
+from service.api.middleware import by_name, request_id_of
 from service.app import REPLICA_ID_VARIABLE
 from service.config import Settings
 
@@ -36,6 +38,8 @@ BACKLOG: Final = 4096
 
 PR_SET_PDEATHSIG: Final = 1
 
+_UPGRADE: Final = re.compile(rb"\r\nupgrade[ \t]*:", re.IGNORECASE)
+
 _TOO_LARGE: Final = b'{"success":false,"error":"The request\'s headers are larger than %d bytes"}' % MAX_HEADER_BYTES
 
 
@@ -47,6 +51,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._in_head = True
         self._in_body = False
+        self._has_begun = False
         self._deadline: asyncio.TimerHandle | None = self.loop.call_later(HEADERS_DEADLINE_S, self._cut)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -56,17 +61,19 @@ class BoundedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._in_head:
             self._head_bytes += len(data)
+            data = _without_upgrade(data)
         super().data_received(data)
         if self._in_head and self._head_bytes > MAX_HEADER_BYTES:
             self._refuse_head()
         elif self._deadline is None and not self.transport.is_closing():
             if self._in_body:
                 self._deadline = self.loop.call_later(BODY_DEADLINE_S, self._cut)
-            elif self._in_head and self._head_bytes:
+            elif self._has_begun:
                 self._deadline = self.loop.call_later(HEADERS_DEADLINE_S, self._cut)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._has_begun = True
         self._in_head = True
 
     def on_headers_complete(self) -> None:
@@ -87,6 +94,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._cancel_deadline()
         self._in_body = False
         self._in_head = True
+        self._has_begun = False
         if not self.transport.is_closing():
             super().on_message_complete()
 
@@ -99,7 +107,7 @@ class BoundedProtocol(HttpToolsProtocol):
         head = (
             b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/json\r\n"
             b"content-length: %d\r\ncache-control: no-store\r\nx-request-id: %b\r\nconnection: close\r\n\r\n"
-        ) % (len(_TOO_LARGE), os.urandom(8).hex().encode())
+        ) % (len(_TOO_LARGE), request_id_of(by_name(self.headers)))
         self.transport.write(head + _TOO_LARGE)
         self.transport.close()
 
@@ -112,6 +120,16 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+
+def _without_upgrade(data: bytes) -> bytes:
+    """The same head with its ``Upgrade`` renamed: we speak HTTP/1.1, but the parser would stop reading there.
+
+    Java's HTTP client asks for h2c with every first request, also with one that has a body.
+    """
+    if _UPGRADE.search(data, 0, data.find(b"\r\n\r\n")) is None:
+        return data
+    return _UPGRADE.sub(b"\r\nX-Upgrade:", data, count=1)
 
 
 class Workers(Multiprocess):

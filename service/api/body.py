@@ -27,6 +27,7 @@ class HeldBody:
         self._budget = budget
         self._max_bytes = max_bytes
         self._held = 0
+        self._is_complete = False
 
     def __enter__(self) -> Self:
         return self
@@ -50,13 +51,36 @@ class HeldBody:
             if message["type"] == "http.disconnect":
                 raise ClientGoneError
             chunk = message.get("body", b"")
+            self._is_complete = not message.get("more_body", False)
             if self._held + len(chunk) > self._max_bytes:
                 raise BodyTooLargeError(self._sentence)
             self._budget.take(len(chunk))
             self._held += len(chunk)
-            if not message.get("more_body", False):
+            if self._is_complete:
                 return chunk if not chunks else b"".join((*chunks, chunk))
             chunks.append(chunk)
+
+    async def refuse(self, scope: Scope, receive: Receive, send: Send, error: ServiceError) -> None:
+        """Answer at once; then read and drop what still comes, up to as much again as we take, or 5 s.
+
+        Closing at once would reset the connection, and the sender would never see why.
+        """
+        status, body, headers = render_error(error)
+        is_short = b"transfer-encoding" not in scope["named_headers"] and announced_length(scope) <= self._max_bytes
+        ends_here = self._is_complete or is_short
+        close = [] if ends_here else [(b"connection", b"close")]
+        length = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": status, "headers": [*length, *headers, *close]})
+        await send({"type": "http.response.body", "body": body, "more_body": not ends_here})
+        if ends_here:
+            return
+        allowance = 2 * self._max_bytes - self._held
+        self._budget.give_back(self._held)
+        self._held = 0
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_LIMIT_S):
+                await _drop(receive, allowance)
+        await send({"type": "http.response.body", "body": b""})
 
     @property
     def _sentence(self) -> str:
@@ -69,31 +93,9 @@ def announced_length(scope: Scope) -> int:
     return int(given) if given.isdigit() else 0
 
 
-async def refuse(scope: Scope, receive: Receive, send: Send, error: ServiceError, max_bytes: int) -> None:
-    """Answer before the body was read, then read and drop what still comes: up to one body more, or 5 s.
-
-    Closing at once would reset the connection, and the sender would never see why.
-    """
-    status, body, headers = render_error(error)
-    is_short = b"transfer-encoding" not in scope["named_headers"] and announced_length(scope) <= max_bytes
-    close = [] if is_short else [(b"connection", b"close")]
-    length = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-    await send({"type": "http.response.start", "status": status, "headers": [*length, *headers, *close]})
-    await send({"type": "http.response.body", "body": body, "more_body": not is_short})
-    if is_short:
-        return
-    with suppress(TimeoutError):
-        async with asyncio.timeout(DRAIN_LIMIT_S):
-            await _drop(receive, max_bytes)
-    await send({"type": "http.response.body", "body": b""})
-
-
-async def _drop(receive: Receive, limit: int) -> None:
-    dropped = 0
-    while dropped <= limit:
+async def _drop(receive: Receive, allowance: int) -> None:
+    while allowance >= 0:
         message = await receive()
-        if message["type"] == "http.disconnect":
+        if message["type"] == "http.disconnect" or not message.get("more_body", False):
             return
-        dropped += len(message.get("body", b""))
-        if not message.get("more_body", False):
-            return
+        allowance -= len(message.get("body", b""))

@@ -63,7 +63,7 @@ def read_int(request: Request, name: str, *, default: int, least: int, most: int
     text = request.query_params.get(name)
     if text is None:
         return default
-    number = int(text) if text.isascii() and text.isdigit() and len(text) < 16 else -1
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < 300 else -1
     if number < least or (most is not None and number > most):
         bounds = f"{least} to {most}" if most is not None else f"{least} or more"
         raise InvalidRequestError("Invalid query", details=(Detail(name, f"must be a whole number, {bounds}"),))

@@ -6,6 +6,7 @@ import random
 import re
 import time
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import structlog
 from starlette.exceptions import HTTPException
@@ -13,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.responses import render_error, send_answer
 from service.api.state import State
+from service.config import is_loopback
 from service.errors import ForbiddenError, ServiceError
 
 log = structlog.get_logger("access")
@@ -43,10 +45,10 @@ class Envelope:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
-        headers = scope["named_headers"] = dict(scope["headers"])
+        headers = scope["named_headers"] = by_name(scope["headers"])
         fields: dict[str, Any] = {}
         scope["log"] = fields
-        request_id = _request_id(headers)
+        request_id = request_id_of(headers)
         status = 0
 
         async def send_dressed(message: Message) -> None:
@@ -95,7 +97,16 @@ async def _send_error(send: Send, error: ServiceError | HTTPException) -> None:
     await send_answer(send, status, body, headers)
 
 
-def _request_id(headers: dict[bytes, bytes]) -> bytes:
+def by_name(headers: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """Header values by lower-case name; what stands on several lines is one list (RFC 9110, section 5.3)."""
+    named = dict(headers)
+    if len(named) < len(headers):
+        for name in named:
+            named[name] = b", ".join(value for other, value in headers if other == name)
+    return named
+
+
+def request_id_of(headers: dict[bytes, bytes]) -> bytes:
     given = headers.get(b"x-request-id")
     if given is not None and REQUEST_ID.fullmatch(given):
         return given
@@ -108,13 +119,17 @@ def _refuse_strangers(scope: Scope, headers: dict[bytes, bytes]) -> None:
         return
     forwarded = any(name == b"forwarded" or name.startswith(b"x-forwarded-") for name in headers)
     origin = headers.get(b"origin")
-    if forwarded or (origin is not None and origin not in _own_origins(scope)):
+    if forwarded or (origin is not None and not _is_own(origin, scope)):
         raise ForbiddenError(
             "No credentials are configured, so only direct requests from this machine are served: set "
             "VAPI_WEBHOOK_SECRET, API_READ_TOKENS and API_ADMIN_TOKENS (or ALLOW_UNAUTHENTICATED=1)"
         )
 
 
-def _own_origins(scope: Scope) -> tuple[bytes, ...]:
-    port = scope["server"][1]
-    return tuple(b"http://%b:%d" % (host, port) for host in (b"localhost", b"127.0.0.1", b"[::1]"))
+def _is_own(origin: bytes, scope: Scope) -> bool:
+    """A page of this very service, on any of this machine's loopback names."""
+    try:
+        parts = urlsplit(origin.decode("latin-1").lower())
+        return parts.scheme == "http" and is_loopback(parts.hostname) and (parts.port or 80) == scope["server"][1]
+    except ValueError:
+        return False

@@ -14,7 +14,7 @@ from service.calls.intake import is_call_id
 from service.calls.record import View
 from service.errors import Detail, InvalidRequestError
 
-_SECONDS: Final = re.compile(r"[0-9]{1,9}(?:\.[0-9]*)?|\.[0-9]+", re.ASCII)
+_SECONDS: Final = re.compile(r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+", re.ASCII)
 _PREFER_WAIT: Final = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?([0-9.]+)"?\s*(?=$|[,;])', re.IGNORECASE)
 
 

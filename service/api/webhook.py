@@ -10,7 +10,7 @@ import msgspec
 import structlog
 from starlette.types import Receive, Scope, Send
 
-from service.api.body import ClientGoneError, HeldBody, refuse
+from service.api.body import ClientGoneError, HeldBody
 from service.api.responses import send_answer
 from service.api.state import State
 from service.calls.intake import Intake, change_of
@@ -32,6 +32,9 @@ log = structlog.get_logger(__name__)
 
 PATHS: Final = ("/api/v1/vapi/webhook", "/api/v1/vapi/webhooks/vapi")
 
+LARGE_BODY_BYTES: Final = 512 * 1024
+"""Larger bodies are decoded in a thread: some need seconds, made to, and others should not notice."""
+
 UNKNOWN_TYPE: Final = "unknown"
 """The type, in metrics, of a message that was refused before it was decoded."""
 
@@ -46,17 +49,16 @@ class Webhook:
         self._state = state
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        settings = self._state.settings
         scope["route_path"] = PATHS[0]
-        with HeldBody(self._state.bodies, settings.max_body_bytes) as held:
+        with HeldBody(self._state.bodies, self._state.settings.max_body_bytes) as held:
             try:
                 body = await self._read_proven(held, scope, receive)
             except ClientGoneError:
                 return
             except ServiceError as exc:
-                await refuse(scope, receive, send, self._refused(scope, exc), settings.max_body_bytes)
+                await held.refuse(scope, receive, send, self._refused(scope, exc))
                 return
-            received, intake = self._decode(body)
+            received, intake = await self._decode(body)
             await self._take(received, intake, scope, send)
 
     async def _read_proven(self, held: HeldBody, scope: Scope, receive: Receive) -> bytes:
@@ -85,9 +87,10 @@ class Webhook:
             metrics.webhook_refused()
         return error
 
-    def _decode(self, body: bytes) -> tuple[Received, Intake]:
+    async def _decode(self, body: bytes) -> tuple[Received, Intake]:
         try:
-            received = decode_message(body)
+            is_large = len(body) > LARGE_BODY_BYTES
+            received = await asyncio.to_thread(decode_message, body) if is_large else decode_message(body)
             intake = change_of(received)
         except InvalidMessageError:
             self._state.metrics.webhook(UNKNOWN_TYPE, "invalid")

@@ -91,7 +91,7 @@ def context_of(message: ServerMessage, call: Call, fields: Salvage) -> dict[str,
 
 def _customer_phone(customer: Customer, call_customer: Customer, fields: Salvage) -> bytes:
     numbers = [decoded(fields.text(place)) for place in (customer.number, call_customer.number)]
-    found = [normalize_phone(number) for number in numbers if number and len(number) <= MAX_PHONE_LENGTH]
+    found = [normalize_phone(number) for number in numbers if number.strip() and len(number) <= MAX_PHONE_LENGTH]
     for phone in found:
         if is_e164(phone):
             return msgspec.json.encode(phone)
@@ -174,7 +174,7 @@ class _Mono(Struct):
 
 
 class _Recording(Struct):
-    mono: _Mono | None = None
+    mono: Raw = ABSENT
     stereoUrl: Raw = ABSENT  # noqa: N815
 
 
@@ -222,15 +222,12 @@ def _recording(artifact: Artifact, report: Results, fields: Salvage) -> bytes:
     recording = bytes(artifact.recording)
     files = _Recording()
     if recording[:1] == b"{":
-        try:
-            files = msgspec.json.decode(recording, type=_Recording)
-        except msgspec.ValidationError:
-            fields.dropped += 1
-        recording = b""
-    mono = files.mono or _Mono()
+        files, recording = msgspec.json.decode(recording, type=_Recording), b""
+    mono = fields.object(files.mono)
+    combined = msgspec.json.decode(mono, type=_Mono).combinedUrl if mono else ABSENT
     return fields.url(
         artifact.recordingUrl,
-        mono.combinedUrl,
+        combined,
         Raw(recording),
         artifact.stereoRecordingUrl,
         files.stereoUrl,

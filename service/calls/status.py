@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from functools import lru_cache
 from typing import Final
 
 STATUSES: Final = ("scheduled", "queued", "ringing", "in-progress", "forwarding", "ended")
@@ -74,7 +73,6 @@ _COMPLETED_PREFIXES: Final = (
 )
 
 
-@lru_cache(maxsize=2048)
 def outcome_of(ended_reason: str) -> str:
     """What the 600 and more reasons, all free text, come down to.
 

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import Final
 
-import structlog
-
-from service.errors import StoreUnavailableError
 from service.metrics import Metrics
 from service.store.calls import CallStore
 from service.store.changes import Changes
 
-log = structlog.get_logger(__name__)
-
 SWEEP_EVERY_S: Final = 1.5
 """With the time it takes, a lost notification delays a poll by less than 2 s."""
+
+LOOK_BACK_MS: Final = 1000
+"""Changes are looked for from a little before the last look: after a failover the clock may be another one."""
 
 
 class Sweep:
@@ -33,20 +30,11 @@ class Sweep:
         """Redis's clock, as far as we know it from the last sweep."""
         return round(time.time() * 1000 + self._clock_offset_ms)
 
-    async def run(self) -> None:
-        while True:
-            started = time.monotonic()
-            try:
-                await self.sweep()
-            except StoreUnavailableError:
-                log.debug("sweep.skipped")
-            await asyncio.sleep(max(0.0, SWEEP_EVERY_S - (time.monotonic() - started)))
-
     async def sweep(self) -> None:
         since = self._looked_at_ms if self._changes.has_parked else ()
         survey = await self._store.survey(changed_since_ms=since)
         self._clock_offset_ms = max(survey.now_ms) - time.time() * 1000
-        self._looked_at_ms = survey.now_ms
+        self._looked_at_ms = tuple(now_ms - LOOK_BACK_MS for now_ms in survey.now_ms)
         for call_id in survey.changed:
             self._changes.wake(call_id)
         for call_id in survey.due:

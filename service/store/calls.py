@@ -198,7 +198,7 @@ class CallStore:
         """Ids of the live calls of a number (a JSON string's inside, as in the record), in no order."""
         replies = await asyncio.gather(
             *(
-                self._redis.execute(b"ZRANGEBYSCORE", prefix + phone, b"(%d" % now_ms, b"+inf", bucket=bucket)
+                self._redis.execute(b"ZRANGEBYSCORE", prefix + phone, b"%d" % now_ms, b"+inf", bucket=bucket)
                 for bucket, prefix in enumerate(self._keys.phones)
             )
         )

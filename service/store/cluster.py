@@ -83,17 +83,19 @@ class ClusterPipeline:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._timeout_s
         error = unavailable(ConnectionError("nobody is known to have the keys"))
+        asked: Address | None = None
         while loop.time() < deadline:
-            owner = self._owners[bucket]
+            owner, is_asking = asked or self._owners[bucket], asked is not None
+            asked = None
             if owner is not None:
                 try:
                     async with asyncio.timeout_at(deadline):
                         return await self._pipeline_to(owner).execute(
-                            *args, fallback=fallback, share_as=share_as, is_durable=is_durable
+                            *args, fallback=fallback, share_as=share_as, is_durable=is_durable, is_asking=is_asking
                         )
                 except AskError as ask:
-                    target = self._pipeline_to((ask.host, ask.port))
-                    return await target.execute(*args, fallback=fallback, is_durable=is_durable, is_asking=True)
+                    asked = (ask.host, ask.port)
+                    continue
                 except MovedError as moved:
                     self._owners[bucket] = (moved.host, moved.port)
                     self._renew()

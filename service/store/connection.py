@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
-from fakeredis import FakeServer
-from fakeredis.aioredis import FakeRedis
 from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection, Connection, ConnectionPool
 from redis.asyncio.retry import Retry
@@ -48,8 +46,11 @@ def open_redis(settings: Settings, keys: Keys) -> RedisTopology:
         if scheme == "redis+cluster":
             return _cluster(settings, keys)
         return _one_server(settings, _pool_of(scheme, settings))
-    except (ValueError, TypeError) as exc:
-        raise SettingsError(f"REDIS_URL: {exc}") from None
+    except (ValueError, TypeError):
+        # Not the reason: it may quote the password.
+        raise SettingsError(
+            "REDIS_URL: cannot be understood; special characters in its user and password must be percent-encoded"
+        ) from None
 
 
 def _one_server(settings: Settings, pool: ConnectionPool) -> RedisTopology:
@@ -64,9 +65,14 @@ def _one_server(settings: Settings, pool: ConnectionPool) -> RedisTopology:
 def _pool_of(scheme: str, settings: Settings) -> ConnectionPool:
     options = _connection_options(settings)
     if scheme == "memory":
+        from fakeredis import FakeServer  # noqa: PLC0415 - costs a tenth of a second that production need not spend
+        from fakeredis.aioredis import FakeRedis  # noqa: PLC0415
+
         return FakeRedis(server=FakeServer(), version=(7,), **options).connection_pool
     if scheme == "redis+sentinel":
         return _sentinel_pool(settings, options)
+    if scheme != "unix" and (database := urlsplit(settings.redis_url).path.strip("/")) and not database.isdigit():
+        raise SettingsError("REDIS_URL: must end in the number of a database, or in nothing")
     return Redis.from_url(settings.redis_url, **options).connection_pool
 
 
@@ -77,7 +83,7 @@ def _sentinel_pool(settings: Settings, options: dict[str, Any]) -> ConnectionPoo
     address = _Address.parse(settings.redis_url)
     service, _, database = address.path.partition("/")
     if not service:
-        raise ValueError("must name the service: redis+sentinel://host:port,host:port/<service>")
+        raise SettingsError("REDIS_URL: must name the service: redis+sentinel://host:port,host:port/<service>")
     asking = {
         **_connection_options(settings),
         "socket_connect_timeout": ASK_SENTINEL_S,
@@ -135,7 +141,7 @@ class _Address:
         given = {"username": unquote(user), "password": unquote(password)}
         nodes = [_node(host) for host in hosts.split(",") if host]
         if not nodes:
-            raise ValueError("must name at least one host:port")
+            raise SettingsError("REDIS_URL: must name at least one host:port")
         return cls(nodes, {name: value for name, value in given.items() if value}, parts.path.strip("/"))
 
 

@@ -9,15 +9,19 @@ because a batch is sent again when its connection broke.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol
 
 import hiredis
+import structlog
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import AskError, MovedError, NoScriptError, ReadOnlyError, RedisError, ResponseError
 
-from service.errors import StoreUnavailableError
+from service.errors import StoreRefusedError, StoreUnavailableError
+
+log = structlog.get_logger(__name__)
 
 MAX_BATCH: Final = 64
 """Commands per write: enough to fill a segment, few enough that a small one does not wait for many large ones."""
@@ -34,18 +38,8 @@ Arguments = tuple[Any, ...]
 _ASKING: Final = hiredis.pack_command(("ASKING",))
 """Before a command that a Cluster's ASK redirected."""
 
-_UNAVAILABLE: Final = (
-    "OOM",
-    "MISCONF",
-    "NOREPLICAS",
-    "MASTERDOWN",
-    "CLUSTERDOWN",
-    "TRYAGAIN",
-    "NOAUTH",
-    "NOPERM",
-    "BUSY",
-)
-"""Error replies that say something of Redis's state, not of the command."""
+_COMMANDS_FAULT: Final = re.compile("WRONGTYPE|unknown command|wrong number of arguments|user_script:[0-9]+: ")
+"""In error replies: of a script's own error, Redis names the line before what went wrong."""
 
 
 class Command:
@@ -130,6 +124,8 @@ class Pipeline:
         self._queue: deque[Command] = deque()
         self._shared: dict[object, Command] = {}
         self._timeout_s = timeout_s
+        self._is_closed = False
+        self._connect = connect  # a Sentinel's connections know their pool only weakly; this keeps it
         self._lanes = [
             _Lane(
                 connect(),
@@ -147,7 +143,8 @@ class Pipeline:
             lane.start(f"redis-lane-{number}")
 
     async def close(self) -> None:
-        """Stop after the commands under way; those still queued fail."""
+        """Stop after the commands under way; those still queued, and any later one, fail."""
+        self._is_closed = True
         for lane in self._lanes:
             await lane.close()
         while self._queue:
@@ -169,11 +166,14 @@ class Pipeline:
         write. ``is_asking`` sends it as a Cluster's ASK wants it.
 
         Raises (from the future):
-            StoreUnavailableError: no reply in time, or Redis cannot serve it now.
-            redis.exceptions.ResponseError: any other error reply.
+            StoreUnavailableError: no reply in time, or an error reply; StoreRefusedError if that is the command's own fault.
+            redis.exceptions.MovedError, AskError: in a Cluster, somebody else has the keys.
         """
         loop = asyncio.get_running_loop()
         waiter = loop.create_future()
+        if self._is_closed:
+            waiter.set_exception(unavailable(ConnectionError("the service is shutting down")))
+            return waiter
         command = None if share_as is None else self._shared.get(share_as)
         if command is None:
             deadline = loop.time() + self._timeout_s
@@ -246,10 +246,11 @@ class _Lane:
             batch = self._take()
             try:
                 await self._exchange(batch)
-            finally:
-                for command in batch:
-                    if not command.is_settled:
-                        command.fail(unavailable(ConnectionError("the connection was closed")))
+            except Exception as exc:
+                # A lane must outlive what nobody foresaw: without it every request would wait for ever.
+                log.exception("lane.failed")
+                _fail_all(batch, exc)
+                await self._connection.disconnect(nowait=True)
 
     def _take(self) -> list[Command]:
         batch: list[Command] = []
@@ -270,7 +271,7 @@ class _Lane:
                 async with asyncio.timeout_at(min(soonest, loop.time() + self._attempt_s)):
                     batch = await self._attempt(batch)
             except (RedisError, OSError, TimeoutError) as exc:
-                error = exc
+                error = exc if str(exc) else TimeoutError("no answer in time")
                 await self._connection.disconnect(nowait=True)
                 if not self._is_patient:
                     _fail_all(batch, exc)
@@ -303,8 +304,10 @@ class _Lane:
                     again.append(command)
             except ReadOnlyError as exc:
                 demoted = exc
+            except (MovedError, AskError) as exc:
+                command.fail(exc)
             except ResponseError as exc:
-                command.fail(unavailable(exc) if _is_state(exc) else exc)
+                command.fail(_refused(exc))
             else:
                 if is_confirmed and command.is_durable:
                     unconfirmed.append((command, reply))
@@ -340,12 +343,12 @@ def _fail_all(batch: list[Command], error: Exception) -> None:
             command.fail(unavailable(error))
 
 
-def _is_state(error: ResponseError) -> bool:
-    """True for an error reply that says something of Redis's state, not of the command."""
-    return (getattr(error, "status_code", None) or str(error).split(" ", 1)[0]) in _UNAVAILABLE
+def _refused(error: ResponseError) -> StoreUnavailableError:
+    """No sender can cause an error reply: it speaks of Redis's state, unless it names the command's own fault."""
+    return unavailable(error, StoreRefusedError if _COMMANDS_FAULT.search(str(error)) else StoreUnavailableError)
 
 
-def unavailable(cause: Exception) -> StoreUnavailableError:
-    failure = StoreUnavailableError("The result store is not available now; try again in a second")
+def unavailable(cause: Exception, kind: type[StoreUnavailableError] = StoreUnavailableError) -> StoreUnavailableError:
+    failure = kind("The result store is not available now; try again in a second")
     failure.__cause__ = cause
     return failure

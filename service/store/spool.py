@@ -15,9 +15,8 @@ from typing import Any, Final
 
 import msgspec
 import structlog
-from redis.exceptions import RedisError
 
-from service.errors import SettingsError, StoreUnavailableError, UnavailableError
+from service.errors import SettingsError, StoreRefusedError, StoreUnavailableError, UnavailableError
 from service.store.calls import CallChange, Merged
 from service.store.spool_file import SpooledChange, SpoolFile, SpoolFullError
 
@@ -83,15 +82,6 @@ class Spool:
         except TimeoutError:
             raise SpoolUnavailableError("The spool's disk does not answer; try again in a second") from None
 
-    async def run(self, merge: Merge, on_merged: Callable[[Merged], None]) -> None:
-        """Drain for ever, at a bounded rate."""
-        while True:
-            try:
-                await self.drain_some(merge, on_merged)
-            except sqlite3.Error as exc:
-                log.warning("spool.not_drained", error=repr(exc))
-            await asyncio.sleep(DRAIN_EVERY_S)
-
     async def drain_some(self, merge: Merge, on_merged: Callable[[Merged], None]) -> int:
         """Merge a batch, oldest first; returns how many were. Those that Redis did not take wait on."""
         self.held = await self._in_thread(self._file.held)
@@ -119,11 +109,11 @@ class Spool:
         """What the merge did; None when the change waits on, or was set aside because it can never be applied."""
         try:
             return await merge(_DECODER.decode(spooled.change))
-        except StoreUnavailableError:
-            return None
-        except (msgspec.DecodeError, RedisError) as exc:
+        except (msgspec.DecodeError, StoreRefusedError) as exc:
             log.warning("spool.set_aside", id=spooled.id, call_id=spooled.call_id, error=repr(exc))
-            await self._in_thread(self._file.reject, spooled.id, repr(exc))
+            await self._in_thread(self._file.reject, spooled.id, repr(exc.__cause__ or exc))
+            return None
+        except StoreUnavailableError:
             return None
 
     async def _write(self) -> None:

@@ -8,7 +8,7 @@ local expiry, updates, partial, deleted = unpack(KEYS)
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
-local dead = redis.call('ZRANGEBYSCORE', expiry, '-inf', now, 'LIMIT', 0, 1000)
+local dead = redis.call('ZRANGEBYSCORE', expiry, '-inf', '(' .. now, 'LIMIT', 0, 1000)
 if #dead > 0 then
   redis.call('ZREM', expiry, unpack(dead))
   redis.call('ZREM', updates, unpack(dead))
@@ -20,6 +20,18 @@ if ARGV[2] ~= '' then
   changed = redis.call('ZRANGEBYSCORE', updates, ARGV[2], '+inf')
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', deleted, ARGV[2], '+inf')) do changed[#changed + 1] = id end
 end
-local newest = {}
-if ARGV[3] ~= '0' then newest = redis.call('ZREVRANGE', updates, 0, ARGV[3] - 1, 'WITHSCORES') end
-return {now, redis.call('ZCOUNT', expiry, '(' .. now, '+inf'), due, changed, newest}
+local newest, wanted, at = {}, 2 * ARGV[3], 0
+while #newest < wanted do
+  local some = redis.call('ZREVRANGE', updates, at, at + ARGV[3] - 1, 'WITHSCORES')
+  if #some == 0 then break end
+  for i = 1, #some, 2 do
+    -- What expired in a great number at once is not all dropped yet.
+    local expires = redis.call('ZSCORE', expiry, some[i])
+    if expires and tonumber(expires) >= now and #newest < wanted then
+      newest[#newest + 1] = some[i]
+      newest[#newest + 1] = some[i + 1]
+    end
+  end
+  at = at + ARGV[3]
+end
+return {now, redis.call('ZCOUNT', expiry, now, '+inf'), due, changed, newest}

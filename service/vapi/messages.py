@@ -7,17 +7,20 @@ undecoded (``Raw``) until somebody asks for it; only nested objects are opened h
 
 from __future__ import annotations
 
-import re
-from itertools import accumulate
 from typing import Any, Final, get_args
 
 import msgspec
 from msgspec import Raw, Struct
 
 from service.errors import Detail, InvalidMessageError
-
-MAX_DEPTH: Final = 900
-"""Levels of nesting that we take. msgspec gives up between 990 and 5,000, depending on the Python beneath it."""
+from service.vapi.json_text import (
+    NotJSONError,
+    check_utf8,
+    has_huge_number,
+    is_too_deep,
+    replace_lone_surrogates,
+    shape_of,
+)
 
 ABSENT: Final = Raw()
 """A field that is not there; as bytes it is empty, which no JSON value is."""
@@ -104,6 +107,8 @@ class _Envelope(Struct):
 
 
 _DECODER: Final = msgspec.json.Decoder(_Envelope)
+_ANY_JSON: Final = msgspec.json.Decoder(Raw)
+_OBJECT: Final = msgspec.json.Decoder(dict[str, Raw])
 
 
 class Received(Struct):
@@ -122,26 +127,32 @@ def decode_message(body: bytes) -> Received:
         InvalidMessageError: not UTF-8, not JSON (``NaN``, deeper than 900 levels, a number beyond a double), not an
             object, no ``message`` object, or no string ``message.type``.
     """
-    _check_text(body)
+    check_utf8(body)
+    shape = shape_of(body)
+    if is_too_deep(body, shape):
+        raise NotJSONError("nested too deeply")
     try:
-        return Received(_DECODER.decode(body).message)
+        received = Received(_DECODER.decode(body).message)
     except msgspec.ValidationError:
-        return _decode_odd(body)
+        received = _decode_odd(replace_lone_surrogates(body))
     except RecursionError:
-        raise _not_json("nested too deeply") from None
+        raise NotJSONError("nested too deeply") from None
     except msgspec.DecodeError as exc:
         mended = replace_lone_surrogates(body)
         if mended == body:
-            raise _not_json(str(exc)) from None
+            raise NotJSONError(str(exc)) from None
         return decode_message(mended)
+    if has_huge_number(body, shape):
+        raise NotJSONError("number out of range")
+    return received
 
 
 def _decode_odd(body: bytes) -> Received:
     """The slow way, for a message with a value of an impossible type: drop those values, keep the rest."""
     try:
-        envelope = msgspec.json.decode(body)
-        dropped = _drop_odd(envelope, _Envelope)
-        return Received(_DECODER.decode(msgspec.json.encode(envelope)).message, dropped)
+        _ANY_JSON.decode(body)
+        mended, dropped = _without_odd(body, _Envelope)
+        return Received(_DECODER.decode(mended).message, dropped)
     except msgspec.ValidationError as exc:
         reason, _, path = str(exc).partition(" - at ")
         raise InvalidMessageError(
@@ -149,23 +160,26 @@ def _decode_odd(body: bytes) -> Received:
             details=(Detail(path.strip("`") or "$", reason.replace("`", "")),),
         ) from None
     except (msgspec.DecodeError, RecursionError) as exc:
-        raise _not_json(str(exc)) from None
+        raise NotJSONError(str(exc)) from None
 
 
-def _drop_odd(value: Any, struct: type[Struct]) -> int:
-    """Remove from a decoded object, in place, every value that should be an object of ours and is none."""
-    if not isinstance(value, dict):
-        return 0
+def _without_odd(text: bytes, struct: type[Struct]) -> tuple[bytes, int]:
+    """An object's text without the values that should be objects of ours and are none; and how many there were."""
+    values = _OBJECT.decode(text)
     dropped = 0
     for field in msgspec.structs.fields(struct):
         inner = _struct_of(field.type)
-        if inner is None or field.name not in value:
+        value = bytes(values.get(field.name, ABSENT))
+        if inner is None or not value:
             continue
-        if isinstance(value[field.name], dict):
-            dropped += _drop_odd(value[field.name], inner)
-        elif not field.required and value.pop(field.name) is not None:
-            dropped += 1
-    return dropped
+        if value[:1] == b"{":
+            mended, count = _without_odd(value, inner)
+            values[field.name] = Raw(mended)
+            dropped += count
+        elif not field.required:
+            del values[field.name]
+            dropped += value != b"null"
+    return msgspec.json.encode(values), dropped
 
 
 def _struct_of(hint: Any) -> type[Struct] | None:
@@ -173,75 +187,3 @@ def _struct_of(hint: Any) -> type[Struct] | None:
         if isinstance(candidate, type) and issubclass(candidate, Struct):
             return candidate
     return None
-
-
-def _not_json(reason: str) -> InvalidMessageError:
-    return InvalidMessageError("The body is not valid JSON", details=(Detail("$", reason),))
-
-
-# What msgspec does not see in the parts that it skips: bad UTF-8, numbers beyond a double, depth.
-
-_SHAPE: Final = bytes(
-    0x30 if chr(c) in "0123456789+" else 0x65 if chr(c) in "eE" else 0x5B if chr(c) in "[{" else 0x20
-    for c in range(256)
-)
-"""Maps a body to its shape: digits and plus to 0, e and E to e, openers to [, all else to a space."""
-
-_HUGE_EXPONENT: Final = b"0e000"
-_HUGE_INTEGER: Final = b"0" * 309
-_NUMBER: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|(-?\d[\d.]*(?:[eE][-+]?\d+)?)')
-_WITHIN_NUMBER: Final = b"0123456789.-"
-_BEFORE_NUMBER: Final = b":,[ \t\r\n"
-_NEITHER_BRACKET_NOR_QUOTE: Final = bytes(c for c in range(256) if chr(c) not in "[]{}")
-_STEP: Final = {0x5B: 1, 0x7B: 1, 0x5D: -1, 0x7D: -1}
-
-
-def _check_text(body: bytes) -> None:
-    if not body.isascii():
-        try:
-            body.decode()
-        except UnicodeDecodeError as exc:
-            raise InvalidMessageError(
-                "The body is not valid UTF-8", details=(Detail("$", f"invalid byte at {exc.start}"),)
-            ) from None
-    shape = body.translate(_SHAPE)
-    if shape.count(b"[") > MAX_DEPTH and _depth_of(body) > MAX_DEPTH:
-        raise _not_json("nested too deeply")
-    if _may_hold_huge_number(body, shape) and _has_huge_number(body):
-        raise _not_json("number out of range")
-
-
-def _depth_of(body: bytes) -> int:
-    """Levels of nesting of a body with many brackets, those inside strings left out."""
-    unescaped = body.replace(b"\\\\", b"").replace(b'\\"', b"")
-    brackets = b"".join(unescaped.split(b'"')[::2]).translate(None, _NEITHER_BRACKET_NOR_QUOTE)
-    return max(accumulate(map(_STEP.__getitem__, brackets)), default=0)
-
-
-def _may_hold_huge_number(body: bytes, shape: bytes) -> bool:
-    """A cheap first look, since every other UUID holds a digit, an e and three digits: does it begin like a number?"""
-    found = shape.find(_HUGE_EXPONENT)
-    while found != -1:
-        start = found
-        while start and body[start - 1] in _WITHIN_NUMBER:
-            start -= 1
-        if start and body[start - 1] in _BEFORE_NUMBER:
-            return True
-        found = shape.find(_HUGE_EXPONENT, found + 1)
-    return _HUGE_INTEGER in shape
-
-
-def _has_huge_number(body: bytes) -> bool:
-    return any(float(number) in (float("inf"), float("-inf")) for number in _NUMBER.findall(body) if number)
-
-
-_SURROGATE_ESCAPE: Final = re.compile(
-    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"  # a pair: stays
-    rb"|\\u[dD][89a-fA-F][0-9a-fA-F]{2}"  # half a pair: replaced
-    rb"|\\."  # any other escape, so that an escaped backslash before a u is not taken for one
-)
-
-
-def replace_lone_surrogates(body: bytes) -> bytes:
-    r"""The same JSON text with every unpaired UTF-16 surrogate escape (``\ud83d``) replaced by ``\ufffd``."""
-    return _SURROGATE_ESCAPE.sub(lambda found: rb"\ufffd" if len(found[0]) == 6 else found[0], body)

@@ -8,7 +8,7 @@ salvaged: a numeric string as a number, any scalar as text. What cannot be salva
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
@@ -23,9 +23,10 @@ MAX_TIMESTAMP: Final = 2**53
 SECONDS_BELOW: Final = 100_000_000_000
 """A moment given as a number below this is in seconds; as ms it would lie before March 1973."""
 
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _NOTHING: Final = (b"", b"null", b"[]", b"{}")
 _NUMBER: Final = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?")
-_PLAIN_TIME: Final = re.compile(rb'"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?Z"')
+_PLAIN_TIME: Final = re.compile(rb'"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?Z"')
 _PRESIGNED: Final = re.compile(r"(?i)(?:^|&)(?:x-(?:amz|goog)-|(?:signature|sig|se|token|policy|key-pair-id|expires)=)")
 
 
@@ -99,25 +100,28 @@ class Salvage:
 
     def url(self, *places: Raw) -> bytes:
         """A plain address: a presigned one loses its query, which holds the signature and is dead after 30 minutes."""
-        value = self.text(*places)
-        if b"?" not in value:
-            return value
-        address = msgspec.json.decode(value, type=str)
-        try:
-            parts = urlsplit(address)
-        except ValueError:
-            self.dropped += 1
-            return b""
-        if not _PRESIGNED.search(parts.query):
-            return value
-        return msgspec.json.encode(urlunsplit((parts.scheme, parts.netloc, parts.path, "", "")))
+        for place in places:
+            value = self.text(place)
+            if b"?" not in value and b"\\" not in value:
+                if value:
+                    return value
+                continue
+            try:
+                parts = urlsplit(msgspec.json.decode(value, type=str))
+            except ValueError:
+                self.dropped += 1
+                continue
+            if not _PRESIGNED.search(parts.query):
+                return value
+            return msgspec.json.encode(urlunsplit((parts.scheme, parts.netloc, parts.path, "", "")))
+        return b""
 
 
 def is_empty(value: bytes) -> bool:
     """True for null, "", [], {} (white space within or not), and for a field that is not there."""
     if value[:1] == b'"':
         return len(value) == 2
-    return value in _NOTHING or (len(value) < 32 and value.translate(None, b" \t\r\n") in _NOTHING)
+    return value in _NOTHING or (value[:1] in b"[{" and not value[1:-1].strip())
 
 
 def timestamp_ms(place: Raw) -> int:
@@ -132,8 +136,7 @@ def timestamp_ms(place: Raw) -> int:
         text = msgspec.json.decode(value, type=str).strip()
         if _NUMBER.fullmatch(text) is None:
             moment = _moment_of(value)
-            # timestamp() of a year below 1 or above 9999 cannot come up: datetime has none.
-            return max(0, int(moment.timestamp() * 1000)) if moment else 0
+            return max(0, (moment - _EPOCH) // timedelta(milliseconds=1)) if moment else 0
         value = text.encode()
     try:
         number = float(value)
@@ -143,11 +146,12 @@ def timestamp_ms(place: Raw) -> int:
 
 
 def _moment_of(value: bytes) -> datetime | None:
+    text = msgspec.json.decode(value, type=str).strip() if value[0] == 0x22 else value.decode()
     try:
-        if value[0] == 0x22:
-            moment = datetime.fromisoformat(msgspec.json.decode(value, type=str).strip())
+        if not _NUMBER.fullmatch(text):
+            moment = datetime.fromisoformat(text)
             return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-        number = float(value)
+        number = float(text)
         return datetime.fromtimestamp(number if number < SECONDS_BELOW else number / 1000, UTC)
     except (ValueError, OverflowError, OSError):
         return None

@@ -128,7 +128,8 @@ async def test_an_error_reply_is_its_own_commands_alone(opened: OpenedStore) -> 
     )
 
     assert (replies[0], replies[2]) == (b"1", b"2")
-    assert isinstance(replies[1], ResponseError)
+    assert isinstance(replies[1], StoreUnavailableError)
+    assert isinstance(replies[1].__cause__, ResponseError)
 
 
 async def test_a_failure_that_nobody_waits_for_any_more_disturbs_nobody(opened: OpenedStore) -> None:

@@ -8,8 +8,9 @@ from typing import Final
 
 import pytest
 
-from service.calls.sweep import Sweep
+from service.calls.sweep import SWEEP_EVERY_S, Sweep
 from service.errors import StoreUnavailableError
+from service.lifespan import repeat
 from service.metrics import Metrics
 from service.store.calls import StoredCall
 from service.store.changes import Changes
@@ -32,7 +33,7 @@ async def sweeping() -> AsyncIterator[Sweeping]:
     def start(opened: OpenedStore) -> tuple[Sweep, Changes, Metrics]:
         changes, metrics = Changes(opened.connect, opened.keys.changes), Metrics()
         sweep = Sweep(opened.store, changes, metrics)
-        tasks.append(asyncio.create_task(sweep.run()))
+        tasks.append(asyncio.create_task(repeat(sweep.sweep, SWEEP_EVERY_S)))
         return sweep, changes, metrics
 
     yield start

@@ -8,9 +8,11 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from tests.support.redis_server import RedisProcess, free_cluster_port, free_port
 
@@ -58,7 +60,7 @@ class SentinelSetup:
         """Whom the Sentinels name now."""
         for sentinel in self.sentinels:
             with contextlib.suppress(redis.RedisError):
-                address = client_of(sentinel).execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE)
+                address = ask(sentinel, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE)
                 return next(server for server in self.servers if server.port == int(address[1]))
         raise RuntimeError("no Sentinel answers")
 
@@ -85,7 +87,7 @@ class SentinelSetup:
 
     @staticmethod
     def _is_ready(sentinel: RedisProcess) -> bool:
-        state = client_of(sentinel).execute_command("SENTINEL", "MASTER", SERVICE)
+        state = ask(sentinel, "SENTINEL", "MASTER", SERVICE)
         fields = dict(zip(state[::2], state[1::2], strict=True)) if isinstance(state, list) else state
         known = {_text(name): _text(value) for name, value in fields.items()}
         return known["num-other-sentinels"] == "2" and known["num-slaves"] == "1"
@@ -102,8 +104,10 @@ class ClusterSetup:
         return "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes[:3])
 
     def start(self) -> Self:
-        options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "500", "--cluster-config-file", "nodes.conf")
-        options += ("--repl-diskless-sync-delay", "0")
+        options = [
+            "--cluster-enabled", "yes", "--cluster-node-timeout", "500", "--cluster-config-file", "nodes.conf",
+            "--repl-diskless-sync-delay", "0",
+        ]  # fmt: skip
         for _ in range(6):
             self.nodes.append(RedisProcess(*options, port=free_cluster_port()).start())
         addresses = [f"127.0.0.1:{node.port}" for node in self.nodes]
@@ -136,13 +140,17 @@ class ClusterSetup:
     @staticmethod
     def _is_ready(node: RedisProcess) -> bool:
         role = client_of(node).role()
-        state = client_of(node).execute_command("CLUSTER", "INFO")
+        state = ask(node, "CLUSTER", "INFO")
         is_ok = "ok" in str(state.get("cluster_state") if isinstance(state, dict) else state)
         return is_ok and (role[0] == b"master" or role[3] == b"connected")
 
 
+def ask(process: RedisProcess, *command: str) -> Any:
+    return client_of(process).execute_command(*command)  # type: ignore[no-untyped-call]
+
+
 def client_of(process: RedisProcess) -> redis.Redis:
-    return redis.Redis(port=process.port, socket_timeout=0.5, socket_connect_timeout=0.5, retry=None)
+    return redis.Redis(port=process.port, socket_timeout=0.5, socket_connect_timeout=0.5, retry=Retry(NoBackoff(), 0))
 
 
 def _text(value: object) -> str:

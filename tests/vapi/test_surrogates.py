@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from service.calls.intake import change_of
-from service.vapi.messages import decode_message, replace_lone_surrogates
+from service.vapi.json_text import replace_lone_surrogates
+from service.vapi.messages import decode_message
 from tests.vapi.decoding import around, refusal_of
 
 LONE = [

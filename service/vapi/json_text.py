@@ -1,0 +1,111 @@
+"""What msgspec does not see in the parts of a JSON text that it skips: bad UTF-8, depth, numbers beyond a double.
+
+Nearly every body is fine, so each check is a cheap look that can only err on the safe side, and an exact one behind it.
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import accumulate
+from typing import Final
+
+from service.errors import Detail, InvalidMessageError
+
+MAX_DEPTH: Final = 900
+"""Levels of nesting that we take. msgspec gives up between 990 and 5,000, depending on the Python beneath it."""
+
+
+class NotJSONError(InvalidMessageError):
+    """The body is no JSON that we take; ``reason`` says why, without quoting it."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("The body is not valid JSON", details=(Detail("$", reason),))
+
+
+def check_utf8(body: bytes) -> None:
+    """Raises InvalidMessageError with the place of the first bad byte."""
+    if body.isascii():
+        return
+    try:
+        body.decode()
+    except UnicodeDecodeError as exc:
+        detail = Detail("$", f"invalid byte at {exc.start}")
+        raise InvalidMessageError("The body is not valid UTF-8", details=(detail,)) from None
+
+
+_SHAPE: Final = bytes(
+    0x30 if chr(c) in "0123456789+" else 0x65 if chr(c) in "eE" else 0x5B if chr(c) in "[{" else 0x20
+    for c in range(256)
+)
+
+
+def shape_of(body: bytes) -> bytes:
+    """A copy in which digits and plus are 0, e and E are e, openers are [, and all else is a space."""
+    return body.translate(_SHAPE)
+
+
+def _outside_strings(body: bytes) -> bytes:
+    """The brackets, numbers and words of a JSON text, without its strings."""
+    unescaped = body.replace(b"\\\\", b"").replace(b'\\"', b"")
+    return b"".join(unescaped.split(b'"')[::2])
+
+
+_NOT_BRACKETS: Final = bytes(c for c in range(256) if chr(c) not in "[]{}")
+_STEP: Final = {0x5B: 1, 0x7B: 1, 0x5D: -1, 0x7D: -1}
+_FLAT_ROUNDS: Final = 8
+"""Real messages are no deeper; each round takes the innermost pairs of all branches away at once."""
+
+
+def is_too_deep(body: bytes, shape: bytes) -> bool:
+    """True for more than MAX_DEPTH levels; ``shape`` is the body's."""
+    if shape.count(b"[") <= MAX_DEPTH:
+        return False
+    brackets = _outside_strings(body).translate(None, _NOT_BRACKETS)
+    for _ in range(_FLAT_ROUNDS):
+        brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")
+    return max(accumulate(map(_STEP.__getitem__, brackets)), default=0) + _FLAT_ROUNDS > MAX_DEPTH
+
+
+_HUGE_EXPONENT: Final = b"0e000"
+_MANY_DIGITS: Final = b"0" * 210
+"""With fewer, an exponent of two digits stays within a double."""
+
+_CLOSE_LOOKS: Final = 64
+_WITHIN_NUMBER: Final = b"0123456789.-"
+_BEFORE_NUMBER: Final = b":,[ \t\r\n"
+_SUSPICIOUS_NUMBER: Final = re.compile(rb"-?[0-9][0-9.]*(?:[eE][-+]?[0-9]+|(?<=[0-9]{200}))")
+
+
+def has_huge_number(body: bytes, shape: bytes) -> bool:
+    """True when a number lies beyond a double. ``body`` must be JSON text; ``shape`` is its own."""
+    if not _may_have_huge_number(body, shape):
+        return False
+    found = _SUSPICIOUS_NUMBER.finditer(_outside_strings(body))
+    return any(abs(float(number[0])) == float("inf") for number in found)
+
+
+def _may_have_huge_number(body: bytes, shape: bytes) -> bool:
+    """Every other UUID holds a digit, an e and three digits: does one of these places begin like a number?"""
+    place = shape.find(_HUGE_EXPONENT)
+    for _ in range(_CLOSE_LOOKS):
+        if place == -1:
+            return _MANY_DIGITS in shape
+        start = place
+        while start and body[start - 1] in _WITHIN_NUMBER:
+            start -= 1
+        if body[start - 1 : start] in _BEFORE_NUMBER:
+            return True
+        place = shape.find(_HUGE_EXPONENT, place + 1)
+    return True
+
+
+_SURROGATE_ESCAPE: Final = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"  # a pair: stays
+    rb"|\\u[dD][89a-fA-F][0-9a-fA-F]{2}"  # half a pair: replaced
+    rb"|\\."  # any other escape, so that an escaped backslash before a u is not taken for one
+)
+
+
+def replace_lone_surrogates(body: bytes) -> bytes:
+    r"""The same JSON text with every unpaired UTF-16 surrogate escape (``\ud83d``) replaced by ``\ufffd``."""
+    return _SURROGATE_ESCAPE.sub(lambda found: rb"\ufffd" if len(found[0]) == 6 else found[0], body)
