@@ -35,6 +35,7 @@ from service.store.connection import open_redis
 from service.store.counts import CountStore
 from service.store.health import StoreHealth
 from service.store.keys import Keys
+from service.store.rate_limit import RateLimit
 from service.store.spool import Spool
 from service.vapi.authentication import WebhookProof
 
@@ -61,6 +62,9 @@ def create_app(settings: Settings) -> ASGIApp:
         sweep=Sweep(store, changes, metrics),
         counts=CountStore(redis.commands, keys, replica_id=replica_id(), process_id=os.getpid(), version=__version__),
         store_health=StoreHealth(redis.commands, keys),
+        rate_limit=RateLimit(redis.commands, keys, per_minute)
+        if (per_minute := settings.rate_limit_per_minute)
+        else None,
         spool=Spool(settings.spool_dir, settings.spool_max_bytes) if settings.spool_dir else None,
         metrics=metrics,
         proof=WebhookProof(settings),

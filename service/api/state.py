@@ -13,6 +13,7 @@ from service.store.calls import CallStore
 from service.store.changes import Changes
 from service.store.counts import CountStore
 from service.store.health import StoreHealth
+from service.store.rate_limit import RateLimit
 from service.store.spool import Spool
 from service.vapi.authentication import WebhookProof
 
@@ -25,6 +26,8 @@ class State:
     sweep: Sweep
     counts: CountStore
     store_health: StoreHealth
+    rate_limit: RateLimit | None
+    """None while ``RATE_LIMIT_PER_MINUTE`` is 0."""
     spool: Spool | None
     """None without ``SPOOL_DIR``."""
     metrics: Metrics

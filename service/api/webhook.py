@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from typing import Final
 
@@ -11,6 +12,7 @@ import structlog
 from starlette.types import Receive, Scope, Send
 
 from service.api.body import ClientGoneError, HeldBody
+from service.api.limits import network_of
 from service.api.responses import send_answer
 from service.api.state import State
 from service.calls.intake import Intake, change_of
@@ -67,10 +69,19 @@ class Webhook:
         if b"content-encoding" in headers:
             raise UnsupportedEncodingError("Content-Encoding is not supported; send the body as it is")
         is_proven = self._state.proof.verify_headers(headers)
+        await self._check_rate(scope)
         body = await held.read(scope, receive)
         if not is_proven:
             self._state.proof.verify_body(headers, body, time.time())
         return body
+
+    async def _check_rate(self, scope: Scope) -> None:
+        if self._state.rate_limit is None:
+            return
+        retry_after_s = await self._state.rate_limit.retry_after_s(network_of(scope))
+        if retry_after_s > 0:
+            headers = {"Retry-After": str(math.ceil(retry_after_s))}
+            raise TooManyRequestsError("Too many webhooks from this address", headers=headers)
 
     def _refused(self, scope: Scope, error: ServiceError) -> ServiceError:
         """Count what was refused before it was decoded; may turn a 401 into a 429."""

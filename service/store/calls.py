@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from collections.abc import Awaitable, Iterator
-from importlib.resources import files
+from collections.abc import Iterator
 from itertools import chain
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from service.config import Settings
 from service.store.keys import BUCKETS, Keys, bucket_of
 from service.store.pipeline import Argument, Commands
+from service.store.script import Script
 
 DELETIONS_KEPT_MS: Final = 60_000
 """Long enough for every process to have looked for lost notifications many times."""
@@ -85,22 +84,6 @@ class Survey(msgspec.Struct, frozen=True):
     """(updated_at in ms, call id), newest first."""
 
 
-class _Script:
-    """A Lua script, called by its hash; Redis forgets scripts when it restarts, then it is sent whole once."""
-
-    def __init__(self, name: str) -> None:
-        self._source = files("service.store").joinpath(name).read_bytes()
-        self._sha = hashlib.sha1(self._source, usedforsecurity=False).hexdigest().encode()
-
-    def run(
-        self, redis: Commands, bucket: int, *keys_and_args: Argument, keys: int, is_durable: bool = False
-    ) -> Awaitable[Any]:
-        return redis.execute(
-            b"EVALSHA", self._sha, keys, *keys_and_args,
-            bucket=bucket, fallback=(b"EVAL", self._source, keys, *keys_and_args), is_durable=is_durable,
-        )  # fmt: skip
-
-
 class CallStore:
     """Everything done to call records in Redis.
 
@@ -118,9 +101,9 @@ class CallStore:
             settings.report_grace_ms,
             b"1" if settings.expect_analysis else b"0",
         )
-        self._merge_script = _Script("merge_call.lua")
-        self._delete_script = _Script("delete_call.lua")
-        self._survey_script = _Script("survey_bucket.lua")
+        self._merge_script = Script("merge_call.lua")
+        self._delete_script = Script("delete_call.lua")
+        self._survey_script = Script("survey_bucket.lua")
 
     async def merge(self, change: CallChange) -> Merged:
         """Apply an event to its call's record, creating it if there is none, and renew its life."""

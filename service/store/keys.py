@@ -8,6 +8,7 @@
 | ``<prefix>:{<bucket>}:partial`` | zset, call id by the ms when it was over | the same | both | survey_bucket.lua |
 | ``<prefix>:{<bucket>}:deleted`` | zset, call id by the ms of its deletion | a minute | delete_call.lua | survey_bucket.lua |
 | ``<prefix>:{<bucket>}:phone:<number>`` | zset, call id by expires_at in ms | past its last entry | both | by phone |
+| ``<prefix>:{<bucket>}:rate:<client>:<minute>`` | string | two minutes | rate_limit.lua | rate_limit.lua |
 | ``<prefix>:{<bucket>}:probe`` | string | PROBE_TTL_MS | readiness | nobody |
 | ``<prefix>:{0}:counts:<replica>:<process>`` | hash, counter to value | COUNTS_TTL_MS after its last write | stats, each second | stats |
 | ``<prefix>:{0}:processes`` | zset, ``<replica>:<process>`` by last seen in ms | the same | stats, each second | stats |
@@ -51,6 +52,9 @@ class Keys:
 
     def call(self, call_id: bytes) -> bytes:
         return self._buckets[bucket_of(call_id)] + b"call:" + call_id
+
+    def rate(self, bucket: int, client: bytes, window: int) -> bytes:
+        return b"%brate:%b:%d" % (self._buckets[bucket], client, window)
 
     def counts(self, process: bytes) -> bytes:
         return b"%bcounts:%b" % (self._buckets[COUNTS_BUCKET], process)

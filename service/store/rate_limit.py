@@ -1,0 +1,53 @@
+"""How many webhooks a client address may send in a minute, over all replicas."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Final
+
+import structlog
+
+from service.errors import StoreUnavailableError
+from service.store.keys import Keys, bucket_of
+from service.store.pipeline import Commands
+from service.store.script import Script
+
+log = structlog.get_logger(__name__)
+
+WINDOW_MS: Final = 60_000
+
+ANSWER_WITHIN_S: Final = 0.25
+"""A limiter that waits for Redis would delay the very webhooks that it protects; then it steps aside."""
+
+
+class RateLimit:
+    """Counts in Redis; refused requests are not counted, so a client gets its share even if it sends ever more."""
+
+    def __init__(self, redis: Commands, keys: Keys, per_minute: int) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._per_minute = per_minute
+        self._script = Script("rate_limit.lua")
+
+    async def retry_after_s(self, client: str) -> float:
+        """0 when the request is within the limit, or when Redis cannot say; else after how many seconds one will be."""
+        name = client.encode()
+        bucket = bucket_of(name)
+        window, since_ms = divmod(round(time.time() * 1000), WINDOW_MS)
+        try:
+            async with asyncio.timeout(ANSWER_WITHIN_S):
+                wait_ms: int = await self._script.run(
+                    self._redis,
+                    bucket,
+                    self._keys.rate(bucket, name, window),
+                    self._keys.rate(bucket, name, window - 1),
+                    self._per_minute,
+                    WINDOW_MS,
+                    since_ms,
+                    keys=2,
+                )
+        except (StoreUnavailableError, TimeoutError):
+            log.warning("rate_limit.stepped_aside")
+            return 0.0
+        return wait_ms / 1000
