@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
 
-.PHONY: help install run test check format coverage bench
+.PHONY: help install run test check format coverage chaos bench
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -39,6 +39,10 @@ check: $(STAMP) ## Lint and check types
 format: $(STAMP) ## Put the code in order
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+chaos: $(STAMP) ## Break Redis, its topologies and the replicas under load, and count what is missing afterwards
+	@tests/support/get_tools.sh
+	@$(BIN)/python -m tests.outage.chaos
 
 bench: $(STAMP) ## Measure: how fast parked polls are woken
 	@tests/support/get_tools.sh

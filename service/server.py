@@ -10,6 +10,7 @@ import resource
 import secrets
 import signal
 import socket
+import sys
 import tempfile
 from contextlib import suppress
 from types import FrameType
@@ -169,6 +170,8 @@ def serve(settings: Settings) -> int:
         "backlog": BACKLOG,
     }
     if settings.workers == 1:
+        # uvicorn raises the signal that ended it once more when it is done: a stop that was asked for is a success.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         server = uvicorn.Server(uvicorn.Config("service.server:app_of_environment", **options))
         server.run()
         return 0 if server.started else 1

@@ -81,7 +81,8 @@ class Envelope:
             route = scope.get("route_path", UNMATCHED)
             if "wait_s" not in fields:
                 self._state.metrics.request(route, seconds)
-            log.info(
+            note = log.debug if route.startswith("/health") else log.info
+            note(
                 "request.finished",
                 method=scope["method"],
                 route=route,

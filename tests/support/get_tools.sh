@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # Gets what the tests run beside Python, through apt when it is missing.
 set -euo pipefail
+PATH=$PATH:/usr/sbin
 missing=()
 need() { command -v "$1" >/dev/null || missing+=("$2"); }
 need redis-server redis-server
 need jq jq
 need curl curl
+need haproxy haproxy
 if [ ${#missing[@]} -gt 0 ]; then
   "$(dirname "$0")/apt_install.sh" "${missing[@]}"
 fi

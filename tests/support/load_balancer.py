@@ -46,6 +46,10 @@ class LoadBalancer:
         said = re.findall(rf"Server replicas/{name} is (UP|DOWN)", self.log)
         return not said or said[-1] == "UP"
 
+    def repeated(self) -> list[str]:
+        """The log lines of requests that were sent, or tried to be sent, more than once."""
+        return [line for line in self.log.splitlines() if re.search(r"(/\d+){3}/\+?[1-9]\d*$", line)]
+
     def start(self) -> Self:
         command = [haproxy(), "-f", str(CONFIGURATION), "-db"]
         with self._log.open("ab") as log:

@@ -32,9 +32,10 @@ def wait_until(is_so: Callable[[], bool], what: str, within_s: float = SETTLE_S)
 
 
 class SentinelSetup:
-    """One master, one replica, three Sentinels that take a master for dead after half a second."""
+    """One master, its replicas, three Sentinels that take a master for dead after half a second."""
 
-    def __init__(self) -> None:
+    def __init__(self, replicas: int = 1) -> None:
+        self._replicas = replicas
         self.servers: list[RedisProcess] = []
         self.sentinels: list[RedisProcess] = []
 
@@ -45,9 +46,11 @@ class SentinelSetup:
 
     def start(self) -> Self:
         master = RedisProcess().start()
-        replica = RedisProcess("--replicaof", f"127.0.0.1 {master.port}", "--repl-diskless-sync-delay", "0").start()
-        self.servers = [master, replica]
-        wait_until(lambda: self._replicas_of(master) == 1, "the replica did not join")
+        self.servers = [master]
+        for _ in range(self._replicas):
+            options = ("--replicaof", f"127.0.0.1 {master.port}", "--repl-diskless-sync-delay", "0")
+            self.servers.append(RedisProcess(*options).start())
+        wait_until(lambda: self._replicas_of(master) == self._replicas, "the replicas did not join")
         self.sentinels = [self._sentinel(master.port).start() for _ in range(3)]
         wait_until(lambda: all(map(self._is_ready, self.sentinels)), "the Sentinels did not find one another")
         return self
@@ -64,9 +67,12 @@ class SentinelSetup:
                 return next(server for server in self.servers if server.port == int(address[1]))
         raise RuntimeError("no Sentinel answers")
 
-    def wait_for_promotion(self, old: RedisProcess) -> float:
-        """Seconds until another server than ``old`` calls itself master."""
-        others = [server for server in self.servers if server is not old]
+    def masters(self) -> list[RedisProcess]:
+        return [self.master()]
+
+    def wait_for_promotion(self, masters_before: list[RedisProcess]) -> float:
+        """Seconds until another server calls itself master."""
+        others = [server for server in self.servers if server not in masters_before]
         return wait_until(lambda: any(client_of(one).role()[0] == b"master" for one in others), "nobody was promoted")
 
     @staticmethod
@@ -85,12 +91,11 @@ class SentinelSetup:
     def _replicas_of(master: RedisProcess) -> int:
         return int(client_of(master).info("replication")["connected_slaves"])
 
-    @staticmethod
-    def _is_ready(sentinel: RedisProcess) -> bool:
+    def _is_ready(self, sentinel: RedisProcess) -> bool:
         state = ask(sentinel, "SENTINEL", "MASTER", SERVICE)
         fields = dict(zip(state[::2], state[1::2], strict=True)) if isinstance(state, list) else state
         known = {_text(name): _text(value) for name, value in fields.items()}
-        return known["num-other-sentinels"] == "2" and known["num-slaves"] == "1"
+        return known["num-other-sentinels"] == "2" and known["num-slaves"] == str(self._replicas)
 
 
 class ClusterSetup:

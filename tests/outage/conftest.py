@@ -1,0 +1,36 @@
+"""Replicas that are attacked, the slow senders among the attackers, and a Redis that only these tests may break."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import httpx2
+import pytest
+
+from tests.outage.slow_senders import SlowSenders
+from tests.support.redis_server import RedisProcess
+from tests.support.replica import Replica
+
+
+@pytest.fixture(scope="session", autouse=True)
+def slow_senders() -> Iterator[SlowSenders]:
+    """Begin to dawdle at the first test here, so that the deadlines have passed when their tests look at the end."""
+    senders = SlowSenders()
+    yield senders
+    senders.close()
+
+
+@pytest.fixture(scope="session")
+def attacked(redis_process: RedisProcess) -> Iterator[Replica]:
+    replica = Replica(
+        redis_url=redis_process.url, redis_key_prefix="attacked", max_body_bytes=2_000_000, log_level="warning"
+    ).start()
+    yield replica
+    replica.stop()
+
+
+@pytest.fixture
+async def client(attacked: Replica) -> AsyncIterator[httpx2.AsyncClient]:
+    """A well-behaved client of the attacked replica."""
+    async with httpx2.AsyncClient(base_url=attacked.url, timeout=10) as client:
+        yield client

@@ -1,0 +1,94 @@
+"""A ledger of webhooks: posts numbered ones at a constant rate, remembers every answer, reads the acknowledged back."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from dataclasses import dataclass, field
+
+import httpx2
+
+from tests.support.replica import Replica
+from tests.support.vapi_sender import full_report
+
+ANSWER_LIMIT_S = 10.0
+READ_BACK_S = 30.0
+READERS = 32
+
+
+@dataclass
+class Ledger:
+    """What was sent, and what came back. Times are of the monotonic clock."""
+
+    prefix: str
+    sent: int = 0
+    acknowledged: list[str] = field(default_factory=list)
+    acknowledged_at: list[float] = field(default_factory=list)
+    refused: int = 0
+    broken: int = 0
+    """Connections that a killed process took with it."""
+    slowest_s: float = 0.0
+
+    async def post(self, client: httpx2.AsyncClient, replica: Replica) -> None:
+        self.sent += 1
+        call_id = f"{self.prefix}-{self.sent}"
+        started = time.monotonic()
+        try:
+            answer = await client.post(f"{replica.url}/api/v1/vapi/webhook", json=full_report(call_id))
+        except httpx2.HTTPError:
+            self.broken += 1
+            return
+        finished = time.monotonic()
+        self.slowest_s = max(self.slowest_s, finished - started)
+        if answer.status_code == 200:
+            self.acknowledged.append(call_id)
+            self.acknowledged_at.append(finished)
+        else:
+            self.refused += 1
+
+    def healed_after_s(self, moment: float) -> float:
+        """From that moment to the first acknowledgement of a webhook that came through after it."""
+        return min((at - moment for at in self.acknowledged_at if at >= moment), default=float("inf"))
+
+
+async def post_at_rate(ledger: Ledger, replicas: list[Replica], per_second: float, until: asyncio.Event) -> None:
+    """Post to the replicas in turn, without waiting for answers, until told to stop."""
+    limits = httpx2.Limits(max_connections=1000, max_keepalive_connections=200)
+    async with httpx2.AsyncClient(timeout=ANSWER_LIMIT_S, limits=limits) as client:
+        loop = asyncio.get_running_loop()
+        started, posts = loop.time(), set()
+        for number in itertools.count():
+            if until.is_set():
+                break
+            posts.add(asyncio.create_task(ledger.post(client, replicas[number % len(replicas)])))
+            await asyncio.sleep(max(0.0, started + (number + 1) / per_second - loop.time()))
+        await asyncio.gather(*posts)
+
+
+async def find_missing(ledger: Ledger, replicas: list[Replica]) -> list[str]:
+    """Acknowledged calls that no replica can show; a spool is given time to drain."""
+    deadline = time.monotonic() + READ_BACK_S
+    missing = ledger.acknowledged
+    async with httpx2.AsyncClient(timeout=ANSWER_LIMIT_S) as client:
+        while missing and time.monotonic() < deadline:
+            missing = await _unreadable(client, missing, replicas)
+            if missing:
+                await asyncio.sleep(0.5)
+    return missing
+
+
+async def _unreadable(client: httpx2.AsyncClient, call_ids: list[str], replicas: list[Replica]) -> list[str]:
+    gate = asyncio.Semaphore(READERS)
+
+    async def is_there(number: int, call_id: str) -> bool:
+        async with gate:
+            url = replicas[number % len(replicas)].url
+            try:
+                answer = await client.get(f"{url}/api/v1/vapi/calls/{call_id}?view=summary")
+            except httpx2.HTTPError:
+                return False
+            return answer.status_code == 200
+
+    found = await asyncio.gather(*(is_there(number, call_id) for number, call_id in enumerate(call_ids)))
+    return [call_id for call_id, is_found in zip(call_ids, found, strict=True) if not is_found]

@@ -1,0 +1,98 @@
+"""HTTP written and read byte by byte, for requests that no client library would send."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+ANSWER_S: Final = 8.0
+"""Far beyond what any answer may take here; only so that a failing test ends."""
+
+
+@dataclass(frozen=True)
+class RawAnswer:
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+
+    def header(self, name: str) -> str | None:
+        return next((value for known, value in self.headers if known == name), None)
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class RawConnection:
+    """One connection to a replica."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    @classmethod
+    async def open(cls, port: int) -> Self:
+        return cls(*await asyncio.open_connection("127.0.0.1", port))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.abort()
+
+    def abort(self) -> None:
+        self._writer.transport.abort()
+
+    async def send(self, data: bytes) -> None:
+        self._writer.write(data)
+        await self._writer.drain()
+
+    async def send_until_refused(self, chunk: bytes, times: int) -> int:
+        """Send a chunk again and again until the other side closes; returns how often it went out."""
+        for sent in range(times):
+            try:
+                async with asyncio.timeout(ANSWER_S):
+                    await self.send(chunk)
+                    await asyncio.sleep(0)  # lets whoever waits for the answer read it
+            except (ConnectionError, TimeoutError):
+                return sent
+        return times
+
+    async def answer(self, within_s: float = ANSWER_S) -> RawAnswer:
+        """The next answer. Raises IncompleteReadError when the connection closes without one."""
+        async with asyncio.timeout(within_s):
+            head = await self._reader.readuntil(b"\r\n\r\n")
+            first, *lines = head.decode("latin-1").rstrip().split("\r\n")
+            headers = [(name.lower(), value.strip()) for name, _, value in (line.partition(":") for line in lines)]
+            answer = RawAnswer(int(first.split()[1]), headers, b"")
+            length = int(answer.header("content-length") or 0)
+            return RawAnswer(answer.status, headers, await self._reader.readexactly(length))
+
+    async def is_closed(self, within_s: float = ANSWER_S) -> bool:
+        """True when the other side closes in time; what still arrives before is dropped."""
+        try:
+            async with asyncio.timeout(within_s):
+                while await self._reader.read(65_536):
+                    pass
+        except TimeoutError:
+            return False
+        except ConnectionError:
+            pass
+        return True
+
+
+async def ask(port: int, request: bytes) -> RawAnswer:
+    """The answer to one request on a connection of its own."""
+    async with await RawConnection.open(port) as connection:
+        await connection.send(request)
+        return await connection.answer()
+
+
+def get(target: bytes, *headers: bytes) -> bytes:
+    return b"\r\n".join((b"GET %b HTTP/1.1" % target, b"Host: test", *headers, b"", b""))
+
+
+def post(body: bytes, *headers: bytes, target: bytes = b"/api/v1/vapi/webhook") -> bytes:
+    length = b"Content-Length: %d" % len(body)
+    return b"\r\n".join((b"POST %b HTTP/1.1" % target, b"Host: test", length, *headers, b"", body))

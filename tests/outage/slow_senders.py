@@ -1,0 +1,82 @@
+"""Senders that take longer than anybody may. They dawdle in a thread of their own while other tests run."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from typing import Final
+
+from tests.support.replica import Replica
+
+GIVE_UP_S: Final = {"head": 14.0, "body": 36.0}
+"""How long a sender of each kind goes on."""
+
+DRIBBLE_EVERY_S: Final = 0.5
+
+HEAD: Final = b"POST /api/v1/vapi/webhook HTTP/1.1\r\nHost: test\r\nContent-Length: 1000000\r\n"
+PIPELINED: Final = b"GET /health/live HTTP/1.1\r\nHost: test\r\n\r\nGET /health/live HTTP/1.1\r\nHost: te"
+
+OPENINGS: Final = {
+    "silent": b"",
+    "head": HEAD,
+    "dribbled head": HEAD + b"X-Slow: ",
+    "head after an answer": b"",
+    "pipelined head": PIPELINED,
+    "refused body": HEAD.replace(b"1000000", b"1000000000") + b"\r\n",
+    "body": HEAD + b"\r\n",
+    "dribbled body": HEAD + b"\r\n",
+}
+"""What each sender sends at once. The dribbling ones then go on with one byte at a time."""
+
+
+class SlowSenders:
+    """One connection per kind of slowness; ``cut_after_s`` says when the replica closed it."""
+
+    def __init__(self) -> None:
+        self.replica = Replica(log_level="warning").start()
+        self._cut_after_s: dict[str, float] = {}
+        self._threads = {name: threading.Thread(target=self._dawdle, args=(name,), daemon=True) for name in OPENINGS}
+        for thread in self._threads.values():
+            thread.start()
+
+    def cut_after_s(self, name: str) -> float | None:
+        """Seconds from its first byte until the sender was cut, None if it never was."""
+        self._threads[name].join(_give_up_s(name) + 5)
+        return self._cut_after_s.get(name)
+
+    def close(self) -> None:
+        self.replica.stop()
+        for thread in self._threads.values():
+            thread.join(5)
+
+    def _dawdle(self, name: str) -> None:
+        with socket.create_connection(("127.0.0.1", self.replica.port)) as connection:
+            connection.settimeout(DRIBBLE_EVERY_S)
+            if name == "head after an answer":
+                connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: test\r\n\r\n")
+                connection.recv(65_536)
+                connection.sendall(HEAD)
+            else:
+                connection.sendall(OPENINGS[name])
+            started = time.monotonic()
+            while time.monotonic() - started < _give_up_s(name):
+                if _is_closed(connection, dribbles=name.startswith("dribbled")):
+                    self._cut_after_s[name] = time.monotonic() - started
+                    return
+
+
+def _give_up_s(name: str) -> float:
+    return GIVE_UP_S["body" if name.endswith("body") else "head"]
+
+
+def _is_closed(connection: socket.socket, *, dribbles: bool) -> bool:
+    """Look for half a second whether the other side has closed."""
+    try:
+        if dribbles:
+            connection.sendall(b"x")
+        return connection.recv(65_536) == b""
+    except TimeoutError:
+        return False
+    except OSError:
+        return True

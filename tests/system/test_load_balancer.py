@@ -1,0 +1,89 @@
+"""What HAProxy with our configuration does between callers and replicas that hang up, refuse or are not there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx2
+import pytest
+
+from tests.support.load_balancer import FakeReplica, LoadBalancer
+from tests.support.vapi_sender import sample_bytes
+from tests.system.traffic import CALLS, WEBHOOK, until
+
+
+@asynccontextmanager
+async def balanced(a: FakeReplica, b: FakeReplica) -> AsyncIterator[tuple[LoadBalancer, httpx2.AsyncClient]]:
+    async with a, b:
+        balancer = LoadBalancer(a.port, b.port).start()
+        try:
+            async with httpx2.AsyncClient(base_url=balancer.url, timeout=10) as client:
+                yield balancer, client
+        finally:
+            balancer.stop()
+
+
+@pytest.mark.parametrize("status", [None, 503], ids=["hangs-up", "503"])
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "times"),
+    [
+        ("POST", WEBHOOK, {}, 2),
+        ("GET", CALLS + "call-1", {}, 2),
+        ("GET", CALLS + "call-1?wait=20", {}, 1),
+        ("GET", CALLS + "call-1", {"Prefer": "wait=20"}, 1),
+        ("DELETE", CALLS + "call-1", {}, 1),
+        ("POST", "/api/v1/vapi/calls", {}, 1),
+        ("POST", "/api/v1/vapi/calls/batch", {}, 1),
+    ],
+)
+async def test_only_what_may_be_repeated_is_sent_to_the_other_replica(
+    method: str, path: str, headers: dict[str, str], times: int, status: int | None
+) -> None:
+    a, b = FakeReplica(answers=status), FakeReplica(answers=status)
+    body = sample_bytes("outbound-end-of-call-report-full") if method == "POST" else None
+    async with balanced(a, b) as (_, client):
+        answer = await client.request(method, path, headers=headers, content=body)
+    assert answer.status_code == (status or 502)
+    assert sorted([len(a.asked), len(b.asked)]) == [times - 1, 1]
+
+
+async def test_replicas_that_are_not_ready_are_asked_when_no_other_is() -> None:
+    a, b = FakeReplica(ready=503), FakeReplica(ready=503)
+
+    async def are_found_out() -> bool:
+        return min(a.checks, b.checks) >= 2
+
+    async with balanced(a, b) as (_, client):
+        await until(are_found_out)
+        assert (await client.get(CALLS + "call-1")).status_code == 200
+
+
+async def test_without_any_replica_the_answer_has_the_form_of_all_failures() -> None:
+    a, b = FakeReplica(), FakeReplica()
+    async with a, b:
+        ports = a.port, b.port
+    balancer = LoadBalancer(*ports).start()
+    try:
+        async with httpx2.AsyncClient(base_url=balancer.url) as client:
+            answer = await client.get(CALLS + "call-1")
+    finally:
+        balancer.stop()
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert answer.json() == {"success": False, "error": "No replica is available"}
+
+
+async def test_a_caller_cannot_choose_the_address_that_replicas_believe() -> None:
+    a, b = FakeReplica(), FakeReplica()
+    async with balanced(a, b) as (_, client):
+        await client.get("/", headers={"X-Forwarded-For": "192.0.2.1"})
+    [head] = a.asked + b.asked
+    assert re.findall(r"^x-forwarded-for: (\S+)", head, re.MULTILINE | re.IGNORECASE)[-1] == "127.0.0.1"
+
+
+async def test_what_goes_wrong_is_logged_without_the_phone_number() -> None:
+    async with balanced(FakeReplica(answers=None), FakeReplica(answers=None)) as (balancer, client):
+        await client.get(CALLS + "by-phone/+18641234567")
+    assert " 502 " in balancer.log
+    assert "8641234567" not in balancer.log
