@@ -44,6 +44,7 @@ chaos: $(STAMP) ## Break Redis, its topologies and the replicas under load, and 
 	@tests/support/get_tools.sh
 	@$(BIN)/python -m tests.outage.chaos
 
-bench: $(STAMP) ## Measure: how fast parked polls are woken
+bench: $(STAMP) ## Measure: side by side with the peers (about ten minutes), then how fast parked polls are woken
 	@tests/support/get_tools.sh
+	@$(BIN)/python -m tests.bench.compare
 	@$(BIN)/python -m tests.bench.wake

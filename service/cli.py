@@ -80,12 +80,19 @@ def _parser() -> argparse.ArgumentParser:
     wait = add("wait", _wait, "wait until a call's record is final, then print it")
     wait.add_argument("call_id")
     wait.add_argument("--kestra", action="store_true", help="print it as the outputs of a Kestra script task")
-    wait.add_argument("--timeout", type=float, default=2100.0, help="seconds (default: %(default)s)")
+    wait.add_argument("--timeout", type=_seconds, default=2100.0, help="seconds (default: %(default)s)")
     wait.add_argument("--view", choices=("full", "summary"), default="full")
     _add_address(wait)
 
     add_spool_command(commands)
     return parser
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds < float("inf"):
+        raise argparse.ArgumentTypeError("must be seconds, 0 or more")
+    return seconds
 
 
 def _add_address(command: argparse.ArgumentParser) -> None:

@@ -18,6 +18,7 @@ from starlette.routing import Router
 from service import __version__
 from service.api.state import State
 from service.calls.sweep import SWEEP_EVERY_S
+from service.config import settings_not_in_use
 from service.errors import StoreUnavailableError
 from service.metrics import forget_dead_workers
 from service.store.connection import RedisTopology
@@ -54,6 +55,8 @@ def lifespan_of(state: State, redis: RedisTopology) -> Callable[[Router], Any]:
                 advice="anybody on this machine may do everything; set VAPI_WEBHOOK_SECRET, API_READ_TOKENS and "
                 "API_ADMIN_TOKENS",
             )
+        for variable in settings_not_in_use(state.settings):
+            log.warning("setting.not_in_use", variable=variable)
         log.info("service.started", version=__version__, store=state.settings.redis_url.split("://")[0])
         with drain_on_signal(state):
             yield

@@ -20,9 +20,9 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.supervisors.multiprocess import Multiprocess
 
-from service.api.middleware import by_name, request_id_of
 from service.app import REPLICA_ID_VARIABLE
 from service.config import Settings
+from service.headers import by_name, request_id_of
 
 HEADERS_DEADLINE_S: Final = 10.0
 BODY_DEADLINE_S: Final = 30.0
@@ -38,6 +38,8 @@ BACKLOG: Final = 4096
 """Thousands of pollers may come back at once."""
 
 PR_SET_PDEATHSIG: Final = 1
+
+_NO_UPGRADE: Final = b'{"success":false,"error":"Upgrade is not supported for a request with a body"}'
 
 _UPGRADE: Final = re.compile(rb"\r\nupgrade[ \t]*:", re.IGNORECASE)
 
@@ -65,7 +67,7 @@ class BoundedProtocol(HttpToolsProtocol):
             data = _without_upgrade(data)
         super().data_received(data)
         if self._in_head and self._head_bytes > MAX_HEADER_BYTES:
-            self._refuse_head()
+            self._refuse(b"431 Request Header Fields Too Large", _TOO_LARGE)
         elif self._deadline is None and not self.transport.is_closing():
             if self._in_body:
                 self._deadline = self.loop.call_later(BODY_DEADLINE_S, self._cut)
@@ -82,7 +84,11 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_head = False
         self._in_body = True
         if self._head_bytes > MAX_HEADER_BYTES and self._size_of_head() > MAX_HEADER_BYTES:
-            self._refuse_head()
+            self._refuse(b"431 Request Header Fields Too Large", _TOO_LARGE)
+            return
+        if self.parser.should_upgrade() and self._announces_body():
+            # The parser takes what follows for another protocol: a body would be lost, or read as a request.
+            self._refuse(b"400 Bad Request", _NO_UPGRADE)
             return
         self._head_bytes = 0
         super().on_headers_complete()
@@ -102,14 +108,23 @@ class BoundedProtocol(HttpToolsProtocol):
     def _size_of_head(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
 
-    def _refuse_head(self) -> None:
+    def _announces_body(self) -> bool:
+        headers = by_name(self.headers)
+        return b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0"
+
+    def _refuse(self, status: bytes, body: bytes) -> None:
+        """Answer a head that the application does not get to see, and close."""
         if self.transport.is_closing():
             return
+        if self.cycle is not None and not self.cycle.response_complete:
+            # Pipelined behind a request that is still being answered: that one's answer is the last.
+            self.cycle.keep_alive = False
+            return
         head = (
-            b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/json\r\n"
-            b"content-length: %d\r\ncache-control: no-store\r\nx-request-id: %b\r\nconnection: close\r\n\r\n"
-        ) % (len(_TOO_LARGE), request_id_of(by_name(self.headers)))
-        self.transport.write(head + _TOO_LARGE)
+            b"HTTP/1.1 %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\ncache-control: no-store\r\n"
+            b"x-request-id: %b\r\nconnection: close\r\n\r\n"
+        ) % (status, len(body), request_id_of(by_name(self.headers)))
+        self.transport.write(head + body)
         self.transport.close()
 
     def _cut(self) -> None:

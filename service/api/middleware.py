@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-import re
 import time
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -16,10 +14,9 @@ from service.api.responses import render_error, send_answer
 from service.api.state import State
 from service.config import is_loopback
 from service.errors import ForbiddenError, ServiceError
+from service.headers import by_name, request_id_of
 
 log = structlog.get_logger("access")
-
-REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 UNMATCHED: Final = "unmatched"
 """The route in logs and metrics of a path that we do not serve: paths are the callers' text, labels must be ours."""
@@ -96,22 +93,6 @@ class Envelope:
 async def _send_error(send: Send, error: ServiceError | HTTPException) -> None:
     status, body, headers = render_error(error)
     await send_answer(send, status, body, headers)
-
-
-def by_name(headers: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
-    """Header values by lower-case name; what stands on several lines is one list (RFC 9110, section 5.3)."""
-    named = dict(headers)
-    if len(named) < len(headers):
-        for name in named:
-            named[name] = b", ".join(value for other, value in headers if other == name)
-    return named
-
-
-def request_id_of(headers: dict[bytes, bytes]) -> bytes:
-    given = headers.get(b"x-request-id")
-    if given is not None and REQUEST_ID.fullmatch(given):
-        return given
-    return b"%016x" % random.getrandbits(64)
 
 
 def _refuse_strangers(scope: Scope, headers: dict[bytes, bytes]) -> None:

@@ -36,6 +36,7 @@ class Changes:
         self._connection: AbstractConnection | None = None
         self._task: asyncio.Task[None] | None = None
         self._answered_at = 0.0
+        self._is_closing = False
         self.is_draining = False
         """True once parked polls are to be answered at once, whatever they wait for."""
 
@@ -66,6 +67,7 @@ class Changes:
         self._task = asyncio.get_running_loop().create_task(self._run(), name="change-listener")
 
     async def close(self) -> None:
+        self._is_closing = True
         if self._task is not None:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
@@ -81,7 +83,8 @@ class Changes:
             del self._parked[watch.call_id]
 
     async def _run(self) -> None:
-        while True:
+        # Not for ever: on Python 3.11 a group whose child fails while it is cancelled loses the cancellation.
+        while not self._is_closing:
             connection = self._connect()
             try:
                 async with asyncio.TaskGroup() as group:

@@ -63,7 +63,8 @@ def is_too_deep(body: bytes, shape: bytes) -> bool:
     brackets = _outside_strings(body).translate(None, _NOT_BRACKETS)
     for _ in range(_FLAT_ROUNDS):
         brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")
-    return max(accumulate(map(_STEP.__getitem__, brackets)), default=0) + _FLAT_ROUNDS > MAX_DEPTH
+    levels = accumulate(map(_STEP.__getitem__, brackets), initial=_FLAT_ROUNDS)
+    return any(level > MAX_DEPTH for level in levels)
 
 
 _HUGE_EXPONENT: Final = b"0e000"
@@ -108,4 +109,8 @@ _SURROGATE_ESCAPE: Final = re.compile(
 
 def replace_lone_surrogates(body: bytes) -> bytes:
     r"""The same JSON text with every unpaired UTF-16 surrogate escape (``\ud83d``) replaced by ``\ufffd``."""
-    return _SURROGATE_ESCAPE.sub(lambda found: rb"\ufffd" if len(found[0]) == 6 else found[0], body)
+    mended = bytearray(body)
+    for found in _SURROGATE_ESCAPE.finditer(body):
+        if found.end() - found.start() == 6:
+            mended[found.start() : found.end()] = rb"\ufffd"
+    return bytes(mended)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import httpx2
-import pytest
 
 from tests.outage.raw_http import RawConnection, get, post
 from tests.support.replica import Replica
@@ -77,7 +76,6 @@ async def test_ordinary_requests_succeed_beside_a_barrage_that_leaves_no_memory_
     assert memory_kb(attacked) - idle_kb < ALLOWED_KB
 
 
-@pytest.mark.xfail(strict=False, reason="the checks of such bodies make hundreds of thousands of objects each")
 async def test_bodies_that_are_costly_to_check_leave_no_memory_behind(start_replica: Callable[..., Replica]) -> None:
     replica = start_replica(max_body_bytes=2_000_000, log_level="warning")
     idle_kb = memory_kb(replica)

@@ -27,7 +27,6 @@ def test_a_replica_that_redis_never_answered_stops_in_time(
     assert time.monotonic() - started < 10
 
 
-@pytest.mark.xfail(strict=True, reason="the cancellation is lost in the task group, close() waits for ever")
 async def test_a_listener_that_is_just_failing_to_connect_can_be_closed() -> None:
     """On Python 3.11 a task group whose child fails as it is cancelled forgets that it was cancelled."""
     port = free_port()

@@ -1,0 +1,26 @@
+"""Request headers: by name, and the one that names the request."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Mapping
+from typing import Final
+
+REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+
+
+def by_name(headers: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """Header values by lower-case name; what stands on several lines is one list (RFC 9110, section 5.3)."""
+    named = dict(headers)
+    if len(named) < len(headers):
+        for name in named:
+            named[name] = b", ".join(value for other, value in headers if other == name)
+    return named
+
+
+def request_id_of(headers: Mapping[bytes, bytes]) -> bytes:
+    given = headers.get(b"x-request-id")
+    if given is not None and REQUEST_ID.fullmatch(given):
+        return given
+    return b"%016x" % random.getrandbits(64)
