@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service import __version__
 from service.api import calls, health, polling, webhook
 from service.api.auth import Access, CallerTokens
+from service.api.client_address import ClientAddresses
 from service.api.limits import BodyBudget, FailedProofs
 from service.api.middleware import Envelope
 from service.api.polling import Polling
@@ -54,7 +55,8 @@ def create_app(settings: Settings) -> ASGIApp:
     store = CallStore(settings, redis.commands, keys)
     changes = Changes(redis.connect_subscriber, keys.changes)
     metrics = Metrics()
-    failed_proofs = FailedProofs()
+    addresses = ClientAddresses(settings.forwarded_allow_ips)
+    failed_proofs = FailedProofs(addresses)
     state = State(
         settings=settings,
         calls=store,
@@ -69,6 +71,7 @@ def create_app(settings: Settings) -> ASGIApp:
         metrics=metrics,
         proof=WebhookProof(settings),
         tokens=CallerTokens(settings, failed_proofs),
+        addresses=addresses,
         failed_proofs=failed_proofs,
         bodies=BodyBudget(settings.max_body_bytes),
     )

@@ -245,6 +245,9 @@ def _check(settings: Settings) -> None:
             raise SettingsError(f"{variable}: must be a URL that begins with http:// or https://")
     if urlsplit(settings.vapi_api_url).scheme != "https" and not is_loopback(urlsplit(settings.vapi_api_url).hostname):
         raise SettingsError("VAPI_API_URL: must be https, unless it is a loopback address")
+    for name in settings.forwarded_allow_ips.split(","):
+        if name.strip() not in ("", "*") and not is_network(name.strip()):
+            raise SettingsError("FORWARDED_ALLOW_IPS: must be addresses or networks, separated by commas, or *")
     if settings.database_url is not None:
         scheme = settings.database_url.reveal().split("://")[0]
         if scheme not in DATABASE_SCHEMES:
@@ -270,6 +273,14 @@ def is_http_url(url: str) -> bool:
         return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False
+
+
+def is_network(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True
 
 
 def is_loopback(host: str | None) -> bool:

@@ -37,7 +37,8 @@ def lifespan_of(state: State, redis: RedisTopology) -> Callable[[Router], Any]:
 
         async def write_counts() -> None:
             now_ms = round(time.time() * 1000)
-            await state.counts.write(state.metrics.tally, started_at_ms=started_at_ms, now_ms=now_ms)
+            state.metrics.publish()
+            await state.counts.write(state.metrics.sums(), started_at_ms=started_at_ms, now_ms=now_ms)
 
         redis.commands.start()
         state.changes.start()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import msgspec
 import structlog
 
 from service.config import Settings
+
+FLUSH_WITHIN_S: Final = 0.05
 
 _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
@@ -28,7 +31,8 @@ def configure_logs(settings: Settings) -> None:
         if on_terminal
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=_to_json)]
     )
-    factory: Any = structlog.PrintLoggerFactory() if on_terminal else structlog.BytesLoggerFactory(sys.stdout.buffer)
+    lines: Any = LazilyFlushed(sys.stdout.buffer)
+    factory: Any = structlog.PrintLoggerFactory() if on_terminal else structlog.BytesLoggerFactory(lines)
     structlog.configure(
         processors=[*shared, *renderers],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -36,6 +40,33 @@ def configure_logs(settings: Settings) -> None:
         cache_logger_on_first_use=True,
     )
     _route_standard_logging(level, shared, renderers)
+
+
+class LazilyFlushed:
+    """A stream whose flushes wait a little for one another: a system call per line costs more than the line.
+
+    What a killed process had not flushed, at most FLUSH_WITHIN_S of lines, is gone with it.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._is_waiting = False
+        self.write = stream.write
+
+    def flush(self) -> None:
+        if self._is_waiting:
+            return
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._stream.flush()
+        else:
+            self._is_waiting = True
+            loop.call_later(FLUSH_WITHIN_S, self._flush_now)
+
+    def _flush_now(self) -> None:
+        self._is_waiting = False
+        self._stream.flush()
 
 
 def _to_json(event: Any, **_: Any) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter as Tally
+from collections import defaultdict
 from pathlib import Path
 from typing import Final
 
@@ -43,105 +44,125 @@ LATENCIES_S: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
 
 
 class Metrics:
-    """What this process counts. ``tally`` holds plain sums, which go to Redis each second for the stats of all."""
+    """What this process counts.
+
+    Requests only add to plain sums; ``publish`` brings Prometheus's metrics up to them, each second and before they are
+    read, and ``sums`` is what goes to Redis for the stats of all replicas.
+    """
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        self.tally: Tally[str] = Tally()
-        self._webhooks = Counter(
-            "vapi_webhooks", "Webhooks by message type and what became of them", ("type", "result"),
-            registry=self.registry,
-        )  # fmt: skip
-        self._polls = Counter("vapi_polls", "Polls by answer", ("result",), registry=self.registry)
-        self._waiting = Gauge(
-            "vapi_polls_waiting", "Long polls parked now", registry=self.registry, multiprocess_mode="livesum"
+        self._registry = CollectorRegistry()
+        self._webhooks: Tally[tuple[str, str]] = Tally()
+        self._polls: Tally[int] = Tally()
+        self._requests: Tally[str] = Tally()
+        self._request_seconds: defaultdict[str, float] = defaultdict(float)
+        self._sums: Tally[str] = Tally()
+        self._waiting = 0
+        self._published: defaultdict[tuple[Counter, tuple[str, ...]], float] = defaultdict(float)
+
+        def counter(name: str, help_text: str, *labels: str) -> Counter:
+            return Counter(name, help_text, labels, registry=self._registry)
+
+        self._webhooks_total = counter("vapi_webhooks", "Webhooks by type and what became of them", "type", "result")
+        self._polls_total = counter("vapi_polls", "Polls by answer", "result")
+        self._requests_total = counter("http_requests", "Requests answered, long polls left out", "route")
+        self._seconds_total = counter("http_request_seconds", "Time spent on them", "route")
+        self._store_errors_total = counter("vapi_store_errors", "Requests that Redis could not serve")
+        self._dropped_total = counter("vapi_fields_dropped", "Fields of webhooks left out for an impossible type")
+        self._waiting_now = Gauge(
+            "vapi_polls_waiting", "Long polls parked now", registry=self._registry, multiprocess_mode="livesum"
         )
         self._wake = Histogram(
-            "vapi_poll_wake_seconds", "From the wake of a parked poll to its answer", registry=self.registry,
+            "vapi_poll_wake_seconds", "From the wake of a parked poll to its answer", registry=self._registry,
             buckets=LATENCIES_S,
         )  # fmt: skip
-        self._requests = Histogram(
-            "http_request_duration_seconds", "From the request's head to the end of the answer; long polls left out",
-            ("route",), registry=self.registry, buckets=LATENCIES_S,
-        )  # fmt: skip
-        self._store_errors = Counter("vapi_store_errors", "Requests that Redis could not serve", registry=self.registry)
-        self._dropped = Counter(
-            "vapi_fields_dropped", "Fields of webhooks left out for an impossible type", registry=self.registry
-        )
-        self._children: dict[tuple[str, str], Counter] = {}
-        self._poll_children: dict[str, Counter] = {}
-        self._route_children: dict[str, Histogram] = {}
 
     def webhook(self, message_type: str, result: str) -> None:
         """result: stored, ignored, spooled, failed, invalid, unauthorized."""
-        label = message_type if message_type in KNOWN_TYPES else "other"
-        child = self._children.get((label, result))
-        if child is None:
-            child = self._children[label, result] = self._webhooks.labels(label, result)
-        child.inc()
-        self.tally["webhooks.received"] += 1
-        self.tally[f"webhooks.{result}"] += 1
+        self._webhooks[message_type if message_type in KNOWN_TYPES else "other", result] += 1
 
     def webhook_refused(self) -> None:
         """A 503 to VAPI: what the delivery success rate counts as not delivered."""
-        self.tally["webhooks.refused"] += 1
+        self._sums["webhooks.refused"] += 1
 
     def webhook_acknowledged(self) -> None:
-        self.tally["webhooks.acknowledged"] += 1
+        self._sums["webhooks.acknowledged"] += 1
 
     def poll(self, status: int) -> None:
-        result = str(status)
-        child = self._poll_children.get(result)
-        if child is None:
-            child = self._poll_children[result] = self._polls.labels(result)
-        child.inc()
+        self._polls[status] += 1
 
     def poll_found(self, *, is_hit: bool, is_wait: bool) -> None:
-        self.tally["polls.hits" if is_hit else "polls.misses"] += 1
+        self._sums["polls.hits" if is_hit else "polls.misses"] += 1
         if is_wait:
-            self.tally["polls.waits"] += 1
+            self._sums["polls.waits"] += 1
 
     def poll_parked(self, change: int) -> None:
-        self._waiting.inc(change)
+        self._waiting += change
 
     def poll_woken(self, seconds: float) -> None:
         self._wake.observe(seconds)
 
     def request(self, route: str, seconds: float) -> None:
-        child = self._route_children.get(route)
-        if child is None:
-            child = self._route_children[route] = self._requests.labels(route)
-        child.observe(seconds)
+        self._requests[route] += 1
+        self._request_seconds[route] += seconds
 
     def store_error(self) -> None:
-        self._store_errors.inc()
+        self._sums["store.errors"] += 1
 
     def fields_dropped(self, count: int) -> None:
-        self._dropped.inc(count)
+        self._sums["fields.dropped"] += count
 
     def merged(self, merged: Merged) -> None:
         """Count a call once, as it is known when it first becomes final."""
         if merged.became_final is not None:
             self._call_ended(merged.became_final)
         if merged.became_complete:
-            self.tally["calls.completed"] += 1
+            self._sums["calls.completed"] += 1
 
     def _call_ended(self, call: StoredCall) -> None:
-        self.tally["calls.ended"] += 1
+        sums = self._sums
+        sums["calls.ended"] += 1
         minutes = duration_minutes_of(call)
         if minutes is not None:
-            self.tally["calls.with_duration"] += 1
-            self.tally["calls.duration_hundredths"] += round(minutes * 100)
+            sums["calls.with_duration"] += 1
+            sums["calls.duration_hundredths"] += round(minutes * 100)
         if (outcome := outcome_of_call(call)) is not None:
-            self.tally[f"outcome.{outcome}"] += 1
+            sums[f"outcome.{outcome}"] += 1
             reason = f"reason.{msgspec.json.decode(call.small[1][1:], type=str)[:MAX_REASON_LENGTH]}"
-            known = reason in self.tally or len(self.tally) < MAX_REASONS
-            self.tally[reason if known else "reason.other"] += 1
+            known = reason in sums or len(sums) < MAX_REASONS
+            sums[reason if known else "reason.other"] += 1
+
+    def sums(self) -> Tally[str]:
+        """Everything that the stats add up, by name."""
+        sums = Tally(self._sums)
+        for (_, result), count in self._webhooks.items():
+            sums["webhooks.received"] += count
+            sums[f"webhooks.{result}"] += count
+        return sums
+
+    def publish(self) -> None:
+        """Bring Prometheus's metrics up to what was counted."""
+        for (message_type, result), count in self._webhooks.items():
+            self._raise(self._webhooks_total, count, message_type, result)
+        for status, count in self._polls.items():
+            self._raise(self._polls_total, count, str(status))
+        for route, count in self._requests.items():
+            self._raise(self._requests_total, count, route)
+            self._raise(self._seconds_total, self._request_seconds[route], route)
+        self._raise(self._store_errors_total, self._sums["store.errors"])
+        self._raise(self._dropped_total, self._sums["fields.dropped"])
+        self._waiting_now.set(self._waiting)
+
+    def _raise(self, counter: Counter, count: float, *labels: str) -> None:
+        key = (counter, labels)
+        (counter.labels(*labels) if labels else counter).inc(count - self._published[key])
+        self._published[key] = count
 
     def exposition(self) -> bytes:
-        """Prometheus's text format, of all workers of this replica."""
+        """Prometheus's text format, of all workers of this replica; the others' as of their last second."""
+        self.publish()
         if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-            return generate_latest(self.registry)
+            return generate_latest(self._registry)
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         return generate_latest(registry)

@@ -178,8 +178,7 @@ def serve(settings: Settings) -> int:
         "log_config": None,
         "access_log": False,
         "server_header": False,
-        "proxy_headers": True,
-        "forwarded_allow_ips": settings.forwarded_allow_ips,
+        "proxy_headers": False,  # api/client_address.py knows, and is asked only when it matters
         "timeout_keep_alive": KEEP_ALIVE_S,
         "timeout_graceful_shutdown": GRACEFUL_S,
         "backlog": BACKLOG,

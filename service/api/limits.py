@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 import math
 from collections import OrderedDict, deque
 from typing import Final
 
 from starlette.types import Scope
 
+from service.api.client_address import ClientAddresses
 from service.errors import TooManyRequestsError, UnavailableError
 
 FAILURES_ALLOWED: Final = 30
@@ -22,7 +22,8 @@ BODIES_HELD_BYTES: Final = 64 * 1024 * 1024
 class FailedProofs:
     """Failed and missing proofs and tokens of the last minute, per client address."""
 
-    def __init__(self) -> None:
+    def __init__(self, addresses: ClientAddresses) -> None:
+        self._addresses = addresses
         self._failures: OrderedDict[str, deque[float]] = OrderedDict()
 
     def count(self, scope: Scope, now_s: float) -> None:
@@ -31,7 +32,7 @@ class FailedProofs:
         Raises:
             TooManyRequestsError: it is the 31st within 60 s.
         """
-        address = network_of(scope)
+        address = self._addresses.network_of(scope)
         times = self._failures.setdefault(address, deque(maxlen=FAILURES_ALLOWED))
         self._failures.move_to_end(address)
         if len(self._failures) > ADDRESSES_REMEMBERED:
@@ -43,18 +44,6 @@ class FailedProofs:
                 headers={"Retry-After": str(max(1, retry_after))},
             )
         times.append(now_s)
-
-
-def network_of(scope: Scope) -> str:
-    """The client's address; of IPv6 the /64, which is what one customer is given."""
-    host = scope["client"][0] if scope.get("client") else "unknown"
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return str(host)
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is None:
-        return str(ipaddress.ip_network((address, 64), strict=False))
-    return str(getattr(address, "ipv4_mapped", None) or address)
 
 
 class BodyBudget:

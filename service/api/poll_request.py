@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, cast
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -14,6 +14,7 @@ from service.calls.intake import is_call_id
 from service.calls.record import View
 from service.errors import Detail, InvalidRequestError
 
+_NO_QUERY: Final[dict[str, str]] = {}
 _SECONDS: Final = re.compile(r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+", re.ASCII)
 _PREFER_WAIT: Final = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?([0-9.]+)"?\s*(?=$|[,;])', re.IGNORECASE)
 
@@ -35,23 +36,23 @@ def read_poll_request(scope: Scope, prefix: str, max_wait_s: float) -> PollReque
     """Raises InvalidRequestError for a malformed call id, ``wait`` or ``view``; a malformed ``Prefer`` is ignored."""
     headers: Mapping[bytes, bytes] = scope["named_headers"]
     call_id = read_call_id(scope["path"][len(prefix) :])
-    query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
+    raw_query: bytes = scope["query_string"]
+    query = dict(parse_qsl(raw_query.decode("latin-1"), keep_blank_values=True)) if raw_query else _NO_QUERY
     view = query.get("view", "full")
     if view not in ("full", "summary"):
         raise InvalidRequestError("Invalid query", details=(Detail("view", "must be full or summary"),))
-    known = tuple(
-        tag.strip().removeprefix(b"W/") for tag in headers.get(b"if-none-match", b"").split(b",") if tag.strip()
-    )
+    match = headers.get(b"if-none-match")
+    known = tuple([tag.strip().removeprefix(b"W/") for tag in match.split(b",") if tag.strip()]) if match else ()
     applied: tuple[tuple[bytes, bytes], ...] = ()
     wait_s: float | None = None
     if (given := query.get("wait")) is not None:
         if not _SECONDS.fullmatch(given):
             raise InvalidRequestError("Invalid query", details=(Detail("wait", "must be seconds, 0 or more"),))
         wait_s = min(float(given), max_wait_s)
-    elif (preferred := _preferred_wait_s(headers.get(b"prefer", b""))) is not None:
+    elif b"prefer" in headers and (preferred := _preferred_wait_s(headers[b"prefer"])) is not None:
         wait_s = min(preferred, max_wait_s)
         applied = ((b"preference-applied", b"wait=%b" % f"{wait_s:g}".encode()),)
-    return PollRequest(call_id, view, wait_s, applied, known)
+    return PollRequest(call_id, cast("View", view), wait_s, applied, known)
 
 
 def read_call_id(text: str) -> bytes:

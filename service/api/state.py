@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from service.api.auth import CallerTokens
+from service.api.client_address import ClientAddresses
 from service.api.limits import BodyBudget, FailedProofs
 from service.calls.sweep import Sweep
 from service.config import Settings
@@ -33,5 +34,6 @@ class State:
     metrics: Metrics
     proof: WebhookProof
     tokens: CallerTokens
+    addresses: ClientAddresses
     failed_proofs: FailedProofs
     bodies: BodyBudget

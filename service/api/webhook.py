@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 import msgspec
@@ -12,7 +13,6 @@ import structlog
 from starlette.types import Receive, Scope, Send
 
 from service.api.body import ClientGoneError, HeldBody
-from service.api.limits import network_of
 from service.api.responses import send_answer
 from service.api.state import State
 from service.calls.intake import Intake, change_of
@@ -35,7 +35,7 @@ log = structlog.get_logger(__name__)
 PATHS: Final = ("/api/v1/vapi/webhook", "/api/v1/vapi/webhooks/vapi")
 
 LARGE_BODY_BYTES: Final = 512 * 1024
-"""Larger bodies are decoded in a thread: some need seconds, made to, and others should not notice."""
+"""Larger bodies are decoded aside, one at a time: some are made to need long and much memory."""
 
 UNKNOWN_TYPE: Final = "unknown"
 """The type, in metrics, of a message that was refused before it was decoded."""
@@ -49,6 +49,7 @@ class Webhook:
 
     def __init__(self, state: State) -> None:
         self._state = state
+        self._aside = ThreadPoolExecutor(1, thread_name_prefix="large-bodies")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["route_path"] = PATHS[0]
@@ -78,7 +79,7 @@ class Webhook:
     async def _check_rate(self, scope: Scope) -> None:
         if self._state.rate_limit is None:
             return
-        retry_after_s = await self._state.rate_limit.retry_after_s(network_of(scope))
+        retry_after_s = await self._state.rate_limit.retry_after_s(self._state.addresses.network_of(scope))
         if retry_after_s > 0:
             headers = {"Retry-After": str(math.ceil(retry_after_s))}
             raise TooManyRequestsError("Too many webhooks from this address", headers=headers)
@@ -100,8 +101,10 @@ class Webhook:
 
     async def _decode(self, body: bytes) -> tuple[Received, Intake]:
         try:
-            is_large = len(body) > LARGE_BODY_BYTES
-            received = await asyncio.to_thread(decode_message, body) if is_large else decode_message(body)
+            if len(body) > LARGE_BODY_BYTES:
+                received = await asyncio.get_running_loop().run_in_executor(self._aside, decode_message, body)
+            else:
+                received = decode_message(body)
             intake = change_of(received)
         except InvalidMessageError:
             self._state.metrics.webhook(UNKNOWN_TYPE, "invalid")

@@ -114,8 +114,8 @@ def render_record(call: StoredCall, view: View) -> bytes:
     """The record as JSON. ``call`` must hold the large facts of the view, in the order of ``LARGE_OF_VIEW``."""
     (phone, ending, assistant_id, phone_number_id, started_at, ended_at, duration, recording_url, summary, evaluation,
      provider_name, provider_phone, service_type, location, user_criteria, urgency, service_request_id, cost,
-     metadata) = (fact or _NULL for fact in call.small)  # fmt: skip
-    structured_data, outputs, *heavy = (fact or _NULL for fact in call.large)
+     metadata) = [fact or _NULL for fact in call.small]  # fmt: skip
+    structured_data, outputs, *heavy = [fact or _NULL for fact in call.large]
     if duration is _NULL:
         duration = _minutes_between(started_at, ended_at)
     outcome = outcome_of_call(call)
@@ -156,7 +156,11 @@ def etag_of(call: StoredCall, view: View) -> bytes:
 def record_id(call_id: bytes) -> bytes:
     """UUIDv5 (RFC 9562, section 5.5) of ``urn:vapi:call:<call_id>`` in the URL namespace."""
     digest = hashlib.sha1(uuid.NAMESPACE_URL.bytes + b"urn:vapi:call:" + call_id, usedforsecurity=False).digest()
-    return str(uuid.UUID(bytes=digest[:16], version=5)).encode()
+    number = bytearray(digest[:16])
+    number[6] = number[6] & 0x0F | 0x50  # the version
+    number[8] = number[8] & 0x3F | 0x80  # the variant
+    text = number.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}".encode()
 
 
 def outcome_of_call(call: StoredCall) -> str | None:

@@ -151,6 +151,8 @@ def _decode_odd(body: bytes) -> Received:
     """The slow way, for a message with a value of an impossible type: drop those values, keep the rest."""
     try:
         _ANY_JSON.decode(body)
+        if has_huge_number(body, shape_of(body)):
+            raise NotJSONError("number out of range")
         mended, dropped = _without_odd(body, _Envelope)
         return Received(_DECODER.decode(mended).message, dropped)
     except msgspec.ValidationError as exc:

@@ -12,7 +12,8 @@ NAMES = {
     "vapi_polls_total": "counter",
     "vapi_polls_waiting": "gauge",
     "vapi_poll_wake_seconds": "histogram",
-    "http_request_duration_seconds": "histogram",
+    "http_requests_total": "counter",
+    "http_request_seconds_total": "counter",
     "vapi_store_errors_total": "counter",
     "vapi_fields_dropped_total": "counter",
 }
@@ -45,7 +46,7 @@ async def test_polls_count_by_their_answer(client: httpx2.AsyncClient) -> None:
 
 
 async def test_requests_count_by_route_and_long_polls_are_left_out(client: httpx2.AsyncClient) -> None:
-    sample = 'http_request_duration_seconds_count{route="/api/v1/vapi/calls/{call_id}"}'
+    sample = 'http_requests_total{route="/api/v1/vapi/calls/{call_id}"}'
     before = await metric(client, sample)
     await client.get(CALLS + new_call_id())
     await client.get(CALLS + new_call_id(), params={"wait": "0.1"})

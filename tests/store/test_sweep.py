@@ -69,7 +69,7 @@ async def test_the_sweep_ends_the_grace_of_reports_that_did_not_come_and_counts_
     await until(is_failed)
     for sweep, _, _ in processes:
         await sweep.sweep()
-    assert sum(metrics.tally["calls.ended"] for _, _, metrics in processes) == 1
+    assert sum(metrics.sums()["calls.ended"] for _, _, metrics in processes) == 1
 
 
 async def test_the_sweep_survives_an_outage_and_knows_redis_clock_after_it(
