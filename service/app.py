@@ -61,7 +61,7 @@ def create_app(settings: Settings) -> ASGIApp:
         settings=settings,
         calls=store,
         changes=changes,
-        sweep=Sweep(store, changes, metrics),
+        sweep=Sweep(store, changes, metrics.merged),
         counts=CountStore(redis.commands, keys, replica_id=replica_id(), process_id=os.getpid(), version=__version__),
         store_health=StoreHealth(redis.commands, keys),
         rate_limit=RateLimit(redis.commands, keys, per_minute)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import ipaddress
 import types
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, get_args, get_origin, get_type_hints
@@ -11,6 +10,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from service.addresses import is_http_url, is_loopback, is_network
 from service.errors import SettingsError
 
 HeaderName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,256}\Z")]
@@ -265,31 +265,3 @@ def is_base64(secret: Secret) -> bool:
     except ValueError:
         return False
     return True
-
-
-def is_http_url(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return False
-
-
-def is_network(text: str) -> bool:
-    try:
-        ipaddress.ip_network(text, strict=False)
-    except ValueError:
-        return False
-    return True
-
-
-def is_loopback(host: str | None) -> bool:
-    """True for localhost and the loopback addresses; a name that we would have to look up is not."""
-    if host is None:
-        return False
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False

@@ -7,7 +7,8 @@ from typing import Any, Final
 import msgspec
 import pytest
 
-from service.config import Secret, Settings, is_http_url, is_loopback, load_settings, variable_of
+from service.addresses import is_http_url, is_loopback
+from service.config import Secret, Settings, load_settings, variable_of
 from service.errors import SettingsError
 
 DEFAULTS: Final[dict[str, Any]] = {

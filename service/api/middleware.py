@@ -10,9 +10,9 @@ import structlog
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.addresses import is_loopback
 from service.api.responses import render_error, send_answer
 from service.api.state import State
-from service.config import is_loopback
 from service.errors import ForbiddenError, ServiceError
 from service.headers import by_name, request_id_of
 

@@ -8,13 +8,14 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from service.calls.facts import context_of, decoded, ended_reason_of, results_of
+from service.calls.context import context_of
 from service.calls.record import LARGE_FACTS, SMALL_FACTS
+from service.calls.results import ended_reason_of, results_of
 from service.calls.status import ENDED, SNAPSHOT_STATUSES, Ending, Rank, rank_of
 from service.errors import Detail, InvalidMessageError
 from service.store.calls import CallChange
 from service.vapi.messages import Analysis, Call, Received, ServerMessage
-from service.vapi.salvage import Salvage, is_empty, timestamp_ms
+from service.vapi.salvage import Salvage, decoded, is_empty, timestamp_ms
 
 REPORT: Final = "end-of-call-report"
 STATUS_UPDATE: Final = "status-update"

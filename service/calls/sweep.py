@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Final
 
-from service.metrics import Metrics
-from service.store.calls import CallStore
+from service.store.calls import CallStore, Merged
 from service.store.changes import Changes
 
 SWEEP_EVERY_S: Final = 1.5
@@ -19,10 +19,10 @@ LOOK_BACK_MS: Final = 1000
 class Sweep:
     """Wakes the polls of calls that changed unnoticed, and ends the grace of reports that did not come."""
 
-    def __init__(self, store: CallStore, changes: Changes, metrics: Metrics) -> None:
+    def __init__(self, store: CallStore, changes: Changes, on_merged: Callable[[Merged], None]) -> None:
         self._store = store
         self._changes = changes
-        self._metrics = metrics
+        self._on_merged = on_merged
         self._looked_at_ms: tuple[int, ...] = ()
         self._clock_offset_ms = 0.0
 
@@ -38,4 +38,4 @@ class Sweep:
         for call_id in survey.changed:
             self._changes.wake(call_id)
         for call_id in survey.due:
-            self._metrics.merged(await self._store.settle(call_id))
+            self._on_merged(await self._store.settle(call_id))

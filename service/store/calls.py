@@ -10,8 +10,8 @@ from typing import Final
 import msgspec
 
 from service.config import Settings
+from service.store.command import Argument, Commands
 from service.store.keys import BUCKETS, Keys, bucket_of
-from service.store.pipeline import Argument, Commands
 from service.store.script import Script
 
 DELETIONS_KEPT_MS: Final = 60_000

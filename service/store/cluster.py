@@ -17,7 +17,9 @@ from redis.crc import key_slot
 from redis.exceptions import AskError, MovedError, RedisError
 
 from service.errors import StoreUnavailableError
-from service.store.pipeline import RETRY_PAUSE_S, Arguments, Pipeline, unavailable
+from service.store.command import Arguments, unavailable
+from service.store.lane import RETRY_PAUSE_S
+from service.store.pipeline import Pipeline
 
 log = structlog.get_logger(__name__)
 

@@ -12,8 +12,8 @@ from functools import partial
 
 import msgspec
 
+from service.store.command import Commands
 from service.store.keys import COUNTS_BUCKET, COUNTS_TTL_MS, Keys
-from service.store.pipeline import Commands
 
 
 class Replica(msgspec.Struct, frozen=True):

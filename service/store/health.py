@@ -9,8 +9,8 @@ import msgspec
 from redis.exceptions import RedisError
 
 from service.errors import StoreUnavailableError
+from service.store.command import Commands
 from service.store.keys import PROBE_TTL_MS, Keys
-from service.store.pipeline import Commands
 
 PROBE_VALID_S: Final = 0.2
 """Health checks closer together than this share one probe."""

@@ -9,8 +9,8 @@ from typing import Final
 import structlog
 
 from service.errors import StoreUnavailableError
+from service.store.command import Commands
 from service.store.keys import Keys, bucket_of
-from service.store.pipeline import Commands
 from service.store.script import Script
 
 log = structlog.get_logger(__name__)

@@ -7,7 +7,7 @@ from collections.abc import Awaitable
 from importlib.resources import files
 from typing import Any
 
-from service.store.pipeline import Argument, Commands
+from service.store.command import Argument, Commands
 
 
 class Script:

@@ -117,6 +117,11 @@ class Salvage:
         return b""
 
 
+def decoded(fragment: bytes) -> str:
+    """The text of a JSON string fragment; empty for the empty fragment."""
+    return msgspec.json.decode(fragment, type=str) if fragment else ""
+
+
 def is_empty(value: bytes) -> bool:
     """True for null, "", [], {} (white space within or not), and for a field that is not there."""
     if value[:1] == b'"':

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from service.calls.facts import ENOUGH_STRUCTURED_FIELDS, STRUCTURED_FIELDS
+from service.calls.results import ENOUGH_STRUCTURED_FIELDS, STRUCTURED_FIELDS
 from tests.calls.reading import facts_of, intake_of
 from tests.support.vapi_sender import message, sample
 

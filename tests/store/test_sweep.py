@@ -32,7 +32,7 @@ async def sweeping() -> AsyncIterator[Sweeping]:
 
     def start(opened: OpenedStore) -> tuple[Sweep, Changes, Metrics]:
         changes, metrics = Changes(opened.connect, opened.keys.changes), Metrics()
-        sweep = Sweep(opened.store, changes, metrics)
+        sweep = Sweep(opened.store, changes, metrics.merged)
         tasks.append(asyncio.create_task(repeat(sweep.sweep, SWEEP_EVERY_S)))
         return sweep, changes, metrics
 

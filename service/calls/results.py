@@ -1,0 +1,123 @@
+"""What a report says of the finished call, as JSON fragments; empty bytes where it says nothing. Pure.
+
+Real messages carry results at ``message.artifact.*``, ``message.analysis.*`` and ``message.*``; hand-made ones, as in
+the original design's curl, inside ``message.call.*``.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+from msgspec import Raw, Struct
+
+from service.calls.status import NO_ANALYSIS_OUTCOMES, outcome_of
+from service.vapi.assistant import StructuredCallData
+from service.vapi.messages import ABSENT, Analysis, Artifact, Call, Results, ServerMessage
+from service.vapi.salvage import Salvage, decoded
+
+STRUCTURED_FIELDS: Final = frozenset(StructuredCallData.__struct_fields__)
+ENOUGH_STRUCTURED_FIELDS: Final = len(STRUCTURED_FIELDS) // 2
+"""VAPI's model leaves keys out; a structured output with half of ours is ours, one with "notes" by chance is not."""
+
+_ANALYSIS: Final = Analysis()
+_ARTIFACT: Final = Artifact()
+_OBJECT: Final = msgspec.json.Decoder(dict[str, Raw])
+
+
+def ended_reason_of(message: ServerMessage, call: Call, fields: Salvage) -> bytes:
+    """The reason behind the mark that the store wants: 1 when no analysis can follow such an end, else 0."""
+    reason = fields.text(message.endedReason, call.endedReason)
+    if not reason:
+        return b""
+    return (b"1" if outcome_of(decoded(reason)) in NO_ANALYSIS_OUTCOMES else b"0") + reason
+
+
+class _Mono(Struct):
+    combinedUrl: Raw = ABSENT  # noqa: N815
+
+
+class _Recording(Struct):
+    mono: Raw = ABSENT
+    stereoUrl: Raw = ABSENT  # noqa: N815
+
+
+class _Output(Struct):
+    name: Raw = ABSENT
+    result: Raw = ABSENT
+
+
+def results_of(message: ServerMessage, call: Call, fields: Salvage) -> dict[str, bytes]:
+    """What a report says of the finished call."""
+    artifact, call_artifact = message.artifact or _ARTIFACT, call.artifact or _ARTIFACT
+    analysis, call_analysis = message.analysis or _ANALYSIS, call.analysis or _ANALYSIS
+    outputs = _outputs(fields.object(artifact.structuredOutputs, call_artifact.structuredOutputs), fields)
+    structured_data = fields.anything(analysis.structuredData, call_analysis.structuredData)
+    return {
+        "started_at": fields.time(message.startedAt, call.startedAt),
+        "ended_at": fields.time(message.endedAt, call.endedAt),
+        "duration_minutes": _duration(message, fields) or _duration(call, fields),
+        "recording_url": _recording(artifact, message, fields) or _recording(call_artifact, call, fields),
+        "analysis_summary": fields.text(analysis.summary, message.summary, call_analysis.summary, call.summary),
+        "analysis_success_evaluation": fields.text(analysis.successEvaluation, call_analysis.successEvaluation),
+        "cost": fields.number(message.cost) or _cost_of_call(call, fields),
+        "transcript": fields.text(artifact.transcript, message.transcript, call_artifact.transcript, call.transcript),
+        "messages": fields.array(artifact.messages, message.messages, call_artifact.messages, call.messages),
+        "analysis_structured_data": structured_data or _find_structured_data(outputs),
+        "structured_outputs": msgspec.json.encode(outputs) if outputs else b"",
+    }
+
+
+def _duration(report: Results, fields: Salvage) -> bytes:
+    """Minutes with 2 decimals, from whichever of the three durations is there first."""
+    for place, per_minute in ((report.durationSeconds, 60), (report.durationMs, 60_000), (report.durationMinutes, 1)):
+        if number := fields.number(place):
+            return msgspec.json.encode(round(float(number) / per_minute, 2))
+    return b""
+
+
+def _cost_of_call(call: Call, fields: Salvage) -> bytes:
+    """A hand-made report's cost; in real ones the snapshot's is 0 for ever, which says nothing."""
+    cost = fields.number(call.cost)
+    return cost if cost and float(cost) != 0 else b""
+
+
+def _recording(artifact: Artifact, report: Results, fields: Salvage) -> bytes:
+    recording = bytes(artifact.recording)
+    files = _Recording()
+    if recording[:1] == b"{":
+        files, recording = msgspec.json.decode(recording, type=_Recording), b""
+    mono = fields.object(files.mono)
+    combined = msgspec.json.decode(mono, type=_Mono).combinedUrl if mono else ABSENT
+    return fields.url(
+        artifact.recordingUrl,
+        combined,
+        Raw(recording),
+        artifact.stereoRecordingUrl,
+        files.stereoUrl,
+        report.recordingUrl,
+        report.stereoRecordingUrl,
+    )
+
+
+def _outputs(text: bytes, fields: Salvage) -> dict[str, Raw]:
+    """``{name: result}`` from ``{uuid: {"name": ..., "result": ...}}``; the uuid serves where there is no name."""
+    outputs: dict[str, Raw] = {}
+    for uuid, value in (_OBJECT.decode(text) if text else {}).items():
+        try:
+            output = msgspec.json.decode(value, type=_Output)
+        except msgspec.ValidationError:
+            fields.dropped += 1
+            continue
+        outputs[decoded(fields.text(output.name)) or uuid] = output.result if bytes(output.result) else Raw(b"null")
+    return outputs
+
+
+def _find_structured_data(outputs: dict[str, Raw]) -> bytes:
+    """The output that has the fields of our own schema, when the analysis itself came without structured data."""
+    best, most = b"", ENOUGH_STRUCTURED_FIELDS - 1
+    for result in outputs.values():
+        text = bytes(result)
+        if text[:1] == b"{" and (shared := len(STRUCTURED_FIELDS & _OBJECT.decode(text).keys())) > most:
+            best, most = text, shared
+    return best

@@ -1,0 +1,172 @@
+"""One connection to Redis with one batch of commands under way at most."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Any, Final
+
+import hiredis
+import structlog
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import AskError, MovedError, NoScriptError, ReadOnlyError, RedisError, ResponseError
+
+from service.store.command import Arguments, Command, refused, unavailable
+
+log = structlog.get_logger(__name__)
+
+MAX_BATCH: Final = 64
+"""Commands per write: enough to fill a segment, few enough that a small one does not wait for many large ones."""
+
+RETRY_PAUSE_S: Final = 0.05
+
+WAIT_SHARE: Final = 0.8
+"""Of the time of one attempt, what replicas may take to confirm."""
+
+
+class Lane:
+    """Takes what is queued, up to MAX_BATCH at a time, and sees to it that every command gets a reply or an error."""
+
+    def __init__(
+        self,
+        connection: AbstractConnection,
+        queue: deque[Command],
+        shared: dict[object, Command],
+        *,
+        attempt_s: float,
+        wait_replicas: int,
+        is_patient: bool,
+    ) -> None:
+        self._connection = connection
+        self._queue = queue
+        self._shared = shared
+        self._attempt_s = attempt_s
+        self._wait = b""
+        if wait_replicas:
+            wait: Arguments = ("WAIT", wait_replicas, int(attempt_s * 1000 * WAIT_SHARE))
+            self._wait = hiredis.pack_command(wait)
+        self._wait_replicas = wait_replicas
+        self._is_patient = is_patient
+        self._idle: asyncio.Future[None] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._is_closing = False
+
+    @property
+    def is_idle(self) -> bool:
+        return self._idle is not None and not self._idle.done()
+
+    def wake(self) -> None:
+        if self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)
+
+    def start(self, name: str) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._run(), name=name)
+
+    async def close(self) -> None:
+        """Finish the batch under way, then stop."""
+        self._is_closing = True
+        self.wake()
+        if self._task is not None:
+            await self._task
+        await self._connection.disconnect(nowait=True)
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        while not self._is_closing:
+            if not self._queue:
+                self._idle = loop.create_future()
+                await self._idle
+                continue
+            batch = self._take()
+            try:
+                await self._exchange(batch)
+            except Exception as exc:
+                # A lane must outlive what nobody foresaw: without it every request would wait for ever.
+                log.exception("lane.failed")
+                _fail_all(batch, exc)
+                await self._connection.disconnect(nowait=True)
+
+    def _take(self) -> list[Command]:
+        batch: list[Command] = []
+        while self._queue and len(batch) < MAX_BATCH:
+            command = self._queue.popleft()
+            if command.share_as is not None:
+                self._shared.pop(command.share_as, None)
+            batch.append(command)
+        return batch
+
+    async def _exchange(self, batch: list[Command]) -> None:
+        """Get every command of the batch a reply or an error, over as many connections as that takes."""
+        loop = asyncio.get_running_loop()
+        error: Exception = TimeoutError("no answer in time")
+        while batch := _still_waiting(batch, loop.time(), error):
+            try:
+                soonest = min([command.deadline for command in batch])
+                async with asyncio.timeout_at(min(soonest, loop.time() + self._attempt_s)):
+                    batch = await self._attempt(batch)
+            except (RedisError, OSError, TimeoutError) as exc:
+                error = exc if str(exc) else TimeoutError("no answer in time")
+                await self._connection.disconnect(nowait=True)
+                if not self._is_patient:
+                    _fail_all(batch, exc)
+                    return
+                await asyncio.sleep(RETRY_PAUSE_S)
+
+    async def _attempt(self, batch: list[Command]) -> list[Command]:
+        """Send the batch and read its replies; returns the commands that must be sent again, in another form."""
+        connection = self._connection
+        if not connection.is_connected:
+            # Not left to send_packed_command: that skips what a Sentinel's connection does to find its master.
+            await connection.connect()  # type: ignore[no-untyped-call]
+        is_confirmed = bool(self._wait) and any(command.is_durable for command in batch)
+        packed = b"".join([command.packed for command in batch])
+        await connection.send_packed_command([packed + self._wait if is_confirmed else packed], check_health=False)
+        replies = [(command, await self._reply_to(command)) for command in batch]
+        confirmed = await connection.read_response() if is_confirmed else 0
+        again: list[Command] = []
+        for command, reply in replies:
+            if isinstance(reply, NoScriptError) and command.fallback is not None:
+                command.pack(command.fallback)
+                command.fallback = None
+                again.append(command)
+            elif isinstance(reply, ResponseError):
+                _settle_error(command, reply)
+            elif is_confirmed and command.is_durable and confirmed < self._wait_replicas:
+                command.fail(unavailable(ConnectionError(f"{confirmed} of {self._wait_replicas} replicas confirmed")))
+            else:
+                command.resolve(reply)
+        for _, reply in replies:
+            if isinstance(reply, ReadOnlyError):
+                # A demoted master: raising drops the connection, and the next one looks for the master anew.
+                raise reply
+        return again
+
+    async def _reply_to(self, command: Command) -> Any:
+        """The reply; an error reply is returned like any other, so that the next one is read as well."""
+        try:
+            if command.is_asking:
+                await self._connection.read_response()
+            return await self._connection.read_response()
+        except ResponseError as exc:
+            return exc
+
+
+def _settle_error(command: Command, error: ResponseError) -> None:
+    if isinstance(error, MovedError | AskError | NoScriptError):
+        command.fail(error)
+    elif not isinstance(error, ReadOnlyError):
+        command.fail(refused(error))
+
+
+def _still_waiting(batch: list[Command], now: float, error: Exception) -> list[Command]:
+    """The commands that have no reply yet; those whose time is up get the last error for one."""
+    for command in batch:
+        if not command.is_settled and command.deadline <= now:
+            command.fail(unavailable(error))
+    return [command for command in batch if not command.is_settled]
+
+
+def _fail_all(batch: list[Command], error: Exception) -> None:
+    for command in batch:
+        if not command.is_settled:
+            command.fail(unavailable(error))
