@@ -40,10 +40,15 @@ class Salvage:
 
     def text(self, *places: Raw) -> bytes:
         for place in places:
-            if place is ABSENT or is_empty(value := bytes(place)):
+            if place is ABSENT:
                 continue
-            if value[0] == 0x22:
-                return value
+            value = bytes(place)
+            if value[:1] == b'"':
+                if len(value) > 2:
+                    return value
+                continue
+            if is_empty(value):
+                continue
             if value[0] in b"[{":
                 self.dropped += 1
                 continue

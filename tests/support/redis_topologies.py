@@ -75,6 +75,21 @@ class SentinelSetup:
         others = [server for server in self.servers if server not in masters_before]
         return wait_until(lambda: any(client_of(one).role()[0] == b"master" for one in others), "nobody was promoted")
 
+    def wait_until_whole(self) -> None:
+        """Until every server is up again, replicates from the one master, and the Sentinels know so."""
+        wait_until(self._is_whole, "not every server came back")
+
+    def _is_whole(self) -> bool:
+        master = self.master()
+        roles = [client_of(server).role() for server in self.servers if server is not master]
+        follow = [role[0] == b"slave" and role[2] == master.port and role[3] == b"connected" for role in roles]
+        return all(follow) and not any(map(self._misses_somebody, self.sentinels))
+
+    @staticmethod
+    def _misses_somebody(sentinel: RedisProcess) -> bool:
+        states = [client_of(sentinel).sentinel_master(SERVICE), *client_of(sentinel).sentinel_slaves(SERVICE)]
+        return any("_down" in str(state["flags"]) for state in states)
+
     @staticmethod
     def _sentinel(master_port: int) -> RedisProcess:
         folder = Path(tempfile.mkdtemp(prefix="sentinel-test-"))
@@ -134,6 +149,10 @@ class ClusterSetup:
         """Seconds until a node that was a replica calls itself master."""
         replicas = [node for node in self.nodes if node not in masters_before]
         return wait_until(lambda: any(map(self._is_master, replicas)), "nobody was promoted")
+
+    def wait_until_whole(self) -> None:
+        """Until every node is up again, and every replica follows its master."""
+        wait_until(lambda: len(self.masters()) == 3 and all(map(self._is_ready, self.nodes)), "not every node came back")
 
     @staticmethod
     def _is_master(node: RedisProcess) -> bool:
