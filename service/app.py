@@ -8,7 +8,6 @@ import socket
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, Router
@@ -40,8 +39,6 @@ from service.store.rate_limit import RateLimit
 from service.store.spool import Spool
 from service.vapi.authentication import WebhookProof
 
-log = structlog.get_logger(__name__)
-
 REPLICA_ID_VARIABLE: Final = "SERVICE_REPLICA_ID"
 """Set by the process that starts the workers, so that all workers of a replica go by one name."""
 
@@ -64,9 +61,7 @@ def create_app(settings: Settings) -> ASGIApp:
         sweep=Sweep(store, changes, metrics.merged),
         counts=CountStore(redis.commands, keys, replica_id=replica_id(), process_id=os.getpid(), version=__version__),
         store_health=StoreHealth(redis.commands, keys),
-        rate_limit=RateLimit(redis.commands, keys, per_minute)
-        if (per_minute := settings.rate_limit_per_minute)
-        else None,
+        rate_limit=RateLimit(redis.commands, keys, limit) if (limit := settings.rate_limit_per_minute) else None,
         spool=Spool(settings.spool_dir, settings.spool_max_bytes) if settings.spool_dir else None,
         metrics=metrics,
         proof=WebhookProof(settings),
@@ -75,9 +70,7 @@ def create_app(settings: Settings) -> ASGIApp:
         failed_proofs=failed_proofs,
         bodies=BodyBudget(settings.max_body_bytes),
     )
-    app = Envelope(_Paths(state, lifespan_of(state, redis)), state)
-    app.state = state  # type: ignore[attr-defined]
-    return app
+    return Envelope(_Paths(state, lifespan_of(state, redis)), state)
 
 
 def replica_id() -> str:

@@ -23,6 +23,7 @@ from service.config import Secret, Settings, load_settings, variable_of
 from service.errors import SettingsError
 from service.store.connection import open_redis
 from service.store.keys import Keys
+from service.store.spool import check_spool
 from service.vapi.samples import SAMPLES, sample_message
 
 EXIT_FAILED: Final = 1
@@ -112,6 +113,8 @@ def _serve(settings: Settings, _: argparse.Namespace) -> int:
 def check_reachable(settings: Settings) -> None:
     """What can only be found out by trying, without connecting: raises SettingsError."""
     open_redis(settings, Keys(settings.redis_key_prefix))
+    if settings.spool_dir:
+        check_spool(settings.spool_dir)
     try:
         socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as exc:

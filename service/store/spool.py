@@ -48,10 +48,7 @@ class Spool:
     """The asynchronous side of the spool's file: all file access is in one thread, concurrent puts in one commit."""
 
     def __init__(self, folder: str, max_bytes: int) -> None:
-        try:
-            self._file = SpoolFile(Path(folder), max_bytes)
-        except (OSError, sqlite3.Error) as exc:
-            raise SettingsError(f"SPOOL_DIR: {folder} cannot be used: {exc}") from None
+        self._file = _open_file(folder, max_bytes)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
         self._waiting: list[tuple[str, bytes, asyncio.Future[None]]] = []
         self._writing: asyncio.Task[None] | None = None
@@ -140,6 +137,18 @@ class Spool:
 
     async def _in_thread(self, work: Callable[..., Any], *args: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *args)
+
+
+def check_spool(folder: str) -> None:
+    """Raises SettingsError when the folder cannot hold a spool."""
+    _open_file(folder, 0).close()
+
+
+def _open_file(folder: str, max_bytes: int) -> SpoolFile:
+    try:
+        return SpoolFile(Path(folder), max_bytes)
+    except (OSError, sqlite3.Error) as exc:
+        raise SettingsError(f"SPOOL_DIR: {folder} cannot be used: {exc}") from None
 
 
 def decode_change(spooled: SpooledChange) -> CallChange:

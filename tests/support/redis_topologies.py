@@ -135,7 +135,7 @@ class ClusterSetup:
             ["redis-cli", "--cluster", "create", *addresses, "--cluster-replicas", "1", "--cluster-yes"],
             check=True, capture_output=True, timeout=SETTLE_S,
         )  # fmt: skip
-        wait_until(lambda: all(map(self._is_ready, self.nodes)), "the Cluster did not form")
+        self.wait_until_whole()
         return self
 
     def stop(self) -> None:
@@ -152,7 +152,7 @@ class ClusterSetup:
 
     def wait_until_whole(self) -> None:
         """Until every node is up again, and every replica follows its master."""
-        wait_until(lambda: len(self.masters()) == 3 and all(map(self._is_ready, self.nodes)), "not every node came back")
+        wait_until(lambda: len(self.masters()) == 3 and all(map(self._is_ready, self.nodes)), "the Cluster is not whole")
 
     @staticmethod
     def _is_master(node: RedisProcess) -> bool:
