@@ -33,14 +33,16 @@ def check_utf8(body: bytes) -> None:
         raise InvalidMessageError("The body is not valid UTF-8", details=(detail,)) from None
 
 
+_CLASSES: Final = {"0123456789.+": "0", "eE": "e", "[{": "[", ":, \t\r\n": ":", "-": "-"}
 _SHAPE: Final = bytes(
-    0x30 if chr(c) in "0123456789+" else 0x65 if chr(c) in "eE" else 0x5B if chr(c) in "[{" else 0x20
-    for c in range(256)
+    next((ord(shown) for members, shown in _CLASSES.items() if chr(byte) in members), 0x20) for byte in range(256)
 )
 
 
 def shape_of(body: bytes) -> bytes:
-    """A copy in which digits and plus are 0, e and E are e, openers are [, and all else is a space."""
+    """A copy in which what numbers are made of is 0 or e, openers are [, what may stand before a number is :, and all
+    else is a space.
+    """
     return body.translate(_SHAPE)
 
 
@@ -72,31 +74,33 @@ _MANY_DIGITS: Final = b"0" * 210
 """With fewer, an exponent of two digits stays within a double."""
 
 _CLOSE_LOOKS: Final = 64
-_WITHIN_NUMBER: Final = b"0123456789.-"
-_BEFORE_NUMBER: Final = b":,[ \t\r\n"
+_MANTISSA: Final = 32
+"""How far back a close look goes."""
+
 _SUSPICIOUS_NUMBER: Final = re.compile(rb"-?[0-9][0-9.]*(?:[eE][-+]?[0-9]+|(?<=[0-9]{200}))")
 
 
 def has_huge_number(body: bytes, shape: bytes) -> bool:
     """True when a number lies beyond a double. ``body`` must be JSON text; ``shape`` is its own."""
-    if not _may_have_huge_number(body, shape):
+    if not _may_have_huge_number(shape):
         return False
     found = _SUSPICIOUS_NUMBER.finditer(_outside_strings(body))
     return any(abs(float(number[0])) == float("inf") for number in found)
 
 
-def _may_have_huge_number(body: bytes, shape: bytes) -> bool:
-    """Every other UUID holds a digit, an e and three digits: does one of these places begin like a number?"""
-    place = shape.find(_HUGE_EXPONENT)
+def _may_have_huge_number(shape: bytes) -> bool:
+    """Every other UUID holds a digit, an e and three digits: does one of these places begin like a number?
+
+    From the end, because CPython's ``rfind`` is several times as fast as its ``find`` on such a text.
+    """
+    place = shape.rfind(_HUGE_EXPONENT)
     for _ in range(_CLOSE_LOOKS):
         if place == -1:
             return _MANY_DIGITS in shape
-        start = place
-        while start and body[start - 1] in _WITHIN_NUMBER:
-            start -= 1
-        if body[start - 1 : start] in _BEFORE_NUMBER:
+        before = shape[max(0, place - _MANTISSA) : place].rstrip(b"0")
+        if before.removesuffix(b"-")[-1:] in (b":", b"[", b""):
             return True
-        place = shape.find(_HUGE_EXPONENT, place + 1)
+        place = shape.rfind(_HUGE_EXPONENT, 0, place)
     return True
 
 
