@@ -61,7 +61,8 @@ def context_of(message: ServerMessage, call: Call, fields: Salvage) -> dict[str,
 
 
 def _customer_phone(customer: Customer, call_customer: Customer, fields: Salvage) -> bytes:
-    numbers = [decoded(fields.text(place)) for place in (customer.number, call_customer.number)]
+    texts = dict.fromkeys((fields.text(customer.number), fields.text(call_customer.number)))
+    numbers = [decoded(text) for text in texts]
     found = [normalize_phone(number) for number in numbers if number.strip() and len(number) <= MAX_PHONE_LENGTH]
     for phone in found:
         if is_e164(phone):

@@ -22,6 +22,8 @@ def normalize_phone(number: str) -> str:
     What is no number at all ("anonymous") is returned as it is.
     """
     text = number.strip()
+    if is_e164(text):
+        return text
     if user := _SIP_USER.match(text):
         text = user[1]
     digits = text.removeprefix("tel:").translate(_PUNCTUATION)
