@@ -7,6 +7,7 @@ import json
 import os
 import re
 import socket
+import sqlite3
 import sys
 import time
 import uuid
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+import structlog
 
 from service import __version__
 from service.cli_spool import add_spool_command
@@ -37,11 +39,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = load_settings(os.environ)
         run: Callable[[Settings, argparse.Namespace], int] = options.run
+        structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
         return run(settings, options)
     except SettingsError as exc:
         print(exc, file=sys.stderr)
         return EXIT_SETTINGS
-    except UnreachableError as exc:
+    except (UnreachableError, sqlite3.Error) as exc:
         print(exc, file=sys.stderr)
         return EXIT_FAILED
     except KeyboardInterrupt:

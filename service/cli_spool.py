@@ -14,10 +14,10 @@ from service.calls.record import LARGE_FACTS, SMALL_FACTS, iso_of
 from service.calls.status import status_at
 from service.config import Settings
 from service.errors import SettingsError
-from service.store.calls import CallStore
+from service.store.calls import CallStore, Merged
 from service.store.connection import open_redis
 from service.store.keys import Keys
-from service.store.spool import Spool, decode_change
+from service.store.spool import Spool, UnreadableChangeError, decode_change, open_file
 from service.store.spool_file import FILE_NAME, SpooledChange, SpoolFile
 
 EXIT_FAILED: Final = 1
@@ -59,7 +59,7 @@ def _show(settings: Settings, options: argparse.Namespace) -> int:
 def _described(spooled: SpooledChange) -> str:
     try:
         change = decode_change(spooled)
-    except msgspec.DecodeError as exc:
+    except UnreadableChangeError as exc:
         return f"change {spooled.id} of call {spooled.call_id} cannot be read: {exc}"
     facts = zip((*SMALL_FACTS, *LARGE_FACTS), (*change.small, *change.large), strict=True)
     shown = {name: msgspec.Raw(_plain(name, fragment)) for name, fragment in facts if fragment}
@@ -91,14 +91,14 @@ async def _drain_all(settings: Settings) -> int:
     redis = open_redis(settings, keys)
     store = CallStore(settings, redis.commands, keys)
     redis.commands.start()
-    merged = 0
+    merged: list[Merged] = []
     try:
-        while some := await spool.drain_some(store.merge, lambda _: None):
-            merged += some
+        while await spool.drain_some(store.merge, merged.append):
+            pass
     finally:
         await spool.close()
         await redis.commands.close()
-    print(f"{merged} merged, {spool.held.waiting} waiting, {spool.held.rejected} rejected")
+    print(f"{len(merged)} merged, {spool.held.waiting} waiting, {spool.held.rejected} rejected")
     return EXIT_FAILED if spool.held.waiting else 0
 
 
@@ -116,4 +116,4 @@ def _open(settings: Settings) -> SpoolFile:
     folder = Path(settings.spool_dir)
     if not (folder / FILE_NAME).exists():
         raise SettingsError(f"SPOOL_DIR: there is no spool in {folder}")
-    return SpoolFile(folder, settings.spool_max_bytes)
+    return open_file(settings.spool_dir, settings.spool_max_bytes)

@@ -48,7 +48,7 @@ def lifespan_of(state: State, redis: RedisTopology) -> Callable[[Router], Any]:
             loop.create_task(repeat(write_counts, COUNTS_EVERY_S), name="counts"),
         ]
         if state.spool is not None:
-            drain = partial(state.spool.drain_some, state.calls.merge, state.metrics.merged)
+            drain = partial(state.spool.drain_in_background, state.calls.merge, state.metrics.merged)
             background.append(loop.create_task(repeat(drain, DRAIN_EVERY_S), name="spool-drain"))
         if state.settings.is_open:
             log.warning(

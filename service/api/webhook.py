@@ -141,7 +141,7 @@ class Webhook:
             try:
                 merged = await self._state.calls.merge(change)
             except StoreUnavailableError as exc:
-                log.warning("webhook.not_stored", call_id=change.call_id.decode(), cause=repr(exc.__cause__))
+                log.warning("webhook.not_stored", call_id=change.call_id.decode(), cause=str(exc.__cause__))
                 metrics.store_error()
                 result, error = await self._spool(change, exc)
             else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Iterator
 from itertools import chain
 from typing import Final
@@ -21,6 +22,10 @@ SEPARATOR: Final = b"\x1f"
 """Between JSON fragments: a control character that valid JSON text holds nowhere."""
 
 
+LAYOUT: Final = 1
+"""Raised whenever the facts of a change or their order do: what was spooled with another must not be merged."""
+
+
 class CallChange(msgspec.Struct, frozen=True):
     """What one event says of a call, ready to be merged. Fragments are JSON text; empty where it says nothing."""
 
@@ -37,6 +42,7 @@ class CallChange(msgspec.Struct, frozen=True):
     """The phone first; the ended reason second, behind '1' when no analysis can follow it and '0' otherwise."""
     large: tuple[bytes, ...]
     """The transcript first."""
+    layout: int = LAYOUT
 
     @property
     def stamp(self) -> bytes:
@@ -113,12 +119,13 @@ class CallStore:
             change.status,
             int(change.ending),
             SEPARATOR.join((*change.small, b"")),
+            _token(),
             *change.large,
         )
 
     async def settle(self, call_id: bytes) -> Merged:
         """Apply what time alone changes: a partial record past its report grace becomes fetch_failed."""
-        return await self._run_merge(call_id, b"", 0, 0, b"")
+        return await self._run_merge(call_id, b"", 0, 0, b"", _token())
 
     async def _run_merge(self, call_id: bytes, *event: Argument) -> Merged:
         bucket = bucket_of(call_id)
@@ -172,6 +179,7 @@ class CallStore:
             self._keys.phones[bucket],
             self._result_ttl_ms,
             DELETIONS_KEPT_MS,
+            _token(),
             keys=5,
             is_durable=True,
         )
@@ -218,6 +226,11 @@ class Tombstone(msgspec.Struct, frozen=True):
 
 
 TOMBSTONE: Final = Tombstone()
+
+
+def _token() -> bytes:
+    """Tells a request that is sent again from another one."""
+    return b"%x" % random.getrandbits(64)
 
 
 def _stored_call(call_id: bytes, state: bytes, small: bytes, large: tuple[bytes | None, ...]) -> StoredCall:

@@ -91,7 +91,7 @@ class Changes:
                     group.create_task(self._listen(connection))
                     group.create_task(self._keep_alive(connection))
             except* (RedisError, OSError, TimeoutError) as errors:
-                log.warning("subscription.lost", error=repr(errors.exceptions[0]))
+                log.warning("subscription.lost", error=str(errors.exceptions[0]))
             finally:
                 self._connection = None
                 await connection.disconnect(nowait=True)

@@ -142,7 +142,7 @@ class ClusterPipeline:
                 try:
                     self._learn(await answer)
                 except (RedisError, OSError, TimeoutError) as exc:
-                    log.debug("cluster.node_silent", error=repr(exc))
+                    log.debug("cluster.node_silent", error=str(exc))
                 else:
                     return
         finally:

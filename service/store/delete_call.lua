@@ -3,16 +3,19 @@
 -- KEYS  1 call (hash)  2 expiry index  3 update index  4 partial index  5 deleted index
 -- ARGV  1 call id  2 channel  3 prefix of the phone index of this bucket  4 life of the tombstone, ms
 --       5 how long the deletion stays in the deleted index, ms
+--       6 token of this very request: when its reply got lost and it is sent again, it is told the same
 -- Returns 1 when there was a record, else 0.
 
 local call, expiry, updates, partial, deleted = unpack(KEYS)
 local id = ARGV[1]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local facts = redis.call('HGET', call, 'facts')
+local facts, deleted_by = unpack(redis.call('HMGET', call, 'facts', 'deleted_by'))
+if deleted_by == ARGV[6] then return 1 end
 
 redis.call('DEL', call)
 redis.call('HSET', call, 'deleted', now)
+if facts then redis.call('HSET', call, 'deleted_by', ARGV[6]) end
 redis.call('PEXPIRE', call, ARGV[4])
 redis.call('ZREM', expiry, id)
 redis.call('ZREM', updates, id)

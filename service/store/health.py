@@ -37,7 +37,7 @@ class StoreHealth:
             return self._last
         problem = None
         try:
-            await self._redis.execute("SET", self._key, "1", "PX", PROBE_TTL_MS, share_as="probe")
+            await self._redis.execute("SET", self._key, "1", "PX", PROBE_TTL_MS, share_as="probe", is_durable=True)
         except StoreUnavailableError as exc:
             problem = str(exc.__cause__ or exc)
         except RedisError as exc:

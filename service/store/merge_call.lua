@@ -9,20 +9,22 @@
 --       9 status, 0 (none) upward  10 how far the event ends the call: 0 no, 1 over, 2 preliminary report, 3 full report
 --       11 small facts, JSON fragments, each followed by \31; nothing before the \31 where the event gives none.
 --          The first is the phone, in quotes. The second begins with '1' when no analysis can follow it.
---       12... large facts, '' where the event gives none; the first is the transcript
+--       12 token of this very request: when its reply got lost and it is sent again, it is told the same firsts
+--       13... large facts, '' where the event gives none; the first is the transcript
 -- Returns {result, now in ms, became final for the first time, became complete for the first time, state, small facts}
 --       result: -1 the call is deleted, 0 nothing changed, 1 changed; the last two only with a first time, else ''.
 --
--- Hash: state (12 numbers, see `numbers`), facts (as ARGV 11), stamps (17 digits a fact), 1... the large facts; or deleted.
+-- Hash: state (11 numbers, see `numbers`), facts (as ARGV 11), stamps (17 digits a fact), 1... the large facts, final_by
+--       and complete_by (tokens); or deleted.
 
 local call, expiry, updates, partial = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local id, stamp = ARGV[1], ARGV[8]
+local id, stamp, token = ARGV[1], ARGV[8], ARGV[12]
 local result_ttl, pending_ttl, grace = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local is_event = stamp ~= ''
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
-local stored = redis.call('HMGET', call, 'state', 'facts', 'stamps', 'deleted')
+local stored = redis.call('HMGET', call, 'state', 'facts', 'stamps', 'deleted', 'final_by', 'complete_by')
 if stored[4] then
   if is_event then redis.call('PEXPIRE', call, result_ttl) end
   return {-1, now, 0, 0, '', ''}
@@ -69,12 +71,12 @@ local old_phone, large = '', {}
 
 if is_event then
   local given = split(ARGV[11])
-  local small, all = #given, #given + #ARGV - 11
+  local small, all = #given, #given + #ARGV - 12
   local facts = facts_text and split(facts_text) or {}
   local stamps, restamped = {}, false
   for i = 1, all do
     local held = stamps_text and string.sub(stamps_text, 17 * i - 16, 17 * i) or '00000000000000000'
-    local value = given[i] or ARGV[11 + i - small]
+    local value = given[i] or ARGV[12 + i - small]
     if value ~= '' and stamp >= held then
       local old = facts[i] or ''
       if i > small then old = not is_new and redis.call('HGET', call, i - small) or '' end
@@ -104,7 +106,7 @@ if is_event then
     stamps_text = table.concat(stamps)
     redis.call('HSET', call, 'facts', facts_text, 'stamps', stamps_text, unpack(large))
   end
-  if ARGV[12] ~= '' then has_transcript = 1 end
+  if ARGV[13] ~= '' then has_transcript = 1 end
   if tonumber(ARGV[9]) > status then
     status = tonumber(ARGV[9])
     is_changed = true
@@ -122,12 +124,12 @@ elseif level > 0 then
 end
 local is_step = derived ~= data_status
 is_changed = is_changed or is_step
-if not is_event and not is_step then return {0, now, 0, 0, '', ''} end
+if not is_event and not is_step and stored[5] ~= token then return {0, now, 0, 0, '', ''} end
 
 local is_final = derived >= COMPLETE
 expires = now + (is_final and result_ttl or pending_ttl)
-local first_final = is_final and was_final == 0 and 1 or 0
-local first_complete = derived == COMPLETE and was_complete == 0 and 1 or 0
+local first_final = is_final and (was_final == 0 or stored[5] == token) and 1 or 0
+local first_complete = derived == COMPLETE and (was_complete == 0 or stored[6] == token) and 1 or 0
 if is_changed then
   version = version + 1
   updated = math.max(now, updated)
@@ -135,6 +137,8 @@ end
 local state = string.format('%.0f %.0f %.0f %.0f %d %d %.0f %d %d %d %d', version, created, updated, expires, status,
   level, over_at, derived, math.max(was_final, first_final), math.max(was_complete, first_complete), has_transcript)
 redis.call('HSET', call, 'state', state)
+if first_final == 1 then redis.call('HSET', call, 'final_by', token) end
+if first_complete == 1 then redis.call('HSET', call, 'complete_by', token) end
 redis.call('PEXPIREAT', call, expires)
 
 local dead = redis.call('ZRANGEBYSCORE', expiry, '-inf', '(' .. now, 'LIMIT', 0, 10)

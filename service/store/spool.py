@@ -17,8 +17,8 @@ import msgspec
 import structlog
 
 from service.errors import SettingsError, StoreRefusedError, StoreUnavailableError, UnavailableError
-from service.store.calls import CallChange, Merged
-from service.store.spool_file import SpooledChange, SpoolFile, SpoolFullError
+from service.store.calls import LAYOUT, CallChange, Merged
+from service.store.spool_file import Held, SpooledChange, SpoolFile
 
 log = structlog.get_logger(__name__)
 
@@ -40,6 +40,10 @@ Merge = Callable[[CallChange], Awaitable[Merged]]
 _DECODER: Final = msgspec.msgpack.Decoder(CallChange)
 
 
+class UnreadableChangeError(Exception):
+    """What is in the spool is no change that this version understands."""
+
+
 class SpoolUnavailableError(UnavailableError):
     """The spool is full, or its disk does not take it."""
 
@@ -48,19 +52,21 @@ class Spool:
     """The asynchronous side of the spool's file: all file access is in one thread, concurrent puts in one commit."""
 
     def __init__(self, folder: str, max_bytes: int) -> None:
-        self._file = _open_file(folder, max_bytes)
+        self._file = open_file(folder, max_bytes)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
         self._waiting: list[tuple[str, bytes, asyncio.Future[None]]] = []
         self._writing: asyncio.Task[None] | None = None
         self._max_bytes = max_bytes
         self._failed_at = -RETRY_DISK_S
-        self.held = self._file.held()
+        self._least_refused_bytes = 1
+        self.held: Held = self._file.held()
         """As of the last put or drain."""
 
     @property
     def has_room(self) -> bool:
-        """Whether the next webhook would, as far as the last one tells, be kept."""
-        return time.monotonic() - self._failed_at > RETRY_DISK_S and self.held.bytes < self._max_bytes
+        """Whether the next webhook would, as far as the last ones tell, be kept."""
+        is_failing = time.monotonic() - self._failed_at < RETRY_DISK_S
+        return not is_failing and self.held.bytes + self._least_refused_bytes <= self._max_bytes
 
     async def put(self, change: CallChange) -> None:
         """Keep the change; it is on the disk when this returns.
@@ -80,10 +86,11 @@ class Spool:
             raise SpoolUnavailableError("The spool's disk does not answer; try again in a second") from None
 
     async def drain_some(self, merge: Merge, on_merged: Callable[[Merged], None]) -> int:
-        """Merge a batch, oldest first; returns how many were. Those that Redis did not take wait on."""
+        """Merge a batch, oldest first; returns how many no longer wait. Those that Redis did not take do."""
         self.held = await self._in_thread(self._file.held)
         if not self.held.waiting:
             return 0
+        rejected_before = self.held.rejected
         batch = await self._in_thread(self._file.claim, DRAIN_BATCH, _now_ms(), CLAIM_MS)
         outcomes = await asyncio.gather(*(self._apply(spooled, merge) for spooled in batch))
         merged = {spooled.id: outcome for spooled, outcome in zip(batch, outcomes, strict=True) if outcome is not None}
@@ -94,7 +101,15 @@ class Spool:
         self.held = await self._in_thread(self._file.held)
         if merged:
             log.info("spool.drained", merged=len(merged), waiting=self.held.waiting)
-        return len(merged)
+        return len(merged) + self.held.rejected - rejected_before
+
+    async def drain_in_background(self, merge: Merge, on_merged: Callable[[Merged], None]) -> None:
+        """As ``drain_some``; a disk that fails is logged, and left alone for a while."""
+        try:
+            await self.drain_some(merge, on_merged)
+        except sqlite3.Error as exc:
+            log.warning("spool.not_drained", error=str(exc))
+            await asyncio.sleep(RETRY_DISK_S)
 
     async def close(self) -> None:
         if self._writing is not None:
@@ -105,10 +120,11 @@ class Spool:
     async def _apply(self, spooled: SpooledChange, merge: Merge) -> Merged | None:
         """What the merge did; None when the change waits on, or was set aside because it can never be applied."""
         try:
-            return await merge(_DECODER.decode(spooled.change))
-        except (msgspec.DecodeError, StoreRefusedError) as exc:
-            log.warning("spool.set_aside", id=spooled.id, call_id=spooled.call_id, error=repr(exc))
-            await self._in_thread(self._file.reject, spooled.id, repr(exc.__cause__ or exc))
+            return await merge(decode_change(spooled))
+        except (UnreadableChangeError, StoreRefusedError) as exc:
+            reason = str(exc.__cause__ or exc)
+            log.warning("spool.set_aside", id=spooled.id, call_id=spooled.call_id, error=reason)
+            await self._in_thread(self._file.reject, spooled.id, reason)
             return None
         except StoreUnavailableError:
             return None
@@ -117,34 +133,43 @@ class Spool:
         """Commit what waits, all of it at once, until nothing does."""
         while self._waiting:
             batch, self._waiting = self._waiting, []
-            error: Exception | None = None
             try:
-                await self._in_thread(self._file.put, [(call_id, change) for call_id, change, _ in batch], _now_ms())
+                kept = await self._in_thread(
+                    self._file.put, [(call_id, change) for call_id, change, _ in batch], _now_ms()
+                )
                 self.held = await self._in_thread(self._file.held)
-            except SpoolFullError:
-                error = SpoolUnavailableError("Neither Redis nor the spool, which is full, can take it now")
-            except sqlite3.Error as exc:
-                log.warning("spool.not_written", error=repr(exc))
+            except (sqlite3.Error, OSError) as exc:
+                log.warning("spool.not_written", error=str(exc))
                 self._failed_at = time.monotonic()
-                error = SpoolUnavailableError("Neither Redis nor the spool's disk can take it now")
-            for _, _, kept in batch:
-                if kept.done():
-                    continue
-                if error is None:
-                    kept.set_result(None)
-                else:
-                    kept.set_exception(error)
+                for _, _, waiter in batch:
+                    _settle(waiter, SpoolUnavailableError("Neither Redis nor the spool's disk can take it now"))
+                continue
+            refused = [len(change) for (_, change, _), is_kept in zip(batch, kept, strict=True) if not is_kept]
+            self._least_refused_bytes = min(refused, default=1)
+            for (_, _, waiter), is_kept in zip(batch, kept, strict=True):
+                full = SpoolUnavailableError("Neither Redis nor the spool, which is full, can take it now")
+                _settle(waiter, None if is_kept else full)
 
     async def _in_thread(self, work: Callable[..., Any], *args: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *args)
 
 
+def _settle(waiter: asyncio.Future[None], error: Exception | None) -> None:
+    if waiter.done():
+        return
+    if error is None:
+        waiter.set_result(None)
+    else:
+        waiter.set_exception(error)
+
+
 def check_spool(folder: str) -> None:
     """Raises SettingsError when the folder cannot hold a spool."""
-    _open_file(folder, 0).close()
+    open_file(folder, 0).close()
 
 
-def _open_file(folder: str, max_bytes: int) -> SpoolFile:
+def open_file(folder: str, max_bytes: int) -> SpoolFile:
+    """Raises SettingsError when the folder cannot hold a spool."""
     try:
         return SpoolFile(Path(folder), max_bytes)
     except (OSError, sqlite3.Error) as exc:
@@ -152,7 +177,14 @@ def _open_file(folder: str, max_bytes: int) -> SpoolFile:
 
 
 def decode_change(spooled: SpooledChange) -> CallChange:
-    return _DECODER.decode(spooled.change)
+    """Raises UnreadableChangeError when it is none, or one whose facts were in another order."""
+    try:
+        change = _DECODER.decode(spooled.change)
+    except msgspec.DecodeError as exc:
+        raise UnreadableChangeError("it is damaged") from exc
+    if change.layout != LAYOUT:
+        raise UnreadableChangeError(f"it has layout {change.layout}, this version has {LAYOUT}")
+    return change
 
 
 def _now_ms() -> int:

@@ -13,12 +13,13 @@ from tests.outage.faults import ROWS, Outcome, Row, run_row
 
 BROKEN_S = 3.0
 SLOWEST_ALLOWED_S = 2.0
-HEAL_ALLOWED_S = 5.0
-"""After the mending, which for Redis means that its process runs again or another one was promoted."""
+FIRST_SUCCESS_ALLOWED_S = 1.25
+"""From the mending: Redis runs again, or another server calls itself master. The promise is one second from the moment
+when a Sentinel or the Cluster says so, which is a little later."""
 
 HEADER = (
-    "| topology | fault | spool | wait for replicas | sent | acknowledged | refused | reset | missing | slowest answer | healed after |\n"
-    "|---|---|---|---|---|---|---|---|---|---|---|"
+    "| topology | fault | spool | wait for replicas | sent | acknowledged | refused | reset | missing | slowest answer | first success after | all well after |\n"
+    "|---|---|---|---|---|---|---|---|---|---|---|---|"
 )
 
 
@@ -39,7 +40,7 @@ def line_of(outcome: Outcome) -> str:
     cells = (
         row.topology, row.fault, "yes" if row.has_spool else "no", str(row.wait_replicas), str(ledger.sent),
         str(len(ledger.acknowledged)), str(ledger.refused), str(ledger.broken), missing_of(row, outcome.missing),
-        f"{ledger.slowest_s:.2f} s", f"{outcome.healed_after_s:.2f} s",
+        f"{ledger.slowest_s:.2f} s", f"{outcome.first_success_after_s:.2f} s", f"{outcome.well_after_s:.2f} s",
     )  # fmt: skip
     return f"| {' | '.join(cells)} |"
 
@@ -54,8 +55,8 @@ def problems_of(outcome: Outcome) -> list[str]:
         problems.append(f"{outcome.missing} acknowledged webhooks are missing")
     if outcome.ledger.slowest_s > SLOWEST_ALLOWED_S:
         problems.append(f"an answer took {outcome.ledger.slowest_s:.2f} s")
-    if outcome.healed_after_s > HEAL_ALLOWED_S:
-        problems.append(f"healed only after {outcome.healed_after_s:.2f} s")
+    if outcome.first_success_after_s > FIRST_SUCCESS_ALLOWED_S:
+        problems.append(f"first success only after {outcome.first_success_after_s:.2f} s")
     return problems
 
 

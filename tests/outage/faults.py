@@ -52,7 +52,8 @@ class Outcome:
     row: Row
     ledger: Ledger
     missing: int
-    healed_after_s: float
+    first_success_after_s: float
+    well_after_s: float
 
 
 async def run_row(row: Row, *, broken_s: float, settled_s: float = 2.0) -> Outcome:
@@ -66,7 +67,9 @@ async def run_row(row: Row, *, broken_s: float, settled_s: float = 2.0) -> Outco
         until.set()
         await load
         missing = await find_missing(ledger, scene.replicas)
-        return Outcome(row, ledger, len(missing), ledger.healed_after_s(mended_at))
+        return Outcome(
+            row, ledger, len(missing), ledger.first_success_after_s(mended_at), ledger.well_after_s(mended_at)
+        )
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from tests.support.replica import Replica
 from tests.support.vapi_sender import full_report
 
 ANSWER_LIMIT_S = 10.0
+SLOW_S = 0.5
 READ_BACK_S = 30.0
 READERS = 32
 
@@ -29,6 +30,8 @@ class Ledger:
     broken: int = 0
     """Connections that a killed process took with it."""
     slowest_s: float = 0.0
+    troubled_at: list[float] = field(default_factory=list)
+    """When those were sent that were refused, reset, or answered slowly."""
 
     async def post(self, client: httpx2.AsyncClient, replica: Replica) -> None:
         self.sent += 1
@@ -38,6 +41,7 @@ class Ledger:
             answer = await client.post(f"{replica.url}/api/v1/vapi/webhook", json=full_report(call_id))
         except httpx2.HTTPError:
             self.broken += 1
+            self.troubled_at.append(started)
             return
         finished = time.monotonic()
         self.slowest_s = max(self.slowest_s, finished - started)
@@ -46,10 +50,16 @@ class Ledger:
             self.acknowledged_at.append(finished)
         else:
             self.refused += 1
+        if answer.status_code != 200 or finished - started > SLOW_S:
+            self.troubled_at.append(started)
 
-    def healed_after_s(self, moment: float) -> float:
-        """From that moment to the first acknowledgement of a webhook that came through after it."""
+    def first_success_after_s(self, moment: float) -> float:
+        """From that moment to the first acknowledgement after it."""
         return min((at - moment for at in self.acknowledged_at if at >= moment), default=float("inf"))
+
+    def well_after_s(self, moment: float) -> float:
+        """From that moment to the sending of the last webhook that was refused, reset, or answered slowly."""
+        return max((at - moment for at in self.troubled_at if at >= moment), default=0.0)
 
 
 async def post_at_rate(ledger: Ledger, replicas: list[Replica], per_second: float, until: asyncio.Event) -> None:

@@ -17,8 +17,9 @@ from tests.support.redis_server import RedisProcess
 SECONDS_FOR_ALL = 20.0
 
 
-async def test_replies_are_never_crossed_whoever_gives_up(opened: OpenedStore) -> None:
+async def test_replies_are_never_crossed_whoever_gives_up(opened: OpenedStore, redis_url: str) -> None:
     chance = random.Random(1)
+    asked = 5_000 if redis_url.startswith("memory") else 100_000
 
     async def ask(number: int) -> bool:
         if number % 3:
@@ -29,7 +30,7 @@ async def test_replies_are_never_crossed_whoever_gives_up(opened: OpenedStore) -
         return bool(reply == b"%d" % number)
 
     tasks = []
-    for number in range(5_000):
+    for number in range(asked):
         tasks.append(asyncio.create_task(ask(number)))
         if chance.random() < 0.4:
             chance.choice(tasks[-50:]).cancel()
@@ -39,8 +40,8 @@ async def test_replies_are_never_crossed_whoever_gives_up(opened: OpenedStore) -
         answers = await asyncio.gather(*tasks, return_exceptions=True)
 
     cancelled = sum(isinstance(answer, asyncio.CancelledError) for answer in answers)
-    assert 500 < cancelled < 2500
-    assert answers.count(True) == 5_000 - cancelled
+    assert 0.1 * asked < cancelled < 0.5 * asked
+    assert answers.count(True) == asked - cancelled
     assert await opened.pipeline.execute(b"ECHO", b"after") == b"after"
 
 

@@ -8,6 +8,7 @@ need redis-server redis-server
 need jq jq
 need curl curl
 need haproxy haproxy
+need openssl openssl
 if [ ${#missing[@]} -gt 0 ]; then
   "$(dirname "$0")/apt_install.sh" "${missing[@]}"
 fi

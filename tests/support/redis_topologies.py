@@ -87,7 +87,10 @@ class SentinelSetup:
 
     @staticmethod
     def _misses_somebody(sentinel: RedisProcess) -> bool:
-        states = [client_of(sentinel).sentinel_master(SERVICE), *client_of(sentinel).sentinel_slaves(SERVICE)]
+        states: list[Any] = [
+            client_of(sentinel).sentinel_master(SERVICE),
+            *client_of(sentinel).sentinel_slaves(SERVICE),
+        ]
         return any("_down" in str(state["flags"]) for state in states)
 
     @staticmethod
@@ -152,7 +155,9 @@ class ClusterSetup:
 
     def wait_until_whole(self) -> None:
         """Until every node is up again, and every replica follows its master."""
-        wait_until(lambda: len(self.masters()) == 3 and all(map(self._is_ready, self.nodes)), "the Cluster is not whole")
+        wait_until(
+            lambda: len(self.masters()) == 3 and all(map(self._is_ready, self.nodes)), "the Cluster is not whole"
+        )
 
     @staticmethod
     def _is_master(node: RedisProcess) -> bool:

@@ -1,0 +1,82 @@
+"""A TCP proxy before a redis-server that cuts a connection in the middle of a reply, when told to."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from importlib.resources import files
+from typing import Self
+
+
+class CuttingProxy:
+    """Passes everything on; the next reply to a command that was named is cut, with its connection.
+
+    ``cuts`` is the number of connections cut.
+    """
+
+    def __init__(self, redis_port: int) -> None:
+        self.cuts = 0
+        self._redis_port = redis_port
+        self._marks: dict[bytes, int] = {}
+        self._server: asyncio.Server | None = None
+        self._talks: dict[asyncio.Task[None], asyncio.WriteTransport] = {}
+
+    @property
+    def url(self) -> str:
+        assert self._server is not None
+        return f"redis://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/0"
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._server is not None
+        self._server.close()
+        for transport in self._talks.values():
+            transport.abort()
+        await asyncio.gather(*self._talks)
+
+    def cut_replies_to(self, command: str, after_bytes: int = 0) -> None:
+        """Once, the replies to the next batch with that command, or with the script of that name."""
+        is_script = command.endswith(".lua")
+        source = files("service.store").joinpath(command).read_bytes() if is_script else b""
+        mark = hashlib.sha1(source, usedforsecurity=False).hexdigest().encode() if is_script else command.encode()
+        self._marks[mark] = after_bytes
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._talks[task] = writer.transport
+        try:
+            await self._talk(reader, writer)
+        finally:
+            del self._talks[task]
+            writer.transport.abort()
+
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        from_redis, to_redis = await asyncio.open_connection("127.0.0.1", self._redis_port)
+        cut_after: list[int] = []
+
+        async def pass_commands() -> None:
+            while chunk := await reader.read(1 << 20):
+                cut_after.extend(self._marks.pop(mark) for mark in list(self._marks) if mark in chunk)
+                to_redis.write(chunk)
+
+        async def pass_replies() -> None:
+            while chunk := await from_redis.read(1 << 20):
+                if cut_after:
+                    writer.write(chunk[: cut_after[0]])
+                    await writer.drain()
+                    self.cuts += 1
+                    return
+                writer.write(chunk)
+
+        ways = [asyncio.ensure_future(pass_commands()), asyncio.ensure_future(pass_replies())]
+        try:
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for way in ways:
+                way.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
+            to_redis.transport.abort()

@@ -1,0 +1,232 @@
+"""Thousands at once, a Redis that is slow or half alive, connections that break in the middle: one replica copes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import resource
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import httpx2
+import pytest
+from redis import Redis
+
+from tests.outage.raw_http import RawAnswer, RawConnection, get, post
+from tests.support.cutting_proxy import CuttingProxy
+from tests.support.redis_server import RedisProcess
+from tests.support.redis_topologies import ask
+from tests.support.replica import Replica
+from tests.support.vapi_sender import full_report, sample, status_update
+from tests.system.traffic import CALLS, get_call, post_webhook, until
+
+AT_ONCE = 2000
+FILES_NEEDED = 3 * AT_ONCE
+ALL_ANSWERED_WITHIN_S = 60.0
+CUT_AFTER_BYTES = (0, 1, 7, 20)
+ANSWERED_WITHIN_S = 2.5
+"""The promise is two seconds; the machine that runs all tests may be busy."""
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[RedisProcess]:
+    process = RedisProcess("--enable-debug-command", "yes").start()
+    yield process
+    process.stop()
+
+
+@pytest.fixture(scope="module")
+def replica(redis: RedisProcess) -> Iterator[Replica]:
+    replica = Replica(redis_url=redis.url, log_level="warning").start()
+    yield replica
+    replica.stop()
+
+
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = max(soft, FILES_NEEDED) if hard == resource.RLIM_INFINITY else min(max(soft, FILES_NEEDED), hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.fixture
+async def proxy(redis: RedisProcess) -> AsyncIterator[CuttingProxy]:
+    async with CuttingProxy(redis.port) as proxy:
+        yield proxy
+
+
+def webhook(body: object) -> bytes:
+    return post(json.dumps(body).encode())
+
+
+@pytest.mark.parametrize("size", ["small", "VAPI's"])
+async def test_two_thousand_webhooks_and_as_many_polls_at_once_are_all_answered(
+    replica: Replica, many_files: None, size: str
+) -> None:
+    name = f"burst-{size[0]}"
+    body = json.dumps(sample("outbound-end-of-call-report-full", name) if size != "small" else full_report(name))
+    posts = [post(body.replace(name, f"{name}-{number}").encode()) for number in range(AT_ONCE)]
+    await asyncio.gather(*(answer_to(replica, posts[number]) for number in range(4)))
+    polls = [get(f"{CALLS}{name}-{number % 4}?view=summary".encode()) for number in range(AT_ONCE)]
+    requests = [request for both in zip(posts, polls, strict=True) for request in both]
+
+    connections = await asyncio.gather(*(RawConnection.open(replica.port) for _ in requests))
+    try:
+        async with asyncio.TaskGroup() as group:
+            for connection, request in zip(connections, requests, strict=True):
+                group.create_task(connection.send(request))
+            answers = [group.create_task(one.answer(ALL_ANSWERED_WITHIN_S)) for one in connections]
+    finally:
+        for connection in connections:
+            connection.abort()
+
+    statuses = [answer.result().status for answer in answers]
+    assert {status: statuses.count(status) for status in set(statuses)} == {200: 2 * AT_ONCE}
+
+
+async def answer_to(replica: Replica, request: bytes) -> RawAnswer:
+    async with await RawConnection.open(replica.port) as connection:
+        await connection.send(request)
+        return await connection.answer()
+
+
+async def test_a_redis_that_stops_for_a_second_delays_nobody_longer_than_two_and_is_then_as_before(
+    client: httpx2.AsyncClient, redis: RedisProcess, replica: Replica
+) -> None:
+    await post_webhook(client, replica, full_report("slow"))
+    sleeping = asyncio.create_task(asyncio.to_thread(_sleep_a_second, redis))
+
+    async def timed(number: int) -> tuple[int, float]:
+        await asyncio.sleep(number * 0.01)
+        started = time.monotonic()
+        asked = get_call(client, replica, "slow") if number % 2 else _post(client, replica, f"slow-{number}")
+        return (await asked).status_code, time.monotonic() - started
+
+    answers = await asyncio.gather(*(timed(number) for number in range(120)))
+    await sleeping
+    assert {status for status, _ in answers} <= {200, 503}
+    assert max(took_s for _, took_s in answers) < ANSWERED_WITHIN_S
+    for number in range(20):
+        assert (await _post(client, replica, f"slow-{number}")).status_code == 200
+
+
+async def _post(client: httpx2.AsyncClient, replica: Replica, call_id: str) -> httpx2.Response:
+    return await post_webhook(client, replica, full_report(call_id))
+
+
+def _sleep_a_second(redis: RedisProcess) -> None:
+    with Redis(port=redis.port, socket_timeout=5) as patient:
+        patient.execute_command("DEBUG", "SLEEP", "1")
+
+
+async def test_a_replica_without_its_master_is_an_outage_that_heals(
+    client: httpx2.AsyncClient, redis: RedisProcess, replica: Replica
+) -> None:
+    await _post(client, replica, "demoted")
+    ask(redis, "CONFIG", "SET", "replica-serve-stale-data", "no")
+    ask(redis, "REPLICAOF", "127.0.0.1", "1")
+    try:
+        assert (await client.get(replica.url + "/health/ready")).status_code == 503
+        for answer in (await _post(client, replica, "demoted"), await get_call(client, replica, "demoted")):
+            assert answer.status_code == 503
+            assert answer.headers["retry-after"] == "1"
+    finally:
+        ask(redis, "REPLICAOF", "NO", "ONE")
+        ask(redis, "CONFIG", "SET", "replica-serve-stale-data", "yes")
+
+    async def is_taken() -> bool:
+        return (await _post(client, replica, "demoted")).status_code == 200
+
+    await until(is_taken, 1.5)
+    assert (await get_call(client, replica, "demoted")).status_code == 200
+
+
+async def test_a_connection_that_breaks_in_the_middle_of_a_reply_is_repeated(
+    client: httpx2.AsyncClient, proxy: CuttingProxy, start_replica: Callable[..., Replica]
+) -> None:
+    replica = start_replica(redis_url=proxy.url, redis_key_prefix="cut")
+    await _post(client, replica, "known")
+    for number in range(24):
+        proxy.cut_replies_to("merge_call.lua", CUT_AFTER_BYTES[number % 4])
+        assert (await _post(client, replica, f"cut-{number}")).status_code == 200
+        proxy.cut_replies_to("HMGET", CUT_AFTER_BYTES[number % 4])
+        answer = await get_call(client, replica, "known")
+        assert (answer.status_code, answer.json()["data"]["call_id"]) == (200, "known")
+    assert proxy.cuts == 48
+    for number in range(24):
+        assert (await get_call(client, replica, f"cut-{number}")).status_code == 200
+
+
+async def test_a_deletion_whose_reply_was_lost_is_still_answered_as_one(
+    client: httpx2.AsyncClient, proxy: CuttingProxy, start_replica: Callable[..., Replica]
+) -> None:
+    replica = start_replica(redis_url=proxy.url, redis_key_prefix="cut-delete")
+    await client.delete(replica.url + CALLS + "unknown")  # Redis has the script now
+    await _post(client, replica, "deleted")
+    proxy.cut_replies_to("delete_call.lua")
+    answer = await client.delete(replica.url + CALLS + "deleted")
+    assert proxy.cuts == 1
+    assert answer.status_code == 200
+
+
+async def test_a_call_whose_final_merge_was_repeated_is_counted_once(
+    client: httpx2.AsyncClient, proxy: CuttingProxy, start_replica: Callable[..., Replica]
+) -> None:
+    replica = start_replica(redis_url=proxy.url, redis_key_prefix="cut-counted")
+    await post_webhook(client, replica, status_update("in-progress", "counted"))
+    proxy.cut_replies_to("merge_call.lua")
+    await _post(client, replica, "counted")
+    assert proxy.cuts == 1
+
+    async def ended() -> int | None:
+        stats = (await client.get(replica.url + "/api/v1/vapi/cache/stats")).json()["stats"]
+        return int(stats["calls"]["ended"]) if stats["webhooks"]["received"] == 2 else None
+
+    async def both_are_counted() -> bool:
+        return await ended() is not None
+
+    await until(both_are_counted)
+    assert await ended() == 1
+
+
+@pytest.mark.parametrize("how", ["close", "reset"])
+async def test_a_sender_that_leaves_right_after_its_body_has_its_webhook_stored(
+    client: httpx2.AsyncClient, replica: Replica, how: str
+) -> None:
+    for number in range(100):
+        connection = await RawConnection.open(replica.port)
+        await connection.send(webhook(full_report(f"left-{how}-{number}")))
+        if how == "reset":
+            connection.abort()
+        else:
+            connection._writer.close()
+
+    async def are_stored() -> bool:
+        found = [await get_call(client, replica, f"left-{how}-{number}") for number in range(100)]
+        return all(answer.status_code == 200 for answer in found)
+
+    await until(are_stored)
+
+
+async def test_without_the_replicas_to_wait_for_no_worker_acknowledges_anything(
+    client: httpx2.AsyncClient, redis: RedisProcess, start_replica: Callable[..., Replica]
+) -> None:
+    replica = start_replica(redis_url=redis.url, redis_key_prefix="waiting", workers=2, store_wait_replicas=1)
+    started = time.monotonic()
+    answers = await asyncio.gather(
+        *(
+            post_webhook(client, replica, full_report(f"unconfirmed-{number}"), Connection="close")
+            for number in range(20)
+        )
+    )
+    assert {answer.status_code for answer in answers} == {503}
+    assert time.monotonic() - started < ANSWERED_WITHIN_S
+
+
+async def test_without_the_replicas_to_wait_for_it_is_not_ready(
+    client: httpx2.AsyncClient, redis: RedisProcess, start_replica: Callable[..., Replica]
+) -> None:
+    replica = start_replica(redis_url=redis.url, redis_key_prefix="waiting", store_wait_replicas=1)
+    assert (await client.get(replica.url + "/health/ready")).status_code == 503

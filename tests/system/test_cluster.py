@@ -1,0 +1,154 @@
+"""What only a Cluster does: slots move from one master to another, and any one node is enough to begin with."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import httpx2
+import pytest
+from redis.crc import key_slot
+
+from service.store.keys import BUCKETS, Keys, bucket_of
+from tests.support.redis_server import RedisProcess, free_port
+from tests.support.redis_topologies import ClusterSetup, ask
+from tests.support.replica import Replica
+from tests.support.vapi_sender import full_report, status_update
+from tests.system.failover import Prober, call_ids_at, slots_of, wakes_at_once
+from tests.system.traffic import get_call, post_webhook, until
+
+Pair = tuple[Replica, Replica]
+
+KEYS = Keys("vapi")
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[ClusterSetup]:
+    with ExitStack() as stack:
+        cluster = ClusterSetup()
+        stack.callback(cluster.stop)
+        yield cluster.start()
+
+
+@pytest.fixture(scope="module")
+def replicas(cluster: ClusterSetup) -> Iterator[Pair]:
+    with ExitStack() as stack:
+        both = [Replica(redis_url=cluster.url) for _ in range(2)]
+        for replica in both:
+            stack.callback(replica.stop)
+            replica.start()
+        yield both[0], both[1]
+
+
+class Move:
+    """One slot on its way from one master to another, in the steps that ``redis-cli --cluster reshard`` takes."""
+
+    def __init__(self, cluster: ClusterSetup, slot: int) -> None:
+        self._masters = cluster.masters()
+        self.slot = slot
+        self.source = next(master for master in self._masters if slot in slots_of(master))
+        self.target = next(master for master in self._masters if master is not self.source)
+
+    def begin(self) -> None:
+        self._set_slot(self.target, "IMPORTING", self.source)
+        self._set_slot(self.source, "MIGRATING", self.target)
+
+    def carry(self) -> None:
+        while keys := self._keys():
+            names = [key.decode() for key in keys]
+            ask(self.source, "MIGRATE", "127.0.0.1", str(self.target.port), "", "0", "5000", "KEYS", *names)
+
+    def finish(self) -> None:
+        self.carry()
+        for node in (self.target, self.source, *self._masters):
+            self._set_slot(node, "NODE", self.target)
+
+    def _keys(self) -> list[bytes]:
+        keys: list[bytes] = ask(self.source, "CLUSTER", "GETKEYSINSLOT", str(self.slot), "100")
+        return keys
+
+    def _set_slot(self, node: RedisProcess, state: str, other: RedisProcess) -> None:
+        ask(node, "CLUSTER", "SETSLOT", str(self.slot), state, _text(ask(other, "CLUSTER", "MYID")))
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def call_ids_in(bucket: int, prefix: str, number: int) -> list[str]:
+    found = (call_id for n in range(number * BUCKETS * 3) if bucket_of((call_id := f"{prefix}-{n}").encode()) == bucket)
+    return [next(found) for _ in range(number)]
+
+
+async def test_a_slot_that_moves_while_webhooks_come_fails_no_request_and_loses_nothing(
+    client: httpx2.AsyncClient, cluster: ClusterSetup, replicas: Pair
+) -> None:
+    bucket = 7
+    before, *sent = call_ids_in(bucket, "moved", 600)
+    move = await asyncio.to_thread(Move, cluster, key_slot(KEYS.probes[bucket]))
+    await post_webhook(client, replicas[0], full_report(before))
+    async with (
+        Prober(lambda number: post_webhook(client, replicas[number % 2], full_report(sent[number]))) as webhooks,
+        Prober(lambda number: get_call(client, replicas[number % 2], before)) as polls,
+    ):
+        await webhooks.first_success_s(0)
+        for step in (move.begin, move.finish):
+            await asyncio.to_thread(step)
+            await asyncio.sleep(0.3)
+
+    assert move.slot in slots_of(move.target)
+    assert len(webhooks.answers) > 20
+    assert {answer.status for answer in (*webhooks.answers, *polls.answers)} == {200}
+    for answer in webhooks.answers:
+        assert (await get_call(client, replicas[0], sent[answer.number])).status_code == 200
+
+
+async def test_a_call_that_has_moved_ahead_of_its_slot_is_read_where_it_is(
+    client: httpx2.AsyncClient, cluster: ClusterSetup, replicas: Pair
+) -> None:
+    bucket = 9
+    (call_id,) = call_ids_in(bucket, "ahead", 1)
+    move = await asyncio.to_thread(Move, cluster, key_slot(KEYS.probes[bucket]))
+    await post_webhook(client, replicas[0], full_report(call_id))
+    move.begin()
+    try:
+        move.carry()
+        assert (await get_call(client, replicas[1], call_id)).json()["data"]["data_status"] == "complete"
+    finally:
+        move.finish()
+
+
+async def test_while_a_slot_is_between_two_masters_webhooks_wait_and_are_taken(
+    client: httpx2.AsyncClient, cluster: ClusterSetup, replicas: Pair
+) -> None:
+    bucket = 11
+    known, new = call_ids_in(bucket, "between", 2)
+    move = await asyncio.to_thread(Move, cluster, key_slot(KEYS.probes[bucket]))
+    await post_webhook(client, replicas[0], status_update("ringing", known))
+    move.begin()
+    try:
+        waiting = [
+            asyncio.create_task(post_webhook(client, replica, full_report(call_id)))
+            for replica, call_id in zip(replicas, (known, new), strict=True)
+        ]
+        await asyncio.sleep(0.3)
+    finally:
+        move.finish()
+    assert [(await answer).status_code for answer in waiting] == [200, 200]
+    for call_id in (known, new):
+        assert (await get_call(client, replicas[1], call_id)).json()["data"]["data_status"] == "complete"
+
+
+async def test_one_living_node_among_those_named_is_enough_to_start(
+    client: httpx2.AsyncClient, cluster: ClusterSetup, start_replica: Callable[..., Replica]
+) -> None:
+    alive = cluster.masters()[0]
+    url = f"redis+cluster://127.0.0.1:{free_port()},127.0.0.1:{alive.port},127.0.0.1:{free_port()}"
+    first, second = start_replica(redis_url=url), start_replica(redis_url=url)
+    for master in cluster.masters():
+        call_id = next(call_ids_at(cluster, master, "alone"))
+        assert (await post_webhook(client, first, full_report(call_id))).status_code == 200
+        assert (await get_call(client, second, call_id)).status_code == 200
+    await until(lambda: wakes_at_once(client, first, second, "alone"))

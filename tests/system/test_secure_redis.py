@@ -1,0 +1,195 @@
+"""Redis over TLS with a user that may do only what the service does, and over a Unix socket."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.support.certificates import Authority
+from tests.support.redis_server import RedisProcess, free_port
+from tests.support.redis_topologies import ask
+from tests.support.replica import Replica
+from tests.support.vapi_sender import full_report, status_update
+from tests.system.failover import wakes_at_once
+from tests.system.traffic import CALLS, get_call, post_webhook, until
+
+ANSWERED_WITHIN_S = 2.5
+"""The promise is two seconds; the machine that runs all tests may be busy."""
+
+NOBODY_FORESAW = ("lane.failed", "background.failed", "request.failed")
+"""Events that a Redis which is away must never cause."""
+
+PASSWORD = "pass:w@rd/#?"
+PASSWORD_IN_URL = "pass%3Aw%40rd%2F%23%3F"
+
+RULE = (
+    "resetkeys resetchannels -@all ~vapi:* &vapi:* "
+    "+evalsha +eval +select +ping +subscribe +publish +wait +time +set +get +incr +del +pexpire +pexpireat "
+    "+hset +hget +hmget +hgetall +zadd +zrem +zrange +zrevrange +zrangebyscore +zremrangebyscore +zscore +zcount"
+)
+"""All that the service's user needs on one Redis; ``wait`` only with STORE_WAIT_REPLICAS, ``select`` only with ``/<db>``."""
+
+
+@dataclass(frozen=True)
+class SecureRedis:
+    """A redis-server that speaks TLS on one port; the other, without TLS, is the administrator's."""
+
+    process: RedisProcess
+    tls_port: int
+
+    def url(self, authority: Authority, host: str = "127.0.0.1") -> str:
+        address = f"{host}:{self.tls_port}/0"
+        return f"rediss://service:{PASSWORD_IN_URL}@{address}?ssl_ca_certs={authority.certificate}"
+
+
+def start_secure(authority: Authority, host: str, *arguments: str) -> SecureRedis:
+    certificate, key = authority.issue(host)
+    port = free_port()
+    process = RedisProcess(
+        "--tls-port", str(port), "--tls-cert-file", str(certificate), "--tls-key-file", str(key),
+        "--tls-ca-cert-file", str(authority.certificate), "--tls-auth-clients", "no", *arguments,
+    ).start()  # fmt: skip
+    ask(process, "ACL", "SETUSER", "service", "reset", "on", f">{PASSWORD}", *RULE.split())
+    return SecureRedis(process, port)
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"), "ours")
+
+
+@pytest.fixture(scope="module")
+def secure(authority: Authority) -> Iterator[SecureRedis]:
+    secure = start_secure(authority, "IP:127.0.0.1")
+    yield secure
+    secure.process.stop()
+
+
+async def everything_works(client: httpx2.AsyncClient, first: Replica, second: Replica, name: str) -> None:
+    """What the service does with Redis, all of it."""
+    for replica in (first, second):
+        assert (await client.get(replica.url + "/health/ready")).status_code == 200
+    for body in (status_update("ringing", name), full_report(name), full_report(name)):
+        assert (await post_webhook(client, first, body)).status_code == 200
+    assert (await get_call(client, second, name)).json()["data"]["data_status"] == "complete"
+    assert (await client.get(f"{second.url}{CALLS}by-phone/+18645550123")).json()["count"] >= 1
+    assert await wakes_at_once(client, first, second, name)
+    assert (await client.delete(second.url + CALLS + name)).status_code == 200
+    assert (await post_webhook(client, first, full_report(name))).status_code == 200
+    assert (await get_call(client, first, name)).status_code == 404
+
+    async def both_are_counted() -> bool:
+        stats = (await client.get(first.url + "/api/v1/vapi/cache/stats")).json()["stats"]
+        return len(stats["replicas"]) == 2 and stats["webhooks"]["stored"] >= 3
+
+    await until(both_are_counted)
+
+
+async def test_everything_works_over_tls_for_a_user_that_may_do_only_that(
+    client: httpx2.AsyncClient, authority: Authority, secure: SecureRedis, start_replica: Callable[..., Replica]
+) -> None:
+    ask(secure.process, "ACL", "LOG", "RESET")
+    url = secure.url(authority)
+    settings = {"redis_url": url, "rate_limit_per_minute": 1000, "report_grace_s": 0.1, "log_level": "debug"}
+    first, second = start_replica(**settings), start_replica(**settings)
+    await everything_works(client, first, second, "secured")
+    await post_webhook(client, first, status_update("ended", "failed"))
+
+    async def is_failed() -> bool:
+        return bool((await get_call(client, second, "failed")).json()["data"]["data_status"] == "fetch_failed")
+
+    await until(is_failed)
+    assert denied_to_the_service(secure) <= {"client|setinfo"}  # only a client's name for itself, from Redis 7.2
+    for replica in (first, second):
+        assert PASSWORD not in replica.log
+        assert PASSWORD_IN_URL not in replica.log
+
+
+def denied_to_the_service(secure: SecureRedis) -> set[str]:
+    entries: list[Any] = ask(secure.process, "ACL", "LOG")
+    return {str(entry["object"]) for entry in entries}
+
+
+async def test_a_redis_whose_certificate_is_anothers_is_refused_in_time_and_without_a_word_of_the_password(
+    client: httpx2.AsyncClient, authority: Authority, start_replica: Callable[..., Replica]
+) -> None:
+    elsewhere = start_secure(authority, "DNS:redis.elsewhere.example")
+    try:
+        await is_refused(client, start_replica(redis_url=elsewhere.url(authority)))
+    finally:
+        elsewhere.process.stop()
+
+
+async def test_a_redis_of_another_authority_is_refused_in_time_and_without_a_word_of_the_password(
+    client: httpx2.AsyncClient, secure: SecureRedis, tmp_path: Path, start_replica: Callable[..., Replica]
+) -> None:
+    await is_refused(client, start_replica(redis_url=secure.url(Authority(tmp_path, "others"))))
+
+
+async def test_a_wrong_password_is_refused_in_time_and_without_a_word_of_it(
+    client: httpx2.AsyncClient, authority: Authority, secure: SecureRedis, start_replica: Callable[..., Replica]
+) -> None:
+    url = secure.url(authority).replace(PASSWORD_IN_URL, "swordfish")
+    await is_refused(client, start_replica(redis_url=url), "swordfish")
+
+
+async def is_refused(client: httpx2.AsyncClient, replica: Replica, password: str = PASSWORD) -> None:
+    started = time.monotonic()
+    ready, webhook = await asyncio.gather(
+        client.get(replica.url + "/health/ready"), post_webhook(client, replica, full_report("refused"))
+    )
+    assert (ready.status_code, webhook.status_code) == (503, 503)
+    assert time.monotonic() - started < ANSWERED_WITHIN_S
+    await asyncio.sleep(1)  # the subscription and the sweep try as well
+    assert "subscription.lost" in replica.log
+    # Not "no traceback": uvloop leaves one of a handshake that failed just as we gave it up, harmless and without secrets.
+    assert not any(event in replica.log for event in NOBODY_FORESAW)
+    assert password not in replica.log
+    assert PASSWORD_IN_URL not in replica.log
+
+
+async def test_a_redis_that_hangs_behind_tls_is_refused_in_time_and_heals(
+    client: httpx2.AsyncClient, authority: Authority, secure: SecureRedis, start_replica: Callable[..., Replica]
+) -> None:
+    replica = start_replica(redis_url=secure.url(authority))
+    assert (await post_webhook(client, replica, full_report("hanging"))).status_code == 200
+    secure.process.pause()
+    try:
+        started = time.monotonic()
+        assert (await post_webhook(client, replica, full_report("hanging-2"))).status_code == 503
+        assert time.monotonic() - started < ANSWERED_WITHIN_S
+    finally:
+        secure.process.resume()
+
+    async def is_taken() -> bool:
+        return (await post_webhook(client, replica, full_report("hanging-3"))).status_code == 200
+
+    await until(is_taken)
+    assert not any(event in replica.log for event in NOBODY_FORESAW)
+
+
+async def test_everything_works_over_a_unix_socket(
+    client: httpx2.AsyncClient, tmp_path: Path, start_replica: Callable[..., Replica]
+) -> None:
+    path = tmp_path / "redis.sock"
+    process = RedisProcess("--unixsocket", str(path)).start()
+    try:
+        first, second = (start_replica(redis_url=f"unix://{path}?db=1") for _ in range(2))
+        await everything_works(client, first, second, "local")
+        process.kill()
+        assert (await post_webhook(client, first, full_report("away"))).status_code == 503
+        await asyncio.to_thread(process.start)
+        await until(lambda: _is_taken(client, first))
+    finally:
+        process.stop()
+
+
+async def _is_taken(client: httpx2.AsyncClient, replica: Replica) -> bool:
+    return (await post_webhook(client, replica, full_report("again"))).status_code == 200
