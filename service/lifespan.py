@@ -28,6 +28,9 @@ log = structlog.get_logger(__name__)
 
 COUNTS_EVERY_S: Final = 1.0
 
+PUBLISH_EVERY_S: Final = 0.1
+"""How far the other workers' metrics may lag behind."""
+
 
 def lifespan_of(state: State, redis: RedisTopology) -> Callable[[Router], Any]:
     @asynccontextmanager
@@ -37,8 +40,10 @@ def lifespan_of(state: State, redis: RedisTopology) -> Callable[[Router], Any]:
 
         async def write_counts() -> None:
             now_ms = round(time.time() * 1000)
-            state.metrics.publish()
             await state.counts.write(state.metrics.sums(), started_at_ms=started_at_ms, now_ms=now_ms)
+
+        async def publish() -> None:
+            state.metrics.publish()
 
         redis.commands.start()
         state.changes.start()
@@ -46,6 +51,7 @@ def lifespan_of(state: State, redis: RedisTopology) -> Callable[[Router], Any]:
         background = [
             loop.create_task(repeat(state.sweep.sweep, SWEEP_EVERY_S), name="sweep"),
             loop.create_task(repeat(write_counts, COUNTS_EVERY_S), name="counts"),
+            loop.create_task(repeat(publish, PUBLISH_EVERY_S), name="metrics"),
         ]
         if state.spool is not None:
             drain = partial(state.spool.drain_in_background, state.calls.merge, state.metrics.merged)

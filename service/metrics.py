@@ -46,7 +46,7 @@ LATENCIES_S: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
 class Metrics:
     """What this process counts.
 
-    Requests only add to plain sums; ``publish`` brings Prometheus's metrics up to them, each second and before they are
+    Requests only add to plain sums; ``publish`` brings Prometheus's metrics up to them, now and then and before they are
     read, and ``sums`` is what goes to Redis for the stats of all replicas.
     """
 
@@ -159,7 +159,7 @@ class Metrics:
         self._published[key] = count
 
     def exposition(self) -> bytes:
-        """Prometheus's text format, of all workers of this replica; the others' as of their last second."""
+        """Prometheus's text format, of all workers of this replica; the others' as they last published."""
         self.publish()
         if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
             return generate_latest(self._registry)
