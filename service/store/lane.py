@@ -50,6 +50,8 @@ class Lane:
         self._idle: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
         self._is_closing = False
+        self._trouble: Exception | None = None
+        """Why the last attempt failed; None after one that did not."""
 
     @property
     def is_idle(self) -> bool:
@@ -98,19 +100,22 @@ class Lane:
     async def _exchange(self, batch: list[Command]) -> None:
         """Get every command of the batch a reply or an error, over as many connections as that takes."""
         loop = asyncio.get_running_loop()
-        error: Exception = TimeoutError("no answer in time")
-        while batch := _still_waiting(batch, loop.time(), error):
+        while batch := _still_waiting(batch, loop.time(), self._trouble):
+            until = loop.time() + self._attempt_s
+            if self._trouble is not None:
+                until = min(until, *[command.deadline for command in batch])
             try:
-                soonest = min([command.deadline for command in batch])
-                async with asyncio.timeout_at(min(soonest, loop.time() + self._attempt_s)):
+                async with asyncio.timeout_at(until):
                     batch = await self._attempt(batch)
             except (RedisError, OSError, TimeoutError) as exc:
-                error = exc if str(exc) else TimeoutError("no answer in time")
+                self._trouble = exc if str(exc) else TimeoutError("no answer in time")
                 await self._connection.disconnect(nowait=True)
                 if not self._is_patient:
-                    _fail_all(batch, exc)
+                    _fail_all(batch, self._trouble)
                     return
                 await asyncio.sleep(RETRY_PAUSE_S)
+            else:
+                self._trouble = None
 
     async def _attempt(self, batch: list[Command]) -> list[Command]:
         """Send the batch and read its replies; returns the commands that must be sent again, in another form."""
@@ -158,11 +163,14 @@ def _settle_error(command: Command, error: ResponseError) -> None:
         command.fail(refused(error))
 
 
-def _still_waiting(batch: list[Command], now: float, error: Exception) -> list[Command]:
-    """The commands that have no reply yet; those whose time is up get the last error for one."""
+def _still_waiting(batch: list[Command], now: float, trouble: Exception | None) -> list[Command]:
+    """The commands that have no reply yet; while there is trouble, those whose time is up get it for one.
+
+    Without trouble a command is late because we are: a burst is worked off, not refused.
+    """
     for command in batch:
-        if not command.is_settled and command.deadline <= now:
-            command.fail(unavailable(error))
+        if trouble is not None and not command.is_settled and command.deadline <= now:
+            command.fail(unavailable(trouble))
     return [command for command in batch if not command.is_settled]
 
 

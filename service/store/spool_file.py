@@ -104,11 +104,11 @@ class SpoolFile:
     def claim(self, limit: int, now_ms: int, lease_ms: int) -> list[SpooledChange]:
         """The oldest that nobody else is at; nobody else gets them for ``lease_ms``."""
         with self._transaction():
-            # A claim of more than a lease ahead is from before the clock was set back.
+            # A claim of more than two leases ahead is from before the clock was set back.
             ids = self._database.execute(
                 "UPDATE spooled SET claimed_until_ms = ? WHERE id IN (SELECT id FROM spooled WHERE rejected IS NULL"
                 " AND (claimed_until_ms <= ? OR claimed_until_ms > ?) ORDER BY id LIMIT ?) RETURNING id",
-                (now_ms + lease_ms, now_ms, now_ms + lease_ms, limit),
+                (now_ms + lease_ms, now_ms, now_ms + 2 * lease_ms, limit),
             ).fetchall()
             return [self._read(spooled_id) for (spooled_id,) in sorted(ids)]
 
