@@ -201,7 +201,7 @@ def _read(variable: str, value: str, hint: Any) -> Any:
 def _decode_secret(wanted: type, value: Any) -> Any:
     if wanted is Secret:
         return Secret(value)
-    raise NotImplementedError(wanted)
+    raise TypeError(f"no setting is of type {wanted}")
 
 
 def _sentence(exc: msgspec.ValidationError) -> str:
