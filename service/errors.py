@@ -56,10 +56,6 @@ class NotFoundError(ServiceError):
     status = 404
 
 
-class MethodNotAllowedError(ServiceError):
-    status = 405
-
-
 class BodyTooLargeError(ServiceError):
     status = 413
 

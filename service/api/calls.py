@@ -13,9 +13,9 @@ from service.api.poll_request import read_call_id
 from service.api.responses import JSONAnswer
 from service.api.state import State
 from service.calls.phone import mask_phone, normalize_phone
-from service.calls.record import LARGE_OF_VIEW, is_past_grace, render_record
+from service.calls.record import LARGE_OF_VIEW, View, is_past_grace, render_record
 from service.errors import Detail, InvalidRequestError, NotFoundError
-from service.store.calls import StoredCall
+from service.store.calls import StoredCall, Tombstone
 
 MAX_LIMIT: Final = 100
 
@@ -46,17 +46,17 @@ async def find_live_by_phone(state: State, phone: str) -> list[StoredCall]:
     """The records of a number. An index entry whose record says otherwise is left out."""
     fragment = msgspec.json.encode(phone)
     ids = await state.calls.find_ids_by_phone(fragment[1:-1], state.sweep.now_ms())
-    found = await asyncio.gather(*(find_settled(state, call_id) for call_id in ids))
-    return [call for call in found if call is not None and call.small[0] == fragment]
+    found = await asyncio.gather(*(find_settled(state, call_id, "summary") for call_id in ids))
+    return [call for call in found if isinstance(call, StoredCall) and call.small[0] == fragment]
 
 
-async def find_settled(state: State, call_id: bytes) -> StoredCall | None:
-    """The record's summary as it stands now, the end of its report's grace applied."""
-    call = await state.calls.find(call_id, LARGE_OF_VIEW["summary"])
+async def find_settled(state: State, call_id: bytes, view: View) -> StoredCall | Tombstone | None:
+    """The call as it stands now, the end of its report's grace applied."""
+    call = await state.calls.find(call_id, LARGE_OF_VIEW[view])
     if isinstance(call, StoredCall) and is_past_grace(call, state.sweep.now_ms(), state.settings.report_grace_ms):
         state.metrics.merged(await state.calls.settle(call_id))
-        call = await state.calls.find(call_id, LARGE_OF_VIEW["summary"])
-    return call if isinstance(call, StoredCall) else None
+        call = await state.calls.find(call_id, LARGE_OF_VIEW[view])
+    return call
 
 
 def read_int(request: Request, name: str, *, default: int, least: int, most: int | None = None) -> int:

@@ -9,10 +9,11 @@ from typing import Final
 from starlette.types import Receive, Scope, Send
 
 from service.api.auth import Access
+from service.api.calls import find_settled
 from service.api.poll_request import PollRequest, is_known, read_poll_request
 from service.api.responses import Headers, send_answer, send_unchanged
 from service.api.state import State
-from service.calls.record import LARGE_OF_VIEW, etag_of, is_past_grace, render_pending, render_record
+from service.calls.record import etag_of, render_pending, render_record
 from service.calls.status import DataStatus
 from service.errors import NotFoundError, StoreUnavailableError
 from service.store.calls import StoredCall, Tombstone
@@ -93,19 +94,11 @@ class Polling:
         return time.perf_counter()
 
     async def _read(self, poll: PollRequest) -> StoredCall | Tombstone | None:
-        """The call as it stands, the end of its report's grace applied."""
-        calls, sweep = self._state.calls, self._state.sweep
         try:
-            call = await calls.find(poll.call_id, LARGE_OF_VIEW[poll.view])
-            if isinstance(call, StoredCall) and is_past_grace(
-                call, sweep.now_ms(), self._state.settings.report_grace_ms
-            ):
-                self._state.metrics.merged(await calls.settle(poll.call_id))
-                call = await calls.find(poll.call_id, LARGE_OF_VIEW[poll.view])
+            return await find_settled(self._state, poll.call_id, poll.view)
         except StoreUnavailableError:
             self._state.metrics.store_error()
             raise
-        return call
 
     async def _read_again(
         self, poll: PollRequest, known: StoredCall | Tombstone | None, *, is_last: bool

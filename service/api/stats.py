@@ -28,10 +28,10 @@ async def get_stats(state: State, request: Request) -> Response:
     survey, (sums, replicas), probe = await asyncio.gather(
         state.calls.survey(newest=limit), state.counts.read(), state.store_health.probe()
     )
-    found = await asyncio.gather(*(find_settled(state, call_id) for _, call_id in survey.newest))
+    found = await asyncio.gather(*(find_settled(state, call_id, "summary") for _, call_id in survey.newest))
     stats = {
         "size": survey.size,
-        "entries": [_entry(call) for call in found if call is not None],
+        "entries": [_entry(call) for call in found if isinstance(call, StoredCall)],
         "webhooks": _webhooks(sums),
         "calls": _calls(sums),
         "polls": _polls(sums),
