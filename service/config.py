@@ -141,14 +141,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
         return int(self.report_grace_s * 1000)
 
 
-NOT_IN_USE: Final = (
-    "vapi_api_key",
-    "vapi_phone_number_id",
-    "call_allowed_prefixes",
-    "kestra_url",
-    "kestra_enabled",
-    "database_url",
-)
+NOT_IN_USE: Final = ("database_url",)
 """Settings of parts that are still to come; whoever sets one should know."""
 
 
@@ -252,6 +245,10 @@ def _check(settings: Settings) -> None:
         scheme = settings.database_url.reveal().split("://")[0]
         if scheme not in DATABASE_SCHEMES:
             raise SettingsError("DATABASE_URL: must begin with postgresql://")
+    if settings.kestra_enabled and not settings.kestra_url:
+        raise SettingsError("KESTRA_URL: must be set when KESTRA_ENABLED is")
+    if bool(settings.kestra_username) != bool(settings.kestra_password):
+        raise SettingsError("KESTRA_PASSWORD: must be set together with KESTRA_USERNAME, or neither of them")
     if settings.is_open and not settings.allow_unauthenticated and not is_loopback(settings.host):
         raise SettingsError(
             f"HOST: {settings.host} is reachable from other machines, so VAPI_WEBHOOK_SECRET, API_READ_TOKENS and "

@@ -48,12 +48,24 @@ class InvalidSignatureError(UnauthorizedError):
         self.reason = reason
 
 
+class PaymentRequiredError(ServiceError):
+    """VAPI will not dial before somebody pays."""
+
+    status = 402
+
+
 class ForbiddenError(ServiceError):
     status = 403
 
 
 class NotFoundError(ServiceError):
     status = 404
+
+
+class ConflictError(ServiceError):
+    """The same request is under way, or nobody knows what became of it."""
+
+    status = 409
 
 
 class BodyTooLargeError(ServiceError):
@@ -64,8 +76,33 @@ class UnsupportedEncodingError(ServiceError):
     status = 415
 
 
+class KeyReusedError(ServiceError):
+    """An ``Idempotency-Key`` came again with another body."""
+
+    status = 422
+
+
 class TooManyRequestsError(ServiceError):
     status = 429
+
+
+class NotConfiguredError(ServiceError):
+    """A part that is switched off; the sentence names the variable that switches it on."""
+
+    status = 501
+
+
+class UpstreamError(ServiceError):
+    """VAPI or Kestra is in trouble, does not answer, or cannot be reached.
+
+    ``is_outcome_unknown``: the request may have had its effect, because it was written before the trouble began.
+    """
+
+    status = 502
+
+    def __init__(self, message: str, *, is_outcome_unknown: bool = False) -> None:
+        super().__init__(message)
+        self.is_outcome_unknown = is_outcome_unknown
 
 
 class UnavailableError(ServiceError):
