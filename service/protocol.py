@@ -1,0 +1,167 @@
+"""How HTTP is read and written: uvicorn's protocol with the deadlines and bounds it lacks, and one write a response."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Any, Final
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+
+from service.headers import by_name, request_id_of
+
+HEADERS_DEADLINE_S: Final = 10.0
+BODY_DEADLINE_S: Final = 30.0
+MAX_HEADER_BYTES: Final = 64 * 1024
+
+_NO_UPGRADE: Final = b'{"success":false,"error":"Upgrade is not supported for a request with a body"}'
+
+_UPGRADE: Final = re.compile(rb"\r\nupgrade[ \t]*:", re.IGNORECASE)
+
+_TOO_LARGE: Final = b'{"success":false,"error":"The request\'s headers are larger than %d bytes"}' % MAX_HEADER_BYTES
+
+_BODILESS: Final = (204, 304)
+
+
+class OneWriteCycle(RequestResponseCycle):
+    """Sends a response's head together with its body: each write is a system call, and on uvloop none waits for another.
+
+    What is not a whole response of known length goes uvicorn's way.
+    """
+
+    _start: Any = None
+
+    async def send(self, message: Any) -> None:
+        if message["type"] == "http.response.start" and not self.response_started:
+            self._start = message
+            return
+        start, self._start = self._start, None
+        if start is not None:
+            if not message.get("more_body", False) and self._send_whole(start, message):
+                return
+            await super().send(start)
+        await super().send(message)
+
+    def _send_whole(self, start: Any, message: Any) -> bool:
+        """False when this is no plain response, or nobody is there to read it."""
+        status, headers, body = start["status"], start["headers"], message.get("body", b"")
+        is_closing = not self.keep_alive or (b"connection", b"close") in headers
+        if self.disconnected or is_closing or self.flow.write_paused or self.scope["method"] == "HEAD":
+            return False
+        if status not in _BODILESS and (b"content-length", b"%d" % len(body)) not in headers:
+            return False
+        lines = [b"%b: %b\r\n" % header for header in (*self.default_headers, *headers)]
+        head = b"".join((STATUS_LINE[status], *lines, b"\r\n"))
+        if head.count(b"\n") != len(lines) + 2:
+            raise ValueError("a header's value must not contain a line break")
+        self.response_started = self.response_complete = True
+        self.transport.writelines((head, body))
+        self.message_event.set()
+        self.on_response()
+        return True
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """Cuts senders that take too long, answers 431 to heads that are too large; ASGI is not called before their end."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._head_bytes = 0
+        self._in_head = True
+        self._in_body = False
+        self._has_begun = False
+        self._deadline: asyncio.TimerHandle | None = self.loop.call_later(HEADERS_DEADLINE_S, self._cut)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._cancel_deadline()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._in_head:
+            self._head_bytes += len(data)
+            data = _without_upgrade(data)
+        super().data_received(data)
+        if self._in_head and self._head_bytes > MAX_HEADER_BYTES:
+            self._refuse(b"431 Request Header Fields Too Large", _TOO_LARGE)
+        elif self._deadline is None and not self.transport.is_closing():
+            if self._in_body:
+                self._deadline = self.loop.call_later(BODY_DEADLINE_S, self._cut)
+            elif self._has_begun:
+                self._deadline = self.loop.call_later(HEADERS_DEADLINE_S, self._cut)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._has_begun = True
+        self._in_head = True
+
+    def on_headers_complete(self) -> None:
+        self._cancel_deadline()
+        self._in_head = False
+        self._in_body = True
+        if self._head_bytes > MAX_HEADER_BYTES and self._size_of_head() > MAX_HEADER_BYTES:
+            self._refuse(b"431 Request Header Fields Too Large", _TOO_LARGE)
+            return
+        if self.parser.should_upgrade() and self._announces_body():
+            # The parser takes what follows for another protocol: a body would be lost, or read as a request.
+            self._refuse(b"400 Bad Request", _NO_UPGRADE)
+            return
+        self._head_bytes = 0
+        super().on_headers_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        cycle.__class__ = OneWriteCycle  # uvicorn makes its own and has no hook
+        super()._start_asgi_task(cycle, app)
+
+    def on_body(self, body: bytes) -> None:
+        if not self.transport.is_closing():
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._cancel_deadline()
+        self._in_body = False
+        self._in_head = True
+        self._has_begun = False
+        if not self.transport.is_closing():
+            super().on_message_complete()
+
+    def _size_of_head(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+
+    def _announces_body(self) -> bool:
+        headers = by_name(self.headers)
+        return b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0"
+
+    def _refuse(self, status: bytes, body: bytes) -> None:
+        """Answer a head that the application does not get to see, and close."""
+        if self.transport.is_closing():
+            return
+        if self.cycle is not None and not self.cycle.response_complete:
+            # Pipelined behind a request that is still being answered: that one's answer is the last.
+            self.cycle.keep_alive = False
+            return
+        head = (
+            b"HTTP/1.1 %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\ncache-control: no-store\r\n"
+            b"x-request-id: %b\r\nconnection: close\r\n\r\n"
+        ) % (status, len(body), request_id_of(by_name(self.headers)))
+        self.transport.writelines((head, body))
+        self.transport.close()
+
+    def _cut(self) -> None:
+        self._deadline = None
+        if not self.transport.is_closing():
+            self.transport.abort()
+
+    def _cancel_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+
+def _without_upgrade(data: bytes) -> bytes:
+    """The same head with its ``Upgrade`` renamed: we speak HTTP/1.1, but the parser would stop reading there.
+
+    Java's HTTP client asks for h2c with every first request, also with one that has a body.
+    """
+    if _UPGRADE.search(data, 0, data.find(b"\r\n\r\n")) is None:
+        return data
+    return _UPGRADE.sub(b"\r\nX-Upgrade:", data, count=1)
