@@ -15,6 +15,7 @@ from service.api.responses import render_error, send_answer
 from service.api.state import State
 from service.errors import ForbiddenError, ServiceError
 from service.headers import by_name, request_id_of
+from service.log import AccessLog
 
 log = structlog.get_logger("access")
 
@@ -34,6 +35,7 @@ class Envelope:
     def __init__(self, app: ASGIApp, state: State) -> None:
         self._app = app
         self._state = state
+        self._log = AccessLog()
         settings = state.settings
         self._is_guarded = settings.is_open and not settings.allow_unauthenticated
 
@@ -78,15 +80,16 @@ class Envelope:
             route = scope.get("route_path", UNMATCHED)
             if "wait_s" not in fields:
                 self._state.metrics.request(route, seconds)
-            note = log.debug if route.startswith("/health") else log.info
-            note(
-                "request.finished",
-                method=scope["method"],
-                route=route,
-                status=status,
-                duration_ms=round(seconds * 1000, 2),
-                request_id=request_id.decode(),
-                **fields,
+            self._log.finished(
+                {
+                    "method": scope["method"],
+                    "route": route,
+                    "status": status,
+                    "duration_ms": round(seconds * 1000, 2),
+                    "request_id": request_id.decode(),
+                    **fields,
+                },
+                is_routine=route.startswith("/health"),
             )
 
 

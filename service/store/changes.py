@@ -18,6 +18,8 @@ import structlog
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
+from service.store.replies import NOTHING, arrived_replies
+
 log = structlog.get_logger(__name__)
 
 HEARTBEAT_S: Final = 3.0
@@ -102,14 +104,19 @@ class Changes:
             await connection.connect()  # type: ignore[no-untyped-call]
             await connection.send_command(b"SUBSCRIBE", self._channel)
         self._answered_at = time.monotonic()
+        arrived = arrived_replies(connection)
         while True:
             reply: Any = await connection.read_response(timeout=math.inf)
             self._answered_at = time.monotonic()
-            if reply[0] == b"message":
-                self.wake(reply[2])
-            elif reply[0] == b"subscribe":
-                self._connection = connection
-                log.info("subscription.opened")
+            while reply is not NOTHING:
+                if isinstance(reply, RedisError):
+                    raise reply
+                if reply[0] == b"message":
+                    self.wake(reply[2])
+                elif reply[0] == b"subscribe":
+                    self._connection = connection
+                    log.info("subscription.opened")
+                reply = arrived()
 
     async def _keep_alive(self, connection: AbstractConnection) -> None:
         while True:

@@ -12,6 +12,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import AskError, MovedError, NoScriptError, ReadOnlyError, RedisError, ResponseError
 
 from service.store.command import Arguments, Command, refused, unavailable
+from service.store.replies import NOTHING, arrived_replies
 
 log = structlog.get_logger(__name__)
 
@@ -126,7 +127,7 @@ class Lane:
         is_confirmed = bool(self._wait) and any(command.is_durable for command in batch)
         packed = b"".join([command.packed for command in batch])
         await connection.send_packed_command([packed + self._wait if is_confirmed else packed], check_health=False)
-        replies = [(command, await self._reply_to(command)) for command in batch]
+        replies = await self._read_replies(batch)
         confirmed = await connection.read_response() if is_confirmed else 0
         again: list[Command] = []
         for command, reply in replies:
@@ -146,11 +147,19 @@ class Lane:
                 raise reply
         return again
 
-    async def _reply_to(self, command: Command) -> Any:
-        """The reply; an error reply is returned like any other, so that the next one is read as well."""
-        try:
+    async def _read_replies(self, batch: list[Command]) -> list[tuple[Command, Any]]:
+        arrived = arrived_replies(self._connection)
+        replies: list[tuple[Command, Any]] = []
+        for command in batch:
             if command.is_asking:
-                await self._connection.read_response()
+                await self._next_reply()
+            reply = arrived()
+            replies.append((command, await self._next_reply() if reply is NOTHING else reply))
+        return replies
+
+    async def _next_reply(self) -> Any:
+        """Wait for one; an error reply is returned like any other, so that the next one is read as well."""
+        try:
             return await self._connection.read_response()
         except ResponseError as exc:
             return exc

@@ -45,6 +45,7 @@ class Pipeline:
         self._shared: dict[object, Command] = {}
         self._timeout_s = timeout_s
         self._is_closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._connect = connect  # a Sentinel's connections know their pool only weakly; this keeps it
         self._lanes = [
             Lane(
@@ -59,6 +60,7 @@ class Pipeline:
         ]
 
     def start(self) -> None:
+        self._loop = asyncio.get_running_loop()  # asking for it at each command is a system call on Python 3.11
         for number, lane in enumerate(self._lanes):
             lane.start(f"redis-lane-{number}")
 
@@ -89,8 +91,8 @@ class Pipeline:
             StoreUnavailableError: no reply in time, or an error reply; StoreRefusedError if that is the command's own fault.
             redis.exceptions.MovedError, AskError: in a Cluster, somebody else has the keys.
         """
-        loop = asyncio.get_running_loop()
-        waiter = loop.create_future()
+        loop = self._loop or asyncio.get_running_loop()
+        waiter: asyncio.Future[Any] = loop.create_future()
         if self._is_closed:
             waiter.set_exception(unavailable(ConnectionError("the service is shutting down")))
             return waiter
