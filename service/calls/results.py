@@ -44,7 +44,10 @@ class _Recording(Struct):
 
 class _Output(Struct):
     name: Raw = ABSENT
-    result: Raw = ABSENT
+    result: Raw = Raw(b"null")
+
+
+_OUTPUTS: Final = msgspec.json.Decoder(dict[str, _Output])
 
 
 def results_of(message: ServerMessage, call: Call, fields: Salvage) -> dict[str, bytes]:
@@ -102,15 +105,15 @@ def _recording(artifact: Artifact, report: Results, fields: Salvage) -> bytes:
 
 def _outputs(text: bytes, fields: Salvage) -> dict[str, Raw]:
     """``{name: result}`` from ``{uuid: {"name": ..., "result": ...}}``; the uuid serves where there is no name."""
-    outputs: dict[str, Raw] = {}
-    for uuid, value in (_OBJECT.decode(text) if text else {}).items():
-        try:
-            output = msgspec.json.decode(value, type=_Output)
-        except msgspec.ValidationError:
-            fields.dropped += 1
-            continue
-        outputs[decoded(fields.text(output.name)) or uuid] = output.result if bytes(output.result) else Raw(b"null")
-    return outputs
+    if not text:
+        return {}
+    try:
+        given = _OUTPUTS.decode(text)
+    except msgspec.ValidationError:
+        objects = {uuid: value for uuid, value in _OBJECT.decode(text).items() if bytes(value)[:1] == b"{"}
+        fields.dropped += len(_OBJECT.decode(text)) - len(objects)
+        given = _OUTPUTS.decode(msgspec.json.encode(objects))
+    return {decoded(fields.text(output.name)) or uuid: output.result for uuid, output in given.items()}
 
 
 def _find_structured_data(outputs: dict[str, Raw]) -> bytes:

@@ -24,7 +24,6 @@ SECONDS_BELOW: Final = 100_000_000_000
 """A moment given as a number below this is in seconds; as ms it would lie before March 1973."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_NOTHING: Final = (b"", b"null", b"[]", b"{}")
 _NUMBER: Final = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?")
 _PLAIN_TIME: Final = re.compile(rb'"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?Z"')
 _PRESIGNED: Final = re.compile(r"(?i)(?:^|&)(?:x-(?:amz|goog)-|(?:signature|sig|se|token|policy|key-pair-id|expires)=)")
@@ -40,19 +39,14 @@ class Salvage:
 
     def text(self, *places: Raw) -> bytes:
         for place in places:
-            if place is ABSENT:
-                continue
             value = bytes(place)
             if value[:1] == b'"':
                 if len(value) > 2:
                     return value
-                continue
-            if is_empty(value):
-                continue
-            if value[0] in b"[{":
+            elif value and not is_empty(value):
+                if value[0] not in b"[{":
+                    return b'"%b"' % value
                 self.dropped += 1
-                continue
-            return b'"%b"' % value
         return b""
 
     def number(self, *places: Raw) -> bytes:
@@ -69,18 +63,18 @@ class Salvage:
         return b""
 
     def array(self, *places: Raw) -> bytes:
-        return self._container(0x5B, places)
+        return self._container(b"[", places)
 
     def object(self, *places: Raw) -> bytes:
-        return self._container(0x7B, places)
+        return self._container(b"{", places)
 
-    def _container(self, opener: int, places: tuple[Raw, ...]) -> bytes:
+    def _container(self, opener: bytes, places: tuple[Raw, ...]) -> bytes:
         for place in places:
-            if place is ABSENT or is_empty(value := bytes(place)):
-                continue
-            if value[0] == opener:
-                return value
-            self.dropped += 1
+            value = bytes(place)
+            if value and not is_empty(value):
+                if value[:1] == opener:
+                    return value
+                self.dropped += 1
         return b""
 
     def anything(self, *places: Raw) -> bytes:
@@ -92,14 +86,15 @@ class Salvage:
     def time(self, *places: Raw) -> bytes:
         """ISO 8601 in UTC, from ISO text in any zone (none means UTC) or from epoch seconds or milliseconds."""
         for place in places:
-            if place is ABSENT or is_empty(value := bytes(place)):
+            value = bytes(place)
+            if is_empty(value):
                 continue
+            if _is_plain_time(value):
+                return value
             moment = _moment_of(value)
             if moment is None:
                 self.dropped += 1
                 continue
-            if _PLAIN_TIME.fullmatch(value):
-                return value
             return b'"%b"' % moment.isoformat(timespec="milliseconds").replace("+00:00", "Z").encode()
         return b""
 
@@ -129,9 +124,12 @@ def decoded(fragment: bytes) -> str:
 
 def is_empty(value: bytes) -> bool:
     """True for null, "", [], {} (white space within or not), and for a field that is not there."""
-    if value[:1] == b'"':
+    first = value[:1]
+    if first == b'"':
         return len(value) == 2
-    return value in _NOTHING or (value[:1] in b"[{" and not value[1:-1].strip())
+    if first in (b"[", b"{"):
+        return value[1:2] in b" \t\r\n]}" and not value[1:-1].strip()
+    return value in (b"", b"null")
 
 
 def timestamp_ms(place: Raw) -> int:
@@ -153,6 +151,17 @@ def timestamp_ms(place: Raw) -> int:
     except ValueError:
         return 0
     return int(number) if 0 <= number < MAX_TIMESTAMP else 0
+
+
+def _is_plain_time(value: bytes) -> bool:
+    """True for what needs no rewriting: UTC, written as most senders write it."""
+    if _PLAIN_TIME.fullmatch(value) is None:
+        return False
+    try:
+        msgspec.json.decode(value, type=datetime)
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
 def _moment_of(value: bytes) -> datetime | None:
