@@ -14,30 +14,43 @@ from starlette.routing import BaseRoute, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service import __version__
-from service.api import calls, health, polling, webhook
+from service.api import calls, health, placing, polling, webhook
+from service.api.assistant import PATH as ASSISTANT_CONFIG
+from service.api.assistant import make_assistant_config
 from service.api.auth import Access, CallerTokens
 from service.api.client_address import ClientAddresses
 from service.api.limits import BodyBudget, FailedProofs
 from service.api.middleware import Envelope
 from service.api.polling import Polling
+from service.api.recording import get_recording
 from service.api.responses import JSONAnswer
 from service.api.state import State
 from service.api.stats import get_stats
+from service.api.subscriptions import ROUTE as SUBSCRIPTIONS
+from service.api.subscriptions import subscribe
 from service.api.webhook import Webhook
+from service.calls.placing import Placing
+from service.calls.reconcile import Reconciler
+from service.calls.subscriptions import Subscriptions
 from service.calls.sweep import Sweep
 from service.config import Settings
 from service.errors import InvalidRequestError, NotFoundError
+from service.kestra.client import KestraClient
 from service.lifespan import lifespan_of
 from service.metrics import Metrics
+from service.store.asking import AskingStore
 from service.store.calls import CallStore
 from service.store.changes import Changes
 from service.store.connection import open_redis
 from service.store.counts import CountStore
 from service.store.health import StoreHealth
+from service.store.idempotency import IdempotencyStore
 from service.store.keys import Keys
 from service.store.rate_limit import RateLimit
 from service.store.spool import Spool
+from service.store.subscriptions import SubscriptionStore
 from service.vapi.authentication import WebhookProof
+from service.vapi.client import VapiClient
 
 REPLICA_ID_VARIABLE: Final = "SERVICE_REPLICA_ID"
 """Set by the process that starts the workers, so that all workers of a replica go by one name."""
@@ -49,20 +62,46 @@ def create_app(settings: Settings) -> ASGIApp:
     """The whole service as one ASGI application, with its connections opened and closed by the lifespan."""
     keys = Keys(settings.redis_key_prefix)
     redis = open_redis(settings, keys)
-    store = CallStore(settings, redis.commands, keys)
-    changes = Changes(redis.connect_subscriber, keys.changes)
     metrics = Metrics()
+    kestra = KestraClient(settings) if settings.kestra_url else None
+    subscriptions = None
+    if kestra is not None:
+        subscriptions = Subscriptions(SubscriptionStore(settings, redis.commands, keys), kestra, metrics.subscription)
+    store = CallStore(settings, redis.commands, keys, on_due=subscriptions.wake if subscriptions else None)
+    changes = Changes(redis.connect_subscriber, keys.changes)
     addresses = ClientAddresses(settings.forwarded_allow_ips)
+    vapi = VapiClient(settings) if settings.vapi_api_key else None
+    spool = Spool(settings.spool_dir, settings.spool_max_bytes) if settings.spool_dir else None
+    sweep = Sweep(store, changes, metrics.merged)
+    reconciler = None
+    if vapi is not None:
+        asking = AskingStore(settings, redis.commands, keys)
+        reconciler = Reconciler(settings, vapi, store, asking, metrics, sweep.now_ms)
+        sweep.on_subscribed = reconciler.want
     failed_proofs = FailedProofs(addresses)
     state = State(
         settings=settings,
         calls=store,
         changes=changes,
-        sweep=Sweep(store, changes, metrics.merged),
+        sweep=sweep,
         counts=CountStore(redis.commands, keys, replica_id=replica_id(), process_id=os.getpid(), version=__version__),
         store_health=StoreHealth(redis.commands, keys),
         rate_limit=RateLimit(redis.commands, keys, limit) if (limit := settings.rate_limit_per_minute) else None,
-        spool=Spool(settings.spool_dir, settings.spool_max_bytes) if settings.spool_dir else None,
+        spool=spool,
+        vapi=vapi,
+        reconciler=reconciler,
+        kestra=kestra,
+        subscriptions=subscriptions,
+        placing=Placing(
+            settings,
+            vapi,
+            kestra,
+            store,
+            IdempotencyStore(redis.commands, keys),
+            spool=spool,
+            on_merged=metrics.merged,
+            on_result=metrics.call_placed,
+        ),
         metrics=metrics,
         proof=WebhookProof(settings),
         tokens=CallerTokens(settings, failed_proofs),
@@ -113,6 +152,7 @@ def _routes(state: State) -> dict[str, dict[str, tuple[ASGIApp, str]]]:
         return _Endpoint(state, route, handler, access)
 
     by_phone, stats = polling.PREFIX + "by-phone/{phone}", "/api/v1/vapi/cache/stats"
+    recording = polling.ROUTE + "/recording"
     return {
         webhook.PATHS[0]: {"POST": (take, "take one VAPI server message")},
         webhook.PATHS[1]: {"POST": (take, "the same")},
@@ -120,7 +160,20 @@ def _routes(state: State) -> dict[str, dict[str, tuple[ASGIApp, str]]]:
             "GET": (poll, "a call's record; ?wait=S waits until it is final"),
             "DELETE": (to(polling.ROUTE, calls.delete_call, Access.ADMIN), "remove a call's record"),
         },
+        placing.ROUTE: {
+            "POST": (to(placing.ROUTE, placing.place_call, Access.DIAL), "place a call: a call request, and a method")
+        },
+        placing.BATCH_ROUTE: {
+            "POST": (to(placing.BATCH_ROUTE, placing.place_batch, Access.DIAL), "place up to 100 calls")
+        },
         by_phone: {"GET": (to(by_phone, calls.list_calls_by_phone, Access.READ), "the calls of a phone number")},
+        recording: {"GET": (to(recording, get_recording, Access.READ), "302 to a fresh link to a call's recording")},
+        SUBSCRIPTIONS: {
+            "POST": (to(SUBSCRIPTIONS, subscribe, Access.READ), "resume a Kestra execution when the record is final")
+        },
+        ASSISTANT_CONFIG: {
+            "POST": (to(ASSISTANT_CONFIG, make_assistant_config, Access.ADMIN), "the VAPI assistant for a call request")
+        },
         stats: {"GET": (to(stats, get_stats, Access.ADMIN), "what is stored, and the counts of all replicas")},
         "/health": {"GET": (to("/health", health.get_health, Access.OPEN), "every dependency")},
         "/health/live": {"GET": (to("/health/live", health.get_live, Access.OPEN), "the process answers")},

@@ -19,6 +19,9 @@ import msgspec
 import structlog
 
 from service import __version__
+from service.cli_assistant import add_assistant_command
+from service.cli_call import add_call_command
+from service.cli_service import EXIT_FAILED, UnreadableFileError, add_address, connect, print_answer, read_file
 from service.cli_spool import add_spool_command
 from service.client import Answer, ServiceClient, UnreachableError, prove
 from service.config import Secret, Settings, load_settings, variable_of
@@ -28,7 +31,6 @@ from service.store.keys import Keys
 from service.store.spool import check_spool
 from service.vapi.samples import SAMPLES, sample_message
 
-EXIT_FAILED: Final = 1
 EXIT_SETTINGS: Final = 2
 """A wrong setting, or a wrong command line."""
 
@@ -44,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SettingsError as exc:
         print(exc, file=sys.stderr)
         return EXIT_SETTINGS
-    except (UnreachableError, sqlite3.Error) as exc:
+    except (UnreachableError, UnreadableFileError, sqlite3.Error) as exc:
         print(exc, file=sys.stderr)
         return EXIT_FAILED
     except KeyboardInterrupt:
@@ -74,20 +76,22 @@ def _parser() -> argparse.ArgumentParser:
         "--auth", choices=("secret", "bearer", "hmac", "legacy", "none"), default="secret",
         help="how to prove it with VAPI_WEBHOOK_SECRET (default: %(default)s)",
     )  # fmt: skip
-    _add_address(send)
+    add_address(send)
 
     show = add("show-call", _show_call, "print a call's record")
     show.add_argument("call_id")
     show.add_argument("--view", choices=("full", "summary"), default="full")
-    _add_address(show)
+    add_address(show)
 
     wait = add("wait", _wait, "wait until a call's record is final, then print it")
     wait.add_argument("call_id")
     wait.add_argument("--kestra", action="store_true", help="print it as the outputs of a Kestra script task")
     wait.add_argument("--timeout", type=_seconds, default=2100.0, help="seconds (default: %(default)s)")
     wait.add_argument("--view", choices=("full", "summary"), default="full")
-    _add_address(wait)
+    add_address(wait)
 
+    add_call_command(commands)
+    add_assistant_command(commands)
     add_spool_command(commands)
     return parser
 
@@ -97,11 +101,6 @@ def _seconds(text: str) -> float:
     if not 0 <= seconds < float("inf"):
         raise argparse.ArgumentTypeError("must be seconds, 0 or more")
     return seconds
-
-
-def _add_address(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--url", help="base URL of the service (default: http://HOST:PORT)")
-    command.add_argument("--token", help="default: the first of API_READ_TOKENS and API_ADMIN_TOKENS")
 
 
 def _serve(settings: Settings, _: argparse.Namespace) -> int:
@@ -156,24 +155,18 @@ def _send_webhook(settings: Settings, options: argparse.Namespace) -> int:
     if options.file is None:
         call_id = options.call_id or f"sample-{uuid.uuid4()}"
         body = json.dumps(sample_message(options.sample, call_id)).encode()
-    elif str(options.file) == "-":
-        body = sys.stdin.buffer.read()
     else:
-        try:
-            body = options.file.read_bytes()
-        except OSError as exc:
-            print(f"{options.file}: {exc.strerror}", file=sys.stderr)
-            return EXIT_FAILED
-    answer = _client(settings, options).send_webhook(body, prove(settings, options.auth, body))
-    return _print_answer(answer)
+        body = read_file(options.file)
+    answer = connect(settings, options).send_webhook(body, prove(settings, options.auth, body))
+    return print_answer(answer)
 
 
 def _show_call(settings: Settings, options: argparse.Namespace) -> int:
-    return _print_answer(_client(settings, options).get_call(options.call_id, view=options.view))
+    return print_answer(connect(settings, options).get_call(options.call_id, view=options.view))
 
 
 def _wait(settings: Settings, options: argparse.Namespace) -> int:
-    client = _client(settings, options)
+    client = connect(settings, options)
     deadline = time.monotonic() + options.timeout
     while True:
         remaining_s = max(0.0, deadline - time.monotonic())
@@ -183,7 +176,7 @@ def _wait(settings: Settings, options: argparse.Namespace) -> int:
             _print_result(answer, as_outputs=options.kestra)
             return 0
         if answer is not None and answer.status not in (202, 429, 503):
-            return _print_answer(answer)
+            return print_answer(answer)
         if time.monotonic() >= deadline:
             print(f"No final record of call {options.call_id} within {options.timeout:g} s", file=sys.stderr)
             return EXIT_FAILED
@@ -199,13 +192,6 @@ def _ask(client: ServiceClient, options: argparse.Namespace, wait_s: float) -> A
         return None
 
 
-def _client(settings: Settings, options: argparse.Namespace) -> ServiceClient:
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.host, settings.host)  # noqa: S104 - not bound, replaced
-    tokens = (*settings.api_read_tokens, *settings.api_admin_tokens)
-    token = options.token or (tokens[0].reveal() if tokens else None)
-    return ServiceClient(options.url or f"http://{host}:{settings.port}", token)
-
-
 def _print_result(answer: Answer, *, as_outputs: bool) -> None:
     """The record, or the one line that a Kestra script task reads as its outputs.
 
@@ -216,11 +202,3 @@ def _print_result(answer: Answer, *, as_outputs: bool) -> None:
         print("::" + json.dumps({"outputs": {"call_result": record}}) + "::", flush=True)
     else:
         print(json.dumps(record, indent=2, ensure_ascii=False))
-
-
-def _print_answer(answer: Answer) -> int:
-    if answer.status < 300:
-        print(json.dumps(answer.body.get("data", answer.body), indent=2, ensure_ascii=False))
-        return 0
-    print(f"{answer.status}: {json.dumps(answer.body, ensure_ascii=False)}", file=sys.stderr)
-    return EXIT_FAILED

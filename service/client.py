@@ -18,6 +18,9 @@ from service.config import Settings
 TIMEOUT_S: Final = 10.0
 """Beyond what the answer itself may take."""
 
+PLACING_S: Final = 25.0
+"""More than the 20 s that VAPI is given: who hangs up before does not learn the call's id."""
+
 
 class Answer:
     """Status and decoded body of an answer."""
@@ -42,6 +45,14 @@ class ServiceClient:
         query = f"?view={view}" + (f"&wait={wait_s:g}" if wait_s is not None else "")
         headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
         return self._send("GET", f"/api/v1/vapi/calls/{quote(call_id, safe='')}{query}", None, headers, wait_s or 0)
+
+    def place_call(self, body: bytes, idempotency_key: str | None) -> Answer:
+        headers = {"Content-Type": "application/json"}
+        if self._token:
+            headers["Authorization"] = f"Bearer {self._token}"
+        if idempotency_key is not None:
+            headers["Idempotency-Key"] = idempotency_key
+        return self._send("POST", "/api/v1/vapi/calls", body, headers, PLACING_S)
 
     def send_webhook(self, body: bytes, headers: Mapping[str, str]) -> Answer:
         return self._send("POST", "/api/v1/vapi/webhook", body, {"Content-Type": "application/json", **headers}, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import types
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, get_args, get_origin, get_type_hints
@@ -25,6 +26,7 @@ AuthMode = Literal["secret", "bearer", "hmac", "legacy"]
 REDIS_SCHEMES: Final = ("memory", "redis", "rediss", "unix", "redis+sentinel", "redis+cluster")
 DATABASE_SCHEMES: Final = ("postgresql", "postgres")
 HMAC_PREFIX: Final = "VAPI_HMAC_"
+_PLAIN_TOKEN: Final = re.compile(r"[!-~]+")
 CASELESS: Final = ("LOG_LEVEL", "LOG_FORMAT")
 
 
@@ -238,6 +240,9 @@ def _check(settings: Settings) -> None:
             raise SettingsError(f"{variable}: must be a URL that begins with http:// or https://")
     if urlsplit(settings.vapi_api_url).scheme != "https" and not is_loopback(urlsplit(settings.vapi_api_url).hostname):
         raise SettingsError("VAPI_API_URL: must be https, unless it is a loopback address")
+    for variable, key in (("VAPI_API_KEY", settings.vapi_api_key), ("KESTRA_TOKEN", settings.kestra_token)):
+        if key is not None and not _PLAIN_TOKEN.fullmatch(key.reveal()):
+            raise SettingsError(f"{variable}: must be printable ASCII without spaces, as it goes into a header")
     for name in settings.forwarded_allow_ips.split(","):
         if name.strip() not in ("", "*") and not is_network(name.strip()):
             raise SettingsError("FORWARDED_ALLOW_IPS: must be addresses or networks, separated by commas, or *")

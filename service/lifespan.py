@@ -56,6 +56,10 @@ def lifespan_of(state: State, redis: RedisTopology) -> Callable[[Router], Any]:
         if state.spool is not None:
             drain = partial(state.spool.drain_in_background, state.calls.merge, state.metrics.merged)
             background.append(loop.create_task(repeat(drain, DRAIN_EVERY_S), name="spool-drain"))
+        if (subscriptions := state.subscriptions) is not None:
+            background.append(loop.create_task(repeat(subscriptions.take_up, 0.0), name="subscriptions"))
+        if (reconciler := state.reconciler) is not None:
+            background += [loop.create_task(reconciler.work(), name="reconciler") for _ in range(reconciler.workers)]
         if state.settings.is_open:
             log.warning(
                 "service.unauthenticated",
@@ -70,11 +74,18 @@ def lifespan_of(state: State, redis: RedisTopology) -> Callable[[Router], Any]:
         for task in background:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
+        if subscriptions is not None:
+            await subscriptions.close()
+        await state.placing.close()
         with suppress(StoreUnavailableError):
             await write_counts()
         await state.changes.close()
         if state.spool is not None:
             await state.spool.close()
+        if state.vapi is not None:
+            await state.vapi.close()
+        if state.kestra is not None:
+            await state.kestra.close()
         await redis.commands.close()
         log.info("service.stopped")
 

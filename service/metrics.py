@@ -40,6 +40,12 @@ MAX_REASONS: Final = 1000
 MAX_REASON_LENGTH: Final = 200
 """VAPI's longest has 121 characters."""
 
+SUBSCRIPTION_RESULTS: Final = ("resumed", "dropped", "retried")
+"""What became of a try to resume an execution."""
+
+RECONCILED: Final = ("merged", "unchanged", "missing", "failed")
+"""What came of asking VAPI for a call."""
+
 LATENCIES_S: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5)
 
 
@@ -56,6 +62,7 @@ class Metrics:
         self._polls: Tally[int] = Tally()
         self._requests: Tally[str] = Tally()
         self._request_seconds: defaultdict[str, float] = defaultdict(float)
+        self._placed: Tally[tuple[str, str]] = Tally()
         self._sums: Tally[str] = Tally()
         self._waiting = 0
         self._published: defaultdict[tuple[Counter, tuple[str, ...]], float] = defaultdict(float)
@@ -65,9 +72,16 @@ class Metrics:
 
         self._webhooks_total = counter("vapi_webhooks", "Webhooks by type and what became of them", "type", "result")
         self._polls_total = counter("vapi_polls", "Polls by answer", "result")
+        self._placed_total = counter(
+            "vapi_calls_placed", "Requests to place a call by what became of them", "method", "result"
+        )
         self._requests_total = counter("http_requests", "Requests answered, long polls left out", "route")
         self._seconds_total = counter("http_request_seconds", "Time spent on them", "route")
         self._store_errors_total = counter("vapi_store_errors", "Requests that Redis could not serve")
+        self._subscriptions_total = counter(
+            "vapi_subscriptions", "Tries to resume a Kestra execution by what became of them", "result"
+        )
+        self._reconciled_total = counter("vapi_reconciled", "Calls that VAPI was asked for, by result", "result")
         self._dropped_total = counter("vapi_fields_dropped", "Fields of webhooks left out for an impossible type")
         self._waiting_now = Gauge(
             "vapi_polls_waiting", "Long polls parked now", registry=self._registry, multiprocess_mode="livesum"
@@ -102,12 +116,24 @@ class Metrics:
     def poll_woken(self, seconds: float) -> None:
         self._wake.observe(seconds)
 
+    def call_placed(self, method: str, result: str) -> None:
+        """method: vapi, kestra; result: placed, repeated, refused, failed, unknown."""
+        self._placed[method, result] += 1
+
     def request(self, route: str, seconds: float) -> None:
         self._requests[route] += 1
         self._request_seconds[route] += seconds
 
     def store_error(self) -> None:
         self._sums["store.errors"] += 1
+
+    def subscription(self, result: str) -> None:
+        """result: one of SUBSCRIPTION_RESULTS."""
+        self._sums[f"subscriptions.{result}"] += 1
+
+    def reconciled(self, result: str) -> None:
+        """result: merged, unchanged, missing, failed."""
+        self._sums[f"reconciled.{result}"] += 1
 
     def fields_dropped(self, count: int) -> None:
         self._sums["fields.dropped"] += count
@@ -146,11 +172,17 @@ class Metrics:
             self._raise(self._webhooks_total, count, message_type, result)
         for status, count in self._polls.items():
             self._raise(self._polls_total, count, str(status))
+        for (method, result), count in self._placed.items():
+            self._raise(self._placed_total, count, method, result)
         for route, count in self._requests.items():
             self._raise(self._requests_total, count, route)
             self._raise(self._seconds_total, self._request_seconds[route], route)
         self._raise(self._store_errors_total, self._sums["store.errors"])
         self._raise(self._dropped_total, self._sums["fields.dropped"])
+        for result in SUBSCRIPTION_RESULTS:
+            self._raise(self._subscriptions_total, self._sums[f"subscriptions.{result}"], result)
+        for result in RECONCILED:
+            self._raise(self._reconciled_total, self._sums[f"reconciled.{result}"], result)
         self._waiting_now.set(self._waiting)
 
     def _raise(self, counter: Counter, count: float, *labels: str) -> None:

@@ -98,6 +98,7 @@ WRONG: Final = [
     ("VAPI_HMAC_SECRET_IS_BASE64", "maybe7"), ("ALLOW_UNAUTHENTICATED", "maybe7"), ("METRICS_PUBLIC", "7"),
     ("MAX_BODY_BYTES", "0"), ("MAX_BODY_BYTES", "10MB7"), ("MAX_WAIT_S", "0"), ("MAX_WAIT_S", "-7"), ("DRAIN_S", "-7"),
     ("RATE_LIMIT_PER_MINUTE", "-7"), ("REPORT_GRACE_S", "-7"), ("EXPECT_ANALYSIS", "some7"),
+    ("VAPI_API_KEY", "secret7 secret7"), ("VAPI_API_KEY", "secret7\u00e9"), ("KESTRA_TOKEN", "secret7 secret7"),
     ("VAPI_API_URL", "http://secret7.example"), ("VAPI_API_URL", "ftp://secret7"), ("VAPI_API_URL", "http://[::7"),
     ("VAPI_WEBHOOK_URL", "secret7"), ("VAPI_WEBHOOK_URL", "https:///secret7"), ("KESTRA_URL", "kestra7:8080"),
     ("RECONCILE_PER_SECOND", "0"), ("KESTRA_API_STYLE", "v7"), ("KESTRA_ENABLED", "maybe7"),
@@ -217,7 +218,9 @@ SECRETS: Final = [
 
 @pytest.mark.parametrize("variable", SECRETS)
 def test_a_secret_does_not_show(variable: str) -> None:
-    settings = load_settings({variable: "hunter7"})
+    settings = load_settings(
+        {variable: "hunter7"} | ({"KESTRA_USERNAME": "u"} if variable == "KESTRA_PASSWORD" else {})
+    )
 
     assert "hunter7" not in f"{settings!r} {settings} {_value(settings, variable)}"
     values = _value(settings, variable)

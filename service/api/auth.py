@@ -21,6 +21,8 @@ class Access(IntEnum):
     OPEN = 0
     READ = 1
     ADMIN = 2
+    DIAL = 3
+    """An admin's token even where nothing is set at all and everything else is open: it costs money, and phones people."""
 
 
 _CHALLENGE: Final = {"WWW-Authenticate": "Bearer"}
@@ -36,14 +38,14 @@ class CallerTokens:
         self._admin = _bytes_of(settings.api_admin_tokens)
 
     def access_of(self, headers: Mapping[bytes, bytes]) -> Access:
-        """What the request's token allows; everything where nothing is set at all."""
+        """What the request's token allows; where nothing is set at all, everything but to dial."""
         if self._is_open:
             return Access.ADMIN
         token = bearer_token(headers)
         if token is None:
             return Access.OPEN
         if is_any_of(token, self._admin):
-            return Access.ADMIN
+            return Access.DIAL
         return Access.READ if is_any_of(token, self._read) else Access.OPEN
 
     def verify(self, scope: Scope, needed: Access) -> None:
@@ -52,7 +54,7 @@ class CallerTokens:
         Raises:
             UnauthorizedError: no token, or one that we do not know.
             TooManyRequestsError: the same, for the 31st time within 60 s from this address.
-            ForbiddenError: a token that may read only, where an admin's is needed.
+            ForbiddenError: a token that may read only, or none at all, where an admin's is needed.
         """
         if needed is Access.OPEN:
             return
@@ -60,6 +62,8 @@ class CallerTokens:
         if access is Access.OPEN:
             self._failed_proofs.count(scope, time.monotonic())
             raise UnauthorizedError("A valid token is needed: Authorization: Bearer <token>", headers=_CHALLENGE)
+        if access < needed and self._is_open:
+            raise ForbiddenError("Placing calls always needs an admin token: set API_ADMIN_TOKENS")
         if access < needed:
             raise ForbiddenError("This needs an admin token")
 

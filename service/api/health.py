@@ -13,6 +13,7 @@ from service.api.auth import Access
 from service.api.responses import JSONAnswer
 from service.api.state import State
 from service.errors import UnavailableError
+from service.kestra.client import KestraClient
 from service.metrics import CONTENT_TYPE
 
 
@@ -33,6 +34,7 @@ async def get_ready(state: State, _: Request) -> Response:
 
 async def get_health(state: State, request: Request) -> Response:
     """Every dependency; what exactly is wrong only for those who hold a token."""
+    is_told_more = state.tokens.access_of(request.scope["named_headers"]) >= Access.READ
     probe = await state.store_health.probe()
     redis: dict[str, Any] = {"status": "ok" if probe.is_writable else "down"}
     subscription: dict[str, Any] = {"status": "ok" if state.changes.is_subscribed else "down"}
@@ -42,10 +44,19 @@ async def get_health(state: State, request: Request) -> Response:
     }
     if state.spool is not None:
         answer["dependencies"]["spool"] = {"status": "ok" if state.spool.has_room else "down"}
-    if state.tokens.access_of(request.scope["named_headers"]) >= Access.READ:
+    if state.kestra is not None:
+        answer["dependencies"]["kestra"] = await _kestra(state.kestra, is_told_more=is_told_more)
+    if is_told_more:
         redis |= {"latency_ms": probe.latency_ms, "problem": probe.problem}
         answer |= {"version": __version__, "draining": state.changes.is_draining, "time_ms": round(time.time() * 1000)}
     return JSONAnswer(200 if probe.is_writable else 503, **answer)
+
+
+async def _kestra(kestra: KestraClient, *, is_told_more: bool) -> dict[str, Any]:
+    """Its trouble is not ours: webhooks and polls need no Kestra."""
+    problem = await kestra.find_problem()
+    status = {"status": "down" if problem else "ok"}
+    return {**status, "problem": problem} if is_told_more else status
 
 
 async def get_metrics(state: State, _: Request) -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from typing import Final
 
@@ -24,12 +25,16 @@ ROUTE: Final = PREFIX + "{call_id}"
 
 RETRY_AFTER: Final = (b"retry-after", b"1")
 
+SHORTEST_PARK_S: Final = 0.05
+"""What time alone changes is written down by whoever comes first; the others need not hurry."""
+
 
 class Polling:
     """The endpoint as an ASGI application: it runs too often, and is parked too long, for a Request object."""
 
     def __init__(self, state: State) -> None:
         self._state = state
+        self._reconciler = state.reconciler
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["route_path"] = ROUTE
@@ -81,11 +86,8 @@ class Polling:
             self._state.metrics.poll_woken(time.perf_counter() - woken_at)
 
     async def _park(self, watch: Watch, call: StoredCall | Tombstone | None, deadline: float) -> float:
-        """Wait for a change, the deadline, the end of the report's grace, the poller's departure or our own."""
-        until = deadline
-        if isinstance(call, StoredCall) and call.data_status == DataStatus.PARTIAL:
-            ends_in_ms = call.over_at_ms + self._state.settings.report_grace_ms - self._state.sweep.now_ms()
-            until = min(deadline, asyncio.get_running_loop().time() + max(0.05, ends_in_ms / 1000))
+        """Wait for a change, the deadline, what time alone changes, the poller's departure or our own."""
+        until = min(deadline, self._look_again_at(watch.call_id, call))
         self._state.metrics.poll_parked(1)
         try:
             await watch.wait_until(until)
@@ -93,12 +95,26 @@ class Polling:
             self._state.metrics.poll_parked(-1)
         return time.perf_counter()
 
+    def _look_again_at(self, call_id: bytes, call: StoredCall | Tombstone | None) -> float:
+        """When a call deserves a look although nobody spoke of it: at the end of its report's grace, or to ask VAPI."""
+        now = asyncio.get_running_loop().time()
+        moment = math.inf
+        if isinstance(call, StoredCall) and call.data_status == DataStatus.PARTIAL:
+            ends_in_ms = call.over_at_ms + self._state.settings.report_grace_ms - self._state.sweep.now_ms()
+            moment = now + ends_in_ms / 1000
+        if self._reconciler is not None:
+            moment = min(moment, self._reconciler.consider(call_id, call))
+        return max(now + SHORTEST_PARK_S, moment)
+
     async def _read(self, poll: PollRequest) -> StoredCall | Tombstone | None:
         try:
-            return await find_settled(self._state, poll.call_id, poll.view)
+            call = await find_settled(self._state, poll.call_id, poll.view)
         except StoreUnavailableError:
             self._state.metrics.store_error()
             raise
+        if self._reconciler is not None:
+            self._reconciler.consider(poll.call_id, call)
+        return call
 
     async def _read_again(
         self, poll: PollRequest, known: StoredCall | Tombstone | None, *, is_last: bool

@@ -7,8 +7,12 @@ from dataclasses import dataclass
 from service.api.auth import CallerTokens
 from service.api.client_address import ClientAddresses
 from service.api.limits import BodyBudget, FailedProofs
+from service.calls.placing import Placing
+from service.calls.reconcile import Reconciler
+from service.calls.subscriptions import Subscriptions
 from service.calls.sweep import Sweep
 from service.config import Settings
+from service.kestra.client import KestraClient
 from service.metrics import Metrics
 from service.store.calls import CallStore
 from service.store.changes import Changes
@@ -17,6 +21,7 @@ from service.store.health import StoreHealth
 from service.store.rate_limit import RateLimit
 from service.store.spool import Spool
 from service.vapi.authentication import WebhookProof
+from service.vapi.client import VapiClient
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +36,15 @@ class State:
     """None while ``RATE_LIMIT_PER_MINUTE`` is 0."""
     spool: Spool | None
     """None without ``SPOOL_DIR``."""
+    vapi: VapiClient | None
+    """None without ``VAPI_API_KEY``."""
+    reconciler: Reconciler | None
+    """The same."""
+    kestra: KestraClient | None
+    """None without ``KESTRA_URL``."""
+    subscriptions: Subscriptions | None
+    """The same."""
+    placing: Placing
     metrics: Metrics
     proof: WebhookProof
     tokens: CallerTokens

@@ -15,8 +15,10 @@ from service.api.responses import JSONAnswer
 from service.api.state import State
 from service.calls.record import iso_of
 from service.calls.status import DataStatus, status_at
+from service.metrics import RECONCILED, SUBSCRIPTION_RESULTS
 from service.store.calls import StoredCall
 from service.store.counts import Replica
+from service.store.survey import Survey
 
 MAX_ENTRIES: Final = 100
 
@@ -38,6 +40,10 @@ async def get_stats(state: State, request: Request) -> Response:
         "replicas": [_replica(replica) for replica in replicas],
         "store": {"writable": probe.is_writable, "latency_ms": probe.latency_ms, "spool": _spool(state)},
     }
+    if state.subscriptions is not None:
+        stats["subscriptions"] = _subscriptions(survey, sums)
+    if state.reconciler is not None:
+        stats["reconciled"] = {result: sums[f"reconciled.{result}"] for result in RECONCILED}
     return JSONAnswer(stats=stats)
 
 
@@ -78,6 +84,12 @@ def _calls(sums: Tally[str]) -> dict[str, Any]:
 def _polls(sums: Tally[str]) -> dict[str, Any]:
     hits, misses = sums["polls.hits"], sums["polls.misses"]
     return {"hits": hits, "misses": misses, "waits": sums["polls.waits"], "hit_rate": _rate(hits, hits + misses)}
+
+
+def _subscriptions(survey: Survey, sums: Tally[str]) -> dict[str, int]:
+    """Calls that executions wait for, executions to be resumed now, and what the tries to resume came to."""
+    counts = {result: sums[f"subscriptions.{result}"] for result in SUBSCRIPTION_RESULTS}
+    return {"waiting_calls": survey.awaited, "due": sum(survey.resumable), **counts}
 
 
 def _replica(replica: Replica) -> dict[str, Any]:

@@ -17,12 +17,17 @@ LOOK_BACK_MS: Final = 1000
 
 
 class Sweep:
-    """Wakes the polls of calls that changed unnoticed, and ends the grace of reports that did not come."""
+    """Wakes the polls of calls that changed unnoticed, and ends the grace of reports that did not come.
+
+    What it finds of subscriptions to be resumed, the store tells whoever listens there.
+    """
 
     def __init__(self, store: CallStore, changes: Changes, on_merged: Callable[[Merged], None]) -> None:
         self._store = store
         self._changes = changes
         self._on_merged = on_merged
+        self.on_subscribed: Callable[[bytes], None] | None = None
+        """Told of each call that an execution waits for, every 5 s, in one process of all."""
         self._looked_at_ms: tuple[int, ...] = ()
         self._clock_offset_ms = 0.0
 
@@ -32,10 +37,13 @@ class Sweep:
 
     async def sweep(self) -> None:
         since = self._looked_at_ms if self._changes.has_parked else ()
-        survey = await self._store.survey(changed_since_ms=since)
+        survey = await self._store.survey(changed_since_ms=since, takes_turns=True)
         self._clock_offset_ms = max(survey.now_ms) - time.time() * 1000
         self._looked_at_ms = tuple(now_ms - LOOK_BACK_MS for now_ms in survey.now_ms)
         for call_id in survey.changed:
             self._changes.wake(call_id)
+        if self.on_subscribed is not None:
+            for call_id in survey.in_turn:
+                self.on_subscribed(call_id)
         for call_id in survey.due:
             self._on_merged(await self._store.settle(call_id))

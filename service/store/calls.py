@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator
-from itertools import chain
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
 
 from service.config import Settings
 from service.store.command import Argument, Commands
-from service.store.keys import BUCKETS, Keys, bucket_of
+from service.store.keys import Keys, bucket_of
 from service.store.script import Script
+from service.store.survey import BucketSurveys, Survey
 
 DELETIONS_KEPT_MS: Final = 60_000
 """Long enough for every process to have looked for lost notifications many times."""
@@ -78,38 +78,35 @@ class Merged(msgspec.Struct, frozen=True):
     became_complete: bool
 
 
-class Survey(msgspec.Struct, frozen=True):
-    """What one look over all buckets found."""
-
-    now_ms: tuple[int, ...]
-    """By each bucket's own clock: in a Cluster they are several."""
-    size: int
-    due: list[bytes]
-    changed: list[bytes]
-    newest: list[tuple[int, bytes]]
-    """(updated_at in ms, call id), newest first."""
-
-
 class CallStore:
     """Everything done to call records in Redis.
 
     Every method raises StoreUnavailableError when Redis does not answer within ``STORE_TIMEOUT_S``.
+
+    Args:
+        on_due: told of a bucket in which, as some reply shows, subscriptions are to be resumed now.
     """
 
-    def __init__(self, settings: Settings, redis: Commands, keys: Keys) -> None:
+    def __init__(
+        self, settings: Settings, redis: Commands, keys: Keys, *, on_due: Callable[[int], None] | None = None
+    ) -> None:
         self._redis = redis
         self._keys = keys
+        self._on_due = on_due
         self._result_ttl_ms = settings.result_ttl_ms
-        self._grace_ms = settings.report_grace_ms
+        self._index_ttl_ms = max(settings.result_ttl_ms, settings.pending_ttl_ms)
         self._life: tuple[Argument, ...] = (
             settings.result_ttl_ms,
             settings.pending_ttl_ms,
             settings.report_grace_ms,
             b"1" if settings.expect_analysis else b"0",
         )
+        self._of_every_read: tuple[bytes, ...] = (b"state", b"facts", b"deleted")
+        if settings.vapi_api_key is not None:
+            self._of_every_read += (b"gone",)
         self._merge_script = Script("merge_call.lua")
         self._delete_script = Script("delete_call.lua")
-        self._survey_script = Script("survey_bucket.lua")
+        self._surveys = BucketSurveys(settings, redis, keys)
 
     async def merge(self, change: CallChange) -> Merged:
         """Apply an event to its call's record, creating it if there is none, and renew its life."""
@@ -129,19 +126,19 @@ class CallStore:
 
     async def _run_merge(self, call_id: bytes, *event: Argument) -> Merged:
         bucket = bucket_of(call_id)
-        result, _now, first_final, first_complete, state, small = await self._merge_script.run(
+        result, has_due, first_final, first_complete, state, small = await self._merge_script.run(
             self._redis,
             bucket,
-            self._keys.call(call_id),
-            *self._keys.indices[bucket],
+            *self._keys_of(call_id, bucket),
             call_id,
             self._keys.changes,
             self._keys.phones[bucket],
             *self._life,
             *event,
-            keys=5,
+            keys=8,
             is_durable=True,
         )
+        self._tell_due(bucket, has_due)
         return Merged(
             is_deleted=result == -1,
             is_changed=result == 1,
@@ -150,39 +147,42 @@ class CallStore:
         )
 
     async def find(self, call_id: bytes, large: tuple[int, ...] = ()) -> StoredCall | Tombstone | None:
-        """The record with the named large facts (numbered from 1), a tombstone if it was deleted, None if unknown."""
+        """The record with the named large facts (numbered from 1), a tombstone if it was deleted, None if unknown.
+
+        Where VAPI is asked for calls, Missing if it does not know this one either.
+        """
         reply = await self._redis.execute(
             b"HMGET",
             self._keys.call(call_id),
-            b"state",
-            b"facts",
-            b"deleted",
+            *self._of_every_read,
             *large,
             bucket=bucket_of(call_id),
             share_as=(call_id, large),
         )
-        state, small, deleted, *heavy = reply
+        state, small = reply[:2]
         if state is None:
-            return TOMBSTONE if deleted is not None else None
-        return _stored_call(call_id, state, small, tuple(heavy))
+            deleted, *gone = reply[2 : len(self._of_every_read)]
+            return TOMBSTONE if deleted is not None else MISSING if any(gone) else None
+        return _stored_call(call_id, state, small, tuple(reply[len(self._of_every_read) :]))
 
     async def delete(self, call_id: bytes) -> bool:
         """Remove the record and leave a tombstone in its place; False when there was no record."""
         bucket = bucket_of(call_id)
-        existed = await self._delete_script.run(
+        existed, has_due = await self._delete_script.run(
             self._redis,
             bucket,
-            self._keys.call(call_id),
-            *self._keys.indices[bucket],
+            *self._keys_of(call_id, bucket),
             call_id,
             self._keys.changes,
             self._keys.phones[bucket],
             self._result_ttl_ms,
             DELETIONS_KEPT_MS,
             _token(),
-            keys=5,
+            self._index_ttl_ms,
+            keys=8,
             is_durable=True,
         )
+        self._tell_due(bucket, has_due)
         return bool(existed)
 
     async def find_ids_by_phone(self, phone: bytes, now_ms: int) -> list[bytes]:
@@ -195,37 +195,42 @@ class CallStore:
         )
         return [call_id for ids in replies for call_id in ids]
 
-    async def survey(self, *, changed_since_ms: tuple[int, ...] = (), newest: int = 0) -> Survey:
+    async def survey(
+        self, *, changed_since_ms: tuple[int, ...] = (), newest: int = 0, takes_turns: bool = False
+    ) -> Survey:
         """Look over all buckets: what lives, what is past its grace, what changed since, which are the newest.
 
         Args:
             changed_since_ms: the ``now_ms`` of an earlier survey; without it no changes are looked for.
             newest: how many of the newest records are wanted.
+            takes_turns: take up the calls that somebody is subscribed to and whose turn it is; nobody else gets the
+                same ones within 5 s.
         """
-        since = [b"%d" % moment for moment in changed_since_ms] or [b""] * BUCKETS
-        replies = await asyncio.gather(
-            *(
-                self._survey_script.run(
-                    self._redis, bucket, *self._keys.indices[bucket], self._grace_ms, since[bucket], newest, keys=4
-                )
-                for bucket in range(BUCKETS)
-            )
-        )
-        nows, sizes, dues, changes, latest = zip(*replies, strict=True)
-        entries = [(int(float(score)), call_id) for pairs in latest for call_id, score in _pairs(pairs)]
-        entries.sort(key=lambda entry: (-entry[0], entry[1]))
-        return Survey(nows, sum(sizes), list(chain(*dues)), list(chain(*changes)), entries[:newest])
+        survey = await self._surveys.make(changed_since_ms, newest, takes_turns=takes_turns)
+        for bucket, count in enumerate(survey.resumable):
+            self._tell_due(bucket, count)
+        return survey
 
+    def _keys_of(self, call_id: bytes, bucket: int) -> tuple[bytes, ...]:
+        """Those of the scripts that change a record."""
+        keys = self._keys
+        return (keys.call(call_id), *keys.indices[bucket], keys.subscriptions[bucket] + call_id)
 
-def _pairs(flat: list[bytes]) -> Iterator[tuple[bytes, bytes]]:
-    return zip(flat[::2], flat[1::2], strict=True)
+    def _tell_due(self, bucket: int, count: int) -> None:
+        if count and self._on_due is not None:
+            self._on_due(bucket)
 
 
 class Tombstone(msgspec.Struct, frozen=True):
     """Where a deleted call's record was."""
 
 
+class Missing(Tombstone, frozen=True):
+    """Where a record would be of a call that VAPI does not know: the same to who polls, until a message says otherwise."""
+
+
 TOMBSTONE: Final = Tombstone()
+MISSING: Final = Missing()
 
 
 def _token() -> bytes:

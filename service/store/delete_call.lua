@@ -1,17 +1,19 @@
 -- Delete a call's record and leave a tombstone that binds whatever comes later for that call.
 --
--- KEYS  1 call (hash)  2 expiry index  3 update index  4 partial index  5 deleted index
+-- KEYS  1 call (hash)  2 expiry index  3 update index  4 partial index  5 deleted index  6 due index
+--       7 subscribed index  8 the call's subscriptions (hash, see subscribe.lua)
 -- ARGV  1 call id  2 channel  3 prefix of the phone index of this bucket  4 life of the tombstone, ms
 --       5 how long the deletion stays in the deleted index, ms
 --       6 token of this very request: when its reply got lost and it is sent again, it is told the same
--- Returns 1 when there was a record, else 0.
+--       7 life of the due index, ms
+-- Returns {1 when there was a record else 0, 1 when subscriptions are to be resumed now}
 
-local call, expiry, updates, partial, deleted = unpack(KEYS)
+local call, expiry, updates, partial, deleted, due, subscribed, subscriptions = unpack(KEYS)
 local id = ARGV[1]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local facts, deleted_by = unpack(redis.call('HMGET', call, 'facts', 'deleted_by'))
-if deleted_by == ARGV[6] then return 1 end
+if deleted_by == ARGV[6] then return {1, 1} end
 
 redis.call('DEL', call)
 redis.call('HSET', call, 'deleted', now)
@@ -27,5 +29,18 @@ end
 redis.call('ZREMRANGEBYSCORE', deleted, '-inf', now - ARGV[5])
 redis.call('ZADD', deleted, now, id)
 redis.call('PEXPIRE', deleted, ARGV[5])
+
+local has_due = 0
+if redis.call('PEXPIRE', subscriptions, ARGV[4]) == 1 then
+  local states = redis.call('HGETALL', subscriptions)
+  for i = 1, #states, 2 do
+    if states[i + 1] == 'waiting' then
+      redis.call('ZADD', due, now, id .. ' ' .. states[i])
+      has_due = 1
+    end
+  end
+  redis.call('PEXPIRE', due, ARGV[7])
+  redis.call('ZREM', subscribed, id)
+end
 redis.call('PUBLISH', ARGV[2], id)
-return facts and 1 or 0
+return {facts and 1 or 0, has_due}

@@ -2,16 +2,21 @@
 
 | key | type | lives | written by | read by |
 |---|---|---|---|---|
-| ``<prefix>:{<bucket>}:call:<call id>`` | hash | as long as its record | merge_call.lua, delete_call.lua (a tombstone) | polls |
+| ``<prefix>:{<bucket>}:call:<call id>`` | hash | as long as its record; UNKNOWN_LIFE_MS where there is none | merge_call.lua, delete_call.lua (a tombstone), ask_vapi.lua (a lease) | polls |
 | ``<prefix>:{<bucket>}:expiry`` | zset, call id by expires_at in ms | past its last entry | both | survey_bucket.lua |
 | ``<prefix>:{<bucket>}:updates`` | zset, call id by updated_at in ms | the same | both | survey_bucket.lua |
 | ``<prefix>:{<bucket>}:partial`` | zset, call id by the ms when it was over | the same | both | survey_bucket.lua |
-| ``<prefix>:{<bucket>}:deleted`` | zset, call id by the ms of its deletion | a minute | delete_call.lua | survey_bucket.lua |
+| ``<prefix>:{<bucket>}:deleted`` | zset, call id by the ms of its deletion | a minute | delete_call.lua, ask_vapi.lua (a call that VAPI does not know) | survey_bucket.lua |
 | ``<prefix>:{<bucket>}:phone:<number>`` | zset, call id by expires_at in ms | past its last entry | both | by phone |
+| ``<prefix>:{<bucket>}:subs:<call id>`` | hash, execution id to its state | as long as the call's record, PENDING_TTL_S where there is none | subscribe.lua, whatever makes due, claims or settles | the same |
+| ``<prefix>:{<bucket>}:due`` | zset, ``<call id> <execution id>`` by the ms of the next try | past its last entry | the same | claim_due.lua, survey_bucket.lua |
+| ``<prefix>:{<bucket>}:subscribed`` | zset, id of a call that is waited for by the ms of its turn | the same | subscribe.lua, survey_bucket.lua | survey_bucket.lua |
 | ``<prefix>:{<bucket>}:rate:<client>:<minute>`` | string | two minutes | rate_limit.lua | rate_limit.lua |
-| ``<prefix>:{<bucket>}:probe`` | string | PROBE_TTL_MS | readiness | nobody |
+| ``<prefix>:{<bucket>}:idempotency:<sha256>`` | hash | 24 h from its claim | idempotency_claim.lua, idempotency_answer.lua, idempotency_free.lua | the same |
+| ``<prefix>:{<bucket>}:probe`` | string | PROBE_TTL_MS | readiness, placing a call | nobody |
 | ``<prefix>:{0}:counts:<replica>:<process>`` | hash, counter to value | COUNTS_TTL_MS after its last write | stats, each second | stats |
 | ``<prefix>:{0}:processes`` | zset, ``<replica>:<process>`` by last seen in ms | the same | stats, each second | stats |
+| ``<prefix>:{0}:next_turn`` | string, us when VAPI may be asked next | until then | reserve_turn.lua | reserve_turn.lua |
 
 The braces are a Cluster hash tag: a call and the index entries that point to it share one slot, so that each script
 touches one slot and changes both or neither. Changes are published on the channel ``<prefix>:changes``.
@@ -31,6 +36,9 @@ COUNTS_BUCKET: Final = 0
 COUNTS_TTL_MS: Final = 2 * 3600 * 1000
 """Counts cover the last 30 minutes at least; those of a process that is gone are kept for two hours."""
 
+TURNS_BUCKET: Final = 0
+"""Where the rate is kept at which all replicas together ask VAPI."""
+
 PROBE_TTL_MS: Final = 10_000
 
 
@@ -41,20 +49,36 @@ class Keys:
         self._prefix = prefix.encode()
         self._buckets = tuple(b"%b:{%d}:" % (self._prefix, bucket) for bucket in range(BUCKETS))
         self.indices = tuple(
-            (tag + b"expiry", tag + b"updates", tag + b"partial", tag + b"deleted") for tag in self._buckets
+            (tag + b"expiry", tag + b"updates", tag + b"partial", tag + b"deleted", tag + b"due", tag + b"subscribed")
+            for tag in self._buckets
         )
         """Per bucket, in the order in which the scripts take them."""
         self.phones = tuple(tag + b"phone:" for tag in self._buckets)
         """Per bucket, what a number is appended to."""
+        self.subscriptions = tuple(tag + b"subs:" for tag in self._buckets)
+        """Per bucket, what a call id is appended to."""
         self.changes = self._prefix + b":changes"
         self.probes = tuple(tag + b"probe" for tag in self._buckets)
         self.processes = self._buckets[COUNTS_BUCKET] + b"processes"
+        self.next_turn = self._buckets[TURNS_BUCKET] + b"next_turn"
 
     def call(self, call_id: bytes) -> bytes:
         return self._buckets[bucket_of(call_id)] + b"call:" + call_id
 
+    def deleted(self, bucket: int) -> bytes:
+        return self._buckets[bucket] + b"deleted"
+
+    def due(self, bucket: int) -> bytes:
+        return self._buckets[bucket] + b"due"
+
+    def subscribed(self, bucket: int) -> bytes:
+        return self._buckets[bucket] + b"subscribed"
+
     def rate(self, bucket: int, client: bytes, window: int) -> bytes:
         return b"%brate:%b:%d" % (self._buckets[bucket], client, window)
+
+    def idempotency(self, bucket: int, digest: bytes) -> bytes:
+        return b"%bidempotency:%b" % (self._buckets[bucket], digest)
 
     def counts(self, process: bytes) -> bytes:
         return b"%bcounts:%b" % (self._buckets[COUNTS_BUCKET], process)

@@ -2,6 +2,7 @@
 -- The outcome does not depend on the order, the repetition or the interleaving of the events of one lifetime.
 --
 -- KEYS  1 call (hash)  2 expiry index  3 update index  4 partial index  5 deleted index (unused here)
+--       6 due index  7 subscribed index  8 the call's subscriptions (hash, see subscribe.lua)
 -- ARGV  1 call id  2 channel  3 prefix of the phone index of this bucket (same slot as the keys)
 --       4 life of a final record, ms  5 life of one that is not, ms  6 report grace, ms
 --       7 '1' when an analysis is expected
@@ -11,13 +12,14 @@
 --          The first is the phone, in quotes. The second begins with '1' when no analysis can follow it.
 --       12 token of this very request: when its reply got lost and it is sent again, it is told the same firsts
 --       13... large facts, '' where the event gives none; the first is the transcript
--- Returns {result, now in ms, became final for the first time, became complete for the first time, state, small facts}
+-- Returns {result, 1 when subscriptions are to be resumed now, became final for the first time,
+--         became complete for the first time, state, small facts}
 --       result: -1 the call is deleted, 0 nothing changed, 1 changed; the last two only with a first time, else ''.
 --
 -- Hash: state (11 numbers, see `numbers`), facts (as ARGV 11), stamps (17 digits a fact), 1... the large facts, final_by
 --       and complete_by (tokens); or deleted.
 
-local call, expiry, updates, partial = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local call, expiry, updates, partial, subscriptions = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[8]
 local id, stamp, token = ARGV[1], ARGV[8], ARGV[12]
 local result_ttl, pending_ttl, grace = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local is_event = stamp ~= ''
@@ -26,22 +28,32 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 local stored = redis.call('HMGET', call, 'state', 'facts', 'stamps', 'deleted', 'final_by', 'complete_by')
 if stored[4] then
-  if is_event then redis.call('PEXPIRE', call, result_ttl) end
-  return {-1, now, 0, 0, '', ''}
+  if is_event then
+    redis.call('PEXPIRE', call, result_ttl)
+    redis.call('PEXPIRE', subscriptions, result_ttl)
+  end
+  return {-1, 0, 0, 0, '', ''}
 end
-if not stored[1] and not is_event then return {0, now, 0, 0, '', ''} end
+if not stored[1] and not is_event then return {0, 0, 0, 0, '', ''} end
 
 local PENDING, PARTIAL, COMPLETE, FETCH_FAILED = 0, 1, 2, 3
 
 local numbers = {}
-for number in string.gmatch(stored[1] or '', '%d+') do numbers[#numbers + 1] = tonumber(number) end
+if stored[1] then
+  for number in string.gmatch(stored[1], '%d+') do numbers[#numbers + 1] = tonumber(number) end
+end
 local version, created, updated, expires = numbers[1] or 0, numbers[2] or now, numbers[3] or now, numbers[4] or 0
 local status, level, over_at, data_status = numbers[5] or 0, numbers[6] or 0, numbers[7] or 0, numbers[8] or PENDING
 local was_final, was_complete, has_transcript = numbers[9] or 0, numbers[10] or 0, numbers[11] or 0
 
+local sub = string.sub
+
 local function split(text)
-  local parts = {}
-  for part in string.gmatch(text, '([^\31]*)\31') do parts[#parts + 1] = part end
+  local parts, count = {}, 0
+  for part in string.gmatch(text, '([^\31]*)\31') do
+    count = count + 1
+    parts[count] = part
+  end
   return parts
 end
 
@@ -64,47 +76,72 @@ local function is_greater(a, b)
   return #a > #b
 end
 
+local BLANK = '00000000000000000'
 local is_new = not stored[1]
 local is_changed = is_new
 local facts_text, stamps_text = stored[2], stored[3]
-local old_phone, large = '', {}
+local writes = {'state', ''}  -- fields and values of the one HSET in the end
 
-if is_event then
-  local given = split(ARGV[11])
-  local small, all = #given, #given + #ARGV - 12
-  local facts = facts_text and split(facts_text) or {}
-  local stamps, restamped = {}, false
-  for i = 1, all do
-    local held = stamps_text and string.sub(stamps_text, 17 * i - 16, 17 * i) or '00000000000000000'
+-- A call's first event: whatever it gives is taken.
+local function take_all()
+  facts_text = ARGV[11]
+  local stamps = string.gsub(string.gsub(facts_text, '[^\31]+\31', stamp), '\31', BLANK)
+  for i = 13, #ARGV do
+    stamps = stamps .. (ARGV[i] ~= '' and stamp or BLANK)
+    if ARGV[i] ~= '' then
+      writes[#writes + 1] = i - 12
+      writes[#writes + 1] = ARGV[i]
+    end
+  end
+  stamps_text = stamps
+end
+
+-- Fact by fact: taken where the event's stamp is higher, or equal and the value greater; a higher one stamps what is
+-- there already anew.
+local function take_what_outweighs()
+  local facts, given, stamps = split(facts_text), split(ARGV[11]), {}
+  local small = #given
+  for i = #facts + 1, small do facts[i] = '' end
+  for i = 1, small + #ARGV - 12 do
     local value = given[i] or ARGV[12 + i - small]
-    if value ~= '' and stamp >= held then
-      local old = facts[i] or ''
-      if i > small then old = not is_new and redis.call('HGET', call, i - small) or '' end
-      if stamp > held or (value ~= old and is_greater(comparable(value, i == 2), comparable(old, i == 2))) then
-        if value ~= old then
+    if value ~= '' then
+      local held = sub(stamps_text, 17 * i - 16, 17 * i)
+      if stamp >= held then
+        local is_large = i > small
+        local old = not is_large and (facts[i] or '') or held ~= BLANK and redis.call('HGET', call, i - small) or ''
+        local is_higher = stamp > held
+        if value ~= old and (is_higher or is_greater(comparable(value, i == 2), comparable(old, i == 2))) then
           is_changed = true
-          if i > small then
-            large[#large + 1] = i - small
-            large[#large + 1] = value
+          if is_large then
+            writes[#writes + 1] = i - small
+            writes[#writes + 1] = value
+          else
+            facts[i] = value
           end
-        else
-          value = old
         end
-        if i == 1 then old_phone = old end
-        if i <= small then facts[i] = value end
-        if stamp > held then
-          held = stamp
-          restamped = true
-        end
+        if is_higher then stamps[i] = stamp end
       end
     end
-    stamps[i] = held
-    if i <= small and not facts[i] then facts[i] = '' end
   end
-  if is_changed or restamped then
-    facts_text = table.concat(facts, '\31') .. '\31'
+  if is_changed then facts_text = table.concat(facts, '\31') .. '\31' end
+  if next(stamps) then
+    for i = 1, small + #ARGV - 12 do stamps[i] = stamps[i] or sub(stamps_text, 17 * i - 16, 17 * i) end
     stamps_text = table.concat(stamps)
-    redis.call('HSET', call, 'facts', facts_text, 'stamps', stamps_text, unpack(large))
+  end
+end
+
+local function phone_of(text) return string.match(text or '', '^"?([^\31]-)"?\31') or '' end
+local old_phone = phone_of(facts_text)
+
+if is_event then
+  if is_new then take_all() else take_what_outweighs() end
+  if facts_text ~= stored[2] then
+    writes[#writes + 1] = 'facts'
+    writes[#writes + 1] = facts_text
+  end
+  if stamps_text ~= stored[3] then
+    writes[#writes + 1] = 'stamps'
+    writes[#writes + 1] = stamps_text
   end
   if ARGV[13] ~= '' then has_transcript = 1 end
   if tonumber(ARGV[9]) > status then
@@ -115,7 +152,7 @@ if is_event then
   if level > 0 and over_at == 0 then over_at = now end
 end
 
-local phone, ending = string.match(facts_text, '^([^\31]*)\31([^\31]?)')
+local phone, ending = phone_of(facts_text), string.match(facts_text, '^[^\31]*\31([^\31]?)')
 local derived = PENDING
 if level == 3 or (level == 2 and (ending == '1' or ARGV[7] == '0')) then
   derived = COMPLETE
@@ -124,7 +161,7 @@ elseif level > 0 then
 end
 local is_step = derived ~= data_status
 is_changed = is_changed or is_step
-if not is_event and not is_step and stored[5] ~= token then return {0, now, 0, 0, '', ''} end
+if not is_event and not is_step and stored[5] ~= token then return {0, 0, 0, 0, '', ''} end
 
 local is_final = derived >= COMPLETE
 expires = now + (is_final and result_ttl or pending_ttl)
@@ -136,38 +173,60 @@ if is_changed then
 end
 local state = string.format('%.0f %.0f %.0f %.0f %d %d %.0f %d %d %d %d', version, created, updated, expires, status,
   level, over_at, derived, math.max(was_final, first_final), math.max(was_complete, first_complete), has_transcript)
-redis.call('HSET', call, 'state', state)
-if first_final == 1 then redis.call('HSET', call, 'final_by', token) end
-if first_complete == 1 then redis.call('HSET', call, 'complete_by', token) end
+writes[2] = state
+if first_final == 1 then
+  writes[#writes + 1] = 'final_by'
+  writes[#writes + 1] = token
+end
+if first_complete == 1 then
+  writes[#writes + 1] = 'complete_by'
+  writes[#writes + 1] = token
+end
+redis.call('HSET', call, unpack(writes))
 redis.call('PEXPIREAT', call, expires)
 
-local dead = redis.call('ZRANGEBYSCORE', expiry, '-inf', '(' .. now, 'LIMIT', 0, 10)
-if #dead > 0 then
-  redis.call('ZREM', expiry, unpack(dead))
-  redis.call('ZREM', updates, unpack(dead))
-  redis.call('ZREM', partial, unpack(dead))
-end
-local index_ttl = math.max(result_ttl, pending_ttl)
+local is_new_phone = phone ~= old_phone
+local numbers_calls = ARGV[3] .. phone
 redis.call('ZADD', expiry, expires, id)
-redis.call('PEXPIRE', expiry, index_ttl)
 if is_changed then redis.call('ZADD', updates, updated, id) end
-redis.call('PEXPIRE', updates, index_ttl)
 if derived == PARTIAL then
   redis.call('ZADD', partial, over_at, id)
-  redis.call('PEXPIRE', partial, index_ttl)
 elseif data_status == PARTIAL then
   redis.call('ZREM', partial, id)
 end
-if old_phone ~= '' and old_phone ~= phone then
-  redis.call('ZREM', ARGV[3] .. string.sub(old_phone, 2, -2), id)
+if is_new_phone and old_phone ~= '' then redis.call('ZREM', ARGV[3] .. old_phone, id) end
+if phone ~= '' then redis.call('ZADD', numbers_calls, expires, id) end
+
+-- What need not be done for every event: indices live for twice the longest life, so that they outlive their entries
+-- when their own life is renewed seldom; and each new call takes away what died of others.
+local index_ttl = math.max(result_ttl, pending_ttl)
+if is_new or is_step or is_new_phone or now - created > index_ttl then
+  for _, index in ipairs({expiry, updates, partial, numbers_calls}) do redis.call('PEXPIRE', index, 2 * index_ttl) end
 end
-if phone ~= '' then
-  local numbers_calls = ARGV[3] .. string.sub(phone, 2, -2)
+if is_new or is_new_phone then
+  local dead = redis.call('ZRANGEBYSCORE', expiry, '-inf', '(' .. now, 'LIMIT', 0, 10)
+  if #dead > 0 then
+    redis.call('ZREM', expiry, unpack(dead))
+    redis.call('ZREM', updates, unpack(dead))
+    redis.call('ZREM', partial, unpack(dead))
+  end
   redis.call('ZREMRANGEBYSCORE', numbers_calls, '-inf', '(' .. now)
-  redis.call('ZADD', numbers_calls, expires, id)
-  redis.call('PEXPIRE', numbers_calls, index_ttl)
+end
+
+local has_due = 0
+if redis.call('PEXPIREAT', subscriptions, expires) == 1 and is_final then
+  local due, states = KEYS[6], redis.call('HGETALL', subscriptions)
+  for i = 1, #states, 2 do
+    if states[i + 1] == 'waiting' then
+      redis.call('ZADD', due, now, id .. ' ' .. states[i])
+      has_due = 1
+    end
+  end
+  redis.call('PEXPIRE', due, index_ttl)
+  redis.call('ZREM', KEYS[7], id)
 end
 if is_changed then redis.call('PUBLISH', ARGV[2], id) end
 
 local is_first = first_final + first_complete > 0
-return {is_changed and 1 or 0, now, first_final, first_complete, is_first and state or '', is_first and facts_text or ''}
+return {is_changed and 1 or 0, has_due, first_final, first_complete, is_first and state or '',
+  is_first and facts_text or ''}

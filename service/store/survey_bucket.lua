@@ -1,10 +1,13 @@
 -- Look over one bucket: drop what expired, count what lives, and find what a process has to act on.
 --
--- KEYS  1 expiry index  2 update index  3 partial index  4 deleted index
+-- KEYS  1 expiry index  2 update index  3 partial index  4 deleted index  5 due index  6 subscribed index
 -- ARGV  1 report grace, ms  2 ms since when changes are wanted, '' for none  3 how many of the newest are wanted
--- Returns {now in ms, live records, ids past their report grace, ids changed or deleted since, newest ids}
+--       4 how many of the subscribed calls are wanted, each at most once in  5 so many ms, by anybody
+--       6 prefix of the subscriptions of this bucket's calls (same slot as the keys)
+-- Returns {now in ms, live records, ids past their report grace, ids changed or deleted since, newest ids,
+--         subscriptions to be resumed now, calls that are waited for, those of them whose turn it is}
 
-local expiry, updates, partial, deleted = unpack(KEYS)
+local expiry, updates, partial, deleted, due, subscribed = unpack(KEYS)
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
@@ -14,7 +17,7 @@ if #dead > 0 then
   redis.call('ZREM', updates, unpack(dead))
   redis.call('ZREM', partial, unpack(dead))
 end
-local due = redis.call('ZRANGEBYSCORE', partial, '-inf', now - ARGV[1], 'LIMIT', 0, 100)
+local past_grace = redis.call('ZRANGEBYSCORE', partial, '-inf', now - ARGV[1], 'LIMIT', 0, 100)
 local changed = {}
 if ARGV[2] ~= '' then
   changed = redis.call('ZRANGEBYSCORE', updates, ARGV[2], '+inf')
@@ -34,4 +37,16 @@ while #newest < wanted do
   end
   at = at + ARGV[3]
 end
-return {now, redis.call('ZCOUNT', expiry, now, '+inf'), due, changed, newest}
+local in_turn = {}
+if ARGV[4] ~= '0' then
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', subscribed, '-inf', now, 'LIMIT', 0, ARGV[4])) do
+    if redis.call('EXISTS', ARGV[6] .. id) == 1 then
+      redis.call('ZADD', subscribed, now + ARGV[5], id)
+      in_turn[#in_turn + 1] = id
+    else
+      redis.call('ZREM', subscribed, id)
+    end
+  end
+end
+return {now, redis.call('ZCOUNT', expiry, now, '+inf'), past_grace, changed, newest,
+  redis.call('ZCOUNT', due, '-inf', now), redis.call('ZCARD', subscribed), in_turn}

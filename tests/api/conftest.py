@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 
 import httpx2
 import pytest
 
-from tests.api.talk import CREDENTIALS, connected, new_address
+from tests.api.talk import ADMIN, CREDENTIALS, connected, new_address
+from tests.support.fake_vapi import FakeVapi
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
 
@@ -34,6 +36,31 @@ def brief_replica() -> Iterator[Replica]:
     replica = Replica(max_wait_s=2, report_grace_s=1, result_ttl_s=2, pending_ttl_s=5).start()
     yield replica
     replica.stop()
+
+
+@pytest.fixture(scope="session")
+def vapi() -> Iterator[FakeVapi]:
+    """The VAPI that the dialling replica talks to; each test asks for numbers of its own."""
+    with asyncio.Runner() as runner:
+        fake = runner.run(FakeVapi().__aenter__())
+        yield fake
+        runner.run(fake.__aexit__())
+
+
+@pytest.fixture(scope="session")
+def dialling_replica(redis_process: RedisProcess, vapi: FakeVapi) -> Iterator[Replica]:
+    """Closed like the closed replica, with a VAPI to place calls at."""
+    settings = {**CREDENTIALS, **vapi.settings}
+    replica = Replica(redis_url=redis_process.url, redis_key_prefix="api-dialling", **settings).start()
+    yield replica
+    replica.stop()
+
+
+@pytest.fixture
+async def dialler(dialling_replica: Replica) -> AsyncIterator[httpx2.AsyncClient]:
+    """An admin's client of the dialling replica."""
+    async with connected(dialling_replica, **ADMIN) as connection:
+        yield connection
 
 
 @pytest.fixture

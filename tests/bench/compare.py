@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.bench import load, report
+from tests.bench import load, report, sections
 from tests.bench.load import Running, Sample, WrongAnswerError
 from tests.bench.peers import CACHE, OURS, REDIS, Peer, all_peers, versions
 from tests.bench.servers import LOAD_CORE, SERVER_CORE, Server, pinned
@@ -42,9 +42,9 @@ def main() -> None:
         measure_all(figures, redis, running, Path(folder))
         measure_redis(figures, chosen.rounds)
     text = report.as_markdown(figures)
-    print(text)
-    target = CACHE if chosen.quick or chosen.only else HERE
-    (target / "results.md").write_text(text)
+    is_quick = chosen.quick or bool(chosen.only)
+    sections.publish(text, is_quick=is_quick)
+    target = CACHE if is_quick else HERE
     (target / "results.svg").write_text(report.as_svg(figures))
     say(f"written to {target}/results.md and results.svg")
 

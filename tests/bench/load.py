@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import resource
 import socket
 import subprocess
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tests.bench.peers import Peer
-from tests.bench.servers import LOAD_CORE, Server, cpu_s_of_machine, pinned
+from tests.bench.servers import LOAD_CORE, Server, cpu_s_of_children, cpu_s_of_machine, pinned
 from tests.bench.workloads import Workload
 
 SCRIPT = Path(__file__).parent / "wrk/load.lua"
@@ -73,11 +72,11 @@ def run_wrk(running: Running, redis: Server, workload: Workload, template: Path,
     arguments = [str(template), str(start), str(workload.calls), str(running.runs)]
     if workload.needs_etags:
         arguments.append(str(running.etags_path()))
-    cpu_s, redis_s, wrk_s, machine_s = running.server.cpu_s(), redis.cpu_s(), _cpu_s_of_wrk(), cpu_s_of_machine()
+    cpu_s, redis_s, wrk_s, machine_s = running.server.cpu_s(), redis.cpu_s(), cpu_s_of_children(), cpu_s_of_machine()
     command = pinned(LOAD_CORE, "wrk", *options, "--", *arguments)
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     cpu_s, redis_s = running.server.cpu_s() - cpu_s, redis.cpu_s() - redis_s
-    others_s = cpu_s_of_machine() - machine_s - cpu_s - redis_s - (_cpu_s_of_wrk() - wrk_s)
+    others_s = cpu_s_of_machine() - machine_s - cpu_s - redis_s - (cpu_s_of_children() - wrk_s)
     line = next(line for line in done.stdout.splitlines() if line.startswith("RESULT "))
     requests, duration_us, size, errors = map(int, line.split()[1:])
     running.sent[workload.name] = start + requests
@@ -85,11 +84,6 @@ def run_wrk(running: Running, redis: Server, workload: Workload, template: Path,
         errors = max(errors, 1)
     share, run_s = 1e6 / max(1, requests), duration_us / 1e6
     return Sample(requests / run_s, cpu_s * share, redis_s * share, cpu_s / run_s, errors, max(0.0, others_s / run_s))
-
-
-def _cpu_s_of_wrk() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 def is_close(size: float, expected: int) -> bool:
@@ -134,7 +128,7 @@ def check(running: Running, workload: Workload, etag: str = "") -> None:
 def collect_etags(running: Running, workload: Workload, plain_poll: Workload) -> list[str]:
     """The ETag of each call of the ring, also written for wrk."""
     with socket.create_connection(("127.0.0.1", running.server.port), timeout=10) as connection:
-        heads = (_exchange(connection, plain_poll.request(number)) for number in range(workload.calls))
+        heads = (exchange_over(connection, plain_poll.request(number)) for number in range(workload.calls))
         etags = [_header(answer, b"etag").decode() for answer in heads]
     running.etags_path().write_text("\n".join(etags) + "\n")
     return etags
@@ -142,10 +136,11 @@ def collect_etags(running: Running, workload: Workload, plain_poll: Workload) ->
 
 def exchange(port: int, request: bytes) -> bytes:
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
-        return _exchange(connection, request)
+        return exchange_over(connection, request)
 
 
-def _exchange(connection: socket.socket, request: bytes) -> bytes:
+def exchange_over(connection: socket.socket, request: bytes) -> bytes:
+    """One request and its whole answer over a connection that is kept."""
     connection.sendall(request)
     answer = b""
     while not _is_whole(answer):

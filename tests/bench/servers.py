@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -22,15 +23,15 @@ START_S = 20.0
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
-def pinned(core: int, *command: str) -> list[str]:
+def pinned(core: int | str, *command: str) -> list[str]:
     return ["taskset", "-c", str(core), *command]
 
 
 class Server:
     """One server process (with its children), listening on a free port of the loopback address."""
 
-    def __init__(self, command: list[str], settings: Mapping[str, str], log: Path, core: int = SERVER_CORE) -> None:
-        """``{port}`` in the command, and the variable PORT, are the port's number."""
+    def __init__(self, command: list[str], settings: Mapping[str, str], log: Path, core: int | str = SERVER_CORE) -> None:
+        """``{port}`` in the command, and the variable PORT, are the port's number; ``core`` may be a list, as "0,1"."""
         self.port = free_port()
         self.log = log
         inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
@@ -55,6 +56,15 @@ class Server:
         self.stop()
         raise RuntimeError(f"did not start: {self.log.read_text()[-1500:]}")
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def memory_kb(self) -> int:
+        """Resident, of the process without its descendants."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(status.split("VmRSS:")[1].split()[0])
+
     def cpu_s(self) -> float:
         """Processor time so far, of the process and its descendants."""
         return sum(map(_cpu_s, _tree(self._process.pid)))
@@ -73,6 +83,12 @@ def cpu_s_of_machine() -> float:
     """Processor time of all processes so far, with what other machines on the same host took from this one."""
     user, nice, system, _idle, _wait, _irq, _softirq, steal = Path("/proc/stat").read_text().split()[1:9]
     return sum(map(int, (user, nice, system, steal))) / TICKS_PER_S
+
+
+def cpu_s_of_children() -> float:
+    """Processor time of the children of this process that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _tree(pid: int) -> list[int]:

@@ -1,0 +1,20 @@
+"""The assistant's configuration for those who place calls by themselves: the single source for Kestra's scripts."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service.api.json_body import read_json
+from service.api.responses import JSONAnswer
+from service.api.state import State
+from service.vapi.assistant import create_assistant_config
+from service.vapi.call_request import decode_call_request
+
+PATH = "/api/v1/vapi/assistant-config"
+
+
+async def make_assistant_config(state: State, request: Request) -> Response:
+    """The whole VAPI assistant for a call request, webhook secret included, so for admins only."""
+    _, value = await read_json(state, request)
+    return JSONAnswer(data=create_assistant_config(decode_call_request(value), state.settings))

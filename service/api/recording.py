@@ -1,0 +1,23 @@
+"""``GET /api/v1/vapi/calls/{call_id}/recording``: on to a fresh link; the stored address is private and opens for nobody."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service.api.poll_request import read_call_id
+from service.api.state import State
+from service.errors import NotConfiguredError, NotFoundError
+
+
+async def get_recording(state: State, request: Request) -> Response:
+    """302 to what VAPI's recording route says now. The call's record is not asked: recordings live longer."""
+    call_id = read_call_id(request.path_params["call_id"]).decode()
+    request.scope["log"]["call_id"] = call_id
+    if state.vapi is None:
+        raise NotConfiguredError("Recordings come from VAPI: VAPI_API_KEY is not set")
+    link = await state.vapi.find_recording_url(call_id)
+    if link is None:
+        raise NotFoundError("This call has no recording")
+    # The link opens the recording for whoever has it: kept out of the body, the log, and the Referer header.
+    return Response(status_code=302, headers={"Location": link, "Referrer-Policy": "no-referrer"})

@@ -1,0 +1,188 @@
+"""Kestra's REST API as far as we use it, of 1.x and 2.x: create an execution, look at it, resume it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
+
+import structlog
+
+from service.config import Settings
+from service.errors import NotFoundError, UpstreamError
+from service.kestra.execution import PAUSED, Execution, ExecutionAnswer, Resumption, execution_of
+from service.kestra.style import CONFIGS, Style, StyleOfKestra, style_of
+
+if TYPE_CHECKING:
+    from service.kestra.connection import Answer, Connection
+
+__all__ = ["Execution", "KestraClient", "Resumption"]
+
+log = structlog.get_logger(__name__)
+
+ASK_S: Final = 10.0
+WRITE_S: Final = 15.0
+"""Kestra answers as soon as an execution is queued; load balancers before us give up after 30 s."""
+
+HEALTH_VALID_S: Final = 5.0
+"""Health checks closer together than this share one answer of Kestra's."""
+
+HEALTH_WITHIN_S: Final = 1.0
+"""A health check of ours must not become slow because Kestra is."""
+
+NO_FLOW: Final = "Kestra does not know the flow; check KESTRA_TENANT, KESTRA_NAMESPACE and KESTRA_FLOW"
+DISABLED: Final = "Kestra refuses to run the flow (409); it may be disabled"
+INPUTS: Final = "Kestra refuses the inputs (422); the flow there is not the one that belongs to this service"
+
+
+class KestraClient:
+    """Talks to the Kestra at ``KESTRA_URL``; several replicas may do so at once, nothing is kept but its version.
+
+    Raises, in every method that asks Kestra:
+        UpstreamError: Kestra is in trouble, silent, cannot be reached or refuses us; the sentence says where to look.
+            ``is_outcome_unknown`` is True where a POST may have had its effect.
+
+    Args:
+        settings: with ``kestra_url``.
+        ask_s: longest that a question may take, its attempts together; some methods ask two or three.
+        write_s: longest that a request may take that changes something.
+        health_valid_s: for how long an answer about health is good.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        ask_s: float = ASK_S,
+        write_s: float = WRITE_S,
+        health_valid_s: float = HEALTH_VALID_S,
+    ) -> None:
+        from service.kestra.connection import Connection  # noqa: PLC0415 - loads the HTTP client: a third of the start
+
+        self._connection: Connection = Connection(settings, ask_s=ask_s, write_s=write_s)
+        self._tenant = "/api/v1/" + _quoted(settings.kestra_tenant)
+        self._namespace = settings.kestra_namespace
+        self._flow = settings.kestra_flow
+        self._style = StyleOfKestra(settings, self._connection)
+        self._health_valid_s = health_valid_s
+        self._health_lock = asyncio.Lock()
+        self._health_until = 0.0
+        self._problem: str | None = None
+
+    async def close(self) -> None:
+        await self._connection.close()
+
+    async def create_execution(
+        self, inputs: Mapping[str, str], *, labels: Mapping[str, str], flow: str | None = None
+    ) -> Execution:
+        """Start the flow of the settings, or another one of its namespace; sent once, never repeated.
+
+        Labels whose value is blank are left out: Kestra refuses them. Keys have no colons and no blanks.
+
+        Raises:
+            UpstreamError: also where Kestra does not know the flow or refuses the inputs.
+        """
+        path = f"{self._tenant}/executions/{_quoted(self._namespace)}/{_quoted(flow or self._flow)}"
+        query = [("labels", f"{key}:{value}") for key, value in labels.items() if value.strip(": ")]
+        answer = await self._connection.post(path, query=query, parts=inputs)
+        if not answer.is_success:
+            raise UpstreamError(_refusal_of_creation(answer.status))
+        execution = execution_of(answer.decoded(ExecutionAnswer, is_outcome_unknown=True))
+        log.info("execution.created", execution_id=execution.id, flow=flow or self._flow)
+        return execution
+
+    async def find_execution(self, execution_id: str) -> Execution | None:
+        """None where Kestra does not know it."""
+        answer = await self._find_execution(execution_id)
+        return None if answer is None else execution_of(answer)
+
+    async def get_outputs(self, execution_id: str) -> dict[str, Any]:
+        """The outputs of the flow: by name, empty while there are none.
+
+        Raises:
+            NotFoundError: Kestra does not know the execution.
+        """
+        answer = await self._find_execution(execution_id)
+        if answer is None:
+            raise NotFoundError("Kestra does not know the execution")
+        if answer.outputs is not None:
+            return answer.outputs
+        # 2.x keeps them elsewhere; its source says the first, its OpenAPI document of July 2026 the second.
+        for route in ("outputs/executions", "outputs"):
+            outputs = await self._connection.get(f"{self._tenant}/{route}/{_quoted(execution_id)}")
+            if outputs.is_success:
+                return outputs.decoded(dict[str, Any])
+        return {}
+
+    async def resume(self, execution_id: str) -> Resumption:
+        """Ask once; whoever wants to ask again, because the execution is not paused yet, does so later."""
+        try:
+            return await self._resume(execution_id)
+        except UpstreamError:
+            self._style.forget()
+            raise
+
+    async def _resume(self, execution_id: str) -> Resumption:
+        style = await self._style.get()
+        answer = await self._send_resume(execution_id, style)
+        if answer.status in (404, 405):
+            if await self._find_execution(execution_id) is None:
+                return Resumption.UNKNOWN_EXECUTION
+            answer = await self._send_resume(execution_id, await self._style.get_other(style))
+        if answer.is_success:
+            log.info("execution.resumed", execution_id=execution_id)
+            return Resumption.RESUMED
+        if answer.status == 409:
+            return await self._look_why_not_paused(execution_id)
+        raise UpstreamError(f"Kestra refused to resume the execution ({answer.status})")
+
+    async def is_healthy(self) -> bool:
+        """Whether Kestra answered and took our credentials, at most ``health_valid_s`` ago; never raises."""
+        return await self.find_problem() is None
+
+    async def find_problem(self) -> str | None:
+        """What is wrong with Kestra in a sentence, None when it is healthy; as old, and as patient, as above."""
+        async with self._health_lock:
+            if time.monotonic() >= self._health_until:
+                self._problem = await self._ask_for_problem()
+                self._health_until = time.monotonic() + self._health_valid_s
+            return self._problem
+
+    async def _ask_for_problem(self) -> str | None:
+        try:
+            style_of(await self._connection.get_once(CONFIGS, within_s=HEALTH_WITHIN_S))
+        except UpstreamError as exc:
+            return str(exc)
+        return None
+
+    async def _find_execution(self, execution_id: str) -> ExecutionAnswer | None:
+        answer = await self._connection.get(f"{self._tenant}/executions/{_quoted(execution_id)}")
+        if answer.status == 404:
+            return None
+        if not answer.is_success:
+            raise UpstreamError(f"Kestra refused to show the execution ({answer.status})")
+        return answer.decoded(ExecutionAnswer)
+
+    async def _send_resume(self, execution_id: str, style: Style) -> Answer:
+        action = "resume" if style == "v1" else "actions/resume"
+        return await self._connection.post(f"{self._tenant}/executions/{_quoted(execution_id)}/{action}")
+
+    async def _look_why_not_paused(self, execution_id: str) -> Resumption:
+        """Kestra says 409 alike before the pause, after it, and when all is over."""
+        execution = await self.find_execution(execution_id)
+        if execution is None:
+            return Resumption.UNKNOWN_EXECUTION
+        if execution.is_terminal or (execution.has_been_paused and execution.state != PAUSED):
+            return Resumption.ALREADY_RESUMED
+        return Resumption.NOT_PAUSED_YET
+
+
+def _quoted(part: str) -> str:
+    return quote(part, safe="")
+
+
+def _refusal_of_creation(status: int) -> str:
+    known = {404: NO_FLOW, 409: DISABLED, 422: INPUTS}
+    return known.get(status, f"Kestra refused to create the execution ({status})")

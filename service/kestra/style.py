@@ -1,0 +1,81 @@
+"""Which of its two styles of URLs a Kestra understands: 2.0 renamed the actions on executions."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final, Literal
+
+import msgspec
+import structlog
+
+from service.config import Settings
+from service.errors import UpstreamError
+
+if TYPE_CHECKING:
+    from service.kestra.connection import Answer, Connection
+
+log = structlog.get_logger(__name__)
+
+Style = Literal["v1", "v2"]
+
+CONFIGS: Final = "/api/v1/configs"
+"""Tells the version, to those who may know it."""
+
+NO_VERSION: Final = (
+    "Kestra does not tell its version; check the path of KESTRA_URL, or set KESTRA_API_STYLE to v1 or v2"
+)
+WRONG_STYLE: Final = "Kestra has the execution, but does not know the request to resume it; check KESTRA_API_STYLE"
+
+
+class ConfigsAnswer(msgspec.Struct, frozen=True):
+    version: str
+
+
+class StyleOfKestra:
+    """``KESTRA_API_STYLE``, or what Kestra's version says; asked for once, and again when there is reason to."""
+
+    def __init__(self, settings: Settings, connection: Connection) -> None:
+        self._connection = connection
+        self._setting: Style | None = None if settings.kestra_api_style == "auto" else settings.kestra_api_style
+        self._detected: Style | None = None
+
+    async def get(self) -> Style:
+        """Never a guess.
+
+        Raises:
+            UpstreamError: Kestra does not tell its version.
+        """
+        if self._setting is not None:
+            return self._setting
+        if self._detected is None:
+            self._detected = style_of(await self._connection.get(CONFIGS))
+            log.info("kestra.detected", style=self._detected)
+        return self._detected
+
+    async def get_other(self, tried: Style) -> Style:
+        """For when Kestra did not know the style tried: it may be another version by now.
+
+        Raises:
+            UpstreamError: there is no other.
+        """
+        self.forget()
+        style = await self.get()
+        if style == tried:
+            raise UpstreamError(WRONG_STYLE)
+        return style
+
+    def forget(self) -> None:
+        """After trouble: it may have been an upgrade."""
+        self._detected = None
+
+
+def style_of(answer: Answer) -> Style:
+    """By the version in an answer to CONFIGS; https://github.com/kestra-io/kestra/issues/15924.
+
+    Raises:
+        UpstreamError: it does not say.
+    """
+    version = re.match(r"v?(\d{1,3})\.", answer.decoded(ConfigsAnswer).version) if answer.is_success else None
+    if version is None:
+        raise UpstreamError(NO_VERSION)
+    return "v1" if int(version[1]) < 2 else "v2"

@@ -1,0 +1,73 @@
+-- Who may ask VAPI about a call, and when: a lease in the call's own hash, judged together with the call's record.
+--
+-- KEYS  1 call (hash)  2 deleted index
+-- ARGV  1 'claim', 'release' or 'missing' (VAPI does not know the call)  2 call id  3 channel
+--       4 token of one asking: a request that is sent again is told the same, a release ends no other's lease
+--       5 life of a record that is not final, ms  6 a partial record is asked for from this age, ms
+--       7 a pending one after so much silence, and then as often, ms
+--       8 first pause after asking, ms; each further one is longer by as much  9 the longest, ms
+--       10 pause after a release, ms  11 how far apart two 404 must be, ms
+--       12 life of what is kept of a call without a record, ms  13 how long 'gone' stays in the deleted index, ms
+-- Returns {1 granted (of 'missing': the call is now held for gone) else 0, ms until it may be claimed next; -1 never,
+--         the kind of record: 'unknown', 'pending', 'partial' or ''}
+--
+-- Hash: asked ("<kind> <how often> <may be claimed at, ms> <first 404 at, ms> <token>"), gone. A merge ignores both.
+
+local call, action, token = KEYS[1], ARGV[1], ARGV[4]
+local silent_for = tonumber(ARGV[7])
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+local state, deleted, asked, gone = unpack(redis.call('HMGET', call, 'state', 'deleted', 'asked', 'gone'))
+local kind, due = 'unknown', 0
+if state then
+  local expires, over_at, data_status = string.match(state, '^%d+ %d+ %d+ (%d+) %d+ %d+ (%d+) (%d+)')
+  if data_status == '0' then
+    kind, due = 'pending', expires - ARGV[5] + silent_for
+  elseif data_status == '1' then
+    kind, due = 'partial', over_at + ARGV[6]
+  else
+    kind = ''
+  end
+end
+if deleted or kind == '' then return {0, -1, ''} end
+
+local held_kind, count, next_at, missing_at, holder = string.match(asked or '', '^(%a+) (%d+) (%d+) (%d+) (%x*)$')
+if held_kind ~= kind then count, next_at, missing_at, holder = 0, 0, 0, '' end
+count, next_at, missing_at = tonumber(count), tonumber(next_at), tonumber(missing_at)
+
+local function keep()
+  redis.call('HSET', call, 'asked', string.format('%s %d %.0f %.0f %s', kind, count, next_at, missing_at, holder))
+  if not state then redis.call('PEXPIRE', call, ARGV[12]) end
+end
+
+if action == 'claim' then
+  if holder == token then return {1, next_at - now, kind} end
+  local claimable_at = math.max(due, next_at)
+  if now < claimable_at then return {0, claimable_at - now, kind} end
+  count, holder = count + 1, token
+  next_at = now + (kind == 'pending' and silent_for or math.min(count * ARGV[8], tonumber(ARGV[9])))
+  keep()
+  return {1, next_at - now, kind}
+end
+
+if action == 'release' then
+  if holder == token then
+    count, next_at, holder = count - 1, now + ARGV[10], ''
+    keep()
+  end
+  return {0, math.max(due, next_at) - now, kind}
+end
+
+if kind ~= 'unknown' or held_kind ~= kind then return {0, -1, kind} end
+if missing_at == 0 then
+  missing_at = now
+  keep()
+elseif not gone and now - missing_at >= tonumber(ARGV[11]) then
+  redis.call('HSET', call, 'gone', now)
+  redis.call('ZADD', KEYS[2], now, ARGV[2])
+  redis.call('PEXPIRE', KEYS[2], ARGV[13])
+  redis.call('PUBLISH', ARGV[3], ARGV[2])
+  gone = now
+end
+return {gone and 1 or 0, math.max(0, next_at - now), kind}

@@ -1,0 +1,32 @@
+-- Take up subscriptions whose execution is to be resumed now; while the lease lasts, nobody else does.
+--
+-- KEYS  1 due index (see subscribe.lua)
+-- ARGV  1 prefix of the subscriptions of this bucket's calls (same slot as the key)  2 how many at most  3 lease, ms
+--       4 life of the index, ms
+-- Returns {how many are left that are to be resumed now, call id, execution id, number of this try,
+--         ms since the first one, call id, ...}
+
+local due = KEYS[1]
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local claimed = {0}
+for _, member in ipairs(redis.call('ZRANGEBYSCORE', due, '-inf', now, 'LIMIT', 0, ARGV[2])) do
+  local id, execution = string.match(member, '^(%S+) (%S+)$')
+  local state = redis.call('HGET', ARGV[1] .. id, execution) or 'expired'
+  local first, tries = string.match(state, '^tried (%d+) (%d+)$')
+  if state == 'waiting' then first, tries = now, 0 end
+  if first then
+    first, tries = tonumber(first), tries + 1
+    redis.call('HSET', ARGV[1] .. id, execution, string.format('tried %.0f %d', first, tries))
+    redis.call('ZADD', due, now + ARGV[3], member)
+    claimed[#claimed + 1] = id
+    claimed[#claimed + 1] = execution
+    claimed[#claimed + 1] = tries
+    claimed[#claimed + 1] = math.max(0, now - first)
+  else
+    redis.call('ZREM', due, member)
+  end
+end
+redis.call('PEXPIRE', due, ARGV[4])
+claimed[1] = redis.call('ZCOUNT', due, '-inf', now)
+return claimed

@@ -1,0 +1,20 @@
+-- Claim an idempotency key for one request, or find out what became of the request that has it.
+--
+-- KEYS  1 the key (hash)
+-- ARGV  1 fingerprint of the request  2 token of this very claim: when its reply got lost and it is sent again, it is
+--         told the same  3 life of the key, ms
+-- Returns {outcome, answer}
+--       outcome: 'claimed' it is ours, 'running' another claim has it and no answer is known, 'answered' with the
+--       first answer, 'other' it was claimed for another request; answer is '' but for 'answered'.
+--
+-- Hash: fingerprint, token; answer, once there is one.
+
+local fingerprint, token, answer = unpack(redis.call('HMGET', KEYS[1], 'fingerprint', 'token', 'answer'))
+if not fingerprint then
+  redis.call('HSET', KEYS[1], 'fingerprint', ARGV[1], 'token', ARGV[2])
+  redis.call('PEXPIRE', KEYS[1], ARGV[3])
+  return {'claimed', ''}
+end
+if fingerprint ~= ARGV[1] then return {'other', ''} end
+if answer then return {'answered', answer} end
+return {token == ARGV[2] and 'claimed' or 'running', ''}

@@ -1,0 +1,97 @@
+"""Who is to be told when a call's record is final, in Redis: noted, taken up under a lease, settled."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import msgspec
+
+from service.config import Settings
+from service.store.command import Argument, Commands
+from service.store.keys import Keys, bucket_of
+from service.store.script import Script
+
+LEASE_MS: Final = 10_000
+"""How long whoever took a subscription up has for one try; then somebody else may."""
+
+SUBSCRIPTIONS_AT_MOST: Final = 100
+"""Of one call. One execution waits for it, or a few; many more are a mistake in a flow."""
+
+Result = Literal["resumed", "dropped", "retried"]
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """One try to resume an execution, ours alone while its lease lasts."""
+
+    call_id: bytes
+    execution_id: bytes
+    number: int
+    """Of this try, from 1."""
+    tried_for_ms: int
+    """Since the first try; 0 at that one."""
+
+
+class SubscriptionStore:
+    """Everything done to subscriptions in Redis, beside what merging and deleting do (CallStore).
+
+    Every method raises StoreUnavailableError when Redis does not answer within ``STORE_TIMEOUT_S``.
+    """
+
+    def __init__(self, settings: Settings, redis: Commands, keys: Keys, *, lease_ms: int = LEASE_MS) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._lease_ms = lease_ms
+        self._pending_ttl_ms = settings.pending_ttl_ms
+        self._index_ttl_ms = max(settings.result_ttl_ms, settings.pending_ttl_ms)
+        self._subscribe_script = Script("subscribe.lua")
+        self._claim_script = Script("claim_due.lua")
+        self._settle_script = Script("settle_subscription.lua")
+
+    async def subscribe(self, call_id: bytes, execution_id: bytes) -> bool | None:
+        """Note that the execution is to be resumed; one that was noted before changes nothing.
+
+        Returns:
+            Whether it is to be resumed now, because the record is final or deleted; None when the call has
+            SUBSCRIPTIONS_AT_MOST others and this one was not noted.
+        """
+        bucket = bucket_of(call_id)
+        reply = await self._subscribe_script.run(
+            self._redis,
+            bucket,
+            self._keys.call(call_id),
+            *self._keys_of(call_id),
+            self._keys.subscribed(bucket),
+            call_id,
+            execution_id,
+            self._pending_ttl_ms,
+            self._index_ttl_ms,
+            SUBSCRIPTIONS_AT_MOST,
+            keys=4,
+            is_durable=True,
+        )
+        return None if reply == -1 else bool(reply)
+
+    async def claim(self, bucket: int, limit: int) -> tuple[list[Claim], bool]:
+        """Take up to so many that are due in a bucket, longest due first; and whether more are left."""
+        left, *flat = await self._claim_script.run(
+            self._redis,
+            bucket,
+            self._keys.due(bucket),
+            self._keys.subscriptions[bucket],
+            limit,
+            self._lease_ms,
+            self._index_ttl_ms,
+            keys=1,
+        )
+        claims = [Claim(*flat[place : place + 4]) for place in range(0, len(flat), 4)]
+        return claims, left > 0
+
+    async def settle(self, claim: Claim, result: Result, *, retry_in_ms: int = 0) -> bool:
+        """Note what became of a try; False when another try settled it, or nobody waits any more."""
+        event: tuple[Argument, ...] = (claim.call_id, claim.execution_id, claim.number, result, retry_in_ms)
+        keys = self._keys_of(claim.call_id)
+        return bool(await self._settle_script.run(self._redis, bucket_of(claim.call_id), *keys, *event, keys=2))
+
+    def _keys_of(self, call_id: bytes) -> tuple[bytes, bytes]:
+        bucket = bucket_of(call_id)
+        return self._keys.subscriptions[bucket] + call_id, self._keys.due(bucket)

@@ -1,0 +1,96 @@
+"""What a caller asks for: whom to phone, for which service, and what they must meet. Checked before anybody is dialled."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Annotated, Any, Final, Literal, get_args
+
+import msgspec
+from msgspec import Meta
+
+from service.errors import Detail, InvalidRequestError
+
+Name = Annotated[str, Meta(min_length=1, max_length=200)]
+Line = Annotated[str, Meta(min_length=1, max_length=500)]
+Paragraph = Annotated[str, Meta(min_length=1, max_length=4000)]
+"""VAPI repeats the whole prompt about four times in every report, so each text is bounded."""
+Identifier = Annotated[str, Meta(min_length=1, max_length=128)]
+Instructions = Annotated[str, Meta(min_length=1, max_length=10_000)]
+E164 = Annotated[str, Meta(pattern=r"^\+[1-9][0-9]{1,14}$")]
+"""https://www.itu.int/rec/T-REC-E.164"""
+Urgency = Literal["immediate", "within_24_hours", "within_2_days", "flexible"]
+
+
+class CallRequest(msgspec.Struct, kw_only=True, frozen=True, rename="camel", omit_defaults=True):
+    """One provider to be phoned. Texts are free text of the client's: never trusted, only ever shown as values."""
+
+    provider_name: Name
+    provider_phone: E164
+    service_needed: Line
+    user_criteria: Paragraph
+    """What one single person must meet; how it is written (a list, a sentence) is the client's."""
+    location: Line
+    urgency: Urgency
+    problem_description: Paragraph | None = None
+    client_name: Name | None = None
+    client_address: Line | None = None
+    service_request_id: Identifier | None = None
+    provider_id: Identifier | None = None
+    custom_prompt: Instructions | None = None
+    """The operator's own instructions for this call, added to the prompt's; they outrank its questions only."""
+
+
+_FIELDS: Final = {field.encode_name: field for field in msgspec.inspect.type_info(CallRequest).fields}  # type: ignore[attr-defined]
+
+
+def decode_call_request(value: Any) -> CallRequest:
+    """The call request in a decoded JSON value; texts lose the blanks around them, unknown fields are ignored.
+
+    An optional field that is null or blank counts as absent.
+
+    Raises:
+        InvalidRequestError: with one detail for each field that is wrong or missing.
+    """
+    if not isinstance(value, dict):
+        raise InvalidRequestError("Invalid call request", details=(Detail("$", "must be an object"),))
+    given = {name: _stripped(value[name]) for name in _FIELDS if name in value}
+    given = {name: text for name, text in given.items() if _FIELDS[name].required or text not in (None, "")}
+    if details := tuple(_complaints(given)):
+        raise InvalidRequestError("Invalid call request", details=details)
+    return msgspec.convert(given, CallRequest)
+
+
+def _stripped(value: Any) -> Any:
+    return value.strip() if isinstance(value, str) else value
+
+
+def _complaints(given: dict[str, Any]) -> Iterator[Detail]:
+    """In the order of the fields, so that the same mistakes always read the same."""
+    for name, field in _FIELDS.items():
+        if name not in given:
+            if field.required:
+                yield Detail(f"$.{name}", "is required")
+        elif complaint := _complaint(field.type, given[name]):
+            yield Detail(f"$.{name}", complaint)
+
+
+def _complaint(wanted: msgspec.inspect.Type, value: Any) -> str | None:
+    """What is wrong with a field's value, without quoting it; None when nothing is."""
+    if isinstance(wanted, msgspec.inspect.UnionType):
+        return _complaint(next(kind for kind in wanted.types if isinstance(kind, msgspec.inspect.StrType)), value)
+    if isinstance(wanted, msgspec.inspect.LiteralType):
+        return None if value in get_args(Urgency) else f"must be one of {', '.join(get_args(Urgency))}"
+    return _complaint_about_text(wanted, value)
+
+
+def _complaint_about_text(wanted: Any, value: Any) -> str | None:
+    if not isinstance(value, str):
+        return "must be a text"
+    if wanted.pattern is not None and not re.search(wanted.pattern, value):
+        return "must be a phone number in E.164: +, country code and number, digits only"
+    if not value and wanted.min_length:
+        return "must not be empty"
+    if wanted.max_length is not None and len(value) > wanted.max_length:
+        return f"must not be longer than {wanted.max_length} characters"
+    return None

@@ -1,0 +1,155 @@
+"""VAPI's API as we use it: place and read calls, find a recording, keep an assistant. https://docs.vapi.ai/api-reference"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, TypeVar
+from urllib.parse import quote
+
+import msgspec
+
+from service.addresses import is_http_url
+from service.config import Settings
+from service.errors import NotConfiguredError, NotFoundError, UpstreamError
+from service.vapi.refusals import Answer, error_of, find_concurrency_refusal, find_json
+
+ASK_S: Final = 4.0
+"""A question, its second try included: who reconciles a call holds it for 5 s."""
+
+WRITE_S: Final = 20.0
+"""VAPI takes several seconds to begin a call; load balancers before us answer 504 after 30."""
+
+MAX_LIMIT: Final = 1000
+"""The most that VAPI lists at once."""
+
+MAX_LINK_LENGTH: Final = 8192
+
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+
+_UNKNOWN_THERE: Final = frozenset({400, 404})
+"""VAPI has no call of that id; 400 where the id is not of the form that VAPI gives (a UUID)."""
+
+_T = TypeVar("_T")
+
+
+class _WithId(msgspec.Struct):
+    id: str
+
+
+class VapiClient:
+    """One per process; every method may be called at any time from any task.
+
+    What VAPI or the way to it gives is raised as
+
+        InvalidRequestError: a refusal (400, most other 4xx), with VAPI's message.
+        PaymentRequiredError: 402.
+        TooManyRequestsError: 429, or no line free; with ``Retry-After`` where VAPI gave one.
+        UpstreamError: trouble (5xx), silence, a redirect, or a refusal of our key. ``is_outcome_unknown`` only where
+            a request that changes something may have been carried out.
+
+    Args:
+        settings: with ``vapi_api_key``.
+        ask_s: longest that a question may take.
+        write_s: longest that a request may take that changes something.
+    """
+
+    def __init__(self, settings: Settings, *, ask_s: float = ASK_S, write_s: float = WRITE_S) -> None:
+        # Here, because a service without a key need not spend a third of its start on an HTTP client.
+        from service.vapi.exchange import Exchange  # noqa: PLC0415
+
+        if settings.vapi_api_key is None:
+            raise NotConfiguredError("VAPI_API_KEY is not set")
+        self._api_key = settings.vapi_api_key
+        self._exchange = Exchange(settings, self._api_key, ask_s=ask_s, write_s=write_s)
+
+    async def close(self) -> None:
+        await self._exchange.close()
+
+    async def create_call(self, body: Mapping[str, Any]) -> bytes:
+        """Have VAPI dial. Returns the answer as received: a JSON object with an ``id``.
+
+        Sent once, never repeated after it was written. Who cancels this does not know whether somebody is phoned.
+        """
+        answer = await self._write("POST", "/call", body, subject="the call")
+        _decode(answer, _WithId, is_write=True)
+        refusal = find_concurrency_refusal(answer)
+        if refusal is not None:
+            raise refusal
+        return answer
+
+    async def get_call(self, call_id: str) -> bytes | None:
+        """The call as VAPI has it, as received; None when it knows none of that id. Within ``ask_s`` in all."""
+        answer = await self._exchange.ask(f"/call/{_part(call_id)}")
+        return None if answer.status in _UNKNOWN_THERE else self._accepted(answer, "the question for a call").body
+
+    async def list_calls(
+        self, *, limit: int = 100, created_after: str | None = None, created_before: str | None = None
+    ) -> list[msgspec.Raw]:
+        """The newest calls of the account, up to ``limit`` (at most MAX_LIMIT). The times are ISO 8601."""
+        query = {"limit": str(min(limit, MAX_LIMIT)), "createdAtGt": created_after, "createdAtLt": created_before}
+        given = {name: value for name, value in query.items() if value is not None}
+        answer = self._accepted(await self._exchange.ask("/call", given), "the list of calls")
+        return _decode(answer.body, list[msgspec.Raw])
+
+    async def find_recording_url(self, call_id: str) -> str | None:
+        """A fresh link to the call's recording, good for about half an hour; None when VAPI has none.
+
+        https://docs.vapi.ai/assistants/retrieve-call-artifacts
+        """
+        answer = await self._exchange.ask(f"/call/{_part(call_id)}/mono-recording")
+        if answer.status in _UNKNOWN_THERE:
+            return None
+        link = answer.headers.get("location", "") if answer.status in _REDIRECTS else ""
+        if is_link(link):
+            return link
+        if answer.status >= 400:
+            raise error_of(answer, self._api_key, subject="the recording", is_write=False)
+        raise UpstreamError("VAPI gave no usable link to the recording")
+
+    async def get_assistant(self, assistant_id: str) -> dict[str, Any]:
+        """Raises NotFoundError when there is none."""
+        answer = await self._exchange.ask(f"/assistant/{_part(assistant_id)}")
+        if answer.status in _UNKNOWN_THERE:
+            raise NotFoundError("VAPI has no such assistant")
+        return _decode(self._accepted(answer, "the question for an assistant").body, dict[str, Any])
+
+    async def list_assistants(self) -> list[dict[str, Any]]:
+        """The newest of the account, at most MAX_LIMIT."""
+        answer = await self._exchange.ask("/assistant", {"limit": str(MAX_LIMIT)})
+        return _decode(self._accepted(answer, "the list of assistants").body, list[dict[str, Any]])
+
+    async def create_assistant(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        answer = await self._write("POST", "/assistant", config, subject="the assistant")
+        return _decode(answer, dict[str, Any], is_write=True)
+
+    async def update_assistant(self, assistant_id: str, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Replace the top-level fields that ``config`` has; VAPI keeps the others."""
+        answer = await self._write("PATCH", f"/assistant/{_part(assistant_id)}", config, subject="the assistant")
+        return _decode(answer, dict[str, Any], is_write=True)
+
+    async def _write(self, method: str, path: str, body: Mapping[str, Any], *, subject: str) -> bytes:
+        answer = await self._exchange.write(method, path, msgspec.json.encode(body))
+        return self._accepted(answer, subject, is_write=True).body
+
+    def _accepted(self, answer: Answer, subject: str, *, is_write: bool = False) -> Answer:
+        if not 200 <= answer.status < 300:
+            raise error_of(answer, self._api_key, subject=subject, is_write=is_write)
+        return answer
+
+
+def is_link(text: str) -> bool:
+    """True for an absolute http(s) address that fits a header: printable ASCII, at most MAX_LINK_LENGTH."""
+    is_plain = text.isascii() and text.isprintable() and " " not in text
+    return is_plain and len(text) <= MAX_LINK_LENGTH and is_http_url(text)
+
+
+def _part(identifier: str) -> str:
+    """One part of a path, whatever the identifier holds."""
+    return quote(identifier, safe="")
+
+
+def _decode(body: bytes, wanted: type[_T], *, is_write: bool = False) -> _T:
+    found = find_json(body, wanted)
+    if found is None:
+        raise UpstreamError("VAPI's answer cannot be read", is_outcome_unknown=is_write)
+    return found

@@ -1,0 +1,74 @@
+"""A replica goes while it phones: on request it finishes first; killed, nobody is phoned a second time for it."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Callable
+from typing import Final
+
+import httpx2
+import pytest
+
+from tests.support.call_requests import REQUIRED
+from tests.support.fake_vapi import FakeVapi
+from tests.support.redis_server import RedisProcess
+from tests.support.replica import Replica
+from tests.system.traffic import open_client, until
+
+PLACE: Final = "/api/v1/vapi/calls"
+HEADERS: Final = {"Authorization": "Bearer admin", "Idempotency-Key": "key-1"}
+
+StartPair = Callable[[], tuple[Replica, Replica]]
+
+
+@pytest.fixture
+async def vapi() -> AsyncIterator[FakeVapi]:
+    async with FakeVapi() as fake:
+        fake.be_slow(0.5)
+        yield fake
+
+
+@pytest.fixture
+def start_pair(start_replica: Callable[..., Replica], redis_process: RedisProcess, vapi: FakeVapi) -> StartPair:
+    def start() -> tuple[Replica, Replica]:
+        where = {"redis_url": redis_process.url, "redis_key_prefix": f"deaths-{secrets.token_hex(4)}"}
+        settings = {**where, "api_admin_tokens": "admin", **vapi.settings}
+        return start_replica(**settings), start_replica(**settings)
+
+    return start
+
+
+async def place(replica: Replica, client: httpx2.AsyncClient) -> httpx2.Response:
+    return await client.post(replica.url + PLACE, json=REQUIRED, headers=HEADERS)
+
+
+async def has_asked(vapi: FakeVapi) -> None:
+    async def is_asked() -> bool:
+        return bool(vapi.requests)
+
+    await until(is_asked)
+
+
+async def test_a_replica_that_is_told_to_go_finishes_its_call(vapi: FakeVapi, start_pair: StartPair) -> None:
+    one, other = start_pair()
+    async with open_client() as client:
+        placing = asyncio.create_task(place(one, client))
+        await has_asked(vapi)
+        one.terminate()
+        answer = await placing
+        assert answer.status_code == 202
+        assert (await place(other, client)).json() == answer.json()
+    assert list(vapi.calls) == [answer.json()["data"]["call_id"]]
+
+
+async def test_after_a_replicas_death_nobody_is_phoned_twice(vapi: FakeVapi, start_pair: StartPair) -> None:
+    one, other = start_pair()
+    async with open_client() as client:
+        placing = asyncio.create_task(place(one, client))
+        await has_asked(vapi)
+        one.kill()
+        with pytest.raises(httpx2.TransportError):
+            await placing
+        assert (await place(other, client)).status_code == 409
+    assert len(vapi.requests) == 1

@@ -1,0 +1,173 @@
+"""Webhooks that never came are made up for by asking VAPI: real replicas, real polls, a VAPI that sends nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, Final
+
+import httpx2
+import pytest
+import pytest_asyncio
+from redis.asyncio import Redis
+
+from service.store.keys import Keys
+from tests.support.fake_vapi import FakeVapi
+from tests.support.fake_vapi_webhooks import Plan
+from tests.support.passing_time import let_pass
+from tests.support.redis_server import RedisProcess
+from tests.support.replica import Replica
+from tests.support.vapi_sender import full_report
+from tests.system.traffic import get_call, post_webhook, until, until_parked
+
+PREFIX: Final = "reconciling"
+KEYS: Final = Keys(PREFIX)
+Pair = tuple[Replica, Replica]
+
+STATS: Final = "/api/v1/vapi/cache/stats"
+
+SOON_S: Final = 4.0
+"""Less than the first pause between two requests about a call."""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def vapi() -> AsyncIterator[FakeVapi]:
+    async with FakeVapi() as vapi:
+        yield vapi
+
+
+@pytest.fixture(scope="module")
+def pair(redis_process: RedisProcess, vapi: FakeVapi) -> Iterator[Pair]:
+    """Two replicas that may ask the VAPI."""
+    settings = {"redis_url": redis_process.url, "redis_key_prefix": PREFIX, **vapi.settings}
+    first, second = Replica(**settings).start(), Replica(**settings).start()
+    yield first, second
+    first.stop()
+    second.stop()
+
+
+@pytest.fixture
+def unknown_id() -> str:
+    """An id of VAPI's form that it never gave."""
+    return str(uuid.uuid4())
+
+
+@pytest.fixture
+async def redis(redis_process: RedisProcess) -> AsyncIterator[Redis]:
+    async with Redis.from_url(redis_process.url) as redis:
+        yield redis
+
+
+def asked_for(vapi: FakeVapi, call_id: str) -> int:
+    return vapi.requests.count(("GET", f"/call/{call_id}"))
+
+
+async def test_a_parked_poll_gets_the_record_of_a_call_of_which_no_webhook_came(
+    client: httpx2.AsyncClient, pair: Pair, vapi: FakeVapi
+) -> None:
+    call_id = vapi.add_call(metadata={"providerName": "Acme"})
+    await vapi.run_call(call_id, plan=Plan(is_silent=True))
+    polls = [get_call(client, replica, call_id, wait="20") for replica in pair for _ in range(10)]
+    async with asyncio.timeout(SOON_S):
+        answers = await asyncio.gather(*polls)
+
+    assert {answer.status_code for answer in answers} == {200}
+    data = answers[0].json()["data"]
+    assert (data["data_status"], data["outcome"], data["provider_name"]) == ("complete", "completed", "Acme")
+    assert asked_for(vapi, call_id) == 1
+
+
+async def test_a_call_that_fell_silent_is_followed_to_its_end(
+    client: httpx2.AsyncClient, pair: Pair, vapi: FakeVapi, redis: Redis
+) -> None:
+    call_id = vapi.add_call()
+    await vapi.run_call(call_id, plan=Plan(statuses=("queued", "in-progress"), is_silent=True))
+
+    async def polled(data_status: str, status: str) -> bool:
+        data = (await get_call(client, pair[1], call_id)).json().get("data", {})
+        return (data.get("data_status"), data.get("status")) == (data_status, status)
+
+    await until(lambda: polled("pending", "in-progress"))
+    course = asyncio.create_task(
+        vapi.run_call(call_id, plan=Plan(statuses=("ended",), analysis_after_s=1.5, is_silent=True))
+    )
+    await let_pass(redis, KEYS.call(call_id.encode()), 31)
+    await until(lambda: polled("partial", "ended"))
+    await course
+    await let_pass(redis, KEYS.call(call_id.encode()), 6)
+    answer = await get_call(client, pair[0], call_id, wait="20")
+    assert (answer.status_code, answer.json()["data"]["data_status"]) == (200, "complete")
+
+
+async def test_a_parked_poll_looks_again_without_anybody_waking_it(
+    client: httpx2.AsyncClient, pair: Pair, vapi: FakeVapi
+) -> None:
+    """VAPI is away at first; the poll that is parked meanwhile is answered by the second request, 5 s later."""
+    call_id = vapi.add_call()
+    await vapi.run_call(call_id, plan=Plan(is_silent=True))
+    vapi.refuse_next(500, "We are having a bad day.")
+    began = time.monotonic()
+    answer = await get_call(client, pair[0], call_id, wait="20")
+    assert (answer.status_code, asked_for(vapi, call_id)) == (200, 2)
+    assert 4.5 < time.monotonic() - began < 9
+
+
+async def test_a_call_that_vapi_does_not_know_ends_the_polls_that_wait_for_it(
+    client: httpx2.AsyncClient, pair: Pair, vapi: FakeVapi, redis: Redis, unknown_id: str
+) -> None:
+    parked = asyncio.create_task(get_call(client, pair[0], unknown_id, wait="20"))
+    await until_parked(client, pair[0], 1)
+
+    await until(lambda: is_noted(redis, unknown_id))
+    assert not parked.done()
+    await let_pass(redis, KEYS.call(unknown_id.encode()), 10)
+    async with asyncio.timeout(SOON_S):
+        later = await get_call(client, pair[1], unknown_id, wait="20")
+        answers = [await parked, later, await get_call(client, pair[0], unknown_id, wait="20")]
+    assert [(answer.status_code, answer.json()["error"]) for answer in answers] == [(404, "Call result not found")] * 3
+
+    await post_webhook(client, pair[1], full_report(unknown_id))
+    assert (await get_call(client, pair[0], unknown_id, wait="20")).status_code == 200
+
+
+async def is_noted(redis: Redis, call_id: str) -> bool:
+    """Whether VAPI's first 404 for the call is in Redis."""
+    asked: Any = await redis.hget(KEYS.call(call_id.encode()).decode(), "asked")
+    return asked is not None and asked.split()[3] != b"0"
+
+
+async def test_a_vapi_that_hangs_delays_no_poll_and_no_shutdown(
+    client: httpx2.AsyncClient, start_replica: Callable[..., Replica], vapi: FakeVapi, unknown_id: str
+) -> None:
+    replica = start_replica(**vapi.settings)
+    vapi.hang_next()
+    began = time.monotonic()
+    assert (await get_call(client, replica, unknown_id)).status_code == 404
+
+    async def hangs() -> bool:
+        return asked_for(vapi, unknown_id) == 1
+
+    await until(hangs)
+    answers = [await get_call(client, replica, unknown_id, wait=wait) for wait in ("0", "0.1")]
+    assert [answer.status_code for answer in answers] == [202, 202]
+    replica.terminate()
+    assert await asyncio.to_thread(replica.wait) == 0
+    assert time.monotonic() - began < SOON_S
+    assert "Traceback" not in replica.log
+
+
+async def test_what_came_of_asking_is_in_stats_and_metrics(
+    client: httpx2.AsyncClient, start_replica: Callable[..., Replica], vapi: FakeVapi, unknown_id: str
+) -> None:
+    replica = start_replica(**vapi.settings)
+    await get_call(client, replica, vapi.add_call())
+    await get_call(client, replica, unknown_id)
+
+    async def are_counted() -> bool:
+        stats = (await client.get(replica.url + STATS)).json()["stats"]
+        return bool(stats["reconciled"] == {"merged": 1, "unchanged": 0, "missing": 1, "failed": 0})
+
+    await until(are_counted)
+    assert 'vapi_reconciled_total{result="merged"} 1.0' in (await client.get(replica.url + "/metrics")).text
