@@ -176,4 +176,7 @@ class Subscriptions:
 
 
 def _ids(claim: Claim) -> dict[str, str]:
-    return {"call_id": claim.call_id.decode(), "execution_id": claim.execution_id.decode()}
+    return {
+        "call_id": claim.call_id.decode(errors="replace"),
+        "execution_id": claim.execution_id.decode(errors="replace"),
+    }

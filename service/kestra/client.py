@@ -13,7 +13,7 @@ import structlog
 from service.config import Settings
 from service.errors import NotFoundError, UpstreamError
 from service.kestra.execution import PAUSED, Execution, ExecutionAnswer, Resumption, execution_of
-from service.kestra.style import CONFIGS, Style, StyleOfKestra, style_of
+from service.kestra.style import CONFIGS, Style, StyleOfKestra
 
 if TYPE_CHECKING:
     from service.kestra.connection import Answer, Connection
@@ -28,6 +28,9 @@ WRITE_S: Final = 15.0
 
 HEALTH_VALID_S: Final = 5.0
 """Health checks closer together than this share one answer of Kestra's."""
+
+PROBLEM_VALID_S: Final = 1.0
+"""Placing a call looks here first, and should not refuse for long after Kestra is back."""
 
 HEALTH_WITHIN_S: Final = 1.0
 """A health check of ours must not become slow because Kestra is."""
@@ -147,12 +150,13 @@ class KestraClient:
         async with self._health_lock:
             if time.monotonic() >= self._health_until:
                 self._problem = await self._ask_for_problem()
-                self._health_until = time.monotonic() + self._health_valid_s
+                valid_s = self._health_valid_s if self._problem is None else min(PROBLEM_VALID_S, self._health_valid_s)
+                self._health_until = time.monotonic() + valid_s
             return self._problem
 
     async def _ask_for_problem(self) -> str | None:
         try:
-            style_of(await self._connection.get_once(CONFIGS, within_s=HEALTH_WITHIN_S))
+            self._style.verify(await self._connection.get_once(CONFIGS, within_s=HEALTH_WITHIN_S))
         except UpstreamError as exc:
             return str(exc)
         return None

@@ -64,6 +64,17 @@ class StyleOfKestra:
             raise UpstreamError(WRONG_STYLE)
         return style
 
+    def verify(self, answer: Answer) -> None:
+        """Whether an answer to CONFIGS would do.
+
+        Raises:
+            UpstreamError: it would not.
+        """
+        if not answer.is_success:
+            raise UpstreamError(NO_VERSION)
+        if self._setting is None:
+            style_of(answer)
+
     def forget(self) -> None:
         """After trouble: it may have been an upgrade."""
         self._detected = None

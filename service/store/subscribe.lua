@@ -1,8 +1,8 @@
 -- Note that an execution is to be resumed when the call's record is final, or now if it is; once per call and execution.
 --
 -- KEYS  1 call (hash, see merge_call.lua)  2 the call's subscriptions (hash)  3 due index  4 subscribed index
--- ARGV  1 call id  2 execution id  3 life where there is no record yet, ms  4 life of the indices, ms
---       5 how many subscriptions a call may have
+-- ARGV  1 call id  2 execution id  3 life where there is no record yet, ms  4 life where it was deleted, ms
+--       5 life of the indices, ms  6 how many subscriptions a call may have
 -- Returns 0 when noted or known, 1 when it is to be resumed now, -1 when the call has too many.
 --
 -- The hash holds, by execution id: waiting (not tried yet) · tried <ms of the first try> <tries> · resumed <try>
@@ -14,26 +14,27 @@ local id, execution = ARGV[1], ARGV[2]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local state, deleted = unpack(redis.call('HMGET', call, 'state', 'deleted'))
--- The eighth number of the record's state is its data_status; 2 and 3 are final.
-local is_final = deleted or (state and tonumber(string.match(state, '^' .. string.rep('%d+ ', 7) .. '(%d+)')) >= 2)
+-- Of the record's state, the fourth number is when it expires, the eighth its data_status; 2 and 3 are final.
+local expires, data_status = string.match(state or '', '^%d+ %d+ %d+ (%d+) %d+ %d+ %d+ (%d+)')
+local is_final = deleted or (state and tonumber(data_status) >= 2)
 
 local known = redis.call('HGET', subscriptions, execution)
 if not known then
-  if redis.call('HLEN', subscriptions) >= tonumber(ARGV[5]) then return -1 end
+  if redis.call('HLEN', subscriptions) >= tonumber(ARGV[6]) then return -1 end
   redis.call('HSET', subscriptions, execution, 'waiting')
-  if state or deleted then
-    redis.call('PEXPIREAT', subscriptions, redis.call('PEXPIRETIME', call))
+  if state then
+    redis.call('PEXPIREAT', subscriptions, expires)
   else
-    redis.call('PEXPIRE', subscriptions, ARGV[3])
+    redis.call('PEXPIRE', subscriptions, deleted and ARGV[4] or ARGV[3])
   end
 elseif known ~= 'waiting' then
   return 0
 end
 if is_final then
   redis.call('ZADD', due, now, id .. ' ' .. execution)
-  redis.call('PEXPIRE', due, ARGV[4])
+  redis.call('PEXPIRE', due, ARGV[5])
   return 1
 end
 redis.call('ZADD', subscribed, 'NX', now, id)
-redis.call('PEXPIRE', subscribed, ARGV[4])
+redis.call('PEXPIRE', subscribed, ARGV[5])
 return 0

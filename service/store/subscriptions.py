@@ -41,7 +41,7 @@ class SubscriptionStore:
         self._redis = redis
         self._keys = keys
         self._lease_ms = lease_ms
-        self._pending_ttl_ms = settings.pending_ttl_ms
+        self._life = (settings.pending_ttl_ms, settings.result_ttl_ms)
         self._index_ttl_ms = max(settings.result_ttl_ms, settings.pending_ttl_ms)
         self._subscribe_script = Script("subscribe.lua")
         self._claim_script = Script("claim_due.lua")
@@ -63,7 +63,7 @@ class SubscriptionStore:
             self._keys.subscribed(bucket),
             call_id,
             execution_id,
-            self._pending_ttl_ms,
+            *self._life,
             self._index_ttl_ms,
             SUBSCRIPTIONS_AT_MOST,
             keys=4,

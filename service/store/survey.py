@@ -46,6 +46,7 @@ class BucketSurveys:
         self._redis = redis
         self._keys = keys
         self._grace_ms = settings.report_grace_ms
+        self._index_ttl_ms = max(settings.result_ttl_ms, settings.pending_ttl_ms)
         self._script = Script("survey_bucket.lua")
 
     async def make(self, changed_since_ms: tuple[int, ...], newest: int, *, takes_turns: bool) -> Survey:
@@ -63,6 +64,7 @@ class BucketSurveys:
                     SUBSCRIBED_AT_MOST if takes_turns else 0,
                     SUBSCRIBED_EVERY_MS,
                     self._keys.subscriptions[bucket],
+                    self._index_ttl_ms,
                     keys=6,
                 )
                 for bucket in range(BUCKETS)

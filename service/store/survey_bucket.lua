@@ -3,7 +3,7 @@
 -- KEYS  1 expiry index  2 update index  3 partial index  4 deleted index  5 due index  6 subscribed index
 -- ARGV  1 report grace, ms  2 ms since when changes are wanted, '' for none  3 how many of the newest are wanted
 --       4 how many of the subscribed calls are wanted, each at most once in  5 so many ms, by anybody
---       6 prefix of the subscriptions of this bucket's calls (same slot as the keys)
+--       6 prefix of the subscriptions of this bucket's calls (same slot as the keys)  7 life of the subscribed index, ms
 -- Returns {now in ms, live records, ids past their report grace, ids changed or deleted since, newest ids,
 --         subscriptions to be resumed now, calls that are waited for, those of them whose turn it is}
 
@@ -40,13 +40,14 @@ end
 local in_turn = {}
 if ARGV[4] ~= '0' then
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', subscribed, '-inf', now, 'LIMIT', 0, ARGV[4])) do
-    if redis.call('EXISTS', ARGV[6] .. id) == 1 then
+    if redis.call('HLEN', ARGV[6] .. id) > 0 then
       redis.call('ZADD', subscribed, now + ARGV[5], id)
       in_turn[#in_turn + 1] = id
     else
       redis.call('ZREM', subscribed, id)
     end
   end
+  redis.call('PEXPIRE', subscribed, ARGV[7])
 end
 return {now, redis.call('ZCOUNT', expiry, now, '+inf'), past_grace, changed, newest,
-  redis.call('ZCOUNT', due, '-inf', now), redis.call('ZCARD', subscribed), in_turn}
+  redis.call('ZCOUNT', due, '-inf', now), redis.call('ZCOUNT', subscribed, '-inf', '+inf'), in_turn}

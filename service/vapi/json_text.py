@@ -48,11 +48,15 @@ def shape_of(body: bytes) -> bytes:
 
 def _outside_strings(body: bytes) -> bytes:
     """The brackets, numbers and words of a JSON text, without its strings."""
-    unescaped = body.replace(b"\\\\", b"").replace(b'\\"', b"")
-    return b"".join(unescaped.split(b'"')[::2])
+    return b"".join(_without_escapes(body).split(b'"')[::2])
 
 
-_NOT_BRACKETS: Final = bytes(c for c in range(256) if chr(c) not in "[]{}")
+def _without_escapes(body: bytes) -> bytes:
+    """The same text with no quotes but those that begin or end a string."""
+    return body.replace(b"\\\\", b"").replace(b'\\"', b"")
+
+
+_NOT_MARKS: Final = bytes(c for c in range(256) if chr(c) not in '[]{}"')
 _STEP: Final = {0x5B: 1, 0x7B: 1, 0x5D: -1, 0x7D: -1}
 _FLAT_ROUNDS: Final = 8
 """Real messages are no deeper; each round takes the innermost pairs of all branches away at once."""
@@ -62,7 +66,8 @@ def is_too_deep(body: bytes, shape: bytes) -> bool:
     """True for more than MAX_DEPTH levels; ``shape`` is the body's."""
     if shape.count(b"[") <= MAX_DEPTH:
         return False
-    brackets = _outside_strings(body).translate(None, _NOT_BRACKETS)
+    marks = _without_escapes(body).translate(None, _NOT_MARKS).replace(b'""', b"")
+    brackets = b"".join(marks.split(b'"')[::2])
     for _ in range(_FLAT_ROUNDS):
         brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")
     levels = accumulate(map(_STEP.__getitem__, brackets), initial=_FLAT_ROUNDS)
