@@ -120,6 +120,30 @@ async def test_a_lease_that_its_holder_did_not_survive_is_taken_over(opened: Ope
     assert execution.resumes == 1
 
 
+async def test_a_try_that_outlived_its_lease_counts_nothing(opened: OpenedStore, kestra: FakeKestra) -> None:
+    execution = paused_execution(kestra)
+    await opened.store.merge(change_from(full_report()))
+    kestra.hang_next(method="POST")
+    async with OneReplica(opened, lease_ms=100, try_within_s=1.0, sweeps=False) as slow:
+        await slow.subscriptions.subscribe(CALL, EXECUTION)
+        await until(lambda: has_sent(kestra))
+        async with OneReplica(opened) as quick:
+            await quick.until_counted(resumed=1)
+
+    assert (execution.resumes, slow.results) == (1, {})
+
+
+async def test_what_nobody_foresaw_hurts_nobody_else(opened: OpenedStore, kestra: FakeKestra) -> None:
+    execution = paused_execution(kestra)
+    await opened.store.merge(change_from(full_report()))
+    async with OneReplica(opened, sweeps=False) as replica:
+        await replica.subscriptions.subscribe(CALL, b"\xff")  # no request can say so
+        await replica.subscriptions.subscribe(CALL, EXECUTION)
+        await replica.until_counted(resumed=1)
+
+    assert (execution.resumes, replica.results) == (1, {"resumed": 1})
+
+
 async def test_what_is_under_way_at_the_end_is_finished(opened: OpenedStore, kestra: FakeKestra) -> None:
     execution = paused_execution(kestra)
     await opened.store.merge(change_from(full_report()))
@@ -153,7 +177,7 @@ async def test_an_outage_of_redis_delays_and_loses_nothing(kestra: FakeKestra) -
     execution = paused_execution(kestra)
     opened = OpenedStore(redis.url, {"KESTRA_URL": kestra.url, "STORE_TIMEOUT_S": "0.3"})
     try:
-        async with OneReplica(opened, lease_ms=300) as replica:
+        async with OneReplica(opened, lease_ms=300, try_within_s=0.2) as replica:
             await replica.subscriptions.subscribe(CALL, EXECUTION)
             kestra.hang_next(method="POST")
             await replica.calls.merge(change_from(full_report()))

@@ -107,6 +107,16 @@ async def test_without_a_version_nothing_is_guessed(
     assert await client.resume(execution_id) is Resumption.RESUMED
 
 
-async def test_what_cannot_be_told_by_the_version_can_be_set(kestra: FakeKestra, client: KestraClient) -> None:
-    kestra.answer_next(200, {"version": "develop"}, path_part=CONFIGS)
+async def test_what_the_version_does_not_tell_can_be_set(kestra: FakeKestra, client: KestraClient) -> None:
+    kestra.version = "develop"
     assert "set KESTRA_API_STYLE" in await refusal_of(client.resume("x"))
+    assert "set KESTRA_API_STYLE" in str(await client.find_problem())
+    async with connected(kestra, kestra_api_style="v1") as told:
+        assert await told.resume(await paused(kestra, told)) is Resumption.RESUMED
+        assert await told.is_healthy()
+
+
+async def test_what_is_not_kestra_is_not_healthy(kestra: FakeKestra) -> None:
+    kestra.answer_next(404, b"<html>")
+    async with connected(kestra, kestra_api_style="v1") as client:
+        assert not await client.is_healthy()

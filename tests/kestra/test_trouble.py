@@ -33,7 +33,7 @@ async def client(kestra: FakeKestra) -> AsyncIterator[KestraClient]:
 @pytest.fixture
 async def hurried(kestra: FakeKestra) -> AsyncIterator[KestraClient]:
     """A client that does not wait long."""
-    async with connected(kestra, within_s=0.3) as client:
+    async with connected(kestra, within_s=0.6) as client:
         yield client
 
 

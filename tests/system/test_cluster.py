@@ -12,12 +12,14 @@ import pytest
 from redis.crc import key_slot
 
 from service.store.keys import BUCKETS, Keys, bucket_of
+from tests.calls.resuming import paused_execution
+from tests.support.fake_kestra import FakeKestra
 from tests.support.redis_server import RedisProcess, free_port
 from tests.support.redis_topologies import ClusterSetup, ask
 from tests.support.replica import Replica
 from tests.support.vapi_sender import full_report, status_update
 from tests.system.failover import Prober, call_ids_at, slots_of, wakes_at_once
-from tests.system.traffic import get_call, post_webhook, until
+from tests.system.traffic import CALLS, get_call, post_webhook, until
 
 Pair = tuple[Replica, Replica]
 
@@ -152,3 +154,19 @@ async def test_one_living_node_among_those_named_is_enough_to_start(
         assert (await post_webhook(client, first, full_report(call_id))).status_code == 200
         assert (await get_call(client, second, call_id)).status_code == 200
     await until(lambda: wakes_at_once(client, first, second, "alone"))
+
+
+async def test_executions_are_resumed_wherever_their_calls_are_kept(
+    client: httpx2.AsyncClient, cluster: ClusterSetup, start_replica: Callable[..., Replica]
+) -> None:
+    async with FakeKestra() as kestra:
+        replica = start_replica(redis_url=cluster.url, redis_key_prefix="resuming", kestra_url=kestra.url)
+        executions = [paused_execution(kestra, f"execution{number}") for number in range(40)]
+        for number, execution in enumerate(executions):
+            url, wanted = f"{replica.url}{CALLS}resumed-{number}/subscriptions", execution.id
+            answer = await client.post(url, json={"kind": "kestra_resume", "execution_id": wanted})
+            assert answer.status_code == 202
+        reports = [full_report(f"resumed-{number}") for number in range(40)]
+        await asyncio.gather(*(post_webhook(client, replica, report) for report in reports))
+        await asyncio.gather(*(execution.until_resumed() for execution in executions))
+    assert {execution.resumes for execution in executions} == {1}

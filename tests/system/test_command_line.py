@@ -45,7 +45,7 @@ def test_an_unknown_command_is_refused_with_exit_status_2() -> None:
 def test_the_settings_are_printed_and_the_secrets_hidden() -> None:
     hidden: dict[str, Any] = {
         "vapi_webhook_secret": "alpha-1,beta-2", "api_read_tokens": "gamma-3", "api_admin_tokens": "delta-4",
-        "vapi_api_key": "epsilon-5", "kestra_password": "zeta-6", "kestra_token": "eta-7",
+        "vapi_api_key": "epsilon-5", "kestra_username": "somebody", "kestra_password": "zeta-6", "kestra_token": "eta-7",
         "database_url": "postgresql://user:theta-8@db/x", "redis_url": "redis://user:iota-9@redis.example:6379/2",
     }  # fmt: skip
     result = run("check-config", max_wait_s=12.5, log_level="debug", **hidden)

@@ -12,7 +12,9 @@ from typing import Any
 import httpx2
 import pytest
 
+from tests.calls.resuming import paused_execution
 from tests.support.certificates import Authority
+from tests.support.fake_kestra import FakeKestra
 from tests.support.redis_server import RedisProcess, free_port
 from tests.support.redis_topologies import ask
 from tests.support.replica import Replica
@@ -32,7 +34,7 @@ PASSWORD_IN_URL = "pass%3Aw%40rd%2F%23%3F"
 RULE = (
     "resetkeys resetchannels -@all ~vapi:* &vapi:* "
     "+evalsha +eval +select +ping +subscribe +publish +wait +time +set +get +incr +del +pexpire +pexpireat "
-    "+hset +hget +hmget +hgetall +zadd +zrem +zrange +zrevrange +zrangebyscore +zremrangebyscore +zscore +zcount"
+    "+hset +hget +hmget +hgetall +hlen +zadd +zrem +zrange +zrevrange +zrangebyscore +zremrangebyscore +zscore +zcount"
 )
 """All that the service's user needs on one Redis; ``wait`` only with STORE_WAIT_REPLICAS, ``select`` only with ``/<db>``."""
 
@@ -72,6 +74,15 @@ def secure(authority: Authority) -> Iterator[SecureRedis]:
     secure.process.stop()
 
 
+async def resumes(client: httpx2.AsyncClient, replica: Replica, kestra: FakeKestra) -> None:
+    """An execution that waits for a call, through Redis's scripts for it, the sweep included."""
+    execution = paused_execution(kestra)
+    subscription = {"kind": "kestra_resume", "execution_id": execution.id}
+    assert (await client.post(f"{replica.url}{CALLS}awaited/subscriptions", json=subscription)).status_code == 202
+    await post_webhook(client, replica, status_update("ended", "awaited"))
+    await execution.until_resumed()
+
+
 async def everything_works(client: httpx2.AsyncClient, first: Replica, second: Replica, name: str) -> None:
     """What the service does with Redis, all of it."""
     for replica in (first, second):
@@ -98,7 +109,10 @@ async def test_everything_works_over_tls_for_a_user_that_may_do_only_that(
     ask(secure.process, "ACL", "LOG", "RESET")
     url = secure.url(authority)
     settings = {"redis_url": url, "rate_limit_per_minute": 1000, "report_grace_s": 0.1, "log_level": "debug"}
-    first, second = start_replica(**settings), start_replica(**settings)
+    async with FakeKestra() as kestra:
+        settings["kestra_url"] = kestra.url
+        first, second = start_replica(**settings), start_replica(**settings)
+        await resumes(client, first, kestra)
     await everything_works(client, first, second, "secured")
     await post_webhook(client, first, status_update("ended", "failed"))
 
