@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
 
-.PHONY: help install run test check format coverage chaos bench
+.PHONY: help install run test test-kestra check format coverage chaos bench
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -26,6 +26,10 @@ run: $(STAMP) ## Serve; on http://127.0.0.1:8000 with the embedded store unless 
 test: $(STAMP) ## Run all tests; gets redis-server and what else they need through apt when it is missing
 	@tests/support/get_tools.sh
 	@$(BIN)/python -m pytest
+
+test-kestra: $(STAMP) ## Run the flows we ship on Kestra's own engine, 1.3 and 2.0; wants Java 25 and Maven (about 15 minutes)
+	@tests/support/get_tools.sh
+	@KESTRA_TESTS=all $(BIN)/python -m pytest tests/kestra_engine
 
 coverage: $(STAMP) ## Run all tests and fail below 95 % branch coverage
 	@tests/support/get_tools.sh

@@ -5,10 +5,12 @@ from __future__ import annotations
 import random
 from statistics import mean
 
+from redis import Redis
+
+from service.store.keys import BUCKETS, Keys, bucket_of
 from tests.bench import sections
 from tests.bench.bed import Bed
 from tests.bench.filling import Filling, call_id, phone_of
-from service.store.keys import BUCKETS, Keys, bucket_of
 
 SAMPLED = 1000
 
@@ -17,9 +19,7 @@ def footprint_of(up: Bed, filling: Filling) -> str:
     """A table: bytes per record, by kind of key."""
     redis = up.connect()
     keys = Keys("vapi")
-    ids = [call_id(number) for number in random.Random(1).sample(range(filling.size), min(SAMPLED, filling.size))]
-    calls = [redis.memory_usage(keys.call(each), samples=0) for each in ids]
-    kinds = {"the call's hash, with its key": mean(calls)}
+    kinds = {"the call's hash, with its key": mean_bytes_of_calls(redis, filling.size)}
     kinds |= {f"index `{name}`": _index_bytes(redis, keys, place) / filling.size for place, name in enumerate(_INDICES)}
     kinds["index `phone:<number>`"] = mean(_phone_bytes(redis, keys, filling.size))
     total = filling.bytes_per_record()
@@ -34,14 +34,20 @@ def footprint_of(up: Bed, filling: Filling) -> str:
     return f"{heading}\n\n" + sections.table(("what", "bytes", "share"), rows)
 
 
+def mean_bytes_of_calls(redis: Redis, size: int) -> float:
+    keys = Keys("vapi")
+    numbers = random.Random(1).sample(range(size), min(SAMPLED, size))
+    return mean(redis.memory_usage(keys.call(call_id(number)), samples=0) for number in numbers)
+
+
 _INDICES = ("expiry", "updates", "partial")
 
 
-def _index_bytes(redis, keys: Keys, place: int) -> int:
+def _index_bytes(redis: Redis, keys: Keys, place: int) -> int:
     return sum(redis.memory_usage(indices[place], samples=0) or 0 for indices in keys.indices)
 
 
-def _phone_bytes(redis, keys: Keys, size: int) -> list[float]:
+def _phone_bytes(redis: Redis, keys: Keys, size: int) -> list[float]:
     """Of sampled numbers, what one call's entry takes."""
     found = []
     for number in random.Random(2).sample(range(size), min(SAMPLED, size)):

@@ -24,6 +24,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from tests.bench.load import QUIET
 from tests.bench.sections import quantile
 from tests.bench.servers import LOAD_CORE, ROOT, Server, cpu_s_of_children, cpu_s_of_machine, pinned
 
@@ -75,14 +76,18 @@ def generate(
     return Outcome(**json.loads(done.stdout))
 
 
-def measure_at(
+def measure_quietly(
     server: Server, redis: Server, template: Path, *, rate: float, seconds: float, ring: int, run: int
 ) -> tuple[Outcome, Cost]:
-    server_s, redis_s, own_s, machine_s = server.cpu_s(), redis.cpu_s(), cpu_s_of_children(), cpu_s_of_machine()
-    outcome = generate(server.port, template, rate=rate, seconds=seconds, ring=ring, run=run)
-    server_s, redis_s = server.cpu_s() - server_s, redis.cpu_s() - redis_s
-    others_s = cpu_s_of_machine() - machine_s - server_s - redis_s - (cpu_s_of_children() - own_s)
-    return outcome, Cost(server_s / seconds, max(0.0, others_s / seconds))
+    """The first undisturbed run of three, or the least disturbed; ``run`` and the two numbers after it are its own."""
+    tries: list[tuple[Outcome, Cost]] = []
+    while len(tries) < 3 and not any(cost.others <= QUIET for _, cost in tries):
+        server_s, redis_s, own_s, machine_s = server.cpu_s(), redis.cpu_s(), cpu_s_of_children(), cpu_s_of_machine()
+        outcome = generate(server.port, template, rate=rate, seconds=seconds, ring=ring, run=run + len(tries))
+        server_s, redis_s = server.cpu_s() - server_s, redis.cpu_s() - redis_s
+        others_s = cpu_s_of_machine() - machine_s - server_s - redis_s - (cpu_s_of_children() - own_s)
+        tries.append((outcome, Cost(server_s / seconds, max(0.0, others_s / seconds))))
+    return min(tries, key=lambda each: each[1].others)
 
 
 class Requests:

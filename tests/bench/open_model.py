@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from tests.bench import sections
 from tests.bench.bed import Bed, bed
-from tests.bench.generator import measure_at
+from tests.bench.generator import measure_quietly
 from tests.bench.workloads import POLL, REPORT, Workload, all_workloads
 
 SHARES = (0.5, 0.8)
@@ -42,10 +42,10 @@ def rows_of(up: Bed, workload: Workload, seconds: float) -> list[list[str]]:
     cells = [f"{capacity.errors}", f"{capacity.busy:.0%}", "-", "-", f"{capacity.disturbance:.2f}"]
     rows = [[f"{workload.name}: capacity", f"{capacity.per_second:,.0f}", *"----", *cells]]
     template = up.template_of(workload)
-    for run, share in enumerate(SHARES, start=900):
+    for run, share in enumerate(SHARES, start=0):
         rate = capacity.per_second * share
-        outcome, cost = measure_at(
-            up.service, up.redis, template, rate=rate, seconds=seconds, ring=workload.calls, run=run
+        outcome, cost = measure_quietly(
+            up.service, up.redis, template, rate=rate, seconds=seconds, ring=workload.calls, run=900 + 10 * run
         )
         times = [f"{ms:.2f}" for ms in (outcome.p50, outcome.p99, outcome.p99_9, outcome.worst)]
         cells = [str(outcome.errors), f"{cost.server:.0%}", f"{outcome.busy:.0%}", f"{outcome.late_p99:.2f}", f"{cost.others:.2f}"]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 from typing import Any
 
 import httpx2
 import pytest
 
-from tests.support.replica import Replica
+from tests.support.replica import ROOT, Replica
 from tests.support.vapi_sender import sample, status_update
 from tests.system.traffic import post_webhook
 
@@ -80,3 +81,37 @@ async def test_the_original_loop_goes_on_while_the_call_runs(
     status, _, answer = await outcome_of(loop)
     assert first == b"Attempt 1/60: Status=ringing\n"
     assert (status, answer["data"]["status"]) == (0, "ended")
+
+
+async def run_shipped(shell: str, replica: Replica, call_id: str, **more: str) -> tuple[int | None, list[str]]:
+    """Exit status and printed lines of the loop that we ship."""
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not installed")
+    wanted = {"CALL_ID": call_id, "SERVICE_URL": replica.url, "TOKEN": "a-token", "INTERVAL_S": "0.2", **more}
+    loop = await asyncio.create_subprocess_exec(
+        shell, str(ROOT / "deploy" / "kestra" / "shell_loop.sh"), stdout=asyncio.subprocess.PIPE,
+        env={"PATH": os.environ["PATH"], **wanted},
+    )  # fmt: skip
+    async with asyncio.timeout(20):
+        printed, _ = await loop.communicate()
+    return loop.returncode, printed.decode().splitlines()
+
+
+@pytest.mark.parametrize("shell", ["bash", "dash"])
+async def test_the_shipped_loop_waits_for_the_report_and_prints_kestra_outputs(
+    client: httpx2.AsyncClient, pair: tuple[Replica, Replica], shell: str
+) -> None:
+    call_id = f"shipped-{shell}"
+    await post_webhook(client, pair[0], status_update("ended", call_id))
+    waiting = asyncio.create_task(run_shipped(shell, pair[1], call_id))
+    await asyncio.sleep(1)
+    await post_webhook(client, pair[0], sample("outbound-end-of-call-report-full", call_id))
+    status, (*attempts, last) = await waiting
+    assert (status, set(line.split(": ")[1] for line in attempts)) == (0, {"partial"})
+    assert (last[:2], last[-2:]) == ("::", "::")
+    assert json.loads(last[2:-2])["outputs"]["call_result"]["data_status"] == "complete"
+
+
+async def test_the_shipped_loop_gives_up(pair: tuple[Replica, Replica]) -> None:
+    status, lines = await run_shipped("sh", pair[0], "nobodys", MAX_ATTEMPTS="2")
+    assert (status, lines) == (1, ["Attempt 1/2: Call result not found", "Attempt 2/2: Call result not found"])
