@@ -9,6 +9,9 @@ STAMP := $(VENV)/.installed
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
 
+# Most tests wait rather than compute.
+TEST_PROCESSES ?= $(shell echo $$(( $$(nproc) + 1 )))
+
 .PHONY: help install run test test-kestra check format coverage chaos bench
 
 help: ## Show this list
@@ -25,7 +28,7 @@ run: $(STAMP) ## Serve; on http://127.0.0.1:8000 with the embedded store unless 
 
 test: $(STAMP) ## Run all tests; gets redis-server and what else they need through apt when it is missing
 	@tests/support/get_tools.sh
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile
 
 test-kestra: $(STAMP) ## Run the flows we ship on Kestra's own engine, 1.3 and 2.0; wants Java 25 and Maven (about 15 minutes)
 	@tests/support/get_tools.sh
@@ -33,7 +36,7 @@ test-kestra: $(STAMP) ## Run the flows we ship on Kestra's own engine, 1.3 and 2
 
 coverage: $(STAMP) ## Run all tests and fail below 95 % branch coverage
 	@tests/support/get_tools.sh
-	@$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered
+	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --cov --cov-report=term-missing:skip-covered
 
 check: $(STAMP) ## Lint and check types
 	@$(BIN)/ruff check .
@@ -48,7 +51,6 @@ chaos: $(STAMP) ## Break Redis, its topologies and the replicas under load, and 
 	@tests/support/get_tools.sh
 	@$(BIN)/python -m tests.outage.chaos
 
-bench: $(STAMP) ## Measure: side by side with the peers (about ten minutes), then how fast parked polls are woken
+bench: $(STAMP) ## Measure: the peers side by side, wakes, growth, latency, soak (twenty minutes; SOAK=1: thirty)
 	@tests/support/get_tools.sh
-	@$(BIN)/python -m tests.bench.compare
-	@$(BIN)/python -m tests.bench.wake
+	@$(BIN)/python -m tests.bench $(if $(SOAK),--soak)

@@ -17,10 +17,12 @@ START_S = 10.0
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """From above where the system hands out its own: one of those may be somebody's before the server has it."""
+    while True:
+        port = random.randint(61_000, 65_500)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def free_cluster_port() -> int:

@@ -1,0 +1,147 @@
+"""The Kestra flows that we ship, read without Kestra: what both versions understand, and nothing without a limit."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from tests.support.replica import ROOT
+
+FOLDER = ROOT / "deploy" / "kestra"
+SERVICE_URL = {"service_url": "http://vapi-cache:8000"}
+
+INPUTS: dict[str, dict[str, Any]] = {
+    "call_provider": {"request": None, **SERVICE_URL},
+    "call_providers": {"requests": None, "max_concurrent": 5, **SERVICE_URL},
+    "wait_loop": {"call_id": None, "wait_minutes": 35, **SERVICE_URL},
+    "wait_pause_resume": {"call_id": None, "wait_minutes": 35, **SERVICE_URL},
+    "wait_long_poll": {"call_id": None, **SERVICE_URL},
+}
+"""Of every flow, with their defaults."""
+
+OUTPUTS = {
+    "call_provider": ["call_id", "call_result", "disqualified"],
+    "call_providers": ["call_results"],
+    "wait_loop": ["call_result"],
+    "wait_pause_resume": ["call_result"],
+    "wait_long_poll": ["call_result"],
+}
+
+IN_BOTH_VERSIONS = {
+    "io.kestra.plugin.core.execution.Fail",
+    "io.kestra.plugin.core.execution.SetVariables",
+    "io.kestra.plugin.core.flow.If",
+    "io.kestra.plugin.core.flow.LoopUntil",
+    "io.kestra.plugin.core.flow.Pause",
+    "io.kestra.plugin.core.http.Request",
+    "io.kestra.plugin.core.log.Log",
+}
+"""Of the core plugins, those that we use: the jars of 1.3.31 and 2.0.0 have them all."""
+
+REQUEST = "io.kestra.plugin.core.http.Request"
+LOOP = "io.kestra.plugin.core.flow.LoopUntil"
+
+NOT_IN_BOTH = re.compile(
+    r"\brunIf\b|\bwhen:|\bpluginDefaults\b|\bconditions:|\btriggers:|\bjson\(|\| *json\b|readTimeout"
+)
+"""Removed or renamed by 2.0, or new in it."""
+
+
+def flow(name: str) -> Any:
+    return YAML(typ="safe").load((FOLDER / f"{name}.yaml").read_text())
+
+
+def tasks_of(node: Any) -> Iterator[dict[str, Any]]:
+    """Every task at any depth."""
+    if isinstance(node, dict):
+        if "type" in node and "id" in node and str(node["type"]).startswith("io."):
+            yield node
+        for each in node.values():
+            yield from tasks_of(each)
+    elif isinstance(node, list):
+        for each in node:
+            yield from tasks_of(each)
+
+
+def requests_of(name: str) -> list[dict[str, Any]]:
+    return [task for task in tasks_of(flow(name)) if task["type"] == REQUEST]
+
+
+def seconds(duration: str) -> int:
+    found = re.fullmatch(r"PT(?:(\d+)M)?(?:(\d+)S)?", duration)
+    assert found, duration
+    return 60 * int(found[1] or 0) + int(found[2] or 0)
+
+
+every_flow = pytest.mark.parametrize("name", sorted(INPUTS))
+
+
+def test_these_are_all_the_flows() -> None:
+    assert {path.stem for path in FOLDER.glob("*.yaml")} == set(INPUTS)
+
+
+@every_flow
+def test_a_flow_is_named_after_its_file_and_takes_and_gives_what_it_promises(name: str) -> None:
+    source = flow(name)
+    assert (source["id"], source["namespace"]) == (name, "ai_concierge")
+    assert {each["id"]: each.get("defaults") for each in source["inputs"]} == INPUTS[name]
+    assert [each["id"] for each in source["outputs"]] == OUTPUTS[name]
+
+
+@every_flow
+def test_both_versions_understand_it(name: str) -> None:
+    assert {task["type"] for task in tasks_of(flow(name))} <= IN_BOTH_VERSIONS
+    text = re.sub(r"^ *#.*\n", "", (FOLDER / f"{name}.yaml").read_text(), flags=re.MULTILINE)
+    assert NOT_IN_BOTH.findall(text) == []
+
+
+@every_flow
+def test_every_request_has_an_end_and_is_tried_again(name: str) -> None:
+    for task in requests_of(name):
+        limits = task["options"]["timeout"]
+        assert seconds(limits["connectTimeout"]) < seconds(limits["readIdleTimeout"]) < seconds(task["timeout"])
+        retry = task["retry"]
+        assert (retry["type"], seconds(retry["interval"]) > 0, retry["maxAttempts"] > 1) == ("constant", True, True)
+        assert "{{" not in json.dumps(retry), "a retry takes no expressions"
+
+
+@every_flow
+def test_a_request_outlasts_the_poll_that_it_makes(name: str) -> None:
+    for task in requests_of(name):
+        wait = re.search(r"[?&]wait=(\d+)", task["uri"])
+        if wait is not None:
+            assert seconds(task["options"]["timeout"]["readIdleTimeout"]) >= int(wait[1]) + 5
+
+
+@every_flow
+def test_every_request_is_authenticated_and_none_asks_for_the_transcript(name: str) -> None:
+    for task in requests_of(name):
+        assert task["headers"]["Authorization"] == "Bearer {{ secret('VAPI_CACHE_TOKEN') }}"
+        assert task["uri"].startswith("{{ inputs.service_url }}/api/v1/vapi/calls")
+        assert task.get("method") == "POST" or "view=summary" in task["uri"]
+
+
+@every_flow
+def test_every_loop_sets_all_of_its_limits(name: str) -> None:
+    """What is left out has another default in another version."""
+    for task in tasks_of(flow(name)):
+        if task["type"] == LOOP:
+            assert set(task["checkFrequency"]) == {"interval", "maxDuration", "maxIterations"}
+            assert "failOnMaxReached" in task
+
+
+@pytest.mark.parametrize("name", ["call_provider", "call_providers"])
+def test_whoever_places_calls_says_which_so_that_nobody_is_phoned_twice(name: str) -> None:
+    [place] = [task for task in requests_of(name) if task.get("method") == "POST"]
+    assert place["headers"]["Idempotency-Key"].startswith("{{ execution.id }}")
+
+
+def test_the_readme_lists_every_file() -> None:
+    readme = (FOLDER / "README.md").read_text()
+    missing = [path.name for path in FOLDER.iterdir() if path.name != "README.md" and f"`{path.name}`" not in readme]
+    assert missing == []
