@@ -1,12 +1,9 @@
-"""Puts the service together: the state, the route table, the order of the layers, what runs in the background."""
+"""The service as one ASGI application: the route table, the order of the layers, who finds the path."""
 
 from __future__ import annotations
 
-import os
-import secrets
-import socket
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -17,9 +14,7 @@ from service import __version__
 from service.api import calls, health, placing, polling, webhook
 from service.api.assistant import PATH as ASSISTANT_CONFIG
 from service.api.assistant import make_assistant_config
-from service.api.auth import Access, CallerTokens
-from service.api.client_address import ClientAddresses
-from service.api.limits import BodyBudget, FailedProofs
+from service.api.auth import Access
 from service.api.middleware import Envelope
 from service.api.polling import Polling
 from service.api.recording import get_recording
@@ -29,91 +24,18 @@ from service.api.stats import get_stats
 from service.api.subscriptions import ROUTE as SUBSCRIPTIONS
 from service.api.subscriptions import subscribe
 from service.api.webhook import Webhook
-from service.calls.placing import Placing
-from service.calls.reconcile import Reconciler
-from service.calls.subscriptions import Subscriptions
-from service.calls.sweep import Sweep
+from service.assembly import assemble
 from service.config import Settings
 from service.errors import InvalidRequestError, NotFoundError
-from service.kestra.client import KestraClient
 from service.lifespan import lifespan_of
-from service.metrics import Metrics
-from service.store.asking import AskingStore
-from service.store.calls import CallStore
-from service.store.changes import Changes
-from service.store.connection import open_redis
-from service.store.counts import CountStore
-from service.store.health import StoreHealth
-from service.store.idempotency import IdempotencyStore
-from service.store.keys import Keys
-from service.store.rate_limit import RateLimit
-from service.store.spool import Spool
-from service.store.subscriptions import SubscriptionStore
-from service.vapi.authentication import WebhookProof
-from service.vapi.client import VapiClient
-
-REPLICA_ID_VARIABLE: Final = "SERVICE_REPLICA_ID"
-"""Set by the process that starts the workers, so that all workers of a replica go by one name."""
 
 Handler = Callable[[State, Request], Awaitable[Response]]
 
 
 def create_app(settings: Settings) -> ASGIApp:
     """The whole service as one ASGI application, with its connections opened and closed by the lifespan."""
-    keys = Keys(settings.redis_key_prefix)
-    redis = open_redis(settings, keys)
-    metrics = Metrics()
-    kestra = KestraClient(settings) if settings.kestra_url else None
-    subscriptions = None
-    if kestra is not None:
-        subscriptions = Subscriptions(SubscriptionStore(settings, redis.commands, keys), kestra, metrics.subscription)
-    store = CallStore(settings, redis.commands, keys, on_due=subscriptions.wake if subscriptions else None)
-    changes = Changes(redis.connect_subscriber, keys.changes)
-    addresses = ClientAddresses(settings.forwarded_allow_ips)
-    vapi = VapiClient(settings) if settings.vapi_api_key else None
-    spool = Spool(settings.spool_dir, settings.spool_max_bytes) if settings.spool_dir else None
-    sweep = Sweep(store, changes, metrics.merged)
-    reconciler = None
-    if vapi is not None:
-        asking = AskingStore(settings, redis.commands, keys)
-        reconciler = Reconciler(settings, vapi, store, asking, metrics, sweep.now_ms)
-        sweep.on_subscribed = reconciler.want
-    failed_proofs = FailedProofs(addresses)
-    state = State(
-        settings=settings,
-        calls=store,
-        changes=changes,
-        sweep=sweep,
-        counts=CountStore(redis.commands, keys, replica_id=replica_id(), process_id=os.getpid(), version=__version__),
-        store_health=StoreHealth(redis.commands, keys),
-        rate_limit=RateLimit(redis.commands, keys, limit) if (limit := settings.rate_limit_per_minute) else None,
-        spool=spool,
-        vapi=vapi,
-        reconciler=reconciler,
-        kestra=kestra,
-        subscriptions=subscriptions,
-        placing=Placing(
-            settings,
-            vapi,
-            kestra,
-            store,
-            IdempotencyStore(redis.commands, keys),
-            spool=spool,
-            on_merged=metrics.merged,
-            on_result=metrics.call_placed,
-        ),
-        metrics=metrics,
-        proof=WebhookProof(settings),
-        tokens=CallerTokens(settings, failed_proofs),
-        addresses=addresses,
-        failed_proofs=failed_proofs,
-        bodies=BodyBudget(settings.max_body_bytes),
-    )
+    state, redis = assemble(settings)
     return Envelope(_Paths(state, lifespan_of(state, redis)), state)
-
-
-def replica_id() -> str:
-    return os.environ.get(REPLICA_ID_VARIABLE) or f"{socket.gethostname()}-{secrets.token_hex(3)}"
 
 
 class _Endpoint:

@@ -18,7 +18,7 @@ from typing import Any, Final
 import uvicorn
 from uvicorn.supervisors.multiprocess import Multiprocess
 
-from service.app import REPLICA_ID_VARIABLE
+from service.assembly import REPLICA_ID_VARIABLE
 from service.config import Settings
 from service.protocol import BoundedProtocol
 

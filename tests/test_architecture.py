@@ -24,7 +24,7 @@ MAY_IMPORT = {
 """What each folder may import of the other folders; everybody may import the plain modules beside them."""
 
 KNOWS_HTTP = ("api", "app.py", "lifespan.py")
-KNOWS_API = ("api", "app.py", "lifespan.py")
+KNOWS_API = ("api", "app.py", "assembly.py", "lifespan.py")
 KNOWS_REDIS = ("store",)
 REDIS = ("redis", "fakeredis", "hiredis", "asyncpg")
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench import filling, sections
+from tests.bench import sections
 from tests.bench.bed import ADMIN, bed
-from tests.bench.filling import Filling, call_id, phone_of
+from tests.bench.filling import TTL_S, Filling, call_id, phone_of
 from tests.bench.generator import Generator, Requests
 from tests.bench.load import exchange
 from tests.bench.peers import TOKEN
@@ -60,7 +60,9 @@ def report_workload() -> Workload:
 
 def test_a_stall_is_charged_with_every_request_that_was_due_meanwhile() -> None:
     with stalling_server() as port:
-        outcome = Generator(port, connections=4).run(lambda _: b"GET / HTTP/1.1\r\n\r\n", rate=100, seconds=1.0)
+        generator = Generator(port, connections=4)
+        outcome = generator.run(lambda _: b"GET / HTTP/1.1\r\n\r\n", rate=100, seconds=1.0)
+        generator.close()
     assert (outcome.answered, outcome.errors) == (100, 0)
     assert outcome.worst >= 1000 * STALL_S
     # Forty of the hundred were due during the stall, though only four could be sent then.
@@ -92,10 +94,9 @@ def test_the_slope_is_that_of_the_line() -> None:
     assert slope_a_minute([0.0, 1.0, 2.0], [5.0, 5.0, 5.0]) == 0.0
 
 
-def test_copied_records_are_records_like_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(filling, "SOURCES", 5)
-    with bed(RESULT_TTL_S=str(filling.TTL_S)) as up:
-        records = Filling(up)
+def test_copied_records_are_records_like_any_other() -> None:
+    with bed(RESULT_TTL_S=str(TTL_S)) as up:
+        records = Filling(up, sources=5)
         records.grow_to(60)
 
         def get(path: str, token: str) -> dict[str, object]:

@@ -16,7 +16,6 @@ from service.calls.api_call import change_of_api_call
 from service.calls.status import DataStatus
 from service.config import Settings
 from service.errors import InvalidMessageError, ServiceError, StoreUnavailableError, TooManyRequestsError
-from service.metrics import Metrics
 from service.store.asking import (
     ASK_WITHIN_S,
     PARTIAL_FOR_MS,
@@ -27,7 +26,7 @@ from service.store.asking import (
     Claim,
     Kind,
 )
-from service.store.calls import CallStore, Missing, StoredCall, Tombstone
+from service.store.calls import CallStore, Merged, Missing, StoredCall, Tombstone
 from service.vapi.client import VapiClient
 
 log = structlog.get_logger(__name__)
@@ -72,6 +71,8 @@ class Reconciler:
 
     Args:
         now_ms: Redis's clock, as far as this process knows it.
+        on_merged: told of each answer that was merged.
+        on_result: told what became of each request.
     """
 
     def __init__(
@@ -80,16 +81,19 @@ class Reconciler:
         vapi: VapiClient,
         calls: CallStore,
         asking: AskingStore,
-        metrics: Metrics,
         now_ms: Callable[[], int],
+        *,
+        on_merged: Callable[[Merged], None],
+        on_result: Callable[[Result], None],
     ) -> None:
         self._pending_ttl_ms = settings.pending_ttl_ms
         self._expects_analysis = settings.expect_analysis
         self._vapi = vapi
         self._calls = calls
         self._asking = asking
-        self._metrics = metrics
         self._now_ms = now_ms
+        self._on_merged = on_merged
+        self._on_result = on_result
         self._queue: asyncio.PriorityQueue[tuple[bool, int, bytes]] = asyncio.PriorityQueue()
         self._numbers = itertools.count()
         self._taken_up: set[bytes] = set()
@@ -168,12 +172,12 @@ class Reconciler:
             async with asyncio.timeout_at(lease_ends_at):
                 body = await self._vapi.get_call(call_id.decode())
         except (ServiceError, TimeoutError) as error:
-            self._metrics.reconciled("failed")
+            self._on_result("failed")
             self._complain(error)
             if isinstance(error, TooManyRequestsError):
                 await asyncio.sleep(REST_S)
             return
-        self._metrics.reconciled(await self._apply(call_id, claim, body))
+        self._on_result(await self._apply(call_id, claim, body))
 
     async def _apply(self, call_id: bytes, claim: Claim, body: bytes | None) -> Result:
         """Merge VAPI's answer as the event that it is; None is its 404."""
@@ -190,7 +194,7 @@ class Reconciler:
             self._complain(InvalidMessageError("VAPI answered with another call"))
             return "failed"
         merged = await self._calls.merge(change)
-        self._metrics.merged(merged)
+        self._on_merged(merged)
         if not merged.is_changed:
             return "unchanged"
         log.info("call.reconciled", call_id=call_id.decode(), was=claim.kind)

@@ -26,7 +26,13 @@ class OneReplica:
         self._vapi = VapiClient(opened.settings)
         asking = AskingStore(opened.settings, opened.pipeline, opened.keys)
         self.reconciler = Reconciler(
-            opened.settings, self._vapi, opened.store, asking, self._metrics, lambda: round(time.time() * 1000)
+            opened.settings,
+            self._vapi,
+            opened.store,
+            asking,
+            lambda: round(time.time() * 1000),
+            on_merged=self._metrics.merged,
+            on_result=self._metrics.reconciled,
         )
         self._stack = AsyncExitStack()
 

@@ -1,0 +1,99 @@
+"""Makes what the handlers reach, from the settings: every part once per process, optional ones only when configured."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from typing import Final
+
+from service import __version__
+from service.api.auth import CallerTokens
+from service.api.client_address import ClientAddresses
+from service.api.limits import BodyBudget, FailedProofs
+from service.api.state import State
+from service.calls.placing import Placing
+from service.calls.reconcile import Reconciler
+from service.calls.subscriptions import Subscriptions
+from service.calls.sweep import Sweep
+from service.config import Settings
+from service.kestra.client import KestraClient
+from service.metrics import Metrics
+from service.store.asking import AskingStore
+from service.store.calls import CallStore
+from service.store.changes import Changes
+from service.store.connection import RedisTopology, open_redis
+from service.store.counts import CountStore
+from service.store.health import StoreHealth
+from service.store.idempotency import IdempotencyStore
+from service.store.keys import Keys
+from service.store.rate_limit import RateLimit
+from service.store.spool import Spool
+from service.store.subscriptions import SubscriptionStore
+from service.vapi.authentication import WebhookProof
+from service.vapi.client import VapiClient
+
+REPLICA_ID_VARIABLE: Final = "SERVICE_REPLICA_ID"
+"""Set by the process that starts the workers, so that all workers of a replica go by one name."""
+
+
+def assemble(settings: Settings) -> tuple[State, RedisTopology]:
+    """The parts, connected to one another but to nothing else: the lifespan opens and closes them."""
+    keys = Keys(settings.redis_key_prefix)
+    redis = open_redis(settings, keys)
+    commands = redis.commands
+    metrics = Metrics()
+    vapi = VapiClient(settings) if settings.vapi_api_key else None
+    kestra = KestraClient(settings) if settings.kestra_url else None
+    subscriptions = None
+    if kestra is not None:
+        subscriptions = Subscriptions(SubscriptionStore(settings, commands, keys), kestra, metrics.subscription)
+    calls = CallStore(settings, commands, keys, on_due=subscriptions.wake if subscriptions else None)
+    changes = Changes(redis.connect_subscriber, keys.changes)
+    sweep = Sweep(calls, changes, metrics.merged)
+    addresses = ClientAddresses(settings.forwarded_allow_ips)
+    failed_proofs = FailedProofs(addresses)
+    spool = Spool(settings.spool_dir, settings.spool_max_bytes) if settings.spool_dir else None
+    idempotency = IdempotencyStore(commands, keys)
+    state = State(
+        settings=settings,
+        calls=calls,
+        changes=changes,
+        sweep=sweep,
+        counts=CountStore(commands, keys, replica_id=replica_id(), process_id=os.getpid(), version=__version__),
+        store_health=StoreHealth(commands, keys),
+        rate_limit=RateLimit(commands, keys, limit) if (limit := settings.rate_limit_per_minute) else None,
+        spool=spool,
+        vapi=vapi,
+        reconciler=_reconciler(settings, vapi, calls, sweep, metrics, AskingStore(settings, commands, keys)),
+        kestra=kestra,
+        subscriptions=subscriptions,
+        placing=Placing(
+            settings, vapi, kestra, calls, idempotency,
+            spool=spool, on_merged=metrics.merged, on_result=metrics.call_placed,
+        ),
+        metrics=metrics,
+        proof=WebhookProof(settings),
+        tokens=CallerTokens(settings, failed_proofs),
+        addresses=addresses,
+        failed_proofs=failed_proofs,
+        bodies=BodyBudget(settings.max_body_bytes),
+    )  # fmt: skip
+    return state, redis
+
+
+def _reconciler(
+    settings: Settings, vapi: VapiClient | None, calls: CallStore, sweep: Sweep, metrics: Metrics, asking: AskingStore
+) -> Reconciler | None:
+    """None without somebody to ask."""
+    if vapi is None:
+        return None
+    reconciler = Reconciler(
+        settings, vapi, calls, asking, sweep.now_ms, on_merged=metrics.merged, on_result=metrics.reconciled
+    )
+    sweep.on_subscribed = reconciler.want
+    return reconciler
+
+
+def replica_id() -> str:
+    return os.environ.get(REPLICA_ID_VARIABLE) or f"{socket.gethostname()}-{secrets.token_hex(3)}"
