@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 import msgspec
@@ -13,6 +14,8 @@ from service.vapi.salvage import Salvage, decoded, is_empty
 
 MAX_PHONE_LENGTH: Final = 128
 """A number names an index key; the longest addresses seen have 60 characters."""
+
+_E164_FRAGMENT: Final = re.compile(rb'"\+[1-9][0-9]{1,14}"')
 
 _ARTIFACT: Final = Artifact()
 _ASSISTANT: Final = Assistant()
@@ -61,8 +64,10 @@ def context_of(message: ServerMessage, call: Call, fields: Salvage) -> dict[str,
 
 
 def _customer_phone(customer: Customer, call_customer: Customer, fields: Salvage) -> bytes:
-    texts = dict.fromkeys((fields.text(customer.number), fields.text(call_customer.number)))
-    numbers = [decoded(text) for text in texts]
+    first = fields.text(customer.number)
+    if _E164_FRAGMENT.fullmatch(first):
+        return first
+    numbers = [decoded(text) for text in dict.fromkeys((first, fields.text(call_customer.number)))]
     found = [normalize_phone(number) for number in numbers if number.strip() and len(number) <= MAX_PHONE_LENGTH]
     for phone in found:
         if is_e164(phone):
@@ -112,16 +117,14 @@ def _provider_context(own: list[bytes], values: tuple[Raw, ...], fields: Salvage
 
 
 def _fill(facts: dict[str, bytes], text: bytes, fields: Salvage) -> None:
-    said = _PROVIDER_CONTEXT.decode(text)
-    places = {
-        "provider_name": (said.providerName, said.provider_name),
-        "provider_phone": (said.providerPhone, said.provider_phone),
-        "service_type": (said.serviceType, said.service_type, said.serviceNeeded, said.service_needed),
-        "location": (said.location,),
-        "user_criteria": (said.userCriteria, said.user_criteria),
-        "urgency": (said.urgency,),
-        "service_request_id": (said.serviceRequestId, said.service_request_id),
-    }
-    for name, candidates in places.items():
-        if not facts[name]:
-            facts[name] = fields.text(*candidates)
+    """What is blank yet, from this object."""
+    said, find = _PROVIDER_CONTEXT.decode(text), fields.text
+    facts["provider_name"] = facts["provider_name"] or find(said.providerName, said.provider_name)
+    facts["provider_phone"] = facts["provider_phone"] or find(said.providerPhone, said.provider_phone)
+    facts["service_type"] = facts["service_type"] or find(
+        said.serviceType, said.service_type, said.serviceNeeded, said.service_needed
+    )
+    facts["location"] = facts["location"] or find(said.location)
+    facts["user_criteria"] = facts["user_criteria"] or find(said.userCriteria, said.user_criteria)
+    facts["urgency"] = facts["urgency"] or find(said.urgency)
+    facts["service_request_id"] = facts["service_request_id"] or find(said.serviceRequestId, said.service_request_id)

@@ -23,6 +23,7 @@ STATUS_UPDATE: Final = "status-update"
 CALL_ID: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,127}")
 
 _NO_CALL: Final = Call()
+_BLANKS: Final = (b"",) * len(SMALL_FACTS)
 
 
 class Intake(Struct, frozen=True):
@@ -70,8 +71,8 @@ def change_of(received: Received) -> Intake:
         timestamp_ms=timestamp_ms(message.timestamp),
         status=weight.status,
         ending=weight.ending,
-        small=tuple([facts.get(name, b"") for name in SMALL_FACTS]),
-        large=tuple([facts.get(name, b"") for name in LARGE_FACTS]),
+        small=tuple(map(facts.get, SMALL_FACTS, _BLANKS)),
+        large=tuple(map(facts.get, LARGE_FACTS, _BLANKS)),
     )
     return Intake(change, fields.dropped)
 
