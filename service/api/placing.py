@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Coroutine
 from typing import Any, Final
 
 import msgspec
@@ -15,7 +16,7 @@ from service.api.json_body import read_json
 from service.api.responses import JSONAnswer
 from service.api.state import State
 from service.calls.dialing import METHODS, Method, PlacedCall
-from service.errors import Detail, InvalidRequestError, ServiceError
+from service.errors import Detail, InvalidRequestError, ServiceError, UpstreamError
 from service.vapi.call_request import CallRequest, decode_call_request
 
 log = structlog.get_logger(__name__)
@@ -50,10 +51,13 @@ async def place_batch(state: State, request: Request) -> Response:
     turns = asyncio.Semaphore(batch.max_concurrent)
 
     async def place(index: int, item: Any) -> dict[str, Any]:
-        async with turns:
-            return await _result_of(state, item, batch.method, index, key)
+        try:
+            async with turns:
+                return await _result_of(state, item, batch.method, index, key)
+        except asyncio.CancelledError:
+            return {"success": False, "error": "The service stops; this call was not placed"}
 
-    results = await asyncio.gather(*(place(index, item) for index, item in enumerate(batch.requests)))
+    results = await _all_of([place(index, item) for index, item in enumerate(batch.requests)])
     request.scope["log"]["placed"] = sum(result["success"] for result in results)
     request.scope["log"]["requests"] = len(results)
     return JSONAnswer(results=results)
@@ -78,7 +82,24 @@ def read_idempotency_key(request: Request) -> str | None:
 async def _place(state: State, item: Any, method: Method | None, key: str | None) -> PlacedCall:
     """``method`` is for a request that names none itself."""
     call_request, own_method = _decode_request(item)
-    return await state.placing.place(call_request, own_method or method, key=key)
+    try:
+        return await state.placing.place(call_request, own_method or method, key=key)
+    except asyncio.CancelledError:
+        # By the server, at the end of its grace: without an answer from us it would send one of its own.
+        sentence = "The service stops before there is an answer; nobody knows whether the call was placed"
+        raise UpstreamError(sentence, is_outcome_unknown=True) from None
+
+
+async def _all_of(placings: list[Coroutine[Any, Any, dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Their results in order; when the server cuts the request off, what they can say at once."""
+    tasks = [asyncio.ensure_future(placing) for placing in placings]
+    try:
+        await asyncio.wait(tasks)
+    except asyncio.CancelledError:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+    return [task.result() for task in tasks]
 
 
 async def _result_of(state: State, item: Any, method: Method | None, index: int, key: str | None) -> dict[str, Any]:

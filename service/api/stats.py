@@ -31,9 +31,11 @@ async def get_stats(state: State, request: Request) -> Response:
         state.calls.survey(newest=limit), state.counts.read(), state.store_health.probe()
     )
     found = await asyncio.gather(*(find_settled(state, call_id, "summary") for _, call_id in survey.newest))
+    live = [call for call in found if isinstance(call, StoredCall)]
+    live.sort(key=lambda call: (-call.updated_at_ms, call.call_id))  # some changed since, by this very look at them
     stats = {
         "size": survey.size,
-        "entries": [_entry(call) for call in found if isinstance(call, StoredCall)],
+        "entries": [_entry(call) for call in live],
         "webhooks": _webhooks(sums),
         "calls": _calls(sums),
         "polls": _polls(sums),

@@ -94,11 +94,13 @@ class Dialing:
         return PlacedCall(change.call_id.decode(), status_at(change.status) or QUEUED, "vapi")
 
     def _change_of(self, answer: bytes, stated: dict[str, Any]) -> CallChange:
-        """What VAPI answered, completed by what we asked for: not all of its answers repeat the metadata."""
+        """What VAPI answered, completed by what we asked for: not all of its answers repeat that, or tell a status."""
         change = change_of_api_call(answer, expects_analysis=self._settings.expect_analysis)
-        ours = msgspec.json.encode({"id": change.call_id.decode(), **stated})
+        ours = msgspec.json.encode({"id": change.call_id.decode(), "status": QUEUED, **stated})
         asked = change_of_api_call(ours, expects_analysis=self._settings.expect_analysis)
         small = tuple(theirs or own for theirs, own in zip(change.small, asked.small, strict=True))
+        if not change.status:
+            change = msgspec.structs.replace(change, rank=asked.rank, status=asked.status)
         return msgspec.structs.replace(change, small=small)
 
     async def _start_flow(self, kestra: KestraClient, request: CallRequest) -> PlacedCall:

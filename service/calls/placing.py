@@ -30,8 +30,8 @@ Result = Literal["placed", "repeated", "refused", "failed", "unknown"]
 unknown: by trouble after which nobody knows.
 """
 
-CLOSE_S: Final = 1.5
-"""For dials whose requests were cut off at the end; with ``DRAIN_S`` and the server's own grace below 10 s."""
+CLOSE_S: Final = 1.0
+"""For dials whose requests were cut off at the end; with ``DRAIN_S`` and the server's own grace well below 10 s."""
 
 
 class Placing:

@@ -65,6 +65,7 @@ if missing_at == 0 then
   keep()
 elseif not gone and now - missing_at >= tonumber(ARGV[11]) then
   redis.call('HSET', call, 'gone', now)
+  redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - ARGV[13])
   redis.call('ZADD', KEYS[2], now, ARGV[2])
   redis.call('PEXPIRE', KEYS[2], ARGV[13])
   redis.call('PUBLISH', ARGV[3], ARGV[2])

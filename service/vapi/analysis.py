@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, get_args, get_type_hints
 
 import msgspec
 
@@ -66,12 +66,13 @@ def json_schema_of(answers: type[msgspec.Struct]) -> dict[str, Any]:
     """
     _, definitions = msgspec.json.schema_components([answers])
     schema = definitions[answers.__name__]
-    properties = {name: _known_to_vapi(each) for name, each in schema["properties"].items()}
+    hints = get_type_hints(answers)
+    properties = {name: _known_to_vapi(each, get_args(hints[name])) for name, each in schema["properties"].items()}
     return {"type": "object", "properties": properties, "required": schema["required"]}
 
 
-def _known_to_vapi(schema: dict[str, Any]) -> dict[str, Any]:
-    """An optional field is left out when unknown, so its schema does not mention null."""
+def _known_to_vapi(schema: dict[str, Any], choices: tuple[Any, ...]) -> dict[str, Any]:
+    """An optional field is left out when unknown, so its schema does not mention null; choices stand as they are given."""
     types = [each for each in schema.get("anyOf", [schema]) if each.get("type") != "null"]
-    known = {"type": types[0].get("type", "string")} | {key: types[0][key] for key in ("enum",) if key in types[0]}
+    known = {"type": types[0].get("type", "string")} | ({"enum": [*choices]} if "enum" in types[0] else {})
     return known | {"description": schema.get("description") or types[0]["description"]}

@@ -17,7 +17,7 @@ Paragraph = Annotated[str, Meta(min_length=1, max_length=4000)]
 """VAPI repeats the whole prompt about four times in every report, so each text is bounded."""
 Identifier = Annotated[str, Meta(min_length=1, max_length=128)]
 Instructions = Annotated[str, Meta(min_length=1, max_length=10_000)]
-E164 = Annotated[str, Meta(pattern=r"^\+[1-9][0-9]{1,14}$")]
+E164 = Annotated[str, Meta(pattern=r"^\+[1-9][0-9]{1,14}\Z")]
 """https://www.itu.int/rec/T-REC-E.164"""
 Urgency = Literal["immediate", "within_24_hours", "within_2_days", "flexible"]
 
@@ -43,9 +43,12 @@ class CallRequest(msgspec.Struct, kw_only=True, frozen=True, rename="camel", omi
 
 _FIELDS: Final = {field.encode_name: field for field in msgspec.inspect.type_info(CallRequest).fields}  # type: ignore[attr-defined]
 
+_EXACT: Final = frozenset({"providerPhone", "urgency"})
+"""No free texts: one that is written in another way is wrong."""
+
 
 def decode_call_request(value: Any) -> CallRequest:
-    """The call request in a decoded JSON value; texts lose the blanks around them, unknown fields are ignored.
+    """The call request in a decoded JSON value; free texts lose the blanks around them, unknown fields are ignored.
 
     An optional field that is null or blank counts as absent.
 
@@ -54,15 +57,15 @@ def decode_call_request(value: Any) -> CallRequest:
     """
     if not isinstance(value, dict):
         raise InvalidRequestError("Invalid call request", details=(Detail("$", "must be an object"),))
-    given = {name: _stripped(value[name]) for name in _FIELDS if name in value}
+    given = {name: _stripped(name, value[name]) for name in _FIELDS if name in value}
     given = {name: text for name, text in given.items() if _FIELDS[name].required or text not in (None, "")}
     if details := tuple(_complaints(given)):
         raise InvalidRequestError("Invalid call request", details=details)
     return msgspec.convert(given, CallRequest)
 
 
-def _stripped(value: Any) -> Any:
-    return value.strip() if isinstance(value, str) else value
+def _stripped(name: str, value: Any) -> Any:
+    return value.strip() if isinstance(value, str) and name not in _EXACT else value
 
 
 def _complaints(given: dict[str, Any]) -> Iterator[Detail]:

@@ -78,8 +78,11 @@ class VapiClient:
         return answer
 
     async def get_call(self, call_id: str) -> bytes | None:
-        """The call as VAPI has it, as received; None when it knows none of that id. Within ``ask_s`` in all."""
-        answer = await self._exchange.ask(f"/call/{_part(call_id)}")
+        """The call as VAPI has it, as received; None when it knows none of that id. Within ``ask_s`` in all.
+
+        Who asks for calls has a pace to keep, so an answer that speaks of trouble is an answer.
+        """
+        answer = await self._exchange.ask(f"/call/{_part(call_id)}", again_after=())
         return None if answer.status in _UNKNOWN_THERE else self._accepted(answer, "the question for a call").body
 
     async def list_calls(

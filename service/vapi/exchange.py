@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -32,6 +32,9 @@ MAX_REFUSAL_BYTES: Final = 64 * 1024
 """Where the body of an answer that is no success is cut; VAPI's are below 1 kB."""
 
 MAX_CONNECTIONS: Final = 32
+
+MAX_WRITES: Final = 256
+"""Requests under way that change something. VAPI may take seconds for each, and nobody waits longer than POOL_S for a turn."""
 
 WORTH_A_SECOND_TRY: Final = frozenset({502, 503, 504})
 
@@ -63,15 +66,26 @@ class Exchange:
         self._asking = httpx2.AsyncClient(**options, timeout=times, limits=limits)
         # A kept connection may be closed by VAPI at the moment we write on it: then nobody knows whether it dialled.
         times = httpx2.Timeout(write_s, connect=CONNECT_S, pool=POOL_S)
-        limits = httpx2.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=0)
+        limits = httpx2.Limits(max_connections=MAX_WRITES, max_keepalive_connections=0)
         self._writing = httpx2.AsyncClient(**options, timeout=times, limits=limits)
 
     async def close(self) -> None:
         await self._asking.aclose()
         await self._writing.aclose()
 
-    async def ask(self, path: str, query: Mapping[str, str] | None = None) -> Answer:
+    async def ask(
+        self,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        *,
+        again_after: Container[int] = WORTH_A_SECOND_TRY,
+    ) -> Answer:
         """A GET; where VAPI or the network stumbles it is sent a second time, both within ``ask_s``.
+
+        Args:
+            path: below ``VAPI_API_URL``.
+            query: its parameters.
+            again_after: the statuses that count as a stumble; a broken connection always does.
 
         Raises:
             UpstreamError: no readable answer in time.
@@ -79,7 +93,7 @@ class Exchange:
         try:
             async with asyncio.timeout(self._ask_s):
                 answer = await self._try_to_ask(path, query)
-                if answer is None or answer.status in WORTH_A_SECOND_TRY:
+                if answer is None or answer.status in again_after:
                     await asyncio.sleep(RETRY_PAUSE_S)
                     answer = await _send(self._asking, self._asking.build_request("GET", path, params=query))
                 return answer

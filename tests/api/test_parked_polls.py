@@ -122,6 +122,16 @@ async def test_a_poller_that_goes_away_is_forgotten(client: httpx2.AsyncClient, 
     await polls_parked(client, 0)
 
 
+async def test_a_poller_that_goes_away_with_more_requests_behind_is_forgotten_too(
+    client: httpx2.AsyncClient, open_replica: Replica
+) -> None:
+    await polls_parked(client, 0)
+    async with raw_connection(open_replica) as (_, writer):
+        writer.write(request_head("GET", CALLS + new_call_id() + "?wait=20") * 3)
+        await polls_parked(client, 1)
+    await polls_parked(client, 0)
+
+
 async def test_the_deadline_answers_a_parked_poll_with_202(client: httpx2.AsyncClient) -> None:
     call_id = new_call_id()
     await deliver(client, status_update("queued", call_id))

@@ -78,9 +78,13 @@ async def test_a_call_that_vapi_schedules_is_scheduled(vapi: FakeVapi, desk: Des
     assert (await desk.placing.place(a_request())).status == "scheduled"
 
 
-async def test_a_call_whose_status_vapi_does_not_tell_is_queued(vapi: FakeVapi, desk: Desk) -> None:
-    vapi.answer_next(201, {"id": "call-9"})
+@pytest.mark.parametrize("answer", [{}, {"status": None}, {"status": "not-found"}], ids=repr)
+async def test_a_call_whose_status_vapi_does_not_tell_is_queued(
+    vapi: FakeVapi, desk: Desk, answer: dict[str, Any]
+) -> None:
+    vapi.answer_next(201, {"id": "call-9", **answer})
     assert (await desk.placing.place(a_request())).status == "queued"
+    assert_record_is_filled(await record(desk.store, "call-9"))
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,16 @@ async def test_an_outage_of_vapi_is_counted_and_logged_once_and_the_call_is_foun
     assert (await record(opened.store, call_id))["status"] == "queued"
 
 
+async def test_a_vapi_in_trouble_is_not_asked_again_before_the_next_turn(
+    vapi: FakeVapi, opened: OpenedStore, replica: OneReplica
+) -> None:
+    call_id = vapi.add_call()
+    vapi.refuse_next(503)
+    replica.reconciler.want(call_id.encode())
+    await counted(replica, failed=1)
+    assert asked_for(vapi, call_id) == 1
+
+
 async def test_a_vapi_that_is_not_there_is_no_more_than_a_failure(
     vapi: FakeVapi, opened: OpenedStore, replica: OneReplica
 ) -> None:

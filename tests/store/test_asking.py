@@ -12,6 +12,7 @@ import pytest
 from service.store.asking import ASK_WITHIN_S, BACKOFF_STEP_MS, UNKNOWN_LIFE_MS, AskingStore, Claim
 from service.store.calls import MISSING, TOMBSTONE
 from service.store.changes import Changes
+from service.store.keys import bucket_of
 from tests.store.conftest import OpenedStore, OpenStore
 from tests.store.events import change, change_from, is_woken, record, until
 from tests.support.passing_time import let_pass
@@ -206,6 +207,15 @@ async def test_who_waits_is_told_that_a_call_is_missing(
     with changes.watch(CALL) as watch:
         await make_missing(opened, asking)
         assert await is_woken(watch)
+
+
+async def test_calls_that_became_missing_long_ago_leave_nothing_behind(
+    opened: OpenedStore, asking: AskingStore
+) -> None:
+    deleted = opened.keys.deleted(bucket_of(CALL))
+    await opened.redis.zadd(deleted, {"another-call": 1})
+    await make_missing(opened, asking)
+    assert await opened.redis.zrange(deleted, 0, -1) == [CALL]
 
 
 async def test_a_lost_notification_of_a_missing_call_is_found_by_the_survey(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable
-from typing import Final
+from typing import Any, Final
 
 import httpx2
 import pytest
@@ -43,6 +43,10 @@ async def place(replica: Replica, client: httpx2.AsyncClient) -> httpx2.Response
     return await client.post(replica.url + PLACE, json=REQUIRED, headers=HEADERS)
 
 
+async def place_batch(replica: Replica, client: httpx2.AsyncClient, batch: dict[str, Any]) -> httpx2.Response:
+    return await client.post(replica.url + PLACE + "/batch", json=batch, headers=HEADERS)
+
+
 async def has_asked(vapi: FakeVapi) -> None:
     async def is_asked() -> bool:
         return bool(vapi.requests)
@@ -72,3 +76,30 @@ async def test_after_a_replicas_death_nobody_is_phoned_twice(vapi: FakeVapi, sta
             await placing
         assert (await place(other, client)).status_code == 409
     assert len(vapi.requests) == 1
+
+
+async def test_a_replica_that_can_wait_no_longer_says_what_it_knows_of_each_call(
+    vapi: FakeVapi, start_pair: StartPair
+) -> None:
+    one, other = start_pair()
+    batch = {"requests": [REQUIRED, REQUIRED], "max_concurrent": 1}
+    for _ in range(2):
+        vapi.hang_next()
+    async with open_client() as client:
+        placing = [asyncio.create_task(place(one, client)), asyncio.create_task(place_batch(one, client, batch))]
+
+        async def are_asked() -> bool:
+            return len(vapi.requests) == 2
+
+        await until(are_asked)
+        one.terminate()
+        alone, both = await asyncio.gather(*placing)
+        again = await place_batch(other, client, batch)
+        assert (await place(other, client)).status_code == 409
+    assert (alone.status_code, "nobody knows" in alone.json()["error"]) == (502, True)
+    assert ("x-request-id" in alone.headers, "retry-after" in alone.headers) == (True, False)
+    first, second = both.json()["results"]
+    assert (both.status_code, first["success"], second["success"]) == (200, False, False)
+    assert ("nobody knows" in first["error"], "was not placed" in second["error"]) == (True, True)
+    assert [result["success"] for result in again.json()["results"]] == [False, True]
+    assert len(vapi.calls) == 3

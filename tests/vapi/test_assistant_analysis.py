@@ -57,6 +57,11 @@ def test_the_schema_asks_for_every_field_of_the_struct_and_explains_it() -> None
     assert set(SCHEMA["required"]) == required
 
 
+def test_choices_stand_in_the_order_in_which_they_were_given() -> None:
+    assert SCHEMA["properties"]["availability"]["enum"] == ["available", "unavailable", "callback_requested", "unclear"]
+    assert SCHEMA["properties"]["call_outcome"]["enum"][:3] == ["positive", "negative", "neutral"]
+
+
 def test_a_full_answer_satisfies_schema_and_struct() -> None:
     assert is_valid(ANSWER)
     assert is_readable(ANSWER)

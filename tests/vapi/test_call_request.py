@@ -80,6 +80,8 @@ def test_everything_that_is_wrong_is_named_at_once() -> None:
         "+1",
         "tel:+18641234567",
         "+1864１23",
+        "+18641234567\n",
+        " +18641234567",
         None,
     ],
 )
@@ -88,8 +90,8 @@ def test_only_a_number_in_e164_may_be_dialled(phone: str | None) -> None:
 
 
 def test_blanks_around_a_text_are_no_part_of_it() -> None:
-    request = call_request(providerPhone=" +18641234567\n", providerName="\tAcme ")
-    assert (request.provider_phone, request.provider_name) == ("+18641234567", "Acme")
+    request = call_request(providerName="\tAcme ", providerId="provider-7\n")
+    assert (request.provider_name, request.provider_id) == ("Acme", "provider-7")
 
 
 @pytest.mark.parametrize("urgency", ["immediate", "within_24_hours", "within_2_days", "flexible"])
@@ -97,7 +99,7 @@ def test_the_four_urgencies_are_taken(urgency: str) -> None:
     assert call_request(urgency=urgency).urgency == urgency
 
 
-@pytest.mark.parametrize("urgency", ["Immediate", "", 3, None, ["flexible"], {}])
+@pytest.mark.parametrize("urgency", ["Immediate", "flexible ", "", 3, None, ["flexible"], {}])
 def test_any_other_urgency_is_answered_with_the_four(urgency: Any) -> None:
     assert complaints(REQUIRED | {"urgency": urgency}) == {
         "$.urgency": "must be one of immediate, within_24_hours, within_2_days, flexible"

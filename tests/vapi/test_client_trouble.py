@@ -19,6 +19,7 @@ from tests.vapi.test_client import order_at
 
 POST = ("POST", "/call")
 GET = ("GET", "/call/call-1")
+GET_RECORDING = ("GET", "/call/call-1/mono-recording")
 
 
 async def failed_call(client: VapiClient, vapi: FakeVapi) -> UpstreamError:
@@ -134,14 +135,24 @@ async def test_a_redirect_is_not_followed(vapi: FakeVapi, client: VapiClient) ->
 @pytest.mark.parametrize("status", [502, 503, 504])
 async def test_a_question_is_asked_again_after_a_stumble(vapi: FakeVapi, client: VapiClient, status: int) -> None:
     vapi.refuse_next(status)
-    assert await client.get_call("call-1") is None
-    assert vapi.requests == [GET, GET]
+    assert await client.find_recording_url("call-1") is None
+    assert vapi.requests == [GET_RECORDING, GET_RECORDING]
 
 
 async def test_a_question_is_asked_again_over_another_connection(vapi: FakeVapi, client: VapiClient) -> None:
     vapi.break_next()
     assert await client.get_call("call-1") is None
     assert vapi.requests == [GET, GET]
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504])
+async def test_who_asks_for_a_call_keeps_a_pace_so_trouble_is_an_answer(
+    vapi: FakeVapi, client: VapiClient, status: int
+) -> None:
+    vapi.refuse_next(status)
+    with pytest.raises(UpstreamError):
+        await client.get_call("call-1")
+    assert vapi.requests == [GET]
 
 
 @pytest.mark.parametrize("status", [500, 401, 429])
@@ -156,8 +167,8 @@ async def test_a_question_is_asked_twice_at_most(vapi: FakeVapi, client: VapiCli
     vapi.refuse_next(503)
     vapi.break_next()
     with pytest.raises(UpstreamError, match="connection to VAPI broke"):
-        await client.get_call("call-1")
-    assert vapi.requests == [GET, GET]
+        await client.find_recording_url("call-1")
+    assert vapi.requests == [GET_RECORDING, GET_RECORDING]
 
 
 async def test_a_question_has_one_time_for_both_tries(vapi: FakeVapi, client: VapiClient) -> None:
@@ -165,7 +176,7 @@ async def test_a_question_has_one_time_for_both_tries(vapi: FakeVapi, client: Va
     vapi.refuse_next(503)
     started = time.monotonic()
     with pytest.raises(UpstreamError, match="in time") as raised:
-        await client.get_call("call-1")
+        await client.find_recording_url("call-1")
     assert time.monotonic() - started < 1.4
     assert not raised.value.is_outcome_unknown
 
@@ -192,6 +203,14 @@ async def test_no_more_connections_are_opened_than_are_allowed_and_nobody_waits_
     await client.close()
     assert errors.count("Too many requests to VAPI are under way here") == 1
     assert len(vapi.requests) == exchange.MAX_CONNECTIONS
+
+
+async def test_a_crowd_may_dial_at_once_though_vapi_takes_its_time(vapi: FakeVapi) -> None:
+    client = VapiClient(load_settings(vapi.settings))
+    vapi.be_slow(exchange.POOL_S + 0.3)
+    await asyncio.gather(*(client.create_call(order_at(vapi)) for _ in range(exchange.MAX_CONNECTIONS + 8)))
+    await client.close()
+    assert len(vapi.calls) == exchange.MAX_CONNECTIONS + 8
 
 
 async def test_a_list_that_is_none_cannot_be_read(vapi: FakeVapi, client: VapiClient) -> None:
