@@ -144,6 +144,18 @@ async def test_entries_are_the_live_records_newest_first(start_replica: Callable
     assert [one["size"] for one in (stats, everything, nothing)] == [24, 24, 24]
 
 
+async def test_entries_whose_grace_ends_with_this_look_are_in_order_too(start_replica: Callable[..., Replica]) -> None:
+    async with connected(start_replica(report_grace_s=1)) as client:
+        for number in range(20):
+            await deliver(client, status_update("ended", f"over-{number}"), status_update("queued", f"call-{number}"))
+        statuses: list[str] = []
+        while "fetch_failed" not in statuses:
+            entries = (await stats_of(client, 100))["entries"]
+            statuses = [entry["dataStatus"] for entry in entries]
+            moments = [entry["timestamp"] for entry in entries]
+            assert moments == sorted(moments, reverse=True)
+
+
 @pytest.mark.parametrize("limit", ["-1", "101", "x", "", "1.5"])
 async def test_a_limit_out_of_bounds_is_refused(client: httpx2.AsyncClient, limit: str) -> None:
     answer = await client.get(STATS, params={"limit": limit})
