@@ -40,9 +40,10 @@ def phone_of(number: int) -> str:
 
 
 class Filling:
-    """The records of one Redis; it only ever grows."""
+    """The records of one Redis; it only ever grows. At most ``sources`` of them come by webhook."""
 
-    def __init__(self, up: Bed) -> None:
+    def __init__(self, up: Bed, sources: int = SOURCES) -> None:
+        self._sources = sources
         self.size = 0
         self._up = up
         self._redis: Redis = up.connect()
@@ -61,8 +62,8 @@ class Filling:
 
     def grow_to(self, size: int) -> None:
         """Up to ``size`` records, or as many as the memory allows."""
-        self._send(range(self.size, min(size, SOURCES)))
-        if size > SOURCES:
+        self._send(range(self.size, min(size, self._sources)))
+        if size > self._sources:
             room = (available_bytes() - RESERVED_BYTES) / self.bytes_per_record()
             size = min(size, self.size + max(0, int(room)))
             self._copy(range(self.size, size))
@@ -79,14 +80,12 @@ class Filling:
         wanted = list(numbers)
         random.Random(self.size).shuffle(wanted)
         for turn, (bucket, some) in enumerate(_by_bucket(wanted)):
-            source = call_id(turn % SOURCES)
+            source = call_id(turn % self._sources)
             expiry, updates, *_ = self._keys.indices[bucket]
             prefix = self._keys.call(some[0][0]).removesuffix(some[0][0])
             pairs = [word for pair in some for word in pair]
             keys = (self._keys.call(source), expiry, updates)
-            made = self._redis.evalsha(
-                self._script, 3, *keys, prefix, self._keys.phones[bucket], TTL_S * 1000, *pairs
-            )
+            made = self._redis.evalsha(self._script, 3, *keys, prefix, self._keys.phones[bucket], TTL_S * 1000, *pairs)
             self.size += made
             self.copied += made
 

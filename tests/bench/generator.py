@@ -16,17 +16,13 @@ import json
 import re
 import select
 import socket
-import subprocess
-import sys
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tests.bench.load import QUIET
 from tests.bench.sections import quantile
-from tests.bench.servers import LOAD_CORE, ROOT, Server, cpu_s_of_children, cpu_s_of_machine, pinned
 
 PATIENCE_S = 10.0
 """After the last request was due; what has no answer by then counts as an error."""
@@ -51,43 +47,6 @@ class Outcome:
     """How late the generator itself sent what a connection was free for: what is below this is its own doing."""
     busy: float
     """Share of a core that the generator needed; near 1 it was the limit."""
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a run took from the machine, in cores."""
-
-    server: float
-    others: float
-    """Neither the server nor Redis nor the generator."""
-
-
-def generate(
-    port: int, template: Path, *, rate: float, seconds: float, ring: int, start: int = 0, run: int = 1
-) -> Outcome:
-    """In a process of its own, on the core that is not the server's."""
-    command = [sys.executable, "-m", "tests.bench.generator", str(port), str(template)]
-    for name, value in (("rate", rate), ("seconds", seconds), ("ring", ring), ("start", start), ("run", run)):
-        command += [f"--{name}", str(value)]
-    limit_s = seconds + PATIENCE_S + 20
-    done = subprocess.run(
-        pinned(LOAD_CORE, *command), cwd=ROOT, capture_output=True, text=True, check=True, timeout=limit_s
-    )
-    return Outcome(**json.loads(done.stdout))
-
-
-def measure_quietly(
-    server: Server, redis: Server, template: Path, *, rate: float, seconds: float, ring: int, run: int
-) -> tuple[Outcome, Cost]:
-    """The first undisturbed run of three, or the least disturbed; ``run`` and the two numbers after it are its own."""
-    tries: list[tuple[Outcome, Cost]] = []
-    while len(tries) < 3 and not any(cost.others <= QUIET for _, cost in tries):
-        server_s, redis_s, own_s, machine_s = server.cpu_s(), redis.cpu_s(), cpu_s_of_children(), cpu_s_of_machine()
-        outcome = generate(server.port, template, rate=rate, seconds=seconds, ring=ring, run=run + len(tries))
-        server_s, redis_s = server.cpu_s() - server_s, redis.cpu_s() - redis_s
-        others_s = cpu_s_of_machine() - machine_s - server_s - redis_s - (cpu_s_of_children() - own_s)
-        tries.append((outcome, Cost(server_s / seconds, max(0.0, others_s / seconds))))
-    return min(tries, key=lambda each: each[1].others)
 
 
 class Requests:
@@ -183,6 +142,11 @@ class Generator:
                 self._receive(number)
         return self._outcome(total, (time.process_time() - used_s) / seconds)
 
+    def close(self) -> None:
+        self._poll.close()
+        for connection in self._open.values():
+            connection.socket.close()
+
     def _send(self, request: bytes, due: float) -> None:
         connection = self._free.popleft()
         try:
@@ -242,7 +206,9 @@ def main() -> None:
     chosen = parser.parse_args()
     requests = Requests(chosen.template.read_bytes(), chosen.ring, chosen.run)
     gc.disable()
-    outcome = Generator(chosen.port, chosen.connections).run(requests.fill, chosen.rate, chosen.seconds, chosen.start)
+    generator = Generator(chosen.port, chosen.connections)
+    outcome = generator.run(requests.fill, chosen.rate, chosen.seconds, chosen.start)
+    generator.close()
     print(json.dumps(asdict(outcome)))
 
 

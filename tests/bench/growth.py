@@ -18,7 +18,7 @@ from tests.bench import sections
 from tests.bench.bed import ADMIN, Bed, bed
 from tests.bench.filling import CALLS_PER_PHONE, TTL_S, Filling, call_id
 from tests.bench.footprint import footprint_of
-from tests.bench.generator import measure_quietly
+from tests.bench.constant_rate import measure_quietly
 from tests.bench.load import exchange_over
 from tests.bench.peers import TOKEN
 from tests.bench.sections import quantile
@@ -86,9 +86,10 @@ def main() -> None:
             filling.grow_to(size)
             costs[filling.size] = measure(up, filling.size, 1 if chosen.quick else 3)
         memory = footprint_of(up, filling)
+    columns = ("records", *(f"{size:,}" for size in costs), "last : first", "last : second last")
     parts = [
         sections.head("Growth", HOW_TO_READ),
-        sections.table(("records", *(f"{size:,}" for size in costs), "last : first", "last : second last"), rows_of(costs)),
+        sections.table(columns, rows_of(costs)),
         verdict_of(costs, sizes[-1]),
         memory,
     ]
@@ -161,7 +162,8 @@ def rows_of(costs: dict[int, Costs]) -> list[list[str]]:
         values = [getattr(each, field.name) for each in costs.values()]
         before_last = values[-2] if len(values) > 1 else values[-1]
         ratios = [f"{values[-1] / values[0]:.2f} x", f"{values[-1] / before_last:.2f} x"]
-        rows.append([NAMES[field.name], *(f"{value:.2f}" if value < 10 else f"{value:.0f}" for value in values), *ratios])
+        cells = [f"{value:.2f}" if value < 10 else f"{value:.0f}" for value in values]
+        rows.append([NAMES[field.name], *cells, *ratios])
     return rows
 
 

@@ -1,6 +1,8 @@
 """What a record takes in Redis, and whether Redis's own settings or another layout would make it less.
 
     python -m tests.bench.memory [--quick] [--records 40000]
+
+Also what is in a record, and what the indices take in more or fewer pieces.
 """
 
 from __future__ import annotations
@@ -43,8 +45,8 @@ def main() -> None:
             rows.append([name, *variant_cells(up, records, 1 if chosen.quick else 3)])
             extra = extra or "\n\n".join((contents_of(up.connect()), layouts_of(up.connect())))
     columns = ("Redis's settings", "bytes a record", "of them its hash", "merge, Redis us", "read, Redis us")
-    parts = [sections.head("Memory per record", f"{records:,} records. {HOW_TO_READ}"), sections.table(columns, rows), extra]
-    sections.publish("\n\n".join(parts), is_quick=chosen.quick)
+    head = sections.head("Memory per record", f"{records:,} records. {HOW_TO_READ}")
+    sections.publish("\n\n".join([head, sections.table(columns, rows), extra]), is_quick=chosen.quick)
 
 
 def variant_cells(up: Bed, records: int, seconds: int) -> list[str]:
@@ -72,7 +74,8 @@ def contents_of(redis: Redis) -> str:
         rows.append([f"`{name.decode()}`", f"{len(value):,}", f"{len(small):,}", *times])
     total = sum(len(name) + len(value) for name, value in fields.items())
     columns = ("field", "bytes", "by zlib, level 1", "compress, us", "decompress, us")
-    return f"One record holds {total:,} bytes of names and values; its fields above 256 bytes:\n\n" + sections.table(columns, rows)
+    heading = f"One record holds {total:,} bytes of names and values; its fields above 256 bytes:"
+    return f"{heading}\n\n{sections.table(columns, rows)}"
 
 
 def layouts_of(redis: Redis) -> str:
@@ -89,7 +92,8 @@ def layouts_of(redis: Redis) -> str:
         each = (int(redis.info("memory")["used_memory"]) - before) / INDEX_ENTRIES
         rows.append([f"{buckets:,}", f"{each:.0f}"])
         redis.delete(*(f"layout:{bucket}" for bucket in range(buckets)))
-    return f"An index of {INDEX_ENTRIES:,} calls over so many sorted sets:\n\n" + sections.table(("buckets", "bytes an entry"), rows)
+    heading = f"An index of {INDEX_ENTRIES:,} calls over so many sorted sets:"
+    return f"{heading}\n\n{sections.table(('buckets', 'bytes an entry'), rows)}"
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from tests.bench import sections
 from tests.bench.bed import Bed, bed
-from tests.bench.generator import measure_quietly
+from tests.bench.constant_rate import measure_quietly
 from tests.bench.workloads import POLL, REPORT, Workload, all_workloads
 
 SHARES = (0.5, 0.8)
@@ -22,7 +22,9 @@ HOW_TO_READ = (
     "unrelated processes, the times are doubtful. Milliseconds."
 )
 
-COLUMNS = ("load", "requests/s", "p50", "p99", "p99.9", "worst", "errors", "core busy", "generator", "sent late", "others")
+COLUMNS = (
+    "load", "requests/s", "p50", "p99", "p99.9", "worst", "errors", "core busy", "generator", "sent late", "others",
+)  # fmt: skip
 
 
 def main() -> None:
@@ -48,8 +50,8 @@ def rows_of(up: Bed, workload: Workload, seconds: float) -> list[list[str]]:
             up.service, up.redis, template, rate=rate, seconds=seconds, ring=workload.calls, run=900 + 10 * run
         )
         times = [f"{ms:.2f}" for ms in (outcome.p50, outcome.p99, outcome.p99_9, outcome.worst)]
-        cells = [str(outcome.errors), f"{cost.server:.0%}", f"{outcome.busy:.0%}", f"{outcome.late_p99:.2f}", f"{cost.others:.2f}"]
-        rows.append([f"{workload.name}: {share:.0%}", f"{rate:,.0f}", *times, *cells])
+        cores = [f"{cost.server:.0%}", f"{outcome.busy:.0%}", f"{outcome.late_p99:.2f}", f"{cost.others:.2f}"]
+        rows.append([f"{workload.name}: {share:.0%}", f"{rate:,.0f}", *times, str(outcome.errors), *cores])
     return rows
 
 

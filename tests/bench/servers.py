@@ -30,7 +30,9 @@ def pinned(core: int | str, *command: str) -> list[str]:
 class Server:
     """One server process (with its children), listening on a free port of the loopback address."""
 
-    def __init__(self, command: list[str], settings: Mapping[str, str], log: Path, core: int | str = SERVER_CORE) -> None:
+    def __init__(
+        self, command: list[str], settings: Mapping[str, str], log: Path, core: int | str = SERVER_CORE
+    ) -> None:
         """``{port}`` in the command, and the variable PORT, are the port's number; ``core`` may be a list, as "0,1"."""
         self.port = free_port()
         self.log = log

@@ -1,6 +1,8 @@
 """How long a replica takes from its command to its first answer, and what the imports cost.
 
     python -m tests.bench.start_up [--quick] [--starts 10]
+
+With the embedded store and with Redis; on one core, one start after the other.
 """
 
 from __future__ import annotations

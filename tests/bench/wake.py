@@ -180,7 +180,9 @@ def until_parked(port: int, wanted: int) -> None:
         if parked >= wanted:
             return
         time.sleep(0.2)
-    raise TimeoutError(f"only {parked:,.0f} of {wanted:,} polls are parked; the others were answered at once or not at all")
+    raise TimeoutError(
+        f"only {parked:,.0f} of {wanted:,} polls are parked; the others were answered at once or not at all"
+    )
 
 
 def memory_kb(pid: int) -> int:

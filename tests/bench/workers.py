@@ -1,6 +1,8 @@
 """What a second worker adds.
 
     python -m tests.bench.workers [--quick] [--rounds 3] [--seconds 3]
+
+Two replicas on one Redis, one of them with two workers, measured in turn.
 """
 
 from __future__ import annotations
@@ -32,7 +34,15 @@ def main() -> None:
     if chosen.quick:
         chosen.rounds = chosen.seconds = 1
     samples = measure(chosen.rounds, chosen.seconds)
-    columns = ("workload", "1 worker, requests/s", "2 workers", "ratio", "1 worker, CPU us", "2 workers", "others, cores")
+    columns = (
+        "workload",
+        "1 worker, requests/s",
+        "2 workers",
+        "ratio",
+        "1 worker, CPU us",
+        "2 workers",
+        "others, cores",
+    )
     text = sections.head("Two workers against one", HOW_TO_READ) + "\n\n" + sections.table(columns, rows_of(samples))
     sections.publish(text, is_quick=chosen.quick)
 

@@ -1,0 +1,100 @@
+"""The flows that place calls, on Kestra's own engine: nobody is phoned twice, and no result is lost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.kestra_engine.house import House, changed
+from tests.support.call_requests import FULL
+from tests.support.fake_vapi_calls import NO_ANSWER
+from tests.support.fake_vapi_webhooks import Plan
+
+
+def placed(house: House) -> int:
+    """How often VAPI was asked to phone somebody."""
+    return house.vapi.requests.count(("POST", "/call"))
+
+
+@pytest.mark.short
+async def test_a_call_is_placed_and_waited_for(house: House) -> None:
+    async with house.playing(Plan(step_s=0.3)):
+        execution = await house.start("call_provider", request=FULL)
+        assert await house.end(execution) == "SUCCESS"
+    outputs = await house.outputs(execution)
+    assert [outputs["call_id"]] == list(house.vapi.calls)
+    assert outputs["disqualified"] == "false"
+    record = outputs["call_result"]
+    assert (record["data_status"], record["provider_name"], placed(house)) == ("complete", FULL["providerName"], 1)
+
+
+async def test_a_call_without_an_analysis_is_not_called_qualified(house: House) -> None:
+    async with house.playing(Plan(talk=NO_ANSWER)):
+        execution = await house.start("call_provider", request=FULL)
+        assert await house.end(execution) == "SUCCESS"
+    outputs = await house.outputs(execution)
+    assert (outputs["disqualified"], outputs["call_result"]["outcome"]) == ("unknown", "no_answer")
+
+
+async def test_an_answer_of_vapi_that_got_lost_phones_nobody_twice(house: House) -> None:
+    house.vapi.break_next(method="POST")
+    execution = await house.start("call_provider", request=FULL)
+    assert await house.end(execution, within_s=120) == "FAILED"
+    assert placed(house) == 1
+
+
+async def test_a_refusal_of_vapi_is_told(house: House) -> None:
+    execution = await house.start("call_provider", request={**FULL, "providerPhone": "8641234567"})
+    assert await house.end(execution, within_s=120) == "FAILED"
+    log = await house.log_with(execution, "Invalid call request")
+    assert "Invalid call request" in log
+    assert "output values" not in log, "a missing output would hide what is wrong"
+    assert placed(house) == 0
+
+
+async def test_many_calls_are_placed_a_few_at_a_time_and_each_has_its_result(house: House) -> None:
+    """The third request and the sixth are none."""
+    requests: list[Any] = [
+        {**FULL, "providerPhone": f"+1864555010{i}", "providerId": f"provider-{i}"} for i in range(7)
+    ]
+    requests[2]["providerPhone"] = "none"
+    requests[5] = "no request at all"
+    async with house.playing(Plan(step_s=0.7)) as played:
+        execution = await house.start("call_providers", requests=requests, max_concurrent=3)
+        assert await house.end(execution, within_s=120) == "SUCCESS"
+    results = (await house.outputs(execution))["call_results"]
+    assert [result["success"] for result in results] == [True, True, False, True, True, False, True]
+    ids = [result["data"]["metadata"]["providerId"] for result in results if result["success"]]
+    assert ids == [f"provider-{i}" for i in (0, 1, 3, 4, 6)]
+    assert all(result["error"] for result in results if not result["success"])
+    assert (placed(house), played.most_at_once) == (5, 3)
+
+
+async def test_a_call_that_never_ends_is_a_result_among_the_others(house: House) -> None:
+    source = changed("call_providers", "call_impatiently", ("minutes_per_call: 35", "minutes_per_call: 0"))
+    await house.add_flow("call_impatiently", source)
+    execution = await house.start("call_impatiently", requests=[FULL, {**FULL, "providerPhone": "none"}])
+    assert await house.end(execution) == "SUCCESS"
+    results = (await house.outputs(execution))["call_results"]
+    assert [result["error"] for result in results] == ["The call has no final record in time", "Invalid call request"]
+    assert [results[0]["call_id"]] == list(house.vapi.calls)
+
+
+async def test_no_requests_are_no_results(house: House) -> None:
+    execution = await house.start("call_providers", requests=[])
+    assert await house.end(execution) == "SUCCESS"
+    assert (await house.outputs(execution))["call_results"] == []
+
+
+async def test_a_service_that_places_through_kestra_is_asked_by_the_flow_in_turn(house: House) -> None:
+    source = changed("call_provider", "call_provider_here", ("http://vapi-cache:8000", house.a.url))
+    await house.add_flow("call_provider_here", source)
+    through_kestra = house.build_replica(KESTRA_FLOW="call_provider_here", KESTRA_ENABLED="1")
+    async with house.playing(Plan()):
+        answer = await house.place(through_kestra, FULL)
+        assert (answer["method"], answer["call_id"], answer["status"]) == ("kestra", None, "queued")
+        assert await house.end(answer["execution_id"]) == "SUCCESS"
+    assert placed(house) == 1
+    record = (await house.outputs(answer["execution_id"]))["call_result"]
+    assert record["service_request_id"] == FULL["serviceRequestId"]
