@@ -1,6 +1,6 @@
 -- Who may ask VAPI about a call, and when: a lease in the call's own hash, judged together with the call's record.
 --
--- KEYS  1 call (hash)  2 deleted index
+-- KEYS  1 call (hash)  2 deleted index  3 due index  4 subscribed index  5 the call's subscriptions (see subscribe.lua)
 -- ARGV  1 'claim', 'release' or 'missing' (VAPI does not know the call)  2 call id  3 channel
 --       4 token of one asking: a request that is sent again is told the same, a release ends no other's lease
 --       5 life of a record that is not final, ms  6 a partial record is asked for from this age, ms
@@ -70,5 +70,12 @@ elseif not gone and now - missing_at >= tonumber(ARGV[11]) then
   redis.call('PEXPIRE', KEYS[2], ARGV[13])
   redis.call('PUBLISH', ARGV[3], ARGV[2])
   gone = now
+  -- Who waits paused is told as well: there will be nothing to wait for.
+  local states = redis.call('HGETALL', KEYS[5])
+  for i = 1, #states, 2 do
+    if states[i + 1] == 'waiting' then redis.call('ZADD', KEYS[3], now, ARGV[2] .. ' ' .. states[i]) end
+  end
+  redis.call('PEXPIRE', KEYS[3], ARGV[5])
+  redis.call('ZREM', KEYS[4], ARGV[2])
 end
 return {gone and 1 or 0, math.max(0, next_at - now), kind}

@@ -110,11 +110,14 @@ class AskingStore:
             bucket,
             self._keys.call(call_id),
             self._keys.deleted(bucket),
+            self._keys.due(bucket),
+            self._keys.subscribed(bucket),
+            self._keys.subscriptions[bucket] + call_id,
             action,
             call_id,
             self._keys.changes,
             token,
             *self._bounds,
-            keys=2,
+            keys=5,
         )
         return granted, next_in_ms, kind

@@ -1,4 +1,5 @@
--- Note that an execution is to be resumed when the call's record is final, or now if it is; once per call and execution.
+-- Note that an execution is to be resumed when the call's record is final, or now if it is or will never be: the call
+-- was deleted, or VAPI does not know it. Once per call and execution.
 --
 -- KEYS  1 call (hash, see merge_call.lua)  2 the call's subscriptions (hash)  3 due index  4 subscribed index
 -- ARGV  1 call id  2 execution id  3 life where there is no record yet, ms  4 life where it was deleted, ms
@@ -13,10 +14,11 @@ local call, subscriptions, due, subscribed = unpack(KEYS)
 local id, execution = ARGV[1], ARGV[2]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local state, deleted = unpack(redis.call('HMGET', call, 'state', 'deleted'))
+local state, deleted, gone = unpack(redis.call('HMGET', call, 'state', 'deleted', 'gone'))
 -- Of the record's state, the fourth number is when it expires, the eighth its data_status; 2 and 3 are final.
 local expires, data_status = string.match(state or '', '^%d+ %d+ %d+ (%d+) %d+ %d+ %d+ (%d+)')
-local is_final = deleted or (state and tonumber(data_status) >= 2)
+local is_final = deleted
+if state then is_final = tonumber(data_status) >= 2 elseif gone then is_final = true end
 
 local known = redis.call('HGET', subscriptions, execution)
 if not known then

@@ -13,6 +13,7 @@ from service.store.asking import ASK_WITHIN_S, BACKOFF_STEP_MS, UNKNOWN_LIFE_MS,
 from service.store.calls import MISSING, TOMBSTONE
 from service.store.changes import Changes
 from service.store.keys import bucket_of
+from service.store.subscriptions import SubscriptionStore
 from tests.store.conftest import OpenedStore, OpenStore
 from tests.store.events import change, change_from, is_woken, record, until
 from tests.support.passing_time import let_pass
@@ -207,6 +208,20 @@ async def test_who_waits_is_told_that_a_call_is_missing(
     with changes.watch(CALL) as watch:
         await make_missing(opened, asking)
         assert await is_woken(watch)
+
+
+@pytest.mark.parametrize("comes_late", [False, True])
+async def test_an_execution_that_is_paused_for_a_missing_call_is_due(
+    opened: OpenedStore, asking: AskingStore, *, comes_late: bool
+) -> None:
+    subscriptions = SubscriptionStore(opened.settings, opened.pipeline, opened.keys)
+    if not comes_late:
+        await subscriptions.subscribe(CALL, b"execution")
+    await make_missing(opened, asking)
+    assert await subscriptions.subscribe(CALL, b"execution") is True
+
+    claims, _ = await subscriptions.claim(bucket_of(CALL), 10)
+    assert [claim.execution_id for claim in claims] == [b"execution"]
 
 
 async def test_calls_that_became_missing_long_ago_leave_nothing_behind(

@@ -93,7 +93,7 @@ async def test_probes_close_together_ask_once(opened: OpenedStore) -> None:
 
 
 async def test_a_demoted_redis_is_not_healthy_though_it_reads_well(open_on: OpenStore) -> None:
-    opened = await open_on(STORE_TIMEOUT_S=0.3)
+    opened = await open_on(STORE_TIMEOUT_S=1.0)
     await opened.send("REPLICAOF", "127.0.0.1", "1")
 
     probe = await StoreHealth(opened.pipeline, opened.keys).probe()
