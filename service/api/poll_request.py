@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final, cast
 from urllib.parse import parse_qsl
 
@@ -14,7 +15,10 @@ from service.calls.intake import is_call_id
 from service.calls.record import View
 from service.errors import Detail, InvalidRequestError
 
-_NO_QUERY: Final[dict[str, str]] = {}
+MAX_QUERY_KEPT: Final = 100
+"""Bytes of a query that is worth keeping what it says."""
+
+_NO_QUERY: Final[tuple[View, float | None]] = ("full", None)
 _SECONDS: Final = re.compile(r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+", re.ASCII)
 _PREFER_WAIT: Final = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?([0-9.]+)"?\s*(?=$|[,;])', re.IGNORECASE)
 
@@ -37,22 +41,32 @@ def read_poll_request(scope: Scope, prefix: str, max_wait_s: float) -> PollReque
     headers: Mapping[bytes, bytes] = scope["named_headers"]
     call_id = read_call_id(scope["path"][len(prefix) :])
     raw_query: bytes = scope["query_string"]
-    query = dict(parse_qsl(raw_query.decode("latin-1"), keep_blank_values=True)) if raw_query else _NO_QUERY
-    view = query.get("view", "full")
-    if view not in ("full", "summary"):
-        raise InvalidRequestError("Invalid query", details=(Detail("view", "must be full or summary"),))
+    view, asked_s = _NO_QUERY
+    if raw_query:
+        view, asked_s = _read_query(raw_query) if len(raw_query) <= MAX_QUERY_KEPT else _read_query.__wrapped__(raw_query)
     match = headers.get(b"if-none-match")
     known = tuple([tag.strip().removeprefix(b"W/") for tag in match.split(b",") if tag.strip()]) if match else ()
     applied: tuple[tuple[bytes, bytes], ...] = ()
     wait_s: float | None = None
-    if (given := query.get("wait")) is not None:
-        if not _SECONDS.fullmatch(given):
-            raise InvalidRequestError("Invalid query", details=(Detail("wait", "must be seconds, 0 or more"),))
-        wait_s = min(float(given), max_wait_s)
+    if asked_s is not None:
+        wait_s = min(asked_s, max_wait_s)
     elif b"prefer" in headers and (preferred := _preferred_wait_s(headers[b"prefer"])) is not None:
         wait_s = min(preferred, max_wait_s)
         applied = ((b"preference-applied", b"wait=%b" % f"{wait_s:g}".encode()),)
-    return PollRequest(call_id, cast("View", view), wait_s, applied, known)
+    return PollRequest(call_id, view, wait_s, applied, known)
+
+
+@lru_cache(maxsize=256)
+def _read_query(raw: bytes) -> tuple[View, float | None]:
+    """The view and the seconds to wait, None where none were given; kept, because pollers ask the same ever again."""
+    query = dict(parse_qsl(raw.decode("latin-1"), keep_blank_values=True))
+    view = query.get("view", "full")
+    if view not in ("full", "summary"):
+        raise InvalidRequestError("Invalid query", details=(Detail("view", "must be full or summary"),))
+    wait = query.get("wait")
+    if wait is not None and not _SECONDS.fullmatch(wait):
+        raise InvalidRequestError("Invalid query", details=(Detail("wait", "must be seconds, 0 or more"),))
+    return cast("View", view), float(wait) if wait is not None else None
 
 
 def read_call_id(text: str) -> bytes:
