@@ -43,7 +43,9 @@ def read_poll_request(scope: Scope, prefix: str, max_wait_s: float) -> PollReque
     raw_query: bytes = scope["query_string"]
     view, asked_s = _NO_QUERY
     if raw_query:
-        view, asked_s = _read_query(raw_query) if len(raw_query) <= MAX_QUERY_KEPT else _read_query.__wrapped__(raw_query)
+        view, asked_s = (
+            _read_query(raw_query) if len(raw_query) <= MAX_QUERY_KEPT else _read_query.__wrapped__(raw_query)
+        )
     match = headers.get(b"if-none-match")
     known = tuple([tag.strip().removeprefix(b"W/") for tag in match.split(b",") if tag.strip()]) if match else ()
     applied: tuple[tuple[bytes, bytes], ...] = ()
