@@ -25,6 +25,8 @@ log = structlog.get_logger(__name__)
 HEARTBEAT_S: Final = 3.0
 """A subscription that does not answer a PING for this long is opened anew: its peer may be gone without a word."""
 
+SECOND_LOOK_S: Final = 0.1
+
 RECONNECT_PAUSE_S: Final = 0.2
 
 
@@ -121,10 +123,15 @@ class Changes:
     async def _keep_alive(self, connection: AbstractConnection) -> None:
         while True:
             await asyncio.sleep(HEARTBEAT_S)
-            if time.monotonic() - self._answered_at > 2 * HEARTBEAT_S:
+            if self._is_overdue():
+                await asyncio.sleep(SECOND_LOOK_S)  # the answer may be here, and we too busy to have read it
+            if self._is_overdue():
                 raise TimeoutError("the subscription's connection does not answer")
             if self.is_subscribed:
                 await connection.send_command(b"PING")
+
+    def _is_overdue(self) -> bool:
+        return time.monotonic() - self._answered_at > 2 * HEARTBEAT_S
 
 
 class Watch:

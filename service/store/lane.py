@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import hiredis
@@ -20,6 +22,9 @@ MAX_BATCH: Final = 64
 """Commands per write: enough to fill a segment, few enough that a small one does not wait for many large ones."""
 
 RETRY_PAUSE_S: Final = 0.05
+
+STEPS: Final = 4
+"""In which the time of an attempt is counted."""
 
 WAIT_SHARE: Final = 0.8
 """Of the time of one attempt, what replicas may take to confirm."""
@@ -102,11 +107,11 @@ class Lane:
         """Get every command of the batch a reply or an error, over as many connections as that takes."""
         loop = asyncio.get_running_loop()
         while batch := _still_waiting(batch, loop.time(), self._trouble):
-            until = loop.time() + self._attempt_s
+            within_s = self._attempt_s
             if self._trouble is not None:
-                until = min(until, *[command.deadline for command in batch])
+                within_s = min(within_s, *[command.deadline - loop.time() for command in batch])
             try:
-                async with asyncio.timeout_at(until):
+                async with on_time(within_s):
                     batch = await self._attempt(batch)
             except (RedisError, OSError, TimeoutError) as exc:
                 self._trouble = exc if str(exc) else TimeoutError("no answer in time")
@@ -163,6 +168,33 @@ class Lane:
             return await self._connection.read_response()
         except ResponseError as exc:
             return exc
+
+
+@asynccontextmanager
+async def on_time(within_s: float) -> AsyncIterator[None]:
+    """Raises TimeoutError at the end of that time, as far as the event loop kept up with it.
+
+    A loop that was busy for a second finds timers and replies due together, and would hold a Redis for hung that had
+    answered long ago. So the time is counted in steps, and between two steps there is always a look for replies.
+    """
+    loop = asyncio.get_running_loop()
+    steps = STEPS
+    timer: asyncio.TimerHandle
+
+    def step() -> None:
+        nonlocal steps, timer
+        steps -= 1
+        if steps:
+            timer = loop.call_later(within_s / STEPS, step)
+        else:
+            limit.reschedule(loop.time())
+
+    async with asyncio.timeout(None) as limit:
+        timer = loop.call_later(within_s / STEPS, step)
+        try:
+            yield
+        finally:
+            timer.cancel()
 
 
 def _settle_error(command: Command, error: ResponseError) -> None:
