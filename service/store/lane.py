@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from types import TracebackType
 from typing import Any, Final
 
 import hiredis
@@ -111,7 +110,7 @@ class Lane:
             if self._trouble is not None:
                 within_s = min(within_s, *[command.deadline - loop.time() for command in batch])
             try:
-                async with on_time(within_s):
+                async with OnTime(within_s):
                     batch = await self._attempt(batch)
             except (RedisError, OSError, TimeoutError) as exc:
                 self._trouble = exc if str(exc) else TimeoutError("no answer in time")
@@ -170,31 +169,40 @@ class Lane:
             return exc
 
 
-@asynccontextmanager
-async def on_time(within_s: float) -> AsyncIterator[None]:
-    """Raises TimeoutError at the end of that time, as far as the event loop kept up with it.
+class OnTime:
+    """``async with``: raises TimeoutError at the end of that time, as far as the event loop kept up with it.
 
     A loop that was busy for a second finds timers and replies due together, and would hold a Redis for hung that had
     answered long ago. So the time is counted in steps, and between two steps there is always a look for replies.
     """
-    loop = asyncio.get_running_loop()
-    steps = STEPS
-    timer: asyncio.TimerHandle
 
-    def step() -> None:
-        nonlocal steps, timer
-        steps -= 1
-        if steps:
-            timer = loop.call_later(within_s / STEPS, step)
+    __slots__ = ("_limit", "_loop", "_step_s", "_steps", "_timer")
+
+    def __init__(self, within_s: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._limit = asyncio.timeout(None)
+        self._step_s = within_s / STEPS
+        self._steps = STEPS
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def __aenter__(self) -> None:
+        await self._limit.__aenter__()
+        self._timer = self._loop.call_later(self._step_s, self._step)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None  # or this would be a cycle, left to the garbage collector with every batch
+        await self._limit.__aexit__(kind, error, trace)
+
+    def _step(self) -> None:
+        self._steps -= 1
+        if self._steps:
+            self._timer = self._loop.call_later(self._step_s, self._step)
         else:
-            limit.reschedule(loop.time())
-
-    async with asyncio.timeout(None) as limit:
-        timer = loop.call_later(within_s / STEPS, step)
-        try:
-            yield
-        finally:
-            timer.cancel()
+            self._limit.reschedule(self._loop.time())
 
 
 def _settle_error(command: Command, error: ResponseError) -> None:
