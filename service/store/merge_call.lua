@@ -108,7 +108,11 @@ local function take_what_outweighs()
       local held = sub(stamps_text, 17 * i - 16, 17 * i)
       if stamp >= held then
         local is_large = i > small
-        local old = not is_large and (facts[i] or '') or held ~= BLANK and redis.call('HGET', call, i - small) or ''
+        local old = facts[i] or ''
+        if is_large then
+          -- Nothing was given yet where the stamp is blank, unless by an event whose own stamp is that.
+          old = (held ~= BLANK or stamp == BLANK) and redis.call('HGET', call, i - small) or ''
+        end
         local is_higher = stamp > held
         if value ~= old and (is_higher or is_greater(comparable(value, i == 2), comparable(old, i == 2))) then
           is_changed = true
