@@ -197,6 +197,7 @@ async def test_stats_and_metrics_count_what_became_of_it(
         await deliver(client, full_report("over"))
         kestra.refuse_resumes(1)
         await subscribe(client, "over", execution.id)
+        await execution.until("RESTARTED")
         await subscribe(client, "over", "nobody")
         expected = {"waiting_calls": 1, "due": 0, "resumed": 1, "dropped": 1, "retried": 1}
 
