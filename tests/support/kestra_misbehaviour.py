@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
@@ -24,7 +25,7 @@ class Trouble(NamedTuple):
     hangs: bool = False
 
 
-class Misbehaviour:
+class Misbehaviour(ABC):
     """The part of a fake Kestra that looks at each request first. ``requests`` is what came, in its order."""
 
     def __init__(self) -> None:
@@ -83,5 +84,6 @@ class Misbehaviour:
             self._stopped.wait(HANGS_FOR_S)
         return trouble.answer
 
+    @abstractmethod
     def _answer(self, request: Request) -> Answer:
-        raise NotImplementedError
+        """What it answers when nothing goes wrong."""
