@@ -71,11 +71,6 @@ elseif not gone and now - missing_at >= tonumber(ARGV[11]) then
   redis.call('PUBLISH', ARGV[3], ARGV[2])
   gone = now
   -- Who waits paused is told as well: there will be nothing to wait for.
-  local states = redis.call('HGETALL', KEYS[5])
-  for i = 1, #states, 2 do
-    if states[i + 1] == 'waiting' then redis.call('ZADD', KEYS[3], now, ARGV[2] .. ' ' .. states[i]) end
-  end
-  redis.call('PEXPIRE', KEYS[3], ARGV[5])
-  redis.call('ZREM', KEYS[4], ARGV[2])
+  resume_waiting(KEYS[5], KEYS[3], KEYS[4], ARGV[2], now, ARGV[5])
 end
 return {gone and 1 or 0, math.max(0, next_at - now), kind}

@@ -11,7 +11,7 @@ from service.config import Settings
 from service.store.calls import DELETIONS_KEPT_MS
 from service.store.command import Argument, Commands
 from service.store.keys import TURNS_BUCKET, Keys, bucket_of
-from service.store.script import Script
+from service.store.script import RESUME_WAITING, Script
 
 Kind = Literal["unknown", "pending", "partial", ""]
 """What is known of a call that may be worth asking for; empty: nothing more is to be learnt."""
@@ -72,7 +72,7 @@ class AskingStore:
             DELETIONS_KEPT_MS,
         )
         self._between_turns_us = round(min(1_000_000 / settings.reconcile_per_second, LONGEST_BETWEEN_TURNS_US))
-        self._ask_script = Script("ask_vapi.lua")
+        self._ask_script = Script("ask_vapi.lua", uses=RESUME_WAITING)
         self._turn_script = Script("reserve_turn.lua")
 
     async def claim(self, call_id: bytes) -> Claim:

@@ -12,7 +12,7 @@ import msgspec
 from service.config import Settings
 from service.store.command import Argument, Commands
 from service.store.keys import Keys, bucket_of
-from service.store.script import Script
+from service.store.script import RESUME_WAITING, Script
 from service.store.survey import BucketSurveys, Survey
 
 DELETIONS_KEPT_MS: Final = 60_000
@@ -104,8 +104,8 @@ class CallStore:
         self._of_every_read: tuple[bytes, ...] = (b"state", b"facts", b"deleted")
         if settings.vapi_api_key is not None:
             self._of_every_read += (b"gone",)
-        self._merge_script = Script("merge_call.lua")
-        self._delete_script = Script("delete_call.lua")
+        self._merge_script = Script("merge_call.lua", uses=RESUME_WAITING)
+        self._delete_script = Script("delete_call.lua", uses=RESUME_WAITING)
         self._surveys = BucketSurveys(settings, redis, keys)
 
     async def merge(self, change: CallChange) -> Merged:

@@ -32,15 +32,7 @@ redis.call('PEXPIRE', deleted, ARGV[5])
 
 local has_due = 0
 if redis.call('PEXPIRE', subscriptions, ARGV[4]) == 1 then
-  local states = redis.call('HGETALL', subscriptions)
-  for i = 1, #states, 2 do
-    if states[i + 1] == 'waiting' then
-      redis.call('ZADD', due, now, id .. ' ' .. states[i])
-      has_due = 1
-    end
-  end
-  redis.call('PEXPIRE', due, ARGV[7])
-  redis.call('ZREM', subscribed, id)
+  has_due = resume_waiting(subscriptions, due, subscribed, id, now, ARGV[7])
 end
 redis.call('PUBLISH', ARGV[2], id)
 return {facts and 1 or 0, has_due}

@@ -219,15 +219,7 @@ end
 
 local has_due = 0
 if redis.call('PEXPIREAT', subscriptions, expires) == 1 and is_final then
-  local due, states = KEYS[6], redis.call('HGETALL', subscriptions)
-  for i = 1, #states, 2 do
-    if states[i + 1] == 'waiting' then
-      redis.call('ZADD', due, now, id .. ' ' .. states[i])
-      has_due = 1
-    end
-  end
-  redis.call('PEXPIRE', due, index_ttl)
-  redis.call('ZREM', KEYS[7], id)
+  has_due = resume_waiting(subscriptions, KEYS[6], KEYS[7], id, now, index_ttl)
 end
 if is_changed then redis.call('PUBLISH', ARGV[2], id) end
 

@@ -5,16 +5,23 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Awaitable
 from importlib.resources import files
-from typing import Any
+from typing import Any, Final
 
 from service.store.command import Argument, Commands
 
+RESUME_WAITING: Final = "resume_waiting.lua"
+"""One function, shared by all scripts after which nobody needs to wait for a call any more."""
+
 
 class Script:
-    """A script of this package. Redis forgets scripts when it restarts; then it is sent whole, once."""
+    """A script of this package, behind the one whose function it ``uses``.
 
-    def __init__(self, name: str) -> None:
-        self._source = files("service.store").joinpath(name).read_bytes()
+    Redis forgets scripts when it restarts; then it is sent whole, once.
+    """
+
+    def __init__(self, name: str, *, uses: str | None = None) -> None:
+        folder = files("service.store")
+        self._source = b"".join(folder.joinpath(part).read_bytes() for part in (uses, name) if part)
         self._sha = hashlib.sha1(self._source, usedforsecurity=False).hexdigest().encode()
 
     def run(
