@@ -22,12 +22,12 @@ class Script:
     def __init__(self, name: str, *, uses: str | None = None) -> None:
         folder = files("service.store")
         self._source = b"".join(folder.joinpath(part).read_bytes() for part in (uses, name) if part)
-        self._sha = hashlib.sha1(self._source, usedforsecurity=False).hexdigest().encode()
+        self.sha = hashlib.sha1(self._source, usedforsecurity=False).hexdigest().encode()
 
     def run(
         self, redis: Commands, bucket: int, *keys_and_args: Argument, keys: int, is_durable: bool = False
     ) -> Awaitable[Any]:
         return redis.execute(
-            b"EVALSHA", self._sha, keys, *keys_and_args,
+            b"EVALSHA", self.sha, keys, *keys_and_args,
             bucket=bucket, fallback=(b"EVAL", self._source, keys, *keys_and_args), is_durable=is_durable,
         )  # fmt: skip

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from importlib.resources import files
 from typing import Self
+
+from service.store.script import RESUME_WAITING, Script
 
 
 class CuttingProxy:
@@ -38,10 +38,8 @@ class CuttingProxy:
         await asyncio.gather(*self._talks)
 
     def cut_replies_to(self, command: str, after_bytes: int = 0) -> None:
-        """Once, the replies to the next batch with that command, or with the script of that name."""
-        is_script = command.endswith(".lua")
-        source = files("service.store").joinpath(command).read_bytes() if is_script else b""
-        mark = hashlib.sha1(source, usedforsecurity=False).hexdigest().encode() if is_script else command.encode()
+        """Once, the replies to the next batch with that command, or with the script of that name that changes a record."""
+        mark = Script(command, uses=RESUME_WAITING).sha if command.endswith(".lua") else command.encode()
         self._marks[mark] = after_bytes
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
