@@ -42,6 +42,15 @@ class ProviderContext(Struct):
     service_request_id: Raw = ABSENT
 
 
+_PROVIDER_FACTS: Final = (
+    "provider_name",
+    "provider_phone",
+    "service_type",
+    "location",
+    "user_criteria",
+    "urgency",
+    "service_request_id",
+)
 _PROVIDER_CONTEXT: Final = msgspec.json.Decoder(ProviderContext)
 _OBJECT: Final = msgspec.json.Decoder(dict[str, Raw])
 
@@ -52,7 +61,8 @@ def context_of(message: ServerMessage, call: Call, fields: Salvage) -> dict[str,
     assistant, inline = message.assistant or _ASSISTANT, call.assistant or _ASSISTANT
     artifact = message.artifact or _ARTIFACT
     number, call_number = message.phoneNumber or _PHONE_NUMBER, call.phoneNumber or _PHONE_NUMBER
-    own = [fields.object(place) for place in (call.metadata, overrides.metadata, assistant.metadata, inline.metadata)]
+    places = (call.metadata, overrides.metadata, assistant.metadata, inline.metadata)
+    own = [text for text in dict.fromkeys(map(bytes, places)) if fields.object(text)]
     facts = {
         "customer_phone": _customer_phone(message.customer or _CUSTOMER, call.customer or _CUSTOMER, fields),
         "assistant_id": fields.text(call.assistantId, assistant.id, inline.id),
@@ -80,11 +90,10 @@ def _customer_phone(customer: Customer, call_customer: Customer, fields: Salvage
 
 def _merged(objects: list[bytes]) -> bytes:
     """One object out of several, per key from the first that has a value for it."""
-    different = [text for text in dict.fromkeys(objects) if text]
-    if len(different) < 2:
-        return different[0] if different else b""
+    if len(objects) < 2:
+        return objects[0] if objects else b""
     merged: dict[str, Raw] = {}
-    for text in different:
+    for text in objects:
         for key, value in _OBJECT.decode(text).items():
             if key not in merged or is_empty(bytes(merged[key])):
                 merged[key] = value
@@ -93,21 +102,9 @@ def _merged(objects: list[bytes]) -> bytes:
 
 def _provider_context(own: list[bytes], values: tuple[Raw, ...], fields: Salvage) -> dict[str, bytes]:
     """The callers' own words about the provider: from metadata first, from the prompt's variables last."""
-    facts = dict.fromkeys(
-        (
-            "provider_name",
-            "provider_phone",
-            "service_type",
-            "location",
-            "user_criteria",
-            "urgency",
-            "service_request_id",
-        ),
-        b"",
-    )
-    for text in dict.fromkeys(own):
-        if text:
-            _fill(facts, text, fields)
+    facts = dict.fromkeys(_PROVIDER_FACTS, b"")
+    for text in own:
+        _fill(facts, text, fields)
     for place in values:
         if all(facts.values()):
             break

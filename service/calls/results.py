@@ -42,6 +42,10 @@ class _Recording(Struct):
     stereoUrl: Raw = ABSENT  # noqa: N815
 
 
+_MONO: Final = msgspec.json.Decoder(_Mono)
+_RECORDING: Final = msgspec.json.Decoder(_Recording)
+
+
 class _Output(Struct):
     name: Raw = ABSENT
     result: Raw = Raw(b"null")
@@ -86,21 +90,21 @@ def _cost_of_call(call: Call, fields: Salvage) -> bytes:
 
 
 def _recording(artifact: Artifact, report: Results, fields: Salvage) -> bytes:
-    recording = bytes(artifact.recording)
-    files = _Recording()
-    if recording[:1] == b"{":
-        files, recording = msgspec.json.decode(recording, type=_Recording), b""
-    mono = fields.object(files.mono)
-    combined = msgspec.json.decode(mono, type=_Mono).combinedUrl if mono else ABSENT
-    return fields.url(
-        artifact.recordingUrl,
-        combined,
-        Raw(recording),
-        artifact.stereoRecordingUrl,
-        files.stereoUrl,
-        report.recordingUrl,
-        report.stereoRecordingUrl,
+    return (
+        fields.url(artifact.recordingUrl)
+        or _recording_of_files(bytes(artifact.recording), artifact, fields)
+        or fields.url(report.recordingUrl, report.stereoRecordingUrl)
     )
+
+
+def _recording_of_files(recording: bytes, artifact: Artifact, fields: Salvage) -> bytes:
+    """From the several files of a recording, of which the plainest is the best."""
+    if recording[:1] != b"{":
+        return fields.url(Raw(recording), artifact.stereoRecordingUrl)
+    files = _RECORDING.decode(recording)
+    mono = fields.object(files.mono)
+    combined = _MONO.decode(mono).combinedUrl if mono else ABSENT
+    return fields.url(combined, artifact.stereoRecordingUrl, files.stereoUrl)
 
 
 def _outputs(text: bytes, fields: Salvage) -> dict[str, Raw]:

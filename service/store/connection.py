@@ -19,7 +19,7 @@ from service.store.cluster import Address, ClusterPipeline
 from service.store.keys import Keys
 from service.store.pipeline import Pipeline
 
-LANES: Final = 2
+LANES: Final = 4
 """Connections per server: one batch is under way while the other's replies are handled. More gained nothing."""
 
 ASK_SENTINEL_S: Final = 0.3

@@ -17,7 +17,7 @@ from service.store.replies import NOTHING, arrived_replies
 
 log = structlog.get_logger(__name__)
 
-MAX_BATCH: Final = 64
+MAX_BATCH: Final = 16
 """Commands per write: enough to fill a segment, few enough that a small one does not wait for many large ones."""
 
 RETRY_PAUSE_S: Final = 0.05

@@ -6,10 +6,18 @@ Nearly every body is fine, so each check is a cheap look that can only err on th
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from itertools import accumulate
 from typing import Final
 
 from service.errors import Detail, InvalidMessageError
+
+try:
+    from simdjson import Parser
+except ImportError:  # it has no release for the latest Python; the exact checks are enough, and slower
+    _parse: Callable[[bytes], object] | None = None
+else:
+    _parse = Parser().parse
 
 MAX_DEPTH: Final = 900
 """Levels of nesting that we take. msgspec gives up between 990 and 5,000, depending on the Python beneath it."""
@@ -22,6 +30,24 @@ class NotJSONError(InvalidMessageError):
         super().__init__("The body is not valid JSON", details=(Detail("$", reason),))
 
 
+MAX_SOUND_BYTES: Final = 512 * 1024
+"""Of larger texts the parser would keep its memory, several times their size, for good."""
+
+
+def is_surely_sound(body: bytes) -> bool:
+    """True for JSON in UTF-8, with no number beyond a double and no lone surrogate; False says nothing.
+
+    simdjson reads every byte, and a third as long as the exact checks take.
+    """
+    if _parse is None or len(body) > MAX_SOUND_BYTES:
+        return False
+    try:
+        _parse(body)
+    except (ValueError, RuntimeError):
+        return False
+    return True
+
+
 def check_utf8(body: bytes) -> None:
     """Raises InvalidMessageError with the place of the first bad byte."""
     if body.isascii():
@@ -31,19 +57,6 @@ def check_utf8(body: bytes) -> None:
     except UnicodeDecodeError as exc:
         detail = Detail("$", f"invalid byte at {exc.start}")
         raise InvalidMessageError("The body is not valid UTF-8", details=(detail,)) from None
-
-
-_CLASSES: Final = {"0123456789.+": "0", "eE": "e", "[{": "[", ":, \t\r\n": ":", "-": "-"}
-_SHAPE: Final = bytes(
-    next((ord(shown) for members, shown in _CLASSES.items() if chr(byte) in members), 0x20) for byte in range(256)
-)
-
-
-def shape_of(body: bytes) -> bytes:
-    """A copy in which what numbers are made of is 0 or e, openers are [, what may stand before a number is :, and all
-    else is a space.
-    """
-    return body.translate(_SHAPE)
 
 
 def _outside_strings(body: bytes) -> bytes:
@@ -62,9 +75,10 @@ _FLAT_ROUNDS: Final = 8
 """Real messages are no deeper; each round takes the innermost pairs of all branches away at once."""
 
 
-def is_too_deep(body: bytes, shape: bytes) -> bool:
-    """True for more than MAX_DEPTH levels; ``shape`` is the body's."""
-    if shape.count(b"[") <= MAX_DEPTH:
+def is_too_deep(body: bytes) -> bool:
+    """True for more than MAX_DEPTH levels."""
+    # To delete a character takes CPython a fifth of the time that counting it takes.
+    if 2 * len(body) - len(body.replace(b"{", b"")) - len(body.replace(b"[", b"")) <= MAX_DEPTH:
         return False
     marks = _without_escapes(body).translate(None, _NOT_MARKS).replace(b'""', b"")
     brackets = b"".join(marks.split(b'"')[::2])
@@ -72,6 +86,19 @@ def is_too_deep(body: bytes, shape: bytes) -> bool:
         brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")
     levels = accumulate(map(_STEP.__getitem__, brackets), initial=_FLAT_ROUNDS)
     return any(level > MAX_DEPTH for level in levels)
+
+
+_CLASSES: Final = {"0123456789.+": "0", "eE": "e", "[{": "[", ":, \t\r\n": ":", "-": "-"}
+_SHAPE: Final = bytes(
+    next((ord(shown) for members, shown in _CLASSES.items() if chr(byte) in members), 0x20) for byte in range(256)
+)
+
+
+def _shape_of(body: bytes) -> bytes:
+    """A copy in which what numbers are made of is 0 or e, openers are [, what may stand before a number is :, and all
+    else is a space.
+    """
+    return body.translate(_SHAPE)
 
 
 _HUGE_EXPONENT: Final = b"0e000"
@@ -85,9 +112,9 @@ _MANTISSA: Final = 32
 _SUSPICIOUS_NUMBER: Final = re.compile(rb"-?[0-9][0-9.]*(?:[eE][-+]?[0-9]+|(?<=[0-9]{200}))")
 
 
-def has_huge_number(body: bytes, shape: bytes) -> bool:
-    """True when a number lies beyond a double. ``body`` must be JSON text; ``shape`` is its own."""
-    if not _may_have_huge_number(shape):
+def has_huge_number(body: bytes) -> bool:
+    """True when a number lies beyond a double. ``body`` must be JSON text."""
+    if not _may_have_huge_number(_shape_of(body)):
         return False
     found = _SUSPICIOUS_NUMBER.finditer(_outside_strings(body))
     return any(abs(float(number[0])) == float("inf") for number in found)

@@ -17,9 +17,9 @@ from service.vapi.json_text import (
     NotJSONError,
     check_utf8,
     has_huge_number,
+    is_surely_sound,
     is_too_deep,
     replace_lone_surrogates,
-    shape_of,
 )
 
 ABSENT: Final = Raw()
@@ -127,9 +127,10 @@ def decode_message(body: bytes) -> Received:
         InvalidMessageError: not UTF-8, not JSON (``NaN``, deeper than 900 levels, a number beyond a double), not an
             object, no ``message`` object, or no string ``message.type``.
     """
-    check_utf8(body)
-    shape = shape_of(body)
-    if is_too_deep(body, shape):
+    is_sound = is_surely_sound(body)
+    if not is_sound:
+        check_utf8(body)
+    if is_too_deep(body):
         raise NotJSONError("nested too deeply")
     try:
         received = Received(_DECODER.decode(body).message)
@@ -142,7 +143,7 @@ def decode_message(body: bytes) -> Received:
         if mended == body:
             raise NotJSONError(str(exc)) from None
         return decode_message(mended)
-    if has_huge_number(body, shape):
+    if not is_sound and has_huge_number(body):
         raise NotJSONError("number out of range")
     return received
 
@@ -151,7 +152,7 @@ def _decode_odd(body: bytes) -> Received:
     """The slow way, for a message with a value of an impossible type: drop those values, keep the rest."""
     try:
         _ANY_JSON.decode(body)
-        if has_huge_number(body, shape_of(body)):
+        if has_huge_number(body):
             raise NotJSONError("number out of range")
         mended, dropped = _without_odd(body, _Envelope)
         return Received(_DECODER.decode(mended).message, dropped)
