@@ -13,7 +13,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import AskError, MovedError, NoScriptError, ReadOnlyError, RedisError, ResponseError
 
 from service.store.command import Arguments, Command, refused, unavailable
-from service.store.replies import NOTHING, arrived_replies
+from service.store.link import Link, open_link
 
 log = structlog.get_logger(__name__)
 
@@ -52,6 +52,7 @@ class Lane:
             self._wait = hiredis.pack_command(wait)
         self._wait_replicas = wait_replicas
         self._is_patient = is_patient
+        self._link: Link | None = None
         self._idle: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
         self._is_closing = False
@@ -75,7 +76,7 @@ class Lane:
         self.wake()
         if self._task is not None:
             await self._task
-        await self._connection.disconnect(nowait=True)
+        await self._disconnect()
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -91,7 +92,7 @@ class Lane:
                 # A lane must outlive what nobody foresaw: without it every request would wait for ever.
                 log.exception("lane.failed")
                 _fail_all(batch, exc)
-                await self._connection.disconnect(nowait=True)
+                await self._disconnect()
 
     def _take(self) -> list[Command]:
         batch: list[Command] = []
@@ -114,7 +115,7 @@ class Lane:
                     batch = await self._attempt(batch)
             except (RedisError, OSError, TimeoutError) as exc:
                 self._trouble = exc if str(exc) else TimeoutError("no answer in time")
-                await self._connection.disconnect(nowait=True)
+                await self._disconnect()
                 if not self._is_patient:
                     _fail_all(batch, self._trouble)
                     return
@@ -124,15 +125,15 @@ class Lane:
 
     async def _attempt(self, batch: list[Command]) -> list[Command]:
         """Send the batch and read its replies; returns the commands that must be sent again, in another form."""
-        connection = self._connection
-        if not connection.is_connected:
-            # Not left to send_packed_command: that skips what a Sentinel's connection does to find its master.
-            await connection.connect()  # type: ignore[no-untyped-call]
+        if self._link is None or self._link.is_lost:
+            await self._disconnect()
+            self._link = await open_link(self._connection)
         is_confirmed = bool(self._wait) and any(command.is_durable for command in batch)
         packed = b"".join([command.packed for command in batch])
-        await connection.send_packed_command([packed + self._wait if is_confirmed else packed], check_health=False)
-        replies = await self._read_replies(batch)
-        confirmed = await connection.read_response() if is_confirmed else 0
+        count = len(batch) + sum(command.is_asking for command in batch)
+        arrived = await self._link.exchange(packed + self._wait if is_confirmed else packed, count + is_confirmed)
+        confirmed = _confirmed(arrived.pop()) if is_confirmed else 0
+        replies = _replies_to(batch, arrived)
         again: list[Command] = []
         for command, reply in replies:
             if isinstance(reply, NoScriptError) and command.fallback is not None:
@@ -151,22 +152,9 @@ class Lane:
                 raise reply
         return again
 
-    async def _read_replies(self, batch: list[Command]) -> list[tuple[Command, Any]]:
-        arrived = arrived_replies(self._connection)
-        replies: list[tuple[Command, Any]] = []
-        for command in batch:
-            if command.is_asking:
-                await self._next_reply()
-            reply = arrived()
-            replies.append((command, await self._next_reply() if reply is NOTHING else reply))
-        return replies
-
-    async def _next_reply(self) -> Any:
-        """Wait for one; an error reply is returned like any other, so that the next one is read as well."""
-        try:
-            return await self._connection.read_response()
-        except ResponseError as exc:
-            return exc
+    async def _disconnect(self) -> None:
+        self._link = None
+        await self._connection.disconnect(nowait=True)
 
 
 class OnTime:
@@ -203,6 +191,24 @@ class OnTime:
             self._timer = self._loop.call_later(self._step_s, self._step)
         else:
             self._limit.reschedule(self._loop.time())
+
+
+def _replies_to(batch: list[Command], arrived: list[Any]) -> list[tuple[Command, Any]]:
+    """Each command with its reply; that to an ASKING before it is passed over."""
+    replies = iter(arrived)
+    pairs: list[tuple[Command, Any]] = []
+    for command in batch:
+        if command.is_asking:
+            next(replies)
+        pairs.append((command, next(replies)))
+    return pairs
+
+
+def _confirmed(reply: Any) -> int:
+    """How many replicas have what was written."""
+    if isinstance(reply, ResponseError):
+        raise reply
+    return int(reply)
 
 
 def _settle_error(command: Command, error: ResponseError) -> None:

@@ -14,6 +14,12 @@ NOTHING: Final = NOT_ENOUGH_DATA
 """No whole reply has arrived; ``read_response`` waits for one."""
 
 
+def reader_of(connection: AbstractConnection) -> hiredis.Reader | None:
+    """What parses an open connection's replies; None for the embedded store's, which has nothing to parse."""
+    reader = getattr(getattr(connection, "_parser", None), "_reader", None)
+    return reader if isinstance(reader, hiredis.Reader) else None
+
+
 def arrived_replies(connection: AbstractConnection) -> Callable[[], Any]:
     """What gives an open connection's next reply, or NOTHING; an error reply is returned, not raised.
 
@@ -22,8 +28,8 @@ def arrived_replies(connection: AbstractConnection) -> Callable[[], Any]:
     Raises (from what it returns):
         redis.exceptions.ConnectionError: an error reply after which redis-py gives the connection up.
     """
-    reader = getattr(getattr(connection, "_parser", None), "_reader", None)
-    if not isinstance(reader, hiredis.Reader):  # the embedded store's
+    reader = reader_of(connection)
+    if reader is None:
         return lambda: NOTHING
     gets = reader.gets
 
