@@ -10,7 +10,8 @@ from typing import Final
 
 import msgspec
 
-from service.calls.record import LARGE_FACTS, SMALL_FACTS, iso_of
+from service.calls.facts import LARGE_FACTS, SMALL_FACTS
+from service.calls.record import iso_of
 from service.calls.status import status_at
 from service.config import Settings
 from service.errors import SettingsError

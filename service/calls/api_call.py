@@ -10,16 +10,16 @@ from typing import Final
 import msgspec
 from msgspec import Raw, Struct
 
-from service.calls.context import context_of
-from service.calls.intake import REPORT, is_call_id
-from service.calls.record import LARGE_FACTS, SMALL_FACTS
-from service.calls.results import ended_reason_of, results_of
-from service.calls.status import ENDED, Ending, Rank, rank_of
+from service.calls.context import add_context
+from service.calls.facts import Facts
+from service.calls.intake import REPORT, has_analysis, is_call_id
+from service.calls.results import add_results
+from service.calls.status import ENDED, Ending, Rank, rank_of, rules_out_analysis
 from service.errors import InvalidMessageError
 from service.store.calls import CallChange
 from service.vapi.json_text import NotJSONError, replace_lone_surrogates
-from service.vapi.messages import ABSENT, Call, Results, ServerMessage, decode_message
-from service.vapi.salvage import Salvage, decoded, is_empty, timestamp_ms
+from service.vapi.messages import Call, Results, ServerMessage, decode_message
+from service.vapi.salvage import ABSENT, Salvage, timestamp_ms
 
 
 class _Dated(Struct):
@@ -42,17 +42,18 @@ def change_of_api_call(body: bytes, *, expects_analysis: bool) -> CallChange:
     """
     call, updated_at = _decode_call(body)
     fields = Salvage()
-    call_id = decoded(fields.text(call.id))
+    call_id = call.id or ""
     if not is_call_id(call_id):
         raise InvalidMessageError("VAPI's answer is no call: its id is missing or unusable")
-    status = rank_of(decoded(fields.text(call.status)))
+    status = rank_of(call.status)
     # The call's own fields as those of a message, so that they are read exactly as a report's are.
     message = ServerMessage(type=REPORT, **{name: getattr(call, name) for name in Results.__struct_fields__})
-    facts = context_of(message, call, fields)
+    facts = Facts()
+    add_context(facts, message, call, fields)
     rank, ending = status, Ending.NONE
     if status == ENDED:
-        facts["ended_reason"] = ended_reason_of(message, call, fields)
-        facts |= results_of(message, call, fields)
+        facts.ended_reason = call.endedReason or None
+        add_results(facts, message, call, fields)
         rank, ending = _weigh_ended(call, facts, expects_analysis=expects_analysis)
     return CallChange(
         call_id=call_id.encode(),
@@ -60,8 +61,8 @@ def change_of_api_call(body: bytes, *, expects_analysis: bool) -> CallChange:
         timestamp_ms=timestamp_ms(updated_at),
         status=status,
         ending=ending,
-        small=tuple([facts.get(name, b"") for name in SMALL_FACTS]),
-        large=tuple([facts.get(name, b"") for name in LARGE_FACTS]),
+        small=facts.small,
+        large=facts.large,
     )
 
 
@@ -78,12 +79,11 @@ def _decode_call(body: bytes) -> tuple[Call, Raw]:
     return received.message.call or Call(), updated_at
 
 
-def _weigh_ended(call: Call, facts: dict[str, bytes], *, expects_analysis: bool) -> tuple[int, Ending]:
+def _weigh_ended(call: Call, facts: Facts, *, expects_analysis: bool) -> tuple[int, Ending]:
     """As the report that says the same: preliminary while an analysis may still come."""
-    analysis = msgspec.structs.astuple(call.analysis) if call.analysis else ()
-    if facts["analysis_summary"] or not all(is_empty(bytes(value)) for value in analysis):
+    if facts.analysis_summary or has_analysis(call.analysis):
         return Rank.FULL_REPORT_WITH_ANALYSIS, Ending.FULL_REPORT
-    can_come = expects_analysis and facts["ended_reason"][:1] != b"1"
+    can_come = expects_analysis and not (facts.ended_reason and rules_out_analysis(facts.ended_reason))
     if not can_come:
         return Rank.FULL_REPORT, Ending.FULL_REPORT
     return Rank.PRELIMINARY_REPORT, Ending.PRELIMINARY_REPORT

@@ -1,21 +1,19 @@
-"""The context that every server message repeats, as JSON fragments; empty bytes where it states none. Pure."""
+"""The context that every server message repeats: ids, phone, metadata and what the callers attached. Pure."""
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 import msgspec
 from msgspec import Raw, Struct
 
+from service.calls.facts import Facts
 from service.calls.phone import find_e164_in_sip, is_e164, normalize_phone
-from service.vapi.messages import ABSENT, Artifact, Assistant, Call, Customer, PhoneNumber, ServerMessage
-from service.vapi.salvage import Salvage, decoded, is_empty
+from service.vapi.messages import Artifact, Assistant, Call, Customer, PhoneNumber, ServerMessage
+from service.vapi.salvage import Salvage, Text, is_empty
 
 MAX_PHONE_LENGTH: Final = 128
 """A number names an index key; the longest addresses seen have 60 characters."""
-
-_E164_FRAGMENT: Final = re.compile(rb'"\+[1-9][0-9]{1,14}"')
 
 _ARTIFACT: Final = Artifact()
 _ASSISTANT: Final = Assistant()
@@ -26,102 +24,93 @@ _PHONE_NUMBER: Final = PhoneNumber()
 class ProviderContext(Struct):
     """What we attach to a call when we place it, in either spelling."""
 
-    providerName: Raw = ABSENT  # noqa: N815 - the callers' spelling, here and below
-    provider_name: Raw = ABSENT
-    providerPhone: Raw = ABSENT  # noqa: N815
-    provider_phone: Raw = ABSENT
-    serviceType: Raw = ABSENT  # noqa: N815
-    service_type: Raw = ABSENT
-    serviceNeeded: Raw = ABSENT  # noqa: N815
-    service_needed: Raw = ABSENT
-    location: Raw = ABSENT
-    userCriteria: Raw = ABSENT  # noqa: N815
-    user_criteria: Raw = ABSENT
-    urgency: Raw = ABSENT
-    serviceRequestId: Raw = ABSENT  # noqa: N815
-    service_request_id: Raw = ABSENT
+    providerName: Text = None  # noqa: N815 - the callers' spelling, here and below
+    provider_name: Text = None
+    providerPhone: Text = None  # noqa: N815
+    provider_phone: Text = None
+    serviceType: Text = None  # noqa: N815
+    service_type: Text = None
+    serviceNeeded: Text = None  # noqa: N815
+    service_needed: Text = None
+    location: Text = None
+    userCriteria: Text = None  # noqa: N815
+    user_criteria: Text = None
+    urgency: Text = None
+    serviceRequestId: Text = None  # noqa: N815
+    service_request_id: Text = None
 
 
-_PROVIDER_FACTS: Final = (
-    "provider_name",
-    "provider_phone",
-    "service_type",
-    "location",
-    "user_criteria",
-    "urgency",
-    "service_request_id",
-)
 _PROVIDER_CONTEXT: Final = msgspec.json.Decoder(ProviderContext)
 _OBJECT: Final = msgspec.json.Decoder(dict[str, Raw])
 
 
-def context_of(message: ServerMessage, call: Call, fields: Salvage) -> dict[str, bytes]:
-    """Ids, phone, metadata and what the callers attached: what every message repeats."""
+def add_context(facts: Facts, message: ServerMessage, call: Call, fields: Salvage) -> None:
     overrides = call.assistantOverrides or _ASSISTANT
     assistant, inline = message.assistant or _ASSISTANT, call.assistant or _ASSISTANT
-    artifact = message.artifact or _ARTIFACT
     number, call_number = message.phoneNumber or _PHONE_NUMBER, call.phoneNumber or _PHONE_NUMBER
+    facts.customer_phone = _customer_phone(message.customer or _CUSTOMER, call.customer or _CUSTOMER)
+    facts.assistant_id = call.assistantId or assistant.id or inline.id or None
+    facts.phone_number_id = call.phoneNumberId or number.id or call_number.id or None
     places = (call.metadata, overrides.metadata, assistant.metadata, inline.metadata)
     own = [text for text in dict.fromkeys(map(bytes, places)) if fields.object(text)]
-    facts = {
-        "customer_phone": _customer_phone(message.customer or _CUSTOMER, call.customer or _CUSTOMER, fields),
-        "assistant_id": fields.text(call.assistantId, assistant.id, inline.id),
-        "phone_number_id": fields.text(call.phoneNumberId, number.id, call_number.id),
-        "metadata": _merged(own),
-    }
-    values = (overrides.variableValues, artifact.variableValues, artifact.variables, assistant.variableValues)
-    return facts | _provider_context(own, values, fields)
+    if own:
+        facts.metadata = _merged(own)
+    for text in own:
+        _add_provider(facts, fields.decode(text, _PROVIDER_CONTEXT))
+    artifact = message.artifact or _ARTIFACT
+    for place in (overrides.variableValues, artifact.variableValues, artifact.variables, assistant.variableValues):
+        if _is_provider_known(facts):
+            break
+        if text := fields.object(place):
+            _add_provider(facts, fields.decode(text, _PROVIDER_CONTEXT))
 
 
-def _customer_phone(customer: Customer, call_customer: Customer, fields: Salvage) -> bytes:
-    first = fields.text(customer.number)
-    if _E164_FRAGMENT.fullmatch(first):
-        return first
-    numbers = [decoded(text) for text in dict.fromkeys((first, fields.text(call_customer.number)))]
-    found = [normalize_phone(number) for number in numbers if number.strip() and len(number) <= MAX_PHONE_LENGTH]
+def _customer_phone(customer: Customer, call_customer: Customer) -> Text:
+    if customer.number and is_e164(customer.number):
+        return customer.number
+    numbers = [number for number in (customer.number, call_customer.number) if number and number.strip()]
+    found = [normalize_phone(number) for number in numbers if len(number) <= MAX_PHONE_LENGTH]
     for phone in found:
         if is_e164(phone):
-            return msgspec.json.encode(phone)
-    for place in (customer.sipUri, call_customer.sipUri):
-        if (address := decoded(fields.text(place))) and (phone_in_sip := find_e164_in_sip(address)):
-            return msgspec.json.encode(phone_in_sip)
-    return msgspec.json.encode(found[0]) if found else b""
+            return phone
+    for address in (customer.sipUri, call_customer.sipUri):
+        if address and (phone_in_sip := find_e164_in_sip(address)):
+            return phone_in_sip
+    return found[0] if found else None
 
 
-def _merged(objects: list[bytes]) -> bytes:
-    """One object out of several, per key from the first that has a value for it."""
-    if len(objects) < 2:
-        return objects[0] if objects else b""
+def _merged(objects: list[bytes]) -> Raw:
+    """One object out of several, per key from the first that has a value for it; on one line."""
+    if len(objects) == 1:
+        return Raw(msgspec.json.format(objects[0], indent=-1) if b"\n" in objects[0] else objects[0])
     merged: dict[str, Raw] = {}
     for text in objects:
         for key, value in _OBJECT.decode(text).items():
             if key not in merged or is_empty(bytes(merged[key])):
                 merged[key] = value
-    return msgspec.json.encode(merged)
+    return _merged([msgspec.json.encode(merged)])
 
 
-def _provider_context(own: list[bytes], values: tuple[Raw, ...], fields: Salvage) -> dict[str, bytes]:
-    """The callers' own words about the provider: from metadata first, from the prompt's variables last."""
-    facts = dict.fromkeys(_PROVIDER_FACTS, b"")
-    for text in own:
-        _fill(facts, text, fields)
-    for place in values:
-        if all(facts.values()):
-            break
-        if text := fields.object(place):
-            _fill(facts, text, fields)
-    return facts
-
-
-def _fill(facts: dict[str, bytes], text: bytes, fields: Salvage) -> None:
-    """What is blank yet, from this object."""
-    said, find = _PROVIDER_CONTEXT.decode(text), fields.text
-    facts["provider_name"] = facts["provider_name"] or find(said.providerName, said.provider_name)
-    facts["provider_phone"] = facts["provider_phone"] or find(said.providerPhone, said.provider_phone)
-    facts["service_type"] = facts["service_type"] or find(
-        said.serviceType, said.service_type, said.serviceNeeded, said.service_needed
+def _add_provider(facts: Facts, said: ProviderContext) -> None:
+    """What is not known yet of the callers' own words: from metadata first, from the prompt's variables last."""
+    facts.provider_name = facts.provider_name or said.providerName or said.provider_name or None
+    facts.provider_phone = facts.provider_phone or said.providerPhone or said.provider_phone or None
+    facts.service_type = (
+        facts.service_type or said.serviceType or said.service_type or said.serviceNeeded or said.service_needed or None
     )
-    facts["location"] = facts["location"] or find(said.location)
-    facts["user_criteria"] = facts["user_criteria"] or find(said.userCriteria, said.user_criteria)
-    facts["urgency"] = facts["urgency"] or find(said.urgency)
-    facts["service_request_id"] = facts["service_request_id"] or find(said.serviceRequestId, said.service_request_id)
+    facts.location = facts.location or said.location or None
+    facts.user_criteria = facts.user_criteria or said.userCriteria or said.user_criteria or None
+    facts.urgency = facts.urgency or said.urgency or None
+    facts.service_request_id = facts.service_request_id or said.serviceRequestId or said.service_request_id or None
+
+
+def _is_provider_known(facts: Facts) -> bool:
+    return None not in (
+        facts.provider_name,
+        facts.provider_phone,
+        facts.service_type,
+        facts.location,
+        facts.user_criteria,
+        facts.urgency,
+        facts.service_request_id,
+    )

@@ -15,32 +15,6 @@ from service.store.calls import StoredCall
 
 View = Literal["full", "summary"]
 
-SMALL_FACTS: Final = (
-    "customer_phone",
-    "ended_reason",
-    "assistant_id",
-    "phone_number_id",
-    "started_at",
-    "ended_at",
-    "duration_minutes",
-    "recording_url",
-    "analysis_summary",
-    "analysis_success_evaluation",
-    "provider_name",
-    "provider_phone",
-    "service_type",
-    "location",
-    "user_criteria",
-    "urgency",
-    "service_request_id",
-    "cost",
-    "metadata",
-)
-"""In the order in which they are stored; the store wants the phone first and the ended reason second."""
-
-LARGE_FACTS: Final = ("transcript", "messages", "analysis_structured_data", "structured_outputs")
-"""In the order in which they are stored, each in a field of its own; the store wants the transcript first."""
-
 LARGE_OF_VIEW: Final[dict[str, tuple[int, ...]]] = {"full": (3, 4, 1, 2), "summary": (3, 4)}
 """Which large facts a view needs, by their number from 1."""
 

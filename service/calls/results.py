@@ -1,4 +1,4 @@
-"""What a report says of the finished call, as JSON fragments; empty bytes where it says nothing. Pure.
+"""What a report says of the finished call. Pure.
 
 Real messages carry results at ``message.artifact.*``, ``message.analysis.*`` and ``message.*``; hand-made ones, as in
 the original design's curl, inside ``message.call.*``.
@@ -11,10 +11,10 @@ from typing import Final
 import msgspec
 from msgspec import Raw, Struct
 
-from service.calls.status import NO_ANALYSIS_OUTCOMES, outcome_of
+from service.calls.facts import Facts
 from service.vapi.assistant import StructuredCallData
-from service.vapi.messages import ABSENT, Analysis, Artifact, Call, Results, ServerMessage
-from service.vapi.salvage import Salvage, decoded
+from service.vapi.messages import Analysis, Artifact, Call, Results, ServerMessage
+from service.vapi.salvage import Salvage, Text
 
 STRUCTURED_FIELDS: Final = frozenset(StructuredCallData.__struct_fields__)
 ENOUGH_STRUCTURED_FIELDS: Final = len(STRUCTURED_FIELDS) // 2
@@ -25,62 +25,56 @@ _ARTIFACT: Final = Artifact()
 _OBJECT: Final = msgspec.json.Decoder(dict[str, Raw])
 
 
-def ended_reason_of(message: ServerMessage, call: Call, fields: Salvage) -> bytes:
-    """The reason behind the mark that the store wants: 1 when no analysis can follow such an end, else 0."""
-    reason = fields.text(message.endedReason, call.endedReason)
-    if not reason:
-        return b""
-    return (b"1" if outcome_of(decoded(reason)) in NO_ANALYSIS_OUTCOMES else b"0") + reason
-
-
 class _Mono(Struct):
-    combinedUrl: Raw = ABSENT  # noqa: N815
+    combinedUrl: Text = None  # noqa: N815
 
 
 class _Recording(Struct):
-    mono: Raw = ABSENT
-    stereoUrl: Raw = ABSENT  # noqa: N815
-
-
-_MONO: Final = msgspec.json.Decoder(_Mono)
-_RECORDING: Final = msgspec.json.Decoder(_Recording)
+    mono: _Mono | None = None
+    stereoUrl: Text = None  # noqa: N815
 
 
 class _Output(Struct):
-    name: Raw = ABSENT
+    name: Text = None
     result: Raw = Raw(b"null")
 
 
+_RECORDING: Final = msgspec.json.Decoder(_Recording)
+_OUTPUT: Final = msgspec.json.Decoder(_Output)
 _OUTPUTS: Final = msgspec.json.Decoder(dict[str, _Output])
 
 
-def results_of(message: ServerMessage, call: Call, fields: Salvage) -> dict[str, bytes]:
-    """What a report says of the finished call."""
+def add_results(facts: Facts, message: ServerMessage, call: Call, fields: Salvage) -> None:
     artifact, call_artifact = message.artifact or _ARTIFACT, call.artifact or _ARTIFACT
     analysis, call_analysis = message.analysis or _ANALYSIS, call.analysis or _ANALYSIS
+    facts.started_at = _raw(fields.time(message.startedAt, call.startedAt))
+    facts.ended_at = _raw(fields.time(message.endedAt, call.endedAt))
+    facts.duration_minutes = _duration(message, fields)
+    if facts.duration_minutes is None:
+        facts.duration_minutes = _duration(call, fields)
+    facts.recording_url = _recording(artifact, message, fields) or _recording(call_artifact, call, fields)
+    facts.analysis_summary = analysis.summary or message.summary or call_analysis.summary or call.summary or None
+    facts.analysis_success_evaluation = analysis.successEvaluation or call_analysis.successEvaluation or None
+    facts.cost = _raw(fields.number(message.cost) or _cost_of_call(call, fields))
+    facts.transcript = fields.text(artifact.transcript, message.transcript, call_artifact.transcript, call.transcript)
+    facts.messages = fields.array(artifact.messages, message.messages, call_artifact.messages, call.messages)
     outputs = _outputs(fields.object(artifact.structuredOutputs, call_artifact.structuredOutputs), fields)
     structured_data = fields.anything(analysis.structuredData, call_analysis.structuredData)
-    return {
-        "started_at": fields.time(message.startedAt, call.startedAt),
-        "ended_at": fields.time(message.endedAt, call.endedAt),
-        "duration_minutes": _duration(message, fields) or _duration(call, fields),
-        "recording_url": _recording(artifact, message, fields) or _recording(call_artifact, call, fields),
-        "analysis_summary": fields.text(analysis.summary, message.summary, call_analysis.summary, call.summary),
-        "analysis_success_evaluation": fields.text(analysis.successEvaluation, call_analysis.successEvaluation),
-        "cost": fields.number(message.cost) or _cost_of_call(call, fields),
-        "transcript": fields.text(artifact.transcript, message.transcript, call_artifact.transcript, call.transcript),
-        "messages": fields.array(artifact.messages, message.messages, call_artifact.messages, call.messages),
-        "analysis_structured_data": structured_data or _find_structured_data(outputs),
-        "structured_outputs": msgspec.json.encode(outputs) if outputs else b"",
-    }
+    facts.analysis_structured_data = structured_data or _find_structured_data(outputs)
+    if outputs:
+        facts.structured_outputs = msgspec.json.encode(outputs)
 
 
-def _duration(report: Results, fields: Salvage) -> bytes:
+def _raw(fragment: bytes) -> Raw | None:
+    return Raw(fragment) if fragment else None
+
+
+def _duration(report: Results, fields: Salvage) -> float | None:
     """Minutes with 2 decimals, from whichever of the three durations is there first."""
     for place, per_minute in ((report.durationSeconds, 60), (report.durationMs, 60_000), (report.durationMinutes, 1)):
         if number := fields.number(place):
-            return msgspec.json.encode(round(float(number) / per_minute, 2))
-    return b""
+            return round(float(number) / per_minute, 2)
+    return None
 
 
 def _cost_of_call(call: Call, fields: Salvage) -> bytes:
@@ -89,7 +83,7 @@ def _cost_of_call(call: Call, fields: Salvage) -> bytes:
     return cost if cost and float(cost) != 0 else b""
 
 
-def _recording(artifact: Artifact, report: Results, fields: Salvage) -> bytes:
+def _recording(artifact: Artifact, report: Results, fields: Salvage) -> Text:
     return (
         fields.url(artifact.recordingUrl)
         or _recording_of_files(bytes(artifact.recording), artifact, fields)
@@ -97,13 +91,14 @@ def _recording(artifact: Artifact, report: Results, fields: Salvage) -> bytes:
     )
 
 
-def _recording_of_files(recording: bytes, artifact: Artifact, fields: Salvage) -> bytes:
+def _recording_of_files(recording: bytes, artifact: Artifact, fields: Salvage) -> Text:
     """From the several files of a recording, of which the plainest is the best."""
-    if recording[:1] != b"{":
-        return fields.url(Raw(recording), artifact.stereoRecordingUrl)
-    files = _RECORDING.decode(recording)
-    mono = fields.object(files.mono)
-    combined = _MONO.decode(mono).combinedUrl if mono else ABSENT
+    files = _Recording()
+    if recording[:1] == b"{":
+        files = fields.decode(recording, _RECORDING)
+    elif address := fields.text(Raw(recording)):
+        files.mono = _Mono(msgspec.json.decode(address))
+    combined = files.mono.combinedUrl if files.mono is not None else None
     return fields.url(combined, artifact.stereoRecordingUrl, files.stereoUrl)
 
 
@@ -114,10 +109,10 @@ def _outputs(text: bytes, fields: Salvage) -> dict[str, Raw]:
     try:
         given = _OUTPUTS.decode(text)
     except msgspec.ValidationError:
-        objects = {uuid: value for uuid, value in _OBJECT.decode(text).items() if bytes(value)[:1] == b"{"}
-        fields.dropped += len(_OBJECT.decode(text)) - len(objects)
-        given = _OUTPUTS.decode(msgspec.json.encode(objects))
-    return {decoded(fields.text(output.name)) or uuid: output.result for uuid, output in given.items()}
+        values = {uuid: bytes(value) for uuid, value in _OBJECT.decode(text).items()}
+        given = {uuid: fields.decode(value, _OUTPUT) for uuid, value in values.items() if value[:1] == b"{"}
+        fields.dropped += len(values) - len(given)
+    return {output.name or uuid: output.result for uuid, output in given.items()}
 
 
 def _find_structured_data(outputs: dict[str, Raw]) -> bytes:

@@ -91,6 +91,11 @@ def outcome_of(ended_reason: str) -> str:
     return "failed"
 
 
+def rules_out_analysis(ended_reason: str) -> bool:
+    """True when no analysis can follow such an end."""
+    return outcome_of(ended_reason) in NO_ANALYSIS_OUTCOMES
+
+
 def is_analysis_reliable(outcome: str | None, *, has_transcript: bool) -> bool:
     """Whether a final record's analysis speaks of something that was said."""
     return has_transcript and outcome not in UNRELIABLE_OUTCOMES

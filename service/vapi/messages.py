@@ -1,13 +1,13 @@
-"""VAPI's server messages as tolerant structs: only the fields we read, each of any type.
+"""VAPI's server messages as structs: only the fields we read, each of them optional.
 
 What VAPI sends is an envelope ``{"message": {...}}``; https://docs.vapi.ai/server-url/events lists the types. Its
-OpenAPI document requires almost nothing of them and real traffic departs even from that, so a field's value stays
-undecoded (``Raw``) until somebody asks for it; only nested objects are opened here.
+OpenAPI document requires almost nothing of them and real traffic departs even from that: a message in which a text or an
+object is something else is mended first (salvage.py), and what may be of any type or large stays undecoded (``Raw``).
 """
 
 from __future__ import annotations
 
-from typing import Any, Final, get_args
+from typing import Final
 
 import msgspec
 from msgspec import Raw, Struct
@@ -21,38 +21,36 @@ from service.vapi.json_text import (
     is_too_deep,
     replace_lone_surrogates,
 )
-
-ABSENT: Final = Raw()
-"""A field that is not there; as bytes it is empty, which no JSON value is."""
+from service.vapi.salvage import ABSENT, Text, mend
 
 
 class Customer(Struct):
-    number: Raw = ABSENT
-    sipUri: Raw = ABSENT  # noqa: N815 - VAPI's spelling, here and below
+    number: Text = None
+    sipUri: Text = None  # noqa: N815 - VAPI's spelling, here and below
 
 
 class PhoneNumber(Struct):
-    id: Raw = ABSENT
+    id: Text = None
 
 
 class Assistant(Struct):
-    id: Raw = ABSENT
+    id: Text = None
     metadata: Raw = ABSENT
     variableValues: Raw = ABSENT  # noqa: N815
 
 
 class Analysis(Struct):
-    summary: Raw = ABSENT
+    summary: Text = None
     structuredData: Raw = ABSENT  # noqa: N815
     structuredDataMulti: Raw = ABSENT  # noqa: N815
-    successEvaluation: Raw = ABSENT  # noqa: N815
+    successEvaluation: Text = None  # noqa: N815
 
 
 class Artifact(Struct):
     transcript: Raw = ABSENT
     messages: Raw = ABSENT
-    recordingUrl: Raw = ABSENT  # noqa: N815
-    stereoRecordingUrl: Raw = ABSENT  # noqa: N815
+    recordingUrl: Text = None  # noqa: N815
+    stereoRecordingUrl: Text = None  # noqa: N815
     recording: Raw = ABSENT
     structuredOutputs: Raw = ABSENT  # noqa: N815
     variableValues: Raw = ABSENT  # noqa: N815
@@ -62,19 +60,19 @@ class Artifact(Struct):
 class Results(Struct):
     """What a report carries at ``message.*`` and a hand-made one inside ``message.call.*``."""
 
-    status: Raw = ABSENT
-    endedReason: Raw = ABSENT  # noqa: N815
+    status: Text = None
+    endedReason: Text = None  # noqa: N815
     startedAt: Raw = ABSENT  # noqa: N815
     endedAt: Raw = ABSENT  # noqa: N815
     durationSeconds: Raw = ABSENT  # noqa: N815
     durationMs: Raw = ABSENT  # noqa: N815
     durationMinutes: Raw = ABSENT  # noqa: N815
     cost: Raw = ABSENT
-    summary: Raw = ABSENT
+    summary: Text = None
     transcript: Raw = ABSENT
     messages: Raw = ABSENT
-    recordingUrl: Raw = ABSENT  # noqa: N815
-    stereoRecordingUrl: Raw = ABSENT  # noqa: N815
+    recordingUrl: Text = None  # noqa: N815
+    stereoRecordingUrl: Text = None  # noqa: N815
     analysis: Analysis | None = None
     artifact: Artifact | None = None
     customer: Customer | None = None
@@ -85,9 +83,9 @@ class Results(Struct):
 class Call(Results):
     """``message.call``: a snapshot from when the call was created, never refreshed by VAPI."""
 
-    id: Raw = ABSENT
-    assistantId: Raw = ABSENT  # noqa: N815
-    phoneNumberId: Raw = ABSENT  # noqa: N815
+    id: Text = None
+    assistantId: Text = None  # noqa: N815
+    phoneNumberId: Text = None  # noqa: N815
     metadata: Raw = ABSENT
     assistantOverrides: Assistant | None = None  # noqa: N815
 
@@ -108,7 +106,6 @@ class _Envelope(Struct):
 
 _DECODER: Final = msgspec.json.Decoder(_Envelope)
 _ANY_JSON: Final = msgspec.json.Decoder(Raw)
-_OBJECT: Final = msgspec.json.Decoder(dict[str, Raw])
 
 
 class Received(Struct):
@@ -149,12 +146,12 @@ def decode_message(body: bytes) -> Received:
 
 
 def _decode_odd(body: bytes) -> Received:
-    """The slow way, for a message with a value of an impossible type: drop those values, keep the rest."""
+    """The slow way, for a message with a value of an impossible type: mend or drop those values, keep the rest."""
     try:
         _ANY_JSON.decode(body)
         if has_huge_number(body):
             raise NotJSONError("number out of range")
-        mended, dropped = _without_odd(body, _Envelope)
+        mended, dropped = mend(body, _Envelope)
         return Received(_DECODER.decode(mended).message, dropped)
     except msgspec.ValidationError as exc:
         reason, _, path = str(exc).partition(" - at ")
@@ -164,29 +161,3 @@ def _decode_odd(body: bytes) -> Received:
         ) from None
     except (msgspec.DecodeError, RecursionError) as exc:
         raise NotJSONError(str(exc)) from None
-
-
-def _without_odd(text: bytes, struct: type[Struct]) -> tuple[bytes, int]:
-    """An object's text without the values that should be objects of ours and are none; and how many there were."""
-    values = _OBJECT.decode(text)
-    dropped = 0
-    for field in msgspec.structs.fields(struct):
-        inner = _struct_of(field.type)
-        value = bytes(values.get(field.name, ABSENT))
-        if inner is None or not value:
-            continue
-        if value[:1] == b"{":
-            mended, count = _without_odd(value, inner)
-            values[field.name] = Raw(mended)
-            dropped += count
-        elif not field.required:
-            del values[field.name]
-            dropped += value != b"null"
-    return msgspec.json.encode(values), dropped
-
-
-def _struct_of(hint: Any) -> type[Struct] | None:
-    for candidate in (hint, *get_args(hint)):
-        if isinstance(candidate, type) and issubclass(candidate, Struct):
-            return candidate
-    return None

@@ -1,21 +1,24 @@
-"""Reads one field of a server message, whatever type it came in, as the JSON fragment of the type that we want.
+"""Makes the best of a field that is not of the type we want.
 
-Every function takes the places where a value may stand, best first, and returns the first that is usable, as JSON
-text; empty bytes when there is none. Empty values (null, "", [], {}) are no values; 0 and false are. Scalars are
-salvaged: a numeric string as a number, any scalar as text. What cannot be salvaged is counted.
+Empty values (null, "", [], {}) are no values; 0 and false are. Scalars are salvaged: a numeric string as a number, any
+scalar as text. What cannot be salvaged is dropped and counted.
 """
 
 from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final, TypeVar, get_args
 from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
-from msgspec import Raw
+from msgspec import Raw, Struct
 
-from service.vapi.messages import ABSENT
+ABSENT: Final = Raw()
+"""A field that is not there; as bytes it is empty, which no JSON value is."""
+
+Text = str | None
+"""Of a field in a struct that ``mend`` can mend: empty text is as good as none."""
 
 MAX_TIMESTAMP: Final = 2**53
 """From here on a double no longer tells one millisecond from the next."""
@@ -31,25 +34,79 @@ _PRESIGNED: Final = re.compile(r"(?i)(?:^|&)(?:x-(?:amz|goog)-|(?:signature|sig|
 
 _decode_text: Final = msgspec.json.Decoder(str).decode
 _decode_time: Final = msgspec.json.Decoder(datetime).decode
+_OBJECT: Final = msgspec.json.Decoder(dict[str, Raw])
+
+_S = TypeVar("_S", bound=Struct)
+
+
+def mend(text: bytes, struct: type[Struct]) -> tuple[bytes, int]:
+    """An object's JSON text with what the struct wants as text or as an object salvaged or left out; how many were lost.
+
+    Raises:
+        msgspec.ValidationError: it is no object.
+    """
+    values = _OBJECT.decode(text)
+    dropped = 0
+    for field in msgspec.structs.fields(struct):
+        value = bytes(values.get(field.name, ABSENT))
+        inner = _struct_of(field.type)
+        if inner is not None and value[:1] == b"{":
+            mended, lost = mend(value, inner)
+        elif not value or field.required:
+            continue
+        elif inner is not None:
+            mended, lost = b"null", int(value != b"null")
+        elif field.type == Text:
+            mended = _as_text(value) or b"null"
+            lost = int(mended == b"null" and not is_empty(value))
+        else:
+            continue
+        values[field.name] = Raw(mended)
+        dropped += lost
+    return msgspec.json.encode(values), dropped
+
+
+def _struct_of(hint: Any) -> type[Struct] | None:
+    for candidate in (hint, *get_args(hint)):
+        if isinstance(candidate, type) and issubclass(candidate, Struct):
+            return candidate
+    return None
+
+
+def _as_text(value: bytes) -> bytes:
+    """A scalar as a JSON string; empty when it is none."""
+    if value[:1] == b'"':
+        return value
+    return b"" if value[:1] in b"[{" or value == b"null" else b'"%b"' % value
 
 
 class Salvage:
-    """Reads fields and counts, in ``dropped``, those of an impossible type."""
+    """Reads fields and counts, in ``dropped``, those of an impossible type.
+
+    A reader takes the places where a value may stand, best first, and returns the first that is usable, as JSON text;
+    empty bytes when there is none.
+    """
 
     __slots__ = ("dropped",)
 
     def __init__(self, dropped: int = 0) -> None:
         self.dropped = dropped
 
+    def decode(self, text: bytes, decoder: msgspec.json.Decoder[_S]) -> _S:
+        """An object, as a struct whose fields are Text, Raw or structs."""
+        try:
+            return decoder.decode(text)
+        except msgspec.ValidationError:
+            mended, dropped = mend(text, decoder.type)
+            self.dropped += dropped
+            return decoder.decode(mended)
+
     def text(self, *places: Raw) -> bytes:
         for place in places:
             value = bytes(place)
-            if value[:1] == b'"':
-                if len(value) > 2:
-                    return value
-            elif value and not is_empty(value):
-                if value[0] not in b"[{":
-                    return b'"%b"' % value
+            if value and not is_empty(value):
+                if text := _as_text(value):
+                    return text
                 self.dropped += 1
         return b""
 
@@ -102,28 +159,22 @@ class Salvage:
             return b'"%b"' % moment.isoformat(timespec="milliseconds").replace("+00:00", "Z").encode()
         return b""
 
-    def url(self, *places: Raw) -> bytes:
+    def url(self, *places: Text) -> Text:
         """A plain address: a presigned one loses its query, which holds the signature and is dead after 30 minutes."""
-        for place in places:
-            value = self.text(place)
-            if b"?" not in value and b"\\" not in value:
-                if value:
-                    return value
+        for text in places:
+            if not text or "?" not in text:
+                if text:
+                    return text
                 continue
             try:
-                parts = urlsplit(_decode_text(value))
+                parts = urlsplit(text)
             except ValueError:
                 self.dropped += 1
                 continue
             if not _PRESIGNED.search(parts.query):
-                return value
-            return msgspec.json.encode(urlunsplit((parts.scheme, parts.netloc, parts.path, "", "")))
-        return b""
-
-
-def decoded(fragment: bytes) -> str:
-    """The text of a JSON string fragment; empty for the empty fragment."""
-    return _decode_text(fragment) if fragment else ""
+                return text
+            return urlunsplit((parts.scheme, parts.netloc, parts.path, "", ""))
+        return None
 
 
 def is_empty(value: bytes) -> bool:

@@ -7,8 +7,9 @@ from typing import Any
 
 import msgspec
 
+from service.calls.facts import LARGE_FACTS, SMALL_FACTS
 from service.calls.intake import Intake, change_of
-from service.calls.record import LARGE_FACTS, LARGE_OF_VIEW, SMALL_FACTS, View, render_record
+from service.calls.record import LARGE_OF_VIEW, View, render_record
 from service.calls.status import DataStatus, Ending
 from service.store.calls import CallChange, StoredCall
 from service.vapi.messages import decode_message

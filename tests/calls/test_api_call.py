@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from service.calls.api_call import change_of_api_call
-from service.calls.record import LARGE_FACTS, SMALL_FACTS
+from service.calls.facts import LARGE_FACTS, SMALL_FACTS
 from service.calls.status import ENDED, Ending, Rank
 from service.errors import InvalidMessageError
 from service.store.calls import CallChange

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from service.calls.facts import SMALL_FACTS
 from service.calls.record import (
-    SMALL_FACTS,
     CallRecord,
     View,
     duration_minutes_of,

@@ -7,8 +7,9 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+from service.calls.facts import LARGE_FACTS, SMALL_FACTS
 from service.calls.intake import change_of
-from service.calls.record import LARGE_FACTS, LARGE_OF_VIEW, SMALL_FACTS, render_record
+from service.calls.record import LARGE_OF_VIEW, render_record
 from service.store.calls import CallChange, CallStore, StoredCall
 from service.store.changes import Watch
 from service.vapi.messages import decode_message

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.calls.record import LARGE_FACTS, SMALL_FACTS
+from service.calls.facts import LARGE_FACTS, SMALL_FACTS
 from service.store.calls import CallChange, CallStore
 from tests.store.conftest import OpenedStore
 from tests.store.events import change_from, merged_facts, stored

@@ -160,17 +160,17 @@ def test_of_a_key_that_comes_twice_the_last_counts() -> None:
     body = b'{"message":{"type":"a"},"message":{"type":"b","cost":1,"cost":2,"call":{"id":"c"},"call":{"id":"d"}}}'
     message = decode_message(body).message
     assert message.call is not None
-    assert (message.type, bytes(message.cost), bytes(message.call.id)) == ("b", b"2", b'"d"')
+    assert (message.type, bytes(message.cost), message.call.id) == ("b", b"2", "d")
 
 
 def test_of_a_key_that_comes_twice_the_last_counts_also_where_the_first_is_odd() -> None:
     received = decode_message(b'{"message":{"type":"a","call":"x","type":"b","call":{"id":"d"}}}')
     assert received.message.call is not None
-    assert (received.message.type, bytes(received.message.call.id), received.dropped) == ("b", b'"d"', 0)
+    assert (received.message.type, received.message.call.id, received.dropped) == ("b", "d", 0)
 
 
 def test_keys_may_be_written_with_escapes_and_white_space_may_stand_anywhere() -> None:
     body = b' \r\n{ "mess\\u0061ge" :\t{ "\\u0074ype" : "x" , "call" : { "id" : "c" } } } \n'
     message = decode_message(body).message
     assert message.call is not None
-    assert (message.type, bytes(message.call.id)) == ("x", b'"c"')
+    assert (message.type, message.call.id) == ("x", "c")

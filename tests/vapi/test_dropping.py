@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from service.calls.facts import SMALL_FACTS
 from service.calls.intake import Intake, change_of
-from service.calls.record import SMALL_FACTS
 from service.vapi.messages import decode_message
 from tests.support.vapi_sender import full_report
 
