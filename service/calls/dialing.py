@@ -105,8 +105,7 @@ class Dialing:
 
     async def _start_flow(self, kestra: KestraClient, request: CallRequest) -> PlacedCall:
         # Before a Kestra that hangs has it: then nobody would know whether the flow was started.
-        if (problem := await kestra.find_problem()) is not None:
-            raise UpstreamError(problem)
+        await kestra.verify_present()
         ids = {"service_request_id": request.service_request_id, "provider_id": request.provider_id}
         labels = {name: text for name, text in ids.items() if text is not None}
         inputs = {"request": msgspec.json.encode(request).decode()}

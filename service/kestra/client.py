@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
@@ -13,7 +11,8 @@ import structlog
 from service.config import Settings
 from service.errors import NotFoundError, UpstreamError
 from service.kestra.execution import PAUSED, Execution, ExecutionAnswer, Resumption, execution_of
-from service.kestra.style import CONFIGS, Style, StyleOfKestra
+from service.kestra.presence import Presence
+from service.kestra.style import Style, StyleOfKestra
 
 if TYPE_CHECKING:
     from service.kestra.connection import Answer, Connection
@@ -29,11 +28,11 @@ WRITE_S: Final = 15.0
 HEALTH_VALID_S: Final = 5.0
 """Health checks closer together than this share one answer of Kestra's."""
 
-PROBLEM_VALID_S: Final = 1.0
-"""Placing a call looks here first, and should not refuse for long after Kestra is back."""
-
 HEALTH_WITHIN_S: Final = 1.0
 """A health check of ours must not become slow because Kestra is."""
+
+PRESENT_WITHIN_S: Final = 3.0
+"""Before a call is placed; a Kestra under load may take longer than a health check waits, and still do its work."""
 
 NO_FLOW: Final = "Kestra does not know the flow; check KESTRA_TENANT, KESTRA_NAMESPACE and KESTRA_FLOW"
 DISABLED: Final = "Kestra refuses to run the flow (409); it may be disabled"
@@ -51,7 +50,7 @@ class KestraClient:
         settings: with ``kestra_url``.
         ask_s: longest that a question may take, its attempts together; some methods ask two or three.
         write_s: longest that a request may take that changes something.
-        health_valid_s: for how long an answer about health is good.
+        health_valid_s: for how long it is good that Kestra answered.
     """
 
     def __init__(
@@ -69,10 +68,8 @@ class KestraClient:
         self._namespace = settings.kestra_namespace
         self._flow = settings.kestra_flow
         self._style = StyleOfKestra(settings, self._connection)
-        self._health_valid_s = health_valid_s
-        self._health_lock = asyncio.Lock()
-        self._health_until = 0.0
-        self._problem: str | None = None
+        self._health = Presence(self._connection, within_s=HEALTH_WITHIN_S, valid_s=health_valid_s)
+        self._presence = Presence(self._connection, within_s=PRESENT_WITHIN_S, valid_s=health_valid_s)
 
     async def close(self) -> None:
         await self._connection.close()
@@ -147,19 +144,18 @@ class KestraClient:
 
     async def find_problem(self) -> str | None:
         """What is wrong with Kestra in a sentence, None when it is healthy; as old, and as patient, as above."""
-        async with self._health_lock:
-            if time.monotonic() >= self._health_until:
-                self._problem = await self._ask_for_problem()
-                valid_s = self._health_valid_s if self._problem is None else min(PROBLEM_VALID_S, self._health_valid_s)
-                self._health_until = time.monotonic() + valid_s
-            return self._problem
-
-    async def _ask_for_problem(self) -> str | None:
         try:
-            self._style.verify(await self._connection.get_once(CONFIGS, within_s=HEALTH_WITHIN_S))
+            self._style.verify(await self._health.get())
         except UpstreamError as exc:
             return str(exc)
         return None
+
+    async def verify_present(self) -> None:
+        """Raises UpstreamError if Kestra did not answer or take our credentials, at most ``health_valid_s`` ago.
+
+        Less than health: executions are created alike in all versions, so that Kestra need not tell its own.
+        """
+        await self._presence.get()
 
     async def _find_execution(self, execution_id: str) -> ExecutionAnswer | None:
         answer = await self._connection.get(f"{self._tenant}/executions/{_quoted(execution_id)}")

@@ -77,6 +77,17 @@ async def test_a_kestra_that_is_not_well_is_told_and_not_passed_by(kestra: FakeK
         assert (created(kestra), vapi.requests) == (0, [])
 
 
+@pytest.mark.parametrize("style", ["auto", "v1", "v2"])
+@pytest.mark.parametrize(("status", "body"), [(404, None), (200, {"version": "develop"})])
+async def test_a_kestra_that_does_not_tell_its_version_places_calls_all_the_same(
+    kestra: FakeKestra, style: str, status: int, body: object
+) -> None:
+    async with opened_desk(**settings_of(kestra), KESTRA_API_STYLE=style) as desk:
+        kestra.answer_next(status, body, path_part="configs")
+        placed = await desk.placing.place(a_request())
+    assert placed.execution_id in kestra.executions
+
+
 async def test_a_key_whose_flow_was_not_started_is_free_again(kestra: FakeKestra, desk: Desk) -> None:
     kestra.answer_next(404, method="POST")
     with pytest.raises(UpstreamError):

@@ -1,0 +1,51 @@
+"""Whether Kestra answers, asked once for all who want to know within a short time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Final
+
+from service.errors import UpstreamError
+from service.kestra.style import CONFIGS
+
+if TYPE_CHECKING:
+    from service.kestra.connection import Answer, Connection
+
+TROUBLE_VALID_S: Final = 1.0
+"""Nobody should be told of trouble for long after Kestra is back."""
+
+
+class Presence:
+    """Kestra's answer to CONFIGS, whatever it says; one that is no success is one as well.
+
+    Args:
+        within_s: longest that Kestra may take.
+        valid_s: for how long its answer is good; trouble for TROUBLE_VALID_S at most.
+    """
+
+    def __init__(self, connection: Connection, *, within_s: float, valid_s: float) -> None:
+        self._connection = connection
+        self._within_s = within_s
+        self._valid_s = valid_s
+        self._lock = asyncio.Lock()
+        self._until = 0.0
+        self._seen: Answer | str = ""
+        """What Kestra said, or what was wrong in a sentence."""
+
+    async def get(self) -> Answer:
+        """Raises UpstreamError: Kestra does not answer in time, is in trouble, or refuses us."""
+        async with self._lock:
+            if time.monotonic() >= self._until:
+                self._seen = await self._look()
+                is_trouble = isinstance(self._seen, str)
+                self._until = time.monotonic() + (min(TROUBLE_VALID_S, self._valid_s) if is_trouble else self._valid_s)
+            if isinstance(self._seen, str):
+                raise UpstreamError(self._seen)
+            return self._seen
+
+    async def _look(self) -> Answer | str:
+        try:
+            return await self._connection.get_once(CONFIGS, within_s=self._within_s)
+        except UpstreamError as exc:
+            return str(exc)
