@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from typing import Annotated, Any, Final, Literal, get_args
 
@@ -50,7 +51,7 @@ _EXACT: Final = frozenset({"providerPhone", "urgency"})
 def decode_call_request(value: Any) -> CallRequest:
     """The call request in a decoded JSON value; free texts lose the blanks around them, unknown fields are ignored.
 
-    An optional field that is null or blank counts as absent.
+    A text of nothing visible counts as empty, and an optional field that is null or empty as absent.
 
     Raises:
         InvalidRequestError: with one detail for each field that is wrong or missing.
@@ -65,7 +66,14 @@ def decode_call_request(value: Any) -> CallRequest:
 
 
 def _stripped(name: str, value: Any) -> Any:
-    return value.strip() if isinstance(value, str) and name not in _EXACT else value
+    if not isinstance(value, str) or name in _EXACT:
+        return value
+    return value.strip() if any(map(_is_visible, value)) else ""
+
+
+def _is_visible(character: str) -> bool:
+    """False for blanks, controls and what the prompt leaves out: an assistant cannot ask for a name of such."""
+    return unicodedata.category(character)[0] not in "CZ"
 
 
 def _complaints(given: dict[str, Any]) -> Iterator[Detail]:

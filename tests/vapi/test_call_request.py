@@ -33,7 +33,7 @@ def test_the_optional_fields_may_be_missing() -> None:
     assert (request.client_name, request.custom_prompt, request.provider_id) == (None, None, None)
 
 
-@pytest.mark.parametrize("nothing", [None, "", "  \n"], ids=["null", "empty", "blank"])
+@pytest.mark.parametrize("nothing", [None, "", "  \n", "\u200b\x00"], ids=["null", "empty", "blank", "invisible"])
 @pytest.mark.parametrize("field", OPTIONAL)
 def test_an_optional_field_that_says_nothing_counts_as_missing(field: str, nothing: str | None) -> None:
     assert call_request(**{field: nothing}) == call_request()
@@ -46,7 +46,7 @@ def test_a_required_field_that_is_missing_is_named(field: str) -> None:
     }
 
 
-@pytest.mark.parametrize("nothing", ["", " \t "])
+@pytest.mark.parametrize("nothing", ["", " \t ", "\u200b", "\ufeff \x00", "\u202e"])
 @pytest.mark.parametrize("field", ["providerName", "serviceNeeded", "userCriteria", "location"])
 def test_a_required_text_that_says_nothing_is_refused(field: str, nothing: str) -> None:
     assert complaints(REQUIRED | {field: nothing}) == {f"$.{field}": "must not be empty"}
