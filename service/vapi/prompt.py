@@ -25,6 +25,9 @@ PARAGRAPHS: Final = frozenset({"userCriteria", "problemDescription", "customProm
 _HARMLESS: Final = str.maketrans("<>{}", "‹›()")
 """Angle brackets could close the tag that a value stands in; VAPI renders braces as Liquid templates."""
 
+_HEADING: Final = re.compile(r"(?:#+ )+")
+"""The prompt's sections begin with one: no value may begin another, or the same a second time."""
+
 REQUEST_FIELDS: Final = frozenset(field.encode_name for field in msgspec.structs.fields(CallRequest))
 
 MAX_GROWTH: Final = 3
@@ -47,11 +50,17 @@ def values_of(request: CallRequest) -> dict[str, str]:
 
 
 def clean(text: str, *, keeps_lines: bool = False) -> str:
-    """The text without what could act in a prompt: control and invisible characters, tags, templates, blank lines."""
+    """The text without what could act in a prompt: invisible characters, tags, templates, headings, blank lines."""
     # NFKC first: a fullwidth bracket is read as one. It makes 18 letters of some signs, so the growth is bounded.
     normal = unicodedata.normalize("NFKC", text)[: MAX_GROWTH * len(text)].translate(_HARMLESS)
-    lines = [" ".join("".join(map(_visible, line)).split()) for line in normal.splitlines()]
+    lines = [_plain(line) for line in normal.splitlines()]
     return ("\n" if keeps_lines else " ").join(line for line in lines if line)
+
+
+def _plain(line: str) -> str:
+    text = " ".join("".join(map(_visible, line)).split())
+    heading = _HEADING.match(text)
+    return text[heading.end() :] if heading else text
 
 
 def _visible(character: str) -> str:
