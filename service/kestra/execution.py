@@ -42,7 +42,7 @@ class ExecutionAnswer(msgspec.Struct, frozen=True):
     """The part that we read of the execution in Kestra's answers."""
 
     id: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
-    state: State
+    state: State | None = None
     outputs: dict[str, Any] | None = None
     """Never there in 2.x."""
 
@@ -52,6 +52,7 @@ class Execution(msgspec.Struct, frozen=True):
 
     id: str
     state: str
+    """Empty where Kestra does not tell it."""
     has_been_paused: bool = False
     """True when it is paused or was paused before."""
 
@@ -62,5 +63,6 @@ class Execution(msgspec.Struct, frozen=True):
 
 
 def execution_of(answer: ExecutionAnswer) -> Execution:
-    states = {past.state for past in answer.state.histories or ()} | {answer.state.current}
-    return Execution(answer.id, answer.state.current, has_been_paused=PAUSED in states)
+    state = answer.state or State("")
+    states = {past.state for past in state.histories or ()} | {state.current}
+    return Execution(answer.id, state.current, has_been_paused=PAUSED in states)

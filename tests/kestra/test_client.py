@@ -36,6 +36,15 @@ async def test_an_execution_is_created_with_its_inputs_and_labels(kestra: FakeKe
     assert created.labels == {"requestId": "a:b c&d", "from": "api"}
 
 
+@pytest.mark.parametrize("body", [{"id": "x1"}, {"id": "x1", "state": None}])
+async def test_an_execution_whose_state_is_not_told_was_created_all_the_same(
+    kestra: FakeKestra, client: KestraClient, body: object
+) -> None:
+    kestra.answer_next(200, body)
+    execution = await client.create_execution({"request": "{}"}, labels={})
+    assert (execution.id, execution.state, execution.is_terminal) == ("x1", "", False)
+
+
 async def test_inputs_travel_as_parts_without_a_file_name(kestra: FakeKestra, client: KestraClient) -> None:
     await client.create_execution({"request": "{}", "service_url": "http://vapi-cache:8000"}, labels={})
     assert kestra.requests[-1][:4] == (
