@@ -170,10 +170,10 @@ class KestraClient:
         return await self._connection.post(f"{self._tenant}/executions/{_quoted(execution_id)}/{action}")
 
     async def _look_why_not_paused(self, execution_id: str) -> Resumption:
-        """Kestra says 409 alike before the pause, after it, and when all is over."""
+        """Kestra says 409 alike before the pause, after it, and when all is over; of what it does not know it says 404."""
         execution = await self.find_execution(execution_id)
         if execution is None:
-            return Resumption.UNKNOWN_EXECUTION
+            return Resumption.NOT_PAUSED_YET
         if execution.is_terminal or (execution.has_been_paused and execution.state != PAUSED):
             return Resumption.ALREADY_RESUMED
         return Resumption.NOT_PAUSED_YET

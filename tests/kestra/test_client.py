@@ -169,10 +169,24 @@ async def test_an_unknown_execution_cannot_be_resumed(client: KestraClient) -> N
     assert await client.resume("nobody") is Resumption.UNKNOWN_EXECUTION
 
 
-async def test_an_execution_that_vanishes_meanwhile_is_unknown(kestra: FakeKestra, client: KestraClient) -> None:
+async def test_an_execution_that_kestra_refuses_and_does_not_show_may_be_asked_again(
+    kestra: FakeKestra, client: KestraClient
+) -> None:
     execution_id = (await client.create_execution({"request": "{}"}, labels={})).id
     kestra.answer_next(404, method="GET", path_part=execution_id)
-    assert await client.resume(execution_id) is Resumption.UNKNOWN_EXECUTION
+    assert await client.resume(execution_id) is Resumption.NOT_PAUSED_YET
+    kestra.executions[execution_id].pause()
+    assert await client.resume(execution_id) is Resumption.RESUMED
+
+
+async def test_an_execution_that_vanishes_meanwhile_is_unknown_the_next_time(
+    kestra: FakeKestra, client: KestraClient
+) -> None:
+    execution_id = (await client.create_execution({"request": "{}"}, labels={})).id
+    kestra.refuse_resumes(1)
+    del kestra.executions[execution_id]
+    resumptions = [await client.resume(execution_id) for _ in range(2)]
+    assert resumptions == [Resumption.NOT_PAUSED_YET, Resumption.UNKNOWN_EXECUTION]
 
 
 @pytest.mark.parametrize(
