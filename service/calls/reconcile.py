@@ -7,6 +7,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final, Literal
 
 import msgspec
@@ -47,6 +48,9 @@ MAX_WORKERS: Final = 32
 
 LOOK_AGAIN_S: Final = 5.0
 """When a parked poll looks again at a call that is being asked for: after the first pause between two requests."""
+
+WANTED_EVERY_S: Final = 7.0
+"""A call that an execution waits for is wanted again within this time: its turn comes every 5 s, and sweeps are 1.5 s apart."""
 
 CLOCK_SLACK_MS: Final = 20
 """Redis's clock is known to about so much, and it is the one that judges."""
@@ -97,6 +101,7 @@ class Reconciler:
         self._queue: asyncio.PriorityQueue[tuple[bool, int, bytes]] = asyncio.PriorityQueue()
         self._numbers = itertools.count()
         self._taken_up: set[bytes] = set()
+        self._wanted: set[bytes] = set()
         self._plans: dict[bytes, _Plan] = {}
         self._complained_at = -math.inf
         self.workers = min(math.ceil(settings.reconcile_per_second), MAX_WORKERS)
@@ -121,8 +126,10 @@ class Reconciler:
         return now + LOOK_AGAIN_S
 
     def want(self, call_id: bytes) -> None:
-        """Have VAPI asked if Redis finds that it is time for it. Never waits."""
+        """Have VAPI asked if Redis finds that it is time for it, or will be before the call is wanted again. Never waits."""
         self._queue_up(call_id, is_unknown=False)
+        if call_id in self._taken_up:
+            self._wanted.add(call_id)
 
     async def work(self) -> None:
         """See to one call after the other, until cancelled."""
@@ -136,12 +143,17 @@ class Reconciler:
                 log.exception("reconciling.broke", call_id=call_id.decode(errors="replace"))
             finally:
                 self._taken_up.discard(call_id)
+                self._wanted.discard(call_id)
 
     def _queue_up(self, call_id: bytes, *, is_unknown: bool) -> None:
         most = MAX_UNKNOWN_QUEUED if is_unknown else MAX_QUEUED
         if call_id not in self._taken_up and self._queue.qsize() < most:
             self._taken_up.add(call_id)
             self._queue.put_nowait((is_unknown, next(self._numbers), call_id))
+
+    def _queue_up_in(self, delay_s: float, call_id: bytes) -> None:
+        queue_up = partial(self._queue_up, call_id, is_unknown=False)
+        asyncio.get_running_loop().call_later(delay_s + CLOCK_SLACK_MS / 1000, queue_up)
 
     def _need_of(self, call: StoredCall | Tombstone | None) -> tuple[Kind, int]:
         """The kind of the record, and in how many ms it is worth asking; ask_vapi.lua judges by the same bounds."""
@@ -159,6 +171,8 @@ class Reconciler:
         lease_ends_at = asyncio.get_running_loop().time() + ASK_WITHIN_S
         claim = await self._asking.claim(call_id)
         self._plan(call_id, claim.kind, claim.next_in_s)
+        if call_id in self._wanted and claim.next_in_s is not None and claim.next_in_s < WANTED_EVERY_S:
+            self._queue_up_in(claim.next_in_s, call_id)
         if not claim.is_granted:
             return
         turn_in_s = await self._asking.reserve_turn()

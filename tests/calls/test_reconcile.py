@@ -207,6 +207,20 @@ async def test_subscribed_calls_are_asked_for_by_what_redis_knows(
     await counted(replica, merged=1)
 
 
+async def test_who_waits_paused_is_not_left_waiting_for_the_next_sweep(
+    vapi: FakeVapi, opened: OpenedStore, replica: OneReplica
+) -> None:
+    call_id = vapi.add_call()
+    await vapi.run_call(call_id)
+    await opened.store.merge(change_from(status_update("ended", call_id)))
+    await pass_time(opened, call_id, 4.5)
+    replica.reconciler.want(call_id.encode())
+    await asyncio.sleep(A_MOMENT_S)
+    assert vapi.requests == []
+
+    await counted(replica, merged=1)
+
+
 async def test_what_waits_to_be_asked_for_is_bounded_and_comes_again(opened: OpenedStore) -> None:
     idle = OneReplica(opened)
     queue = idle.reconciler._queue
