@@ -95,14 +95,17 @@ class AccessLog:
         self._write = config["logger_factory"]().info if is_json else None
 
     def finished(self, fields: dict[str, Any], *, is_routine: bool) -> None:
-        """Say that a request was answered; a routine one, such as a health check, only at the debug level."""
+        """Say that a request was answered; a routine one, such as a health check, only at the debug level.
+
+        ``fields`` is not the caller's any more.
+        """
         if is_routine:
             self._log.debug("request.finished", **fields)
         elif self._write is None:
             self._log.info("request.finished", **fields)
         else:
-            line = {**fields, "event": "request.finished", "level": "info", "timestamp": self._clock.iso()}
-            self._write(self._render(None, "info", line))
+            fields["event"], fields["level"], fields["timestamp"] = "request.finished", "info", self._clock.iso()
+            self._write(self._render(None, "info", fields))
 
 
 class Clock:

@@ -6,6 +6,7 @@ import asyncio
 import re
 from typing import Any, Final
 
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from service.headers import by_name, request_id_of
@@ -119,8 +120,17 @@ class BoundedProtocol(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def on_body(self, body: bytes) -> None:
-        if not self.transport.is_closing():
-            super().on_body(body)
+        cycle = self.cycle
+        if self.transport.is_closing() or cycle.response_complete:
+            return
+        if not cycle.body:
+            cycle.body = body  # type: ignore[assignment]  # most bodies come in one piece, which uvicorn would copy twice
+        else:
+            cycle.body = bytearray(cycle.body) if isinstance(cycle.body, bytes) else cycle.body
+            cycle.body += body
+        if len(cycle.body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+        cycle.message_event.set()
 
     def on_message_complete(self) -> None:
         self._cancel_deadline()
@@ -168,6 +178,7 @@ def _without_upgrade(data: bytes) -> bytes:
 
     Java's HTTP client asks for h2c with every first request, also with one that has a body.
     """
-    if _UPGRADE.search(data, 0, data.find(b"\r\n\r\n")) is None:
+    end = data.find(b"\r\n\r\n")
+    if b"\r\nupgrade" not in data[:end].lower() or _UPGRADE.search(data, 0, end) is None:
         return data
     return _UPGRADE.sub(b"\r\nX-Upgrade:", data, count=1)

@@ -45,9 +45,9 @@ class Envelope:
             return
         started = time.perf_counter()
         headers = scope["named_headers"] = by_name(scope["headers"])
-        fields: dict[str, Any] = {}
-        scope["log"] = fields
         request_id = request_id_of(headers)
+        fields: dict[str, Any] = {"method": scope["method"], "request_id": request_id.decode()}
+        scope["log"] = fields
         status = 0
 
         async def send_dressed(message: Message) -> None:
@@ -80,17 +80,8 @@ class Envelope:
             route = scope.get("route_path", UNMATCHED)
             if "wait_s" not in fields:
                 self._state.metrics.request(route, seconds)
-            self._log.finished(
-                {
-                    "method": scope["method"],
-                    "route": route,
-                    "status": status,
-                    "duration_ms": round(seconds * 1000, 2),
-                    "request_id": request_id.decode(),
-                    **fields,
-                },
-                is_routine=route.startswith("/health"),
-            )
+            fields["route"], fields["status"], fields["duration_ms"] = route, status, round(seconds * 1000, 2)
+            self._log.finished(fields, is_routine=route.startswith("/health"))
 
 
 async def _send_error(send: Send, error: ServiceError | HTTPException) -> None:

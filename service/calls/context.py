@@ -52,7 +52,7 @@ def add_context(facts: Facts, message: ServerMessage, call: Call, fields: Salvag
     facts.assistant_id = call.assistantId or assistant.id or inline.id or None
     facts.phone_number_id = call.phoneNumberId or number.id or call_number.id or None
     places = (call.metadata, overrides.metadata, assistant.metadata, inline.metadata)
-    own = [text for text in dict.fromkeys(map(bytes, places)) if fields.object(text)]
+    own = [text for text in dict.fromkeys(map(bytes, places)) if text and fields.object(text)]
     if own:
         facts.metadata = _merged(own)
     for text in own:

@@ -78,12 +78,26 @@ _TAIL: Final = (
     b'"recording_url":%b,"analysis_summary":%b,"analysis_structured_data":%b,"analysis_success_evaluation":%b,'
     b'"structured_outputs":%b,"provider_name":%b,"provider_phone":%b,"service_type":%b,"location":%b,'
     b'"user_criteria":%b,"urgency":%b,"service_request_id":%b,"created_at":"%b","updated_at":"%b",'
-    b'"data_status":"%b","outcome":%b,"analysis_reliable":%b,"cost":%b,"metadata":%b,"expires_at":"%b","version":%d}'
+    b'"data_status":"%b","outcome":%b,"analysis_reliable":%b,"cost":%b,"metadata":%b,"expires_at":"%b","version":%b}'
 )
 _STATUS: Final = tuple(msgspec.json.encode(status_at(rank)) for rank in range(7))
 _DATA_STATUS: Final = tuple(status.name.lower().encode() for status in DataStatus)
 _NULL: Final = b"null"
+_decode_text: Final = msgspec.json.Decoder(str).decode
+_VARIANT: Final = {digit: b"89ab"[int(chr(digit), 16) & 3 :][:1] for digit in b"0123456789abcdef"}
 _NAMESPACE: Final = hashlib.sha1(uuid.NAMESPACE_URL.bytes + b"urn:vapi:call:", usedforsecurity=False)
+
+
+def _with_gaps(template: bytes) -> list[bytes]:
+    """The pieces of a template, with a gap between each two: filled and joined, they take half the time of ``%``."""
+    pieces = template.split(b"%b")
+    gapped = [b""] * (2 * len(pieces) - 1)
+    gapped[::2] = pieces
+    return gapped
+
+
+_SUMMARY: Final = _with_gaps(_HEAD + _TAIL)
+_FULL: Final = _with_gaps(_HEAD + _HEAVY + _TAIL)
 
 
 def render_record(call: StoredCall, view: View) -> bytes:
@@ -92,24 +106,20 @@ def render_record(call: StoredCall, view: View) -> bytes:
      provider_name, provider_phone, service_type, location, user_criteria, urgency, service_request_id, cost,
      metadata) = [fact or _NULL for fact in call.small]  # fmt: skip
     structured_data, outputs, *heavy = [fact or _NULL for fact in call.large]
-    if duration is _NULL:
-        duration = _minutes_between(started_at, ended_at)
     outcome = outcome_of_call(call)
-    head = _HEAD % (
+    if heavy and heavy[0] is not _NULL:
+        heavy[0] = b'{"text":%b}' % heavy[0]
+    pieces = (_FULL if view == "full" else _SUMMARY).copy()
+    pieces[1::2] = [
         record_id(call.call_id), call.call_id, assistant_id, phone_number_id, phone, _STATUS[call.status],
-        ending[1:] if ending is not _NULL else _NULL, started_at, ended_at, duration,
-    )  # fmt: skip
-    tail = _TAIL % (
+        ending[1:] if ending is not _NULL else _NULL, started_at, ended_at,
+        duration if duration is not _NULL else _minutes_between(started_at, ended_at), *heavy,
         recording_url, summary, structured_data, evaluation, outputs, provider_name, provider_phone, service_type,
         location, user_criteria, urgency, service_request_id, iso_of(call.created_at_ms), iso_of(call.updated_at_ms),
         _DATA_STATUS[call.data_status], b'"%b"' % outcome.encode() if outcome else _NULL, _reliable(call, outcome),
-        cost, metadata if metadata is not _NULL else b"{}", iso_of(call.expires_at_ms), call.version,
-    )  # fmt: skip
-    if view == "summary":
-        return head + tail
-    transcript, messages = heavy
-    text = b'{"text":%b}' % transcript if transcript is not _NULL else _NULL
-    return b"".join((head, _HEAVY % (text, messages), tail))
+        cost, metadata if metadata is not _NULL else b"{}", iso_of(call.expires_at_ms), b"%d" % call.version,
+    ]  # fmt: skip
+    return b"".join(pieces)
 
 
 def render_pending(call_id: bytes, call: StoredCall | None) -> bytes:
@@ -133,16 +143,15 @@ def record_id(call_id: bytes) -> bytes:
     """UUIDv5 (RFC 9562, section 5.5) of ``urn:vapi:call:<call_id>`` in the URL namespace."""
     digest = _NAMESPACE.copy()
     digest.update(call_id)
-    text = digest.hexdigest()
-    variant = "89ab"[int(text[16], 16) & 3]
-    return f"{text[:8]}-{text[8:12]}-5{text[13:16]}-{variant}{text[17:20]}-{text[20:32]}".encode()
+    text = digest.hexdigest().encode()
+    return b"%b-%b-5%b-%b%b-%b" % (text[:8], text[8:12], text[13:16], _VARIANT[text[16]], text[17:20], text[20:32])
 
 
 def outcome_of_call(call: StoredCall) -> str | None:
     """None while the call runs or while no reason is known."""
     if call.data_status == DataStatus.PENDING or not call.small[1]:
         return None
-    return outcome_of(msgspec.json.decode(call.small[1][1:], type=str))
+    return outcome_of(_decode_text(call.small[1][1:]))
 
 
 def duration_minutes_of(call: StoredCall) -> float | None:

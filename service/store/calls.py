@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import msgspec
@@ -78,6 +78,11 @@ class Merged(msgspec.Struct, frozen=True):
     became_complete: bool
 
 
+_UNCHANGED: Final = Merged(is_deleted=False, is_changed=False, became_final=None, became_complete=False)
+_CHANGED: Final = msgspec.structs.replace(_UNCHANGED, is_changed=True)
+_DELETED: Final = msgspec.structs.replace(_UNCHANGED, is_deleted=True)
+
+
 class CallStore:
     """Everything done to call records in Redis.
 
@@ -108,28 +113,30 @@ class CallStore:
         self._delete_script = Script("delete_call.lua", uses=RESUME_WAITING)
         self._surveys = BucketSurveys(settings, redis, keys)
 
-    async def merge(self, change: CallChange) -> Merged:
+    def merge(self, change: CallChange) -> Awaitable[Merged]:
         """Apply an event to its call's record, creating it if there is none, and renew its life."""
-        return await self._run_merge(
+        return self._run_merge(
             change.call_id,
             change.stamp,
             change.status,
             int(change.ending),
-            SEPARATOR.join((*change.small, b"")),
+            SEPARATOR.join(change.small) + SEPARATOR,
             _token(),
             *change.large,
         )
 
-    async def settle(self, call_id: bytes) -> Merged:
+    def settle(self, call_id: bytes) -> Awaitable[Merged]:
         """Apply what time alone changes: a partial record past its report grace becomes fetch_failed."""
-        return await self._run_merge(call_id, b"", 0, 0, b"", _token())
+        return self._run_merge(call_id, b"", 0, 0, b"", _token())
 
     async def _run_merge(self, call_id: bytes, *event: Argument) -> Merged:
         bucket = bucket_of(call_id)
         result, has_due, first_final, first_complete, state, small = await self._merge_script.run(
             self._redis,
             bucket,
-            *self._keys_of(call_id, bucket),
+            self._keys.calls[bucket] + call_id,
+            *self._keys.indices[bucket],
+            self._keys.subscriptions[bucket] + call_id,
             call_id,
             self._keys.changes,
             self._keys.phones[bucket],
@@ -138,10 +145,13 @@ class CallStore:
             keys=8,
             is_durable=True,
         )
-        self._tell_due(bucket, has_due)
+        if has_due:
+            self._tell_due(bucket, has_due)
+        if not (first_final or first_complete):
+            return _CHANGED if result == 1 else _DELETED if result == -1 else _UNCHANGED
         return Merged(
-            is_deleted=result == -1,
-            is_changed=result == 1,
+            is_deleted=False,
+            is_changed=True,
             became_final=_stored_call(call_id, state, small, ()) if first_final else None,
             became_complete=bool(first_complete),
         )
@@ -151,15 +161,16 @@ class CallStore:
 
         Where VAPI is asked for calls, Missing if it does not know this one either.
         """
+        bucket = bucket_of(call_id)
         reply = await self._redis.execute(
             b"HMGET",
-            self._keys.call(call_id),
+            self._keys.calls[bucket] + call_id,
             *self._of_every_read,
             *large,
-            bucket=bucket_of(call_id),
+            bucket=bucket,
             share_as=(call_id, large),
         )
-        state, small = reply[:2]
+        state, small = reply[0], reply[1]
         if state is None:
             deleted, *gone = reply[2 : len(self._of_every_read)]
             return TOMBSTONE if deleted is not None else MISSING if any(gone) else None
@@ -171,7 +182,9 @@ class CallStore:
         existed, has_due = await self._delete_script.run(
             self._redis,
             bucket,
-            *self._keys_of(call_id, bucket),
+            self._keys.calls[bucket] + call_id,
+            *self._keys.indices[bucket],
+            self._keys.subscriptions[bucket] + call_id,
             call_id,
             self._keys.changes,
             self._keys.phones[bucket],
@@ -210,11 +223,6 @@ class CallStore:
         for bucket, count in enumerate(survey.resumable):
             self._tell_due(bucket, count)
         return survey
-
-    def _keys_of(self, call_id: bytes, bucket: int) -> tuple[bytes, ...]:
-        """Those of the scripts that change a record."""
-        keys = self._keys
-        return (keys.call(call_id), *keys.indices[bucket], keys.subscriptions[bucket] + call_id)
 
     def _tell_due(self, bucket: int, count: int) -> None:
         if count and self._on_due is not None:

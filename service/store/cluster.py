@@ -17,7 +17,7 @@ from redis.crc import key_slot
 from redis.exceptions import AskError, MovedError, RedisError
 
 from service.errors import StoreUnavailableError
-from service.store.command import Arguments, unavailable
+from service.store.command import unavailable
 from service.store.lane import RETRY_PAUSE_S
 from service.store.pipeline import Pipeline
 
@@ -77,7 +77,7 @@ class ClusterPipeline:
         self,
         *args: Any,
         bucket: int = 0,
-        fallback: Arguments | None = None,
+        script: bytes | None = None,
         share_as: object = None,
         is_durable: bool = False,
     ) -> Any:
@@ -93,7 +93,7 @@ class ClusterPipeline:
                 try:
                     async with asyncio.timeout_at(deadline):
                         return await self._pipeline_to(owner).execute(
-                            *args, fallback=fallback, share_as=share_as, is_durable=is_durable, is_asking=is_asking
+                            *args, script=script, share_as=share_as, is_durable=is_durable, is_asking=is_asking
                         )
                 except AskError as ask:
                     asked = (ask.host, ask.port)

@@ -30,42 +30,49 @@ class Commands(Protocol):
         self,
         *args: Any,
         bucket: int = 0,
-        fallback: Arguments | None = None,
+        script: bytes | None = None,
         share_as: object = None,
         is_durable: bool = False,
     ) -> Awaitable[Any]: ...
 
 
 class Command:
-    """One command and everybody who waits for its reply. ``fallback`` is sent instead when the reply is NOSCRIPT.
+    """One command and everybody who waits for its reply.
+
+    ``script`` is the source of the script that it calls by its hash, for a Redis that does not know it yet.
 
     Every waiter has a future of its own: a request that is cancelled takes only its own away.
     """
 
-    __slots__ = ("deadline", "fallback", "is_asking", "is_durable", "is_settled", "packed", "share_as", "waiters")
+    __slots__ = ("args", "deadline", "is_asking", "is_durable", "is_settled", "packed", "script", "share_as", "waiters")
 
     def __init__(
         self,
         args: Arguments,
         deadline: float,
-        fallback: Arguments | None,
+        script: bytes | None,
         share_as: object,
         *,
         is_durable: bool,
         is_asking: bool,
     ) -> None:
+        self.args = args
+        self.packed: bytes = hiredis.pack_command(args)
+        if is_asking:
+            self.packed = _ASKING + self.packed
+        self.deadline = deadline
+        self.script = script
+        self.share_as = share_as
         self.is_durable = is_durable
         self.is_asking = is_asking
-        self.pack(args)
-        self.deadline = deadline
-        self.fallback = fallback
-        self.share_as = share_as
         self.waiters: list[asyncio.Future[Any]] = []
         self.is_settled = False
 
-    def pack(self, args: Arguments) -> None:
-        command = hiredis.pack_command(args)
-        self.packed = _ASKING + command if self.is_asking else command
+    def send_script(self) -> None:
+        """Instead of its hash, the next time; once."""
+        whole = hiredis.pack_command((b"EVAL", self.script, *self.args[2:]))
+        self.packed = _ASKING + whole if self.is_asking else whole
+        self.script = None
 
     def resolve(self, value: Any) -> None:
         self.is_settled = True

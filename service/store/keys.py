@@ -53,17 +53,19 @@ class Keys:
             for tag in self._buckets
         )
         """Per bucket, in the order in which the scripts take them."""
+        self.calls = tuple(tag + b"call:" for tag in self._buckets)
+        """Per bucket, what a call id is appended to."""
         self.phones = tuple(tag + b"phone:" for tag in self._buckets)
         """Per bucket, what a number is appended to."""
         self.subscriptions = tuple(tag + b"subs:" for tag in self._buckets)
-        """Per bucket, what a call id is appended to."""
+        """The same."""
         self.changes = self._prefix + b":changes"
         self.probes = tuple(tag + b"probe" for tag in self._buckets)
         self.processes = self._buckets[COUNTS_BUCKET] + b"processes"
         self.next_turn = self._buckets[TURNS_BUCKET] + b"next_turn"
 
     def call(self, call_id: bytes) -> bytes:
-        return self._buckets[bucket_of(call_id)] + b"call:" + call_id
+        return self.calls[bucket_of(call_id)] + call_id
 
     def deleted(self, bucket: int) -> bytes:
         return self._buckets[bucket] + b"deleted"

@@ -136,9 +136,8 @@ class Lane:
         replies = _replies_to(batch, arrived)
         again: list[Command] = []
         for command, reply in replies:
-            if isinstance(reply, NoScriptError) and command.fallback is not None:
-                command.pack(command.fallback)
-                command.fallback = None
+            if isinstance(reply, NoScriptError) and command.script is not None:
+                command.send_script()
                 again.append(command)
             elif isinstance(reply, ResponseError):
                 _settle_error(command, reply)

@@ -15,7 +15,7 @@ from typing import Any
 
 from redis.asyncio.connection import AbstractConnection
 
-from service.store.command import Arguments, Command, unavailable
+from service.store.command import Command, unavailable
 from service.store.lane import Lane
 
 
@@ -76,13 +76,14 @@ class Pipeline:
         self,
         *args: Any,
         bucket: int = 0,  # noqa: ARG002 - one server has them all
-        fallback: Arguments | None = None,
+        script: bytes | None = None,
         share_as: object = None,
         is_durable: bool = False,
         is_asking: bool = False,
     ) -> asyncio.Future[Any]:
         """Queue a command; the future gives its reply.
 
+        ``script`` is the source of the script that the command calls by its hash, for a Redis that does not know it yet.
         A command with the same ``share_as`` that was not sent yet is shared, never one under way: its reply might be
         older than this request. ``is_durable``: with ``wait_replicas``, the reply counts only once so many have the
         write. ``is_asking`` sends it as a Cluster's ASK wants it.
@@ -99,7 +100,7 @@ class Pipeline:
         command = None if share_as is None else self._shared.get(share_as)
         if command is None:
             deadline = loop.time() + self._timeout_s
-            command = Command(args, deadline, fallback, share_as, is_durable=is_durable, is_asking=is_asking)
+            command = Command(args, deadline, script, share_as, is_durable=is_durable, is_asking=is_asking)
             if share_as is not None:
                 self._shared[share_as] = command
             self._queue.append(command)

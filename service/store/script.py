@@ -29,5 +29,5 @@ class Script:
     ) -> Awaitable[Any]:
         return redis.execute(
             b"EVALSHA", self.sha, keys, *keys_and_args,
-            bucket=bucket, fallback=(b"EVAL", self._source, keys, *keys_and_args), is_durable=is_durable,
+            bucket=bucket, script=self._source, is_durable=is_durable,
         )  # fmt: skip

@@ -28,6 +28,7 @@ SECONDS_BELOW: Final = 100_000_000_000
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _NUMBER: Final = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?")
+_EMPTY: Final = (b"", b"null", b'""', b"[]", b"{}")
 _LONGEST_PLAIN_TIME: Final = len('"2026-09-01T12:00:00.000000Z"')
 _PRESIGNED: Final = re.compile(r"(?i)(?:^|&)(?:x-(?:amz|goog)-|(?:signature|sig|se|token|policy|key-pair-id|expires)=)")
 
@@ -104,10 +105,11 @@ class Salvage:
     def text(self, *places: Raw) -> bytes:
         for place in places:
             value = bytes(place)
-            if value and not is_empty(value):
-                if text := _as_text(value):
-                    return text
-                self.dropped += 1
+            if is_empty(value):
+                continue
+            if text := _as_text(value):
+                return text
+            self.dropped += 1
         return b""
 
     def number(self, *places: Raw) -> bytes:
@@ -132,10 +134,11 @@ class Salvage:
     def _container(self, opener: bytes, places: tuple[Raw | bytes, ...]) -> bytes:
         for place in places:
             value = bytes(place)
-            if value and not is_empty(value):
-                if value[:1] == opener:
-                    return value
-                self.dropped += 1
+            if is_empty(value):
+                continue
+            if value[:1] == opener:
+                return value
+            self.dropped += 1
         return b""
 
     def anything(self, *places: Raw) -> bytes:
@@ -148,10 +151,10 @@ class Salvage:
         """ISO 8601 in UTC, from ISO text in any zone (none means UTC) or from epoch seconds or milliseconds."""
         for place in places:
             value = bytes(place)
-            if is_empty(value):
-                continue
             if _is_plain_time(value):
                 return value
+            if is_empty(value):
+                continue
             moment = _moment_of(value)
             if moment is None:
                 self.dropped += 1
@@ -179,12 +182,9 @@ class Salvage:
 
 def is_empty(value: bytes) -> bool:
     """True for null, "", [], {} (white space within or not), and for a field that is not there."""
-    first = value[:1]
-    if first == b'"':
-        return len(value) == 2
-    if first in (b"[", b"{"):
-        return value[1:2] in b" \t\r\n]}" and not value[1:-1].strip()
-    return value in (b"", b"null")
+    if value in _EMPTY:
+        return True
+    return value[:1] in (b"[", b"{") and value[1:2] in b" \t\r\n" and not value[1:-1].strip()
 
 
 def timestamp_ms(place: Raw) -> int:
