@@ -16,7 +16,7 @@
 --         became complete for the first time, state, small facts}
 --       result: -1 the call is deleted, 0 nothing changed, 1 changed; the last two only with a first time, else ''.
 --
--- Hash: state (11 numbers, see `numbers`), facts (as ARGV 11), stamps (17 digits a fact), 1... the large facts, final_by
+-- Hash: state (11 numbers, see the end), facts (as ARGV 11), stamps (17 digits a fact), 1... the large facts, final_by
 --       and complete_by (tokens); or deleted.
 
 local call, expiry, updates, partial, subscriptions = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[8]
@@ -38,13 +38,15 @@ if not stored[1] and not is_event then return {0, 0, 0, 0, '', ''} end
 
 local PENDING, PARTIAL, COMPLETE, FETCH_FAILED = 0, 1, 2, 3
 
-local numbers = {}
+local version, created, updated, status, level, over_at, data_status = 0, now, now, 0, 0, 0, PENDING
+local was_final, was_complete, has_transcript = 0, 0, 0
 if stored[1] then
-  for number in string.gmatch(stored[1], '%d+') do numbers[#numbers + 1] = tonumber(number) end
+  local v, c, u, s, l, o, d, f, k, t = string.match(stored[1],
+    '^(%d+) (%d+) (%d+) %d+ (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+)')
+  version, created, updated, status, level = tonumber(v), tonumber(c), tonumber(u), tonumber(s), tonumber(l)
+  over_at, data_status, was_final, was_complete = tonumber(o), tonumber(d), tonumber(f), tonumber(k)
+  has_transcript = tonumber(t)
 end
-local version, created, updated, expires = numbers[1] or 0, numbers[2] or now, numbers[3] or now, numbers[4] or 0
-local status, level, over_at, data_status = numbers[5] or 0, numbers[6] or 0, numbers[7] or 0, numbers[8] or PENDING
-local was_final, was_complete, has_transcript = numbers[9] or 0, numbers[10] or 0, numbers[11] or 0
 
 local sub = string.sub
 
@@ -82,56 +84,73 @@ local is_changed = is_new
 local facts_text, stamps_text = stored[2], stored[3]
 local writes = {'state', ''}  -- fields and values of the one HSET in the end
 
+-- The stamps that this event alone leaves.
+local function own_stamps()
+  local stamps = string.gsub(string.gsub(ARGV[11], '[^\31]+\31', stamp), '\31', BLANK)
+  for i = 13, #ARGV do stamps = stamps .. (ARGV[i] ~= '' and stamp or BLANK) end
+  return stamps
+end
+
+local function write(field, value)
+  writes[#writes + 1] = field
+  writes[#writes + 1] = value
+end
+
 -- A call's first event: whatever it gives is taken.
 local function take_all()
-  facts_text = ARGV[11]
-  local stamps = string.gsub(string.gsub(facts_text, '[^\31]+\31', stamp), '\31', BLANK)
+  facts_text, stamps_text = ARGV[11], own_stamps()
   for i = 13, #ARGV do
-    stamps = stamps .. (ARGV[i] ~= '' and stamp or BLANK)
-    if ARGV[i] ~= '' then
-      writes[#writes + 1] = i - 12
-      writes[#writes + 1] = ARGV[i]
-    end
+    if ARGV[i] ~= '' then write(i - 12, ARGV[i]) end
   end
-  stamps_text = stamps
 end
 
 -- Fact by fact: taken where the event's stamp is higher, or equal and the value greater; a higher one stamps what is
--- there already anew.
+-- there already anew. What is there is taken apart only when the first fact may have to be taken.
 local function take_what_outweighs()
-  local facts, given, stamps = split(facts_text), split(ARGV[11]), {}
-  local small = #given
-  for i = #facts + 1, small do facts[i] = '' end
-  for i = 1, small + #ARGV - 12 do
-    local value = given[i] or ARGV[12 + i - small]
+  local count, facts, stamps = 0, nil, nil
+
+  local function outweighs(value, old, is_higher, is_reason)
+    return value ~= old and (is_higher or is_greater(comparable(value, is_reason), comparable(old, is_reason)))
+  end
+
+  local function stamp_anew(i)
+    if not stamps then
+      stamps = {}
+      for n = 1, #stamps_text / 17 do stamps[n] = sub(stamps_text, 17 * n - 16, 17 * n) end
+    end
+    stamps[i] = stamp
+  end
+
+  for value in string.gmatch(ARGV[11], '([^\31]*)\31') do
+    count = count + 1
     if value ~= '' then
-      local held = sub(stamps_text, 17 * i - 16, 17 * i)
+      local held = sub(stamps_text, 17 * count - 16, 17 * count)
       if stamp >= held then
-        local is_large = i > small
-        local old = facts[i] or ''
-        if is_large then
-          -- Nothing was given yet where the stamp is blank, unless by an event whose own stamp is that.
-          old = (held ~= BLANK or stamp == BLANK) and redis.call('HGET', call, i - small) or ''
+        facts = facts or split(facts_text)
+        if outweighs(value, facts[count] or '', stamp > held, count == 2) then
+          facts[count], is_changed = value, true
         end
-        local is_higher = stamp > held
-        if value ~= old and (is_higher or is_greater(comparable(value, i == 2), comparable(old, i == 2))) then
-          is_changed = true
-          if is_large then
-            writes[#writes + 1] = i - small
-            writes[#writes + 1] = value
-          else
-            facts[i] = value
-          end
-        end
-        if is_higher then stamps[i] = stamp end
+        if stamp > held then stamp_anew(count) end
       end
     end
   end
-  if is_changed then facts_text = table.concat(facts, '\31') .. '\31' end
-  if next(stamps) then
-    for i = 1, small + #ARGV - 12 do stamps[i] = stamps[i] or sub(stamps_text, 17 * i - 16, 17 * i) end
-    stamps_text = table.concat(stamps)
+  for i = 13, #ARGV do
+    if ARGV[i] ~= '' then
+      local n = count + i - 12
+      local held = sub(stamps_text, 17 * n - 16, 17 * n)
+      if stamp >= held then
+        -- Nothing was given yet where the stamp is blank, unless by an event whose own stamp is that.
+        local old = (held ~= BLANK or stamp == BLANK) and redis.call('HGET', call, i - 12) or ''
+        if outweighs(ARGV[i], old, stamp > held) then
+          write(i - 12, ARGV[i])
+          is_changed = true
+        end
+        if stamp > held then stamp_anew(n) end
+      end
+    end
   end
+  if is_changed and facts then facts_text = table.concat(facts, '\31') .. '\31' end
+  if stamps then stamps_text = table.concat(stamps) end
 end
 
 local function phone_of(text) return string.match(text or '', '^"?([^\31]-)"?\31') or '' end
@@ -139,14 +158,8 @@ local old_phone = phone_of(facts_text)
 
 if is_event then
   if is_new then take_all() else take_what_outweighs() end
-  if facts_text ~= stored[2] then
-    writes[#writes + 1] = 'facts'
-    writes[#writes + 1] = facts_text
-  end
-  if stamps_text ~= stored[3] then
-    writes[#writes + 1] = 'stamps'
-    writes[#writes + 1] = stamps_text
-  end
+  if facts_text ~= stored[2] then write('facts', facts_text) end
+  if stamps_text ~= stored[3] then write('stamps', stamps_text) end
   if ARGV[13] ~= '' then has_transcript = 1 end
   if tonumber(ARGV[9]) > status then
     status = tonumber(ARGV[9])
@@ -168,30 +181,26 @@ is_changed = is_changed or is_step
 if not is_event and not is_step and stored[5] ~= token then return {0, 0, 0, 0, '', ''} end
 
 local is_final = derived >= COMPLETE
-expires = now + (is_final and result_ttl or pending_ttl)
+local expires = now + (is_final and result_ttl or pending_ttl)
 local first_final = is_final and (was_final == 0 or stored[5] == token) and 1 or 0
 local first_complete = derived == COMPLETE and (was_complete == 0 or stored[6] == token) and 1 or 0
 if is_changed then
   version = version + 1
   updated = math.max(now, updated)
 end
-local state = string.format('%.0f %.0f %.0f %.0f %d %d %.0f %d %d %d %d', version, created, updated, expires, status,
-  level, over_at, derived, math.max(was_final, first_final), math.max(was_complete, first_complete), has_transcript)
+-- As text once: Redis writes every number it is given anew, with seventeen digits.
+local expires_text = string.format('%d', expires)
+local state = string.format('%d %d %d %s %d %d %d %d %d %d %d', version, created, updated, expires_text, status, level,
+  over_at, derived, math.max(was_final, first_final), math.max(was_complete, first_complete), has_transcript)
 writes[2] = state
-if first_final == 1 then
-  writes[#writes + 1] = 'final_by'
-  writes[#writes + 1] = token
-end
-if first_complete == 1 then
-  writes[#writes + 1] = 'complete_by'
-  writes[#writes + 1] = token
-end
+if first_final == 1 then write('final_by', token) end
+if first_complete == 1 then write('complete_by', token) end
 redis.call('HSET', call, unpack(writes))
-redis.call('PEXPIREAT', call, expires)
+redis.call('PEXPIREAT', call, expires_text)
 
 local is_new_phone = phone ~= old_phone
 local numbers_calls = ARGV[3] .. phone
-redis.call('ZADD', expiry, expires, id)
+redis.call('ZADD', expiry, expires_text, id)
 if is_changed then redis.call('ZADD', updates, updated, id) end
 if derived == PARTIAL then
   redis.call('ZADD', partial, over_at, id)
@@ -199,7 +208,7 @@ elseif data_status == PARTIAL then
   redis.call('ZREM', partial, id)
 end
 if is_new_phone and old_phone ~= '' then redis.call('ZREM', ARGV[3] .. old_phone, id) end
-if phone ~= '' then redis.call('ZADD', numbers_calls, expires, id) end
+if phone ~= '' then redis.call('ZADD', numbers_calls, expires_text, id) end
 
 -- What need not be done for every event: indices live for twice the longest life, so that they outlive their entries
 -- when their own life is renewed seldom; and each new call takes away what died of others.
@@ -218,7 +227,7 @@ if is_new or is_new_phone then
 end
 
 local has_due = 0
-if redis.call('PEXPIREAT', subscriptions, expires) == 1 and is_final then
+if redis.call('PEXPIREAT', subscriptions, expires_text) == 1 and is_final then
   has_due = resume_waiting(subscriptions, KEYS[6], KEYS[7], id, now, index_ttl)
 end
 if is_changed then redis.call('PUBLISH', ARGV[2], id) end
