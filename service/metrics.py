@@ -40,6 +40,9 @@ MAX_REASONS: Final = 1000
 MAX_REASON_LENGTH: Final = 200
 """VAPI's longest has 121 characters."""
 
+LONGEST_CALL_MINUTES: Final = 24 * 60
+"""VAPI ends every call after 12 hours; a duration beyond this, or below 0, is a mistake that no average should hold."""
+
 SUBSCRIPTION_RESULTS: Final = ("resumed", "dropped", "retried")
 """What became of a try to resume an execution."""
 
@@ -149,7 +152,7 @@ class Metrics:
         sums = self._sums
         sums["calls.ended"] += 1
         minutes = duration_minutes_of(call)
-        if minutes is not None:
+        if minutes is not None and 0 <= minutes <= LONGEST_CALL_MINUTES:
             sums["calls.with_duration"] += 1
             sums["calls.duration_hundredths"] += round(minutes * 100)
         if (outcome := outcome_of_call(call)) is not None:

@@ -100,6 +100,17 @@ async def test_each_call_counts_once_as_it_was_when_it_first_became_final(
         await counted(client, {"calls": expected})
 
 
+async def test_a_duration_that_no_call_can_have_is_taken_and_left_out_of_the_average(
+    start_replica: Callable[..., Replica],
+) -> None:
+    async with connected(start_replica()) as client:
+        await deliver(client, full_report("sane", durationSeconds=None, durationMs=None, durationMinutes=2))
+        for number, minutes in enumerate((1.7e308, 1e300, -1e308, -1)):
+            odd = full_report(f"odd-{number}", durationSeconds=None, durationMs=None, durationMinutes=minutes)
+            await deliver(client, odd)
+        await counted(client, {"calls": {"ended": 5, "completed": 5, "average_duration_minutes": 2.0}})
+
+
 async def test_each_webhook_counts_by_what_became_of_it(start_replica: Callable[..., Replica]) -> None:
     async with connected(start_replica(**CREDENTIALS), **ADMIN) as client:
         await delivered(client, status_update("queued"), status_update("queued"), status_update("ringing"))
