@@ -26,6 +26,8 @@ AuthMode = Literal["secret", "bearer", "hmac", "legacy"]
 REDIS_SCHEMES: Final = ("memory", "redis", "rediss", "unix", "redis+sentinel", "redis+cluster")
 DATABASE_SCHEMES: Final = ("postgresql", "postgres")
 HMAC_PREFIX: Final = "VAPI_HMAC_"
+HMAC_PLACEHOLDERS: Final = ("{body}", "{timestamp}", "{method}", "{url}", "{svix-id}")
+_PLACEHOLDER: Final = re.compile(r"\{[^{}]*\}")
 _PLAIN_TOKEN: Final = re.compile(r"[!-~]+")
 CASELESS: Final = ("LOG_LEVEL", "LOG_FORMAT")
 
@@ -227,6 +229,8 @@ def _check(settings: Settings) -> None:
         raise SettingsError("WORKERS: must be 1 with REDIS_URL=memory://, the embedded store lives in one process")
     if "{body}" not in settings.vapi_hmac_payload_format:
         raise SettingsError("VAPI_HMAC_PAYLOAD_FORMAT: must contain {body}")
+    if not set(_PLACEHOLDER.findall(settings.vapi_hmac_payload_format)) <= set(HMAC_PLACEHOLDERS):
+        raise SettingsError(f"VAPI_HMAC_PAYLOAD_FORMAT: knows no others than {', '.join(HMAC_PLACEHOLDERS)}")
     if "{url}" in settings.vapi_hmac_payload_format and not settings.vapi_webhook_url:
         raise SettingsError("VAPI_WEBHOOK_URL: must be set when VAPI_HMAC_PAYLOAD_FORMAT contains {url}")
     if settings.vapi_hmac_secret_is_base64 and not all(map(is_base64, settings.vapi_webhook_secret)):

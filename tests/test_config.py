@@ -95,6 +95,7 @@ WRONG: Final = [
     ("STORE_FAILURE_STATUS", "207"), ("STORE_FAILURE_STATUS", "odd7"), ("SPOOL_MAX_BYTES", "0"),
     ("VAPI_WEBHOOK_AUTH", "secret7"), ("VAPI_WEBHOOK_AUTH", "secret,secret7"), ("VAPI_HMAC_ALGORITHM", "md57"),
     ("VAPI_HMAC_ENCODING", "hex7"), ("VAPI_HMAC_PAYLOAD_FORMAT", "{timestamp}7"),
+    ("VAPI_HMAC_PAYLOAD_FORMAT", "{timestmap7}.{body}"), ("VAPI_HMAC_PAYLOAD_FORMAT", "{Timestamp}7.{body}"),
     ("VAPI_HMAC_SECRET_IS_BASE64", "maybe7"), ("ALLOW_UNAUTHENTICATED", "maybe7"), ("METRICS_PUBLIC", "7"),
     ("MAX_BODY_BYTES", "0"), ("MAX_BODY_BYTES", "10MB7"), ("MAX_WAIT_S", "0"), ("MAX_WAIT_S", "-7"), ("DRAIN_S", "-7"),
     ("RATE_LIMIT_PER_MINUTE", "-7"), ("REPORT_GRACE_S", "-7"), ("EXPECT_ANALYSIS", "some7"),
