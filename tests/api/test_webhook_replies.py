@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import httpx2
 import pytest
 
-from tests.api.talk import CALLS, WEBHOOK, deliver, eventually, new_call_id
+from tests.api.talk import CALLS, WEBHOOK, connected, deliver, eventually, new_call_id
+from tests.support.redis_server import RedisProcess
+from tests.support.replica import Replica
 from tests.support.vapi_sender import message
 
 TOOL_CALLS = [{"id": "tool-1", "type": "function"}, {"id": "tool-2"}]
@@ -62,3 +65,13 @@ async def test_the_context_of_a_message_that_was_replied_to_is_kept(client: http
         return answer.status_code == 200 and answer.json()["data"]["customer_phone"] == "+18645550166"
 
     await eventually(is_kept)
+
+
+async def test_what_a_replied_message_told_is_there_for_the_next_poll_of_any_replica(
+    start_replica: Callable[..., Replica], redis_process: RedisProcess
+) -> None:
+    settings = {"redis_url": redis_process.url, "redis_key_prefix": new_call_id()}
+    async with connected(start_replica(**settings)) as taking, connected(start_replica(**settings)) as polled:
+        for number in range(300):
+            await deliver(taking, message("tool-calls", f"call-{number}"))
+            assert (await polled.get(CALLS + f"call-{number}")).status_code == 200
