@@ -108,6 +108,8 @@ def _serve(settings: Settings, _: argparse.Namespace) -> int:
     from service.server import serve
 
     check_reachable(settings)
+    if reason := _why_not_bound(settings.host, settings.port):
+        raise SettingsError(f"PORT: {settings.port} of {settings.host} cannot be listened on: {reason}")
     configure_logs(settings)
     return serve(settings)
 
@@ -117,10 +119,28 @@ def check_reachable(settings: Settings) -> None:
     open_redis(settings, Keys(settings.redis_key_prefix))
     if settings.spool_dir:
         check_spool(settings.spool_dir)
+    if reason := _why_not_bound(settings.host, 0):
+        raise SettingsError(f"HOST: {settings.host} is no address of this machine: {reason}")
+
+
+def _why_not_bound(host: str, port: int) -> str | None:
+    """Why no socket can be bound there, to none of the addresses that the name has; None when one can. Port 0 is any."""
     try:
-        socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as exc:
-        raise SettingsError(f"HOST: {settings.host} is no address of this machine: {exc}") from None
+        return str(exc)
+    reasons = [_why_not_bound_to(address, family) for family, _, _, _, address in addresses]
+    return None if None in reasons else reasons[0]
+
+
+def _why_not_bound_to(address: Any, family: int) -> str | None:
+    try:
+        with socket.socket(family) as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server, past what is in TIME_WAIT
+            trial.bind(address)
+    except OSError as exc:
+        return str(exc)
+    return None
 
 
 def _check_config(settings: Settings, _: argparse.Namespace) -> int:

@@ -62,6 +62,25 @@ def test_a_wrong_setting_is_found_without_starting() -> None:
     assert result.stderr.startswith("PORT: ")
 
 
+def test_an_address_of_another_machine_is_found_without_starting() -> None:
+    result = run("check-config", host="192.0.2.7", api_admin_tokens=ADMIN)
+    assert (result.returncode, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    assert result.stderr.startswith("HOST: ")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_port_that_is_taken_stops_the_start_with_one_line_that_names_it(
+    settings: dict[str, Any], redis_process: RedisProcess, workers: int
+) -> None:
+    result = run("serve", **settings, redis_url=redis_process.url, workers=workers)
+    assert (result.returncode, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    assert result.stderr.startswith("PORT: ")
+
+
+def test_the_settings_of_a_running_replica_can_be_checked(settings: dict[str, Any]) -> None:
+    assert run("check-config", **settings).returncode == 0
+
+
 @pytest.mark.parametrize("auth", ["secret", "bearer", "hmac", "legacy"])
 def test_a_webhook_is_sent_with_every_proof_that_vapi_can_give(settings: dict[str, Any], auth: str) -> None:
     call_id = f"proven-{uuid.uuid4()}"
