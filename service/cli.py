@@ -195,8 +195,8 @@ def _wait(settings: Settings, options: argparse.Namespace) -> int:
         if answer is not None and answer.status == 200:
             _print_result(answer, as_outputs=options.kestra)
             return 0
-        if answer is not None and answer.status not in (202, 429, 503):
-            return print_answer(answer)
+        if answer is not None and answer.status < 500 and answer.status not in (202, 429):
+            return print_answer(answer)  # a 5xx may be a load balancer's, between one replica and the next
         if time.monotonic() >= deadline:
             print(f"No final record of call {options.call_id} within {options.timeout:g} s", file=sys.stderr)
             return EXIT_FAILED

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -174,6 +176,27 @@ def test_waiting_in_vain_ends_with_exit_status_1(settings: dict[str, Any], tmp_p
     result = run("wait", "still-ringing", "--timeout", "0.5", "--kestra", **settings)
     assert (result.returncode, result.stdout) == (1, "")
     assert "still-ringing" in result.stderr
+
+
+class PassingTrouble(BaseHTTPRequestHandler):
+    """A load balancer whose replicas are being restarted: two failures of its own, then the record."""
+
+    answers: ClassVar = [(502, b"<html>Bad Gateway</html>"), (504, b""), (200, b'{"success":true,"data":{"a":1}}')]
+
+    def do_GET(self) -> None:
+        status, body = self.answers.pop(0)
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def test_waiting_outlasts_a_load_balancer_without_replicas() -> None:
+    with HTTPServer(("127.0.0.1", 0), PassingTrouble) as balancer, ThreadPoolExecutor() as pool:
+        serving = pool.submit(balancer.serve_forever)
+        result = run("wait", "a", "--url", f"http://127.0.0.1:{balancer.server_port}")
+        balancer.shutdown()
+        serving.result()
+    assert (result.returncode, json.loads(result.stdout)) == (0, {"a": 1})
 
 
 @pytest.mark.parametrize("command", [["show-call", "a"], ["send-webhook"], ["wait", "a", "--timeout", "0.3"]], ids=str)
