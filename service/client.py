@@ -42,7 +42,7 @@ class ServiceClient:
         self._token = token
 
     def get_call(self, call_id: str, *, wait_s: float | None = None, view: str = "full") -> Answer:
-        query = f"?view={view}" + (f"&wait={wait_s:g}" if wait_s is not None else "")
+        query = f"?view={view}" + (f"&wait={wait_s:.3f}" if wait_s is not None else "")
         headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
         return self._send("GET", f"/api/v1/vapi/calls/{quote(call_id, safe='')}{query}", None, headers, wait_s or 0)
 

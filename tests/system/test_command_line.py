@@ -178,6 +178,12 @@ def test_waiting_in_vain_ends_with_exit_status_1(settings: dict[str, Any], tmp_p
     assert "still-ringing" in result.stderr
 
 
+def test_the_last_instant_of_a_wait_is_asked_for_as_well(settings: dict[str, Any], tmp_path: Path) -> None:
+    send(settings, status_update("ringing", "ringing-on"), tmp_path)
+    result = run("wait", "ringing-on", "--timeout", "0.00009", **settings)
+    assert "No final record" in result.stderr
+
+
 class PassingTrouble(BaseHTTPRequestHandler):
     """A load balancer whose replicas are being restarted: two failures of its own, then the record."""
 
