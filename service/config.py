@@ -227,6 +227,8 @@ def _check(settings: Settings) -> None:
         raise SettingsError(f"REDIS_URL: must begin with one of {', '.join(s + '://' for s in REDIS_SCHEMES)}")
     if scheme == "memory" and settings.workers > 1:
         raise SettingsError("WORKERS: must be 1 with REDIS_URL=memory://, the embedded store lives in one process")
+    if scheme == "memory" and settings.store_wait_replicas:
+        raise SettingsError("STORE_WAIT_REPLICAS: must be 0 with REDIS_URL=memory://, which has no replicas")
     if "{body}" not in settings.vapi_hmac_payload_format:
         raise SettingsError("VAPI_HMAC_PAYLOAD_FORMAT: must contain {body}")
     if not set(_PLACEHOLDER.findall(settings.vapi_hmac_payload_format)) <= set(HMAC_PLACEHOLDERS):

@@ -147,6 +147,11 @@ def test_the_embedded_store_has_one_worker() -> None:
     assert load_settings({"WORKERS": "2", "REDIS_URL": "redis://127.0.0.1"}).workers == 2
 
 
+def test_the_embedded_store_has_no_replicas_that_could_confirm() -> None:
+    assert _refusal(STORE_WAIT_REPLICAS="1").startswith("STORE_WAIT_REPLICAS: ")
+    assert load_settings({"STORE_WAIT_REPLICAS": "1", "REDIS_URL": "redis://127.0.0.1"}).store_wait_replicas == 1
+
+
 def test_a_signature_over_the_url_needs_the_url() -> None:
     signed = {"VAPI_HMAC_PAYLOAD_FORMAT": "{url}.{body}"}
 
