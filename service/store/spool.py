@@ -10,6 +10,7 @@ import sqlite3
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -57,6 +58,7 @@ class Spool:
         self._waiting: list[tuple[str, bytes, asyncio.Future[None]]] = []
         self._writing: asyncio.Task[None] | None = None
         self._max_bytes = max_bytes
+        self._claimed: list[int] = []
         self._failed_at = -RETRY_DISK_S
         self._least_refused_bytes = 1
         self.held: Held = self._file.held()
@@ -91,13 +93,14 @@ class Spool:
         if not self.held.waiting:
             return 0
         rejected_before = self.held.rejected
-        batch = await self._in_thread(self._file.claim, DRAIN_BATCH, _now_ms(), CLAIM_MS)
+        batch = await self._in_thread(self._claim)
         outcomes = await asyncio.gather(*(self._apply(spooled, merge) for spooled in batch))
         merged = {spooled.id: outcome for spooled, outcome in zip(batch, outcomes, strict=True) if outcome is not None}
         for outcome in merged.values():
             on_merged(outcome)
         await self._in_thread(self._file.remove, list(merged))
         await self._in_thread(self._file.release, [spooled.id for spooled in batch if spooled.id not in merged])
+        self._claimed = []
         self.held = await self._in_thread(self._file.held)
         if merged:
             log.info("spool.drained", merged=len(merged), waiting=self.held.waiting)
@@ -112,10 +115,18 @@ class Spool:
             await asyncio.sleep(RETRY_DISK_S)
 
     async def close(self) -> None:
+        """Finish what is being written, and leave to others at once what a drain that was cancelled had claimed."""
         if self._writing is not None:
             await self._writing
+        with suppress(sqlite3.Error):
+            await self._in_thread(self._file.release, self._claimed)
         await self._in_thread(self._file.close)
         self._thread.shutdown()
+
+    def _claim(self) -> list[SpooledChange]:
+        batch = self._file.claim(DRAIN_BATCH, _now_ms(), CLAIM_MS)
+        self._claimed = [spooled.id for spooled in batch]
+        return batch
 
     async def _apply(self, spooled: SpooledChange, merge: Merge) -> Merged | None:
         """What the merge did; None when the change waits on, or was set aside because it can never be applied."""

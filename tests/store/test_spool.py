@@ -239,6 +239,20 @@ async def test_closing_finishes_what_is_being_written(tmp_path: Path) -> None:
     assert len(on_disk(tmp_path)) == 1
 
 
+async def test_what_a_stopped_process_was_draining_is_drained_by_the_next_at_once(
+    open_spool: OpenSpool, tmp_path: Path, redis: Redis
+) -> None:
+    stopped = Spool(str(tmp_path), ROOMY)
+    await put_all(stopped, "call-1", "call-2")
+    redis.pause_s = 60.0
+    draining = asyncio.create_task(stopped.drain_some(redis.merge, lambda _: None))
+    await asyncio.sleep(0.2)
+    draining.cancel()
+    await stopped.close()
+    redis.pause_s = 0.0
+    assert await open_spool().drain_some(redis.merge, lambda _: None) == 2
+
+
 def test_a_folder_that_cannot_be_used_is_a_wrong_setting(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(SettingsError, match="SPOOL_DIR: "):
