@@ -44,6 +44,19 @@ async def test_a_chunked_body_within_the_limit_is_taken(attacked: Replica) -> No
     assert (await ask(attacked.port, CHUNKED_HEAD + chunks)).status == 200
 
 
+@pytest.mark.parametrize("trailer", [b"X-Trailer: " + b"a" * 8_000 + b"\r\n", b"a" * 8_000], ids=["many", "one"])
+async def test_trailers_without_an_end_are_cut(attacked: Replica, trailer: bytes) -> None:
+    async with await RawConnection.open(attacked.port) as connection:
+        await connection.send(CHUNKED_HEAD + b"2\r\n{}\r\n0\r\nX-First: ")
+        assert await connection.send_until_refused(trailer, 4000) < 2000
+
+
+async def test_a_trailer_is_passed_over(attacked: Replica) -> None:
+    body = json.dumps(status_update("ringing", "trailed-1")).encode()
+    trailed = b"%x\r\n%b\r\n0\r\nX-Checksum: 1\r\n\r\n" % (len(body), body)
+    assert (await ask(attacked.port, CHUNKED_HEAD + trailed)).status == 200
+
+
 @pytest.mark.parametrize("length", [MAX_BODY_BYTES + 1, 10**9, 2**63, 10**15])
 async def test_an_announced_length_over_the_limit_is_refused_before_the_body(attacked: Replica, length: int) -> None:
     head = b"POST /api/v1/vapi/webhook HTTP/1.1\r\nHost: test\r\nContent-Length: %d\r\n\r\n" % length
