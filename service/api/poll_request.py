@@ -20,7 +20,10 @@ MAX_QUERY_KEPT: Final = 100
 
 _NO_QUERY: Final[tuple[View, float | None]] = ("full", None)
 _SECONDS: Final = re.compile(r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+", re.ASCII)
-_PREFER_WAIT: Final = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?([0-9.]+)"?\s*(?=$|[,;])', re.IGNORECASE)
+_PREFERENCE: Final = re.compile(r'(?:[^,;"]|"[^"]*"?)+')
+"""One element of ``Prefer``'s list, also of one that was written with semicolons; what stands in quotes divides nothing."""
+
+_WAIT: Final = re.compile(r'\s*wait\s*=\s*("?)([0-9.]+)\1\s*', re.IGNORECASE)
 
 
 class PollRequest(msgspec.Struct, frozen=True):
@@ -85,5 +88,6 @@ def is_known(etag: bytes, known: tuple[bytes, ...]) -> bool:
 
 
 def _preferred_wait_s(prefer: bytes) -> float | None:
-    found = _PREFER_WAIT.search(prefer.decode("latin-1"))
-    return float(found[1]) if found and _SECONDS.fullmatch(found[1]) else None
+    """The first one counts (RFC 7240, section 2)."""
+    found = next(filter(None, map(_WAIT.fullmatch, _PREFERENCE.findall(prefer.decode("latin-1")))), None)
+    return float(found[2]) if found and _SECONDS.fullmatch(found[2]) else None

@@ -86,8 +86,12 @@ async def test_prefer_is_echoed_with_a_final_record_too(client: httpx2.AsyncClie
 
 
 @pytest.mark.parametrize(
-    "prefer", ["wait", "wait=", "wait=-1", "wait=x", "wait=1.2.3", "waiting=1", "return=minimal", ",,"]
-)
+    "prefer",
+    [
+        "wait", "wait=", "wait=-1", "wait=x", "wait=1.2.3", "waiting=1", "return=minimal", ",,", 'wait="1', 'wait=1"',
+        'note=",wait=1"', 'note=";wait=1;"',
+    ],
+)  # fmt: skip
 async def test_a_malformed_prefer_is_ignored(client: httpx2.AsyncClient, prefer: str) -> None:
     answer = await client.get(CALLS + new_call_id(), headers={"Prefer": prefer})
     assert answer.status_code == 404
