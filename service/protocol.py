@@ -71,6 +71,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_head = True
         self._in_body = False
         self._has_begun = False
+        self._bytes_since_body = 0
         self._answering: RequestResponseCycle | None = None
         self._deadline: asyncio.TimerHandle | None = self.loop.call_later(HEADERS_DEADLINE_S, self._cut)
 
@@ -86,8 +87,12 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._in_head:
             self._head_bytes += len(data)
             data = _without_upgrade(data)
+        else:
+            self._bytes_since_body += len(data)
         super().data_received(data)
-        if self._in_head and self._head_bytes > MAX_HEADER_BYTES:
+        if self._in_body and self._bytes_since_body > MAX_HEADER_BYTES:
+            self._cut()  # trailers, or a chunk's extension: the parser would keep them all
+        elif self._in_head and self._head_bytes > MAX_HEADER_BYTES:
             self._refuse(b"431 Request Header Fields Too Large", _TOO_LARGE)
         elif self._deadline is None and not self.transport.is_closing():
             if self._in_body:
@@ -100,10 +105,15 @@ class BoundedProtocol(HttpToolsProtocol):
         self._has_begun = True
         self._in_head = True
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_head:  # otherwise it is a trailer, which nobody asks for
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         self._cancel_deadline()
         self._in_head = False
         self._in_body = True
+        self._bytes_since_body = 0
         if self._head_bytes > MAX_HEADER_BYTES and self._size_of_head() > MAX_HEADER_BYTES:
             self._refuse(b"431 Request Header Fields Too Large", _TOO_LARGE)
             return
@@ -120,6 +130,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def on_body(self, body: bytes) -> None:
+        self._bytes_since_body = 0
         cycle = self.cycle
         if self.transport.is_closing() or cycle.response_complete:
             return

@@ -27,21 +27,33 @@ from service.errors import (
 )
 from service.store.calls import CallChange
 from service.store.spool import SpoolUnavailableError
-from service.vapi.messages import Received, decode_message
-from service.vapi.replies import find_reply
+from service.vapi.messages import ServerMessage, decode_message
+from service.vapi.replies import Reply, find_reply
 
 log = structlog.get_logger(__name__)
 
 PATHS: Final = ("/api/v1/vapi/webhook", "/api/v1/vapi/webhooks/vapi")
 
 LARGE_BODY_BYTES: Final = 512 * 1024
-"""Larger bodies are decoded aside, one at a time: some are made to need long and much memory."""
+"""Larger bodies are taken apart aside, one at a time: some are made to need long and much memory."""
 
 UNKNOWN_TYPE: Final = "unknown"
 """The type, in metrics, of a message that was refused before it was decoded."""
 
 MAX_TYPE_LENGTH: Final = 200
 """What is echoed of a message's type; VAPI's longest has 36 characters."""
+
+
+REPLY_DELAY_S: Final = 0.05
+"""What a live call may wait for Redis: nearly always enough for what its message told to be there when it is answered."""
+
+
+class _Understood(msgspec.Struct, frozen=True):
+    """All that a body comes down to."""
+
+    message: ServerMessage
+    intake: Intake
+    reply: Reply | None
 
 
 class Webhook:
@@ -61,8 +73,7 @@ class Webhook:
             except ServiceError as exc:
                 await held.refuse(scope, receive, send, self._refused(scope, exc))
                 return
-            received, intake = await self._decode(body)
-            await self._take(received, intake, scope, send)
+            await self._take(await self._understand(body), scope, send)
 
     async def _read_proven(self, held: HeldBody, scope: Scope, receive: Receive) -> bytes:
         """The body of a request that proved to be VAPI's."""
@@ -99,29 +110,28 @@ class Webhook:
             metrics.webhook_refused()
         return error
 
-    async def _decode(self, body: bytes) -> tuple[Received, Intake]:
+    async def _understand(self, body: bytes) -> _Understood:
         try:
             if len(body) > LARGE_BODY_BYTES:
-                received = await asyncio.get_running_loop().run_in_executor(self._aside, decode_message, body)
+                understood = await asyncio.get_running_loop().run_in_executor(self._aside, _understand, body)
             else:
-                received = decode_message(body)
-            intake = change_of(received)
+                understood = _understand(body)
         except InvalidMessageError:
             self._state.metrics.webhook(UNKNOWN_TYPE, "invalid")
             raise
-        if intake.dropped:
-            self._state.metrics.fields_dropped(intake.dropped)
-        return received, intake
+        if understood.intake.dropped:
+            self._state.metrics.fields_dropped(understood.intake.dropped)
+        return understood
 
-    async def _take(self, received: Received, intake: Intake, scope: Scope, send: Send) -> None:
-        """Merge what the message says, then acknowledge; a live call that waits for a reply gets it first."""
-        message, change = received.message, intake.change
+    async def _take(self, understood: _Understood, scope: Scope, send: Send) -> None:
+        """Merge what the message says, then acknowledge; a live call that waits for a reply does not wait for Redis."""
+        message, change, reply = understood.message, understood.intake.change, understood.reply
         scope["log"]["type"] = message.type[:MAX_TYPE_LENGTH]
         if change is not None:
             scope["log"]["call_id"] = change.call_id.decode()
-        reply = find_reply(message)
         if reply is not None:
             merging = asyncio.ensure_future(self._merge(message.type, change))
+            await asyncio.wait((merging,), timeout=REPLY_DELAY_S)
             await send_answer(send, 200, reply.body, content_type=reply.content_type)
             scope["log"]["result"], _ = await merging
             return
@@ -160,6 +170,11 @@ class Webhook:
             log.warning("webhook.not_spooled", call_id=change.call_id.decode(), cause=str(exc))
             return "failed", exc
         return "spooled", None
+
+
+def _understand(body: bytes) -> _Understood:
+    received = decode_message(body)
+    return _Understood(received.message, change_of(received), find_reply(received.message))
 
 
 def _acknowledgement(message_type: str, change: CallChange | None) -> bytes:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
-from typing import Final
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
 
 import msgspec
 
@@ -113,7 +113,7 @@ class CallStore:
         self._delete_script = Script("delete_call.lua", uses=RESUME_WAITING)
         self._surveys = BucketSurveys(settings, redis, keys)
 
-    def merge(self, change: CallChange) -> Awaitable[Merged]:
+    def merge(self, change: CallChange) -> Coroutine[Any, Any, Merged]:
         """Apply an event to its call's record, creating it if there is none, and renew its life."""
         return self._run_merge(
             change.call_id,
@@ -125,7 +125,7 @@ class CallStore:
             *change.large,
         )
 
-    def settle(self, call_id: bytes) -> Awaitable[Merged]:
+    def settle(self, call_id: bytes) -> Coroutine[Any, Any, Merged]:
         """Apply what time alone changes: a partial record past its report grace becomes fetch_failed."""
         return self._run_merge(call_id, b"", 0, 0, b"", _token())
 
