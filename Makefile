@@ -53,4 +53,5 @@ chaos: $(STAMP) ## Break Redis, its topologies and the replicas under load, and 
 
 bench: $(STAMP) ## Measure: the peers side by side, wakes, growth, latency, soak (twenty minutes; SOAK=1: thirty)
 	@tests/support/get_tools.sh
-	@$(BIN)/python -m tests.bench $(if $(SOAK),--soak)
+	@python="$$(tests/bench/get_python.sh $(BIN)/python "$${XDG_CACHE_HOME:-$$HOME/.cache}/vapi-cache-bench")" && \
+		"$$python" -m tests.bench $(if $(SOAK),--soak)

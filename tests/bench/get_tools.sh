@@ -31,10 +31,10 @@ get_fastify() {
 get_fastapi() {
   local list="$here/contenders/fastapi/requirements.txt" venv="$cache/venv" uvicorn
   uvicorn="uvicorn==$("$python" -c 'import uvicorn; print(uvicorn.__version__)')" || return 1
-  if ! { cat "$list"; echo "$uvicorn"; } | cmp -s - "$venv/installed.txt"; then
+  if ! { cat "$list"; echo "$uvicorn"; "$python" -VV; } | cmp -s - "$venv/installed.txt"; then
     "$python" -m venv --clear "$venv" || return 1
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$list" "$uvicorn" || return 1
-    { cat "$list"; echo "$uvicorn"; } > "$venv/installed.txt"
+    { cat "$list"; echo "$uvicorn"; "$python" -VV; } > "$venv/installed.txt"
   fi
 }
 
