@@ -38,28 +38,30 @@ class OneWriteCycle(RequestResponseCycle):
             return
         start, self._start = self._start, None
         if start is not None:
-            if not message.get("more_body", False) and self._send_whole(start, message):
+            if self._is_whole(start, message):
+                self._write_whole(start, message.get("body", b""))
                 return
             await super().send(start)
         await super().send(message)
 
-    def _send_whole(self, start: Any, message: Any) -> bool:
-        """False when this is no plain response, or nobody is there to read it."""
-        status, headers, body = start["status"], start["headers"], message.get("body", b"")
-        is_closing = not self.keep_alive or (b"connection", b"close") in headers
-        if self.disconnected or is_closing or self.flow.write_paused or self.scope["method"] == "HEAD":
+    def _is_whole(self, start: Any, message: Any) -> bool:
+        """False also when the connection is to be closed behind it, or nobody is there to read it."""
+        if not self.keep_alive or self.disconnected or self.flow.write_paused or message.get("more_body", False):
             return False
-        if status not in _BODILESS and (b"content-length", b"%d" % len(body)) not in headers:
+        headers = start["headers"]
+        if (b"connection", b"close") in headers or self.scope["method"] == "HEAD":
             return False
-        lines = [b"%b: %b\r\n" % header for header in (*self.default_headers, *headers)]
-        head = b"".join((STATUS_LINE[status], *lines, b"\r\n"))
+        return start["status"] in _BODILESS or (b"content-length", b"%d" % len(message.get("body", b""))) in headers
+
+    def _write_whole(self, start: Any, body: bytes) -> None:
+        lines = [b"%b: %b\r\n" % header for header in (*self.default_headers, *start["headers"])]
+        head = b"".join((STATUS_LINE[start["status"]], *lines, b"\r\n"))
         if head.count(b"\n") != len(lines) + 2:
             raise ValueError("a header's value must not contain a line break")
         self.response_started = self.response_complete = True
         self.transport.writelines((head, body))
         self.message_event.set()
         self.on_response()
-        return True
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -105,10 +107,6 @@ class BoundedProtocol(HttpToolsProtocol):
         self._has_begun = True
         self._in_head = True
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if self._in_head:  # otherwise it is a trailer, which nobody asks for
-            super().on_header(name, value)
-
     def on_headers_complete(self) -> None:
         self._cancel_deadline()
         self._in_head = False
@@ -123,6 +121,7 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         self._head_bytes = 0
         super().on_headers_complete()
+        self.headers = []  # for trailers, which nobody asks for
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         cycle.__class__ = OneWriteCycle  # uvicorn makes its own and has no hook
