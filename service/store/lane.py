@@ -18,7 +18,7 @@ from service.store.link import Link, open_link
 log = structlog.get_logger(__name__)
 
 MAX_BATCH: Final = 16
-"""Commands per write: enough to fill a segment, few enough that a small one does not wait for many large ones."""
+"""Commands per write: enough to share its cost, few enough that Redis has replies for us while it still has work."""
 
 RETRY_PAUSE_S: Final = 0.05
 

@@ -25,7 +25,7 @@ class Pipeline:
     Args:
         connect: makes a connection that is not open yet; called once per lane.
         wait_replicas: how many replicas must have a durable command's write before its reply is believed.
-        lanes: connections; with two, one batch is under way while the other's replies are handled.
+        lanes: connections; while one waits for its replies, another sends what has collected meanwhile.
         timeout_s: longest from ``execute`` to the reply, queueing, reconnecting and retries included. One attempt takes
             at most half of it, so that there is time for another, with a server that has been promoted meanwhile.
         is_patient: whether to try again where the connection failed, until the time is up; in a Cluster somebody else

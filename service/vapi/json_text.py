@@ -37,7 +37,7 @@ MAX_SOUND_BYTES: Final = 512 * 1024
 def is_surely_sound(body: bytes) -> bool:
     """True for JSON in UTF-8, with no number beyond a double and no lone surrogate; False says nothing.
 
-    simdjson reads every byte, and a third as long as the exact checks take.
+    simdjson reads every byte, in a third of the time that the exact checks take. One thread at a time may call this.
     """
     if _parse is None or len(body) > MAX_SOUND_BYTES:
         return False
