@@ -41,6 +41,7 @@ class Changes:
         self._task: asyncio.Task[None] | None = None
         self._answered_at = 0.0
         self._is_closing = False
+        self._is_loss_told = False
         self.is_draining = False
         """True once parked polls are to be answered at once, whatever they wait for."""
 
@@ -95,7 +96,9 @@ class Changes:
                     group.create_task(self._listen(connection))
                     group.create_task(self._keep_alive(connection))
             except* (RedisError, OSError, TimeoutError) as errors:
-                log.warning("subscription.lost", error=str(errors.exceptions[0]))
+                if not self._is_loss_told:
+                    log.warning("subscription.lost", error=str(errors.exceptions[0]))
+                self._is_loss_told = True
             finally:
                 self._connection = None
                 await connection.disconnect(nowait=True)
@@ -117,6 +120,7 @@ class Changes:
                     self.wake(reply[2])
                 elif reply[0] == b"subscribe":
                     self._connection = connection
+                    self._is_loss_told = False
                     log.info("subscription.opened")
                 reply = arrived()
 

@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
-from service.store.changes import HEARTBEAT_S, Changes
+from service.store.changes import HEARTBEAT_S, RECONNECT_PAUSE_S, Changes
 from tests.store.conftest import AnswerWith, OpenedStore, OpenStore
 from tests.store.events import WOKEN_WITHIN_S, change, change_from, in_seconds, is_woken, until
 from tests.support.redis_server import RedisProcess
@@ -129,6 +130,18 @@ async def test_after_a_restart_the_subscription_comes_back(
     with changes.watch(b"call-1") as watch:
         await opened.store.merge(change(status=1))
         assert await is_woken(watch)
+
+
+async def test_a_loss_is_told_once_however_long_it_lasts(
+    open_on: OpenStore, own_redis: RedisProcess, listen: Listen
+) -> None:
+    changes = await listen(await open_on())
+    with capture_logs() as told:
+        own_redis.kill()
+        await _subscribed(changes, is_subscribed=False)
+        await asyncio.sleep(4 * RECONNECT_PAUSE_S)
+
+    assert [line["event"] for line in told] == ["subscription.lost"]
 
 
 @pytest.mark.parametrize("redis_url", ["memory://"])
