@@ -15,9 +15,10 @@ from service.calls.record import iso_of
 from service.calls.status import status_at
 from service.config import Settings
 from service.errors import SettingsError
-from service.store.calls import CallStore, Merged
+from service.store.calls import CallStore
 from service.store.connection import open_redis
 from service.store.keys import Keys
+from service.store.shapes import Merged
 from service.store.spool import Spool, UnreadableChangeError, decode_change, open_file
 from service.store.spool_file import FILE_NAME, SpooledChange, SpoolFile
 

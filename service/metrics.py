@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from service.calls.record import duration_minutes_of, outcome_of_call
-from service.store.calls import Merged, StoredCall
+from service.store.shapes import Merged, StoredCall
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 

@@ -15,7 +15,7 @@ from service.api.state import State
 from service.calls.phone import mask_phone, normalize_phone
 from service.calls.record import LARGE_OF_VIEW, View, is_past_grace, render_record
 from service.errors import Detail, InvalidRequestError, NotFoundError
-from service.store.calls import StoredCall, Tombstone
+from service.store.shapes import StoredCall, Tombstone
 
 MAX_LIMIT: Final = 100
 

@@ -17,8 +17,8 @@ from service.api.state import State
 from service.calls.record import etag_of, render_pending, render_record
 from service.calls.status import DataStatus
 from service.errors import NotFoundError, StoreUnavailableError
-from service.store.calls import StoredCall, Tombstone
 from service.store.changes import Watch
+from service.store.shapes import StoredCall, Tombstone
 
 PREFIX: Final = "/api/v1/vapi/calls/"
 ROUTE: Final = PREFIX + "{call_id}"

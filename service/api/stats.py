@@ -16,8 +16,8 @@ from service.api.state import State
 from service.calls.record import iso_of
 from service.calls.status import DataStatus, status_at
 from service.metrics import RECONCILED, SUBSCRIPTION_RESULTS
-from service.store.calls import StoredCall
 from service.store.counts import Replica
+from service.store.shapes import StoredCall
 from service.store.survey import Survey
 
 MAX_ENTRIES: Final = 100

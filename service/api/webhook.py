@@ -25,7 +25,7 @@ from service.errors import (
     UnavailableError,
     UnsupportedEncodingError,
 )
-from service.store.calls import CallChange
+from service.store.shapes import CallChange
 from service.store.spool import SpoolUnavailableError
 from service.vapi.messages import ServerMessage, decode_message
 from service.vapi.replies import Reply, find_reply

@@ -16,7 +16,7 @@ from service.calls.intake import REPORT, has_analysis, is_call_id
 from service.calls.results import add_results
 from service.calls.status import ENDED, Ending, Rank, rank_of, rules_out_analysis
 from service.errors import InvalidMessageError
-from service.store.calls import CallChange
+from service.store.shapes import CallChange
 from service.vapi.json_text import NotJSONError, replace_lone_surrogates
 from service.vapi.messages import Call, Results, ServerMessage, decode_message
 from service.vapi.salvage import ABSENT, Salvage, timestamp_ms

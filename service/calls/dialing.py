@@ -14,7 +14,7 @@ from service.calls.status import status_at
 from service.config import Settings
 from service.errors import Detail, InvalidMessageError, InvalidRequestError, NotConfiguredError, UpstreamError
 from service.kestra.client import KestraClient
-from service.store.calls import CallChange
+from service.store.shapes import CallChange
 from service.vapi.assistant import create_assistant_config, metadata_of
 from service.vapi.call_request import CallRequest
 from service.vapi.client import VapiClient

@@ -12,7 +12,7 @@ from service.calls.facts import Facts
 from service.calls.results import add_results
 from service.calls.status import ENDED, SNAPSHOT_STATUSES, Ending, Rank, rank_of
 from service.errors import Detail, InvalidMessageError
-from service.store.calls import CallChange
+from service.store.shapes import CallChange
 from service.vapi.messages import Analysis, Call, Received, ServerMessage
 from service.vapi.salvage import Salvage, is_empty, timestamp_ms
 

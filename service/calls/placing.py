@@ -17,8 +17,9 @@ from service.calls.phone import mask_phone
 from service.config import Settings
 from service.errors import ServiceError, StoreUnavailableError, UpstreamError
 from service.kestra.client import KestraClient
-from service.store.calls import CallChange, CallStore, Merged
+from service.store.calls import CallStore
 from service.store.idempotency import Claim, IdempotencyStore, create_claim
+from service.store.shapes import CallChange, Merged
 from service.store.spool import Spool, SpoolUnavailableError
 from service.vapi.call_request import CallRequest
 from service.vapi.client import VapiClient

@@ -27,7 +27,8 @@ from service.store.asking import (
     Claim,
     Kind,
 )
-from service.store.calls import CallStore, Merged, Missing, StoredCall, Tombstone
+from service.store.calls import CallStore
+from service.store.shapes import Merged, Missing, StoredCall, Tombstone
 from service.vapi.client import VapiClient
 
 log = structlog.get_logger(__name__)

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from service.calls.status import DataStatus, is_analysis_reliable, outcome_of, status_at
-from service.store.calls import StoredCall
+from service.store.shapes import StoredCall
 
 View = Literal["full", "summary"]
 

@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from service.store.calls import CallStore, Merged
+from service.store.calls import CallStore
 from service.store.changes import Changes
+from service.store.shapes import Merged
 
 SWEEP_EVERY_S: Final = 1.5
 """With the time it takes, a lost notification delays a poll by less than 2 s."""

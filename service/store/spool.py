@@ -18,7 +18,7 @@ import msgspec
 import structlog
 
 from service.errors import SettingsError, StoreRefusedError, StoreUnavailableError, UnavailableError
-from service.store.calls import LAYOUT, CallChange, Merged
+from service.store.shapes import LAYOUT, CallChange, Merged
 from service.store.spool_file import Held, SpooledChange, SpoolFile
 
 log = structlog.get_logger(__name__)

@@ -11,7 +11,7 @@ from service.calls.facts import LARGE_FACTS, SMALL_FACTS
 from service.calls.intake import Intake, change_of
 from service.calls.record import LARGE_OF_VIEW, View, render_record
 from service.calls.status import DataStatus, Ending
-from service.store.calls import CallChange, StoredCall
+from service.store.shapes import CallChange, StoredCall
 from service.vapi.messages import decode_message
 
 STORED_AT_MS = 1_788_264_050_000

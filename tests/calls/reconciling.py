@@ -10,7 +10,7 @@ from typing import Self
 from service.calls.reconcile import Reconciler
 from service.metrics import Metrics
 from service.store.asking import AskingStore
-from service.store.calls import StoredCall, Tombstone
+from service.store.shapes import StoredCall, Tombstone
 from service.vapi.client import VapiClient
 from tests.store.conftest import OpenedStore
 from tests.support.fake_vapi import FakeVapi

@@ -13,7 +13,7 @@ from service.calls.api_call import change_of_api_call
 from service.calls.facts import LARGE_FACTS, SMALL_FACTS
 from service.calls.status import ENDED, Ending, Rank
 from service.errors import InvalidMessageError
-from service.store.calls import CallChange
+from service.store.shapes import CallChange
 from tests.calls.reading import change_by
 from tests.support.vapi_sender import sample
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 
 from service.calls.facts import LARGE_FACTS, SMALL_FACTS
-from service.store.calls import LAYOUT
+from service.store.shapes import LAYOUT
 
 KNOWN = {1: 2495212739}
 

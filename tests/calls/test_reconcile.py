@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack
 import pytest
 
 from service.calls.reconcile import LOOK_AGAIN_S, MAX_PLANS, MAX_QUEUED, MAX_UNKNOWN_QUEUED
-from service.store.calls import MISSING, TOMBSTONE, StoredCall
+from service.store.shapes import MISSING, TOMBSTONE, StoredCall
 from tests.calls.reconciling import OneReplica, asked_for, pass_time
 from tests.store.conftest import OpenedStore
 from tests.store.events import change, change_from, record, stored, until

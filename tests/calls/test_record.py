@@ -20,7 +20,7 @@ from service.calls.record import (
     render_record,
 )
 from service.calls.status import DataStatus
-from service.store.calls import StoredCall
+from service.store.shapes import StoredCall
 from tests.calls.reading import EMPTY, call_with, for_view
 
 BARE: dict[str, Any] = {

@@ -10,8 +10,9 @@ from typing import Any, Final
 from service.calls.facts import LARGE_FACTS, SMALL_FACTS
 from service.calls.intake import change_of
 from service.calls.record import LARGE_OF_VIEW, render_record
-from service.store.calls import CallChange, CallStore, StoredCall
+from service.store.calls import CallStore
 from service.store.changes import Watch
+from service.store.shapes import CallChange, StoredCall
 from service.vapi.messages import decode_message
 
 FAR_S: Final = 60.0

@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from service.store.asking import ASK_WITHIN_S, BACKOFF_STEP_MS, UNKNOWN_LIFE_MS, AskingStore, Claim
-from service.store.calls import MISSING, TOMBSTONE
 from service.store.changes import Changes
 from service.store.keys import bucket_of
+from service.store.shapes import MISSING, TOMBSTONE
 from service.store.subscriptions import SubscriptionStore
 from tests.store.conftest import OpenedStore, OpenStore
 from tests.store.events import change, change_from, is_woken, record, until

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from service.store.calls import TOMBSTONE, CallStore
+from service.store.calls import CallStore
+from service.store.shapes import TOMBSTONE
 from tests.store.conftest import OpenedStore, OpenStore
 from tests.store.events import change_from, stored, until
 from tests.support.vapi_sender import full_report, status_update

@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service.calls.record import LARGE_OF_VIEW, View, render_record
-from service.store.calls import CallChange, CallStore, Merged, StoredCall
+from service.store.calls import CallStore
+from service.store.shapes import CallChange, Merged, StoredCall
 from tests.store.conftest import OpenedStore
 from tests.store.events import change_from
 from tests.store.test_merge_convergence import BODIES, CHANGES

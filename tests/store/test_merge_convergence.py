@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service.calls.facts import LARGE_FACTS, SMALL_FACTS
-from service.store.calls import CallChange, CallStore
+from service.store.calls import CallStore
+from service.store.shapes import CallChange
 from tests.store.conftest import OpenedStore
 from tests.store.events import change_from, merged_facts, stored
 from tests.support.vapi_sender import full_report, message, preliminary_report, sample, sample_names, status_update

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from service.errors import SettingsError, StoreRefusedError, StoreUnavailableError
-from service.store.calls import CallChange, Merged
+from service.store.shapes import CallChange, Merged
 from service.store.spool import DRAIN_BATCH, Spool, SpoolUnavailableError, decode_change
 from service.store.spool_file import FILE_NAME, SpooledChange, SpoolFile
 from tests.store.events import change

@@ -12,8 +12,8 @@ from service.calls.sweep import SWEEP_EVERY_S, Sweep
 from service.errors import StoreUnavailableError
 from service.lifespan import repeat
 from service.metrics import Metrics
-from service.store.calls import StoredCall
 from service.store.changes import Changes
+from service.store.shapes import StoredCall
 from tests.store.conftest import OpenedStore, OpenStore
 from tests.store.events import change, change_from, is_woken, until
 from tests.support.redis_server import RedisProcess

@@ -10,8 +10,8 @@ import pytest
 from redis import Redis
 
 from service.cli import main
-from service.store.calls import LAYOUT, CallChange
 from service.store.keys import Keys
+from service.store.shapes import LAYOUT, CallChange
 from service.store.spool_file import FILE_NAME, SpoolFile
 from tests.store.events import change, change_from
 from tests.support.redis_server import RedisProcess, free_port

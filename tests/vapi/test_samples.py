@@ -9,7 +9,7 @@ import pytest
 
 from service.calls.intake import change_of
 from service.calls.status import Ending
-from service.store.calls import CallChange
+from service.store.shapes import CallChange
 from service.vapi.messages import decode_message
 from service.vapi.samples import SAMPLES, sample_message
 

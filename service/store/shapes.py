@@ -1,0 +1,78 @@
+"""What the store is given of a call and what it gives back."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+SEPARATOR: Final = b"\x1f"
+"""Between JSON fragments: a control character that valid JSON text holds nowhere."""
+
+
+LAYOUT: Final = 1
+"""Raised whenever the facts of a change or their order do: what was spooled with another must not be merged."""
+
+
+class CallChange(msgspec.Struct, frozen=True):
+    """What one event says of a call, ready to be merged. Fragments are JSON text; empty where it says nothing."""
+
+    call_id: bytes
+    rank: int
+    """0..9: which kind of event outweighs which."""
+    timestamp_ms: int
+    """The event's own, 0..2^53-1; 0 when it has none."""
+    status: int
+    """Position among the statuses, from 1; 0 when the event gives none."""
+    ending: int
+    """How far the event ends the call: 0 not, 1 over, 2 preliminary report, 3 full report."""
+    small: tuple[bytes, ...]
+    """The phone first; the ended reason second, behind '1' when no analysis can follow it and '0' otherwise."""
+    large: tuple[bytes, ...]
+    """The transcript first."""
+    layout: int = LAYOUT
+
+    @property
+    def stamp(self) -> bytes:
+        return b"%d%016d" % (self.rank, self.timestamp_ms)
+
+
+class StoredCall(msgspec.Struct, frozen=True):
+    """A record as it is stored. Times are epoch milliseconds by Redis's clock."""
+
+    call_id: bytes
+    version: int
+    created_at_ms: int
+    updated_at_ms: int
+    expires_at_ms: int
+    status: int
+    ending: int
+    over_at_ms: int
+    """When the first event that says the call is over was applied; 0 while none was."""
+    data_status: int
+    has_transcript: bool
+    small: tuple[bytes, ...]
+    large: tuple[bytes | None, ...]
+    """Only what the view asked for."""
+
+
+class Merged(msgspec.Struct, frozen=True):
+    """What a merge did."""
+
+    is_deleted: bool
+    is_changed: bool
+    became_final: StoredCall | None
+    """The record as it was when it became final for the first time, without its large facts."""
+    became_complete: bool
+
+
+class Tombstone(msgspec.Struct, frozen=True):
+    """Where a deleted call's record was."""
+
+
+class Missing(Tombstone, frozen=True):
+    """Where a record would be of a call that VAPI does not know: the same to who polls, until a message says otherwise."""
+
+
+TOMBSTONE: Final = Tombstone()
+MISSING: Final = Missing()
