@@ -74,6 +74,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_body = False
         self._has_begun = False
         self._bytes_since_body = 0
+        self._has_head_in_read = False
+        self._is_counted = True
         self._answering: RequestResponseCycle | None = None
         self._deadline: asyncio.TimerHandle | None = self.loop.call_later(HEADERS_DEADLINE_S, self._cut)
 
@@ -91,6 +93,7 @@ class BoundedProtocol(HttpToolsProtocol):
             data = _without_upgrade(data)
         else:
             self._bytes_since_body += len(data)
+        self._has_head_in_read = False
         super().data_received(data)
         if self._in_body and self._bytes_since_body > MAX_HEADER_BYTES:
             self._cut()  # trailers, or a chunk's extension: the parser would keep them all
@@ -106,13 +109,16 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self._has_begun = True
         self._in_head = True
+        self._is_counted = not self._has_head_in_read  # pipelined, it came with the head before it
 
     def on_headers_complete(self) -> None:
         self._cancel_deadline()
         self._in_head = False
         self._in_body = True
         self._bytes_since_body = 0
-        if self._head_bytes > MAX_HEADER_BYTES and self._size_of_head() > MAX_HEADER_BYTES:
+        self._has_head_in_read = True
+        may_be_large = self._head_bytes > MAX_HEADER_BYTES or not self._is_counted
+        if may_be_large and self._size_of_head() > MAX_HEADER_BYTES:
             self._refuse(b"431 Request Header Fields Too Large", _TOO_LARGE)
             return
         if self.parser.should_upgrade() and self._announces_body():

@@ -27,6 +27,7 @@ from service.errors import (
 )
 from service.store.shapes import CallChange
 from service.store.spool import SpoolUnavailableError
+from service.vapi.json_text import MAX_LOOK_BYTES
 from service.vapi.messages import ServerMessage, decode_message
 from service.vapi.replies import Reply, find_reply
 
@@ -34,7 +35,7 @@ log = structlog.get_logger(__name__)
 
 PATHS: Final = ("/api/v1/vapi/webhook", "/api/v1/vapi/webhooks/vapi")
 
-LARGE_BODY_BYTES: Final = 512 * 1024
+LARGE_BODY_BYTES: Final = MAX_LOOK_BYTES
 """Larger bodies are taken apart aside, one at a time: some are made to need long and much memory."""
 
 UNKNOWN_TYPE: Final = "unknown"

@@ -52,9 +52,9 @@ def add_context(facts: Facts, message: ServerMessage, call: Call, fields: Salvag
     facts.assistant_id = call.assistantId or assistant.id or inline.id or None
     facts.phone_number_id = call.phoneNumberId or number.id or call_number.id or None
     places = (call.metadata, overrides.metadata, assistant.metadata, inline.metadata)
-    own = [text for text in dict.fromkeys(map(bytes, places)) if text and fields.object(text)]
+    own = [found for text in dict.fromkeys(map(bytes, places)) if (found := fields.object(text))]
     if own:
-        facts.metadata = _merged(own)
+        facts.metadata = _on_one_line(_merged(own))
     for text in own:
         _add_provider(facts, fields.decode(text, _PROVIDER_CONTEXT))
     artifact = message.artifact or _ARTIFACT
@@ -79,16 +79,20 @@ def _customer_phone(customer: Customer, call_customer: Customer) -> Text:
     return found[0] if found else None
 
 
-def _merged(objects: list[bytes]) -> Raw:
-    """One object out of several, per key from the first that has a value for it; on one line."""
+def _on_one_line(text: bytes) -> Raw:
+    return Raw(msgspec.json.format(text, indent=-1) if b"\n" in text else text)
+
+
+def _merged(objects: list[bytes]) -> bytes:
+    """One object out of several, per key from the first that has a value for it."""
     if len(objects) == 1:
-        return Raw(msgspec.json.format(objects[0], indent=-1) if b"\n" in objects[0] else objects[0])
+        return objects[0]
     merged: dict[str, Raw] = {}
     for text in objects:
         for key, value in _OBJECT.decode(text).items():
             if key not in merged or is_empty(bytes(merged[key])):
                 merged[key] = value
-    return _merged([msgspec.json.encode(merged)])
+    return msgspec.json.encode(merged)
 
 
 def _add_provider(facts: Facts, said: ProviderContext) -> None:

@@ -27,8 +27,8 @@ class Facts(Struct):
     ended_at: Raw | None = None
     duration_minutes: float | None = None
     recording_url: str | None = None
-    analysis_summary: str | None = None
-    analysis_success_evaluation: str | None = None
+    analysis_summary: Raw | None = None
+    analysis_success_evaluation: Raw | None = None
     provider_name: str | None = None
     provider_phone: str | None = None
     service_type: str | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
+import msgspec
 from msgspec import Struct
 
 from service.calls.context import add_context
@@ -101,8 +102,4 @@ def _weigh_report(message: ServerMessage, call: Call, facts: Facts) -> _Weight:
 
 def has_analysis(analysis: Analysis | None) -> bool:
     """True when it says anything at all."""
-    if analysis is None:
-        return False
-    if analysis.summary or analysis.successEvaluation:
-        return True
-    return not (is_empty(bytes(analysis.structuredData)) and is_empty(bytes(analysis.structuredDataMulti)))
+    return analysis is not None and not all(is_empty(bytes(value)) for value in msgspec.structs.astuple(analysis))

@@ -53,8 +53,10 @@ def add_results(facts: Facts, message: ServerMessage, call: Call, fields: Salvag
     if facts.duration_minutes is None:
         facts.duration_minutes = _duration(call, fields)
     facts.recording_url = _recording(artifact, message, fields) or _recording(call_artifact, call, fields)
-    facts.analysis_summary = analysis.summary or message.summary or call_analysis.summary or call.summary or None
-    facts.analysis_success_evaluation = analysis.successEvaluation or call_analysis.successEvaluation or None
+    summary = fields.text(analysis.summary, message.summary, call_analysis.summary, call.summary)
+    facts.analysis_summary = _raw(summary)
+    evaluation = fields.text(analysis.successEvaluation, call_analysis.successEvaluation)
+    facts.analysis_success_evaluation = _raw(evaluation)
     facts.cost = _raw(fields.number(message.cost) or _cost_of_call(call, fields))
     facts.transcript = fields.text(artifact.transcript, message.transcript, call_artifact.transcript, call.transcript)
     facts.messages = fields.array(artifact.messages, message.messages, call_artifact.messages, call.messages)

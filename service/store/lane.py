@@ -93,6 +93,7 @@ class Lane:
                 log.exception("lane.failed")
                 _fail_all(batch, exc)
                 await self._disconnect()
+            del batch  # an idle lane must not keep the last records
 
     def _take(self) -> list[Command]:
         batch: list[Command] = []
@@ -152,6 +153,7 @@ class Lane:
         return again
 
     async def _disconnect(self) -> None:
+        """Without waiting for the end: it is the link that would hear of it."""
         self._link = None
         await self._connection.disconnect(nowait=True)
 

@@ -30,7 +30,13 @@ class Link(Protocol):
 
 
 async def open_link(connection: AbstractConnection) -> Link:
-    """Connect as redis-py does it: TLS, password, database, who is the master are its business."""
+    """Connect as redis-py does it: TLS, password, database, who is the master are its business.
+
+    From then on the link reads what arrives; redis-py itself would wait for ever, also for the end of the connection.
+
+    Raises:
+        redis.exceptions.RedisError, OSError: there is nobody, or nobody who lets us in.
+    """
     await connection.connect()  # type: ignore[no-untyped-call]
     reader, transport = reader_of(connection), getattr(getattr(connection, "_writer", None), "transport", None)
     if reader is None or transport is None:
@@ -75,8 +81,9 @@ class ServerLink(asyncio.Protocol):
             return
         if self._waiter is not None and len(self._replies) >= self._count:
             waiter, self._waiter = self._waiter, None
+            replies, self._replies = self._replies, []  # an idle link must not keep the last records
             if not waiter.done():
-                waiter.set_result(self._replies)
+                waiter.set_result(replies)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_lost = True

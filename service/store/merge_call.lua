@@ -84,13 +84,6 @@ local is_changed = is_new
 local facts_text, stamps_text = stored[2], stored[3]
 local writes = {'state', ''}  -- fields and values of the one HSET in the end
 
--- The stamps that this event alone leaves.
-local function own_stamps()
-  local stamps = string.gsub(string.gsub(ARGV[11], '[^\31]+\31', stamp), '\31', BLANK)
-  for i = 13, #ARGV do stamps = stamps .. (ARGV[i] ~= '' and stamp or BLANK) end
-  return stamps
-end
-
 local function write(field, value)
   writes[#writes + 1] = field
   writes[#writes + 1] = value
@@ -98,10 +91,13 @@ end
 
 -- A call's first event: whatever it gives is taken.
 local function take_all()
-  facts_text, stamps_text = ARGV[11], own_stamps()
+  facts_text = ARGV[11]
+  local stamps = string.gsub(string.gsub(facts_text, '[^\31]+\31', stamp), '\31', BLANK)
   for i = 13, #ARGV do
+    stamps = stamps .. (ARGV[i] ~= '' and stamp or BLANK)
     if ARGV[i] ~= '' then write(i - 12, ARGV[i]) end
   end
+  stamps_text = stamps
 end
 
 -- Fact by fact: taken where the event's stamp is higher, or equal and the value greater; a higher one stamps what is

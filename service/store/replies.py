@@ -11,7 +11,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 NOTHING: Final = NOT_ENOUGH_DATA
-"""No whole reply has arrived; ``read_response`` waits for one."""
+"""No whole reply has arrived yet."""
 
 
 def reader_of(connection: AbstractConnection) -> hiredis.Reader | None:
@@ -23,7 +23,7 @@ def reader_of(connection: AbstractConnection) -> hiredis.Reader | None:
 def arrived_replies(connection: AbstractConnection) -> Callable[[], Any]:
     """What gives an open connection's next reply, or NOTHING; an error reply is returned, not raised.
 
-    ``read_response`` costs several microseconds a reply, and most replies of a batch arrive together.
+    ``read_response`` costs several microseconds a reply, and many notifications arrive together.
 
     Raises (from what it returns):
         redis.exceptions.ConnectionError: an error reply after which redis-py gives the connection up.

@@ -22,6 +22,11 @@ else:
 MAX_DEPTH: Final = 900
 """Levels of nesting that we take. msgspec gives up between 990 and 5,000, depending on the Python beneath it."""
 
+MAX_LOOK_BYTES: Final = 512 * 1024
+"""Longest text for simdjson, which keeps several times its size for good. Larger webhooks are taken apart in a thread, and
+one parser serves one thread at a time.
+"""
+
 
 class NotJSONError(InvalidMessageError):
     """The body is no JSON that we take; ``reason`` says why, without quoting it."""
@@ -30,16 +35,12 @@ class NotJSONError(InvalidMessageError):
         super().__init__("The body is not valid JSON", details=(Detail("$", reason),))
 
 
-MAX_SOUND_BYTES: Final = 512 * 1024
-"""Of larger texts the parser would keep its memory, several times their size, for good."""
-
-
 def is_surely_sound(body: bytes) -> bool:
     """True for JSON in UTF-8, with no number beyond a double and no lone surrogate; False says nothing.
 
-    simdjson reads every byte, in a third of the time that the exact checks take. One thread at a time may call this.
+    simdjson reads every byte, in a third of the time that the exact checks take.
     """
-    if _parse is None or len(body) > MAX_SOUND_BYTES:
+    if _parse is None or len(body) > MAX_LOOK_BYTES:
         return False
     try:
         _parse(body)

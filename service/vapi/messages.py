@@ -40,10 +40,12 @@ class Assistant(Struct):
 
 
 class Analysis(Struct):
-    summary: Text = None
+    """Undecoded: also an odd value shows that there was an analysis."""
+
+    summary: Raw = ABSENT
     structuredData: Raw = ABSENT  # noqa: N815
     structuredDataMulti: Raw = ABSENT  # noqa: N815
-    successEvaluation: Text = None  # noqa: N815
+    successEvaluation: Raw = ABSENT  # noqa: N815
 
 
 class Artifact(Struct):
@@ -68,7 +70,7 @@ class Results(Struct):
     durationMs: Raw = ABSENT  # noqa: N815
     durationMinutes: Raw = ABSENT  # noqa: N815
     cost: Raw = ABSENT
-    summary: Text = None
+    summary: Raw = ABSENT
     transcript: Raw = ABSENT
     messages: Raw = ABSENT
     recordingUrl: Text = None  # noqa: N815

@@ -85,7 +85,7 @@ class Salvage:
     """Reads fields and counts, in ``dropped``, those of an impossible type.
 
     A reader takes the places where a value may stand, best first, and returns the first that is usable, as JSON text;
-    empty bytes when there is none.
+    empty bytes when there is none. ``url`` takes and gives plain text.
     """
 
     __slots__ = ("dropped",)

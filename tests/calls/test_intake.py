@@ -153,6 +153,8 @@ NOTHING: dict[str, Any] = {"analysis": {}, "durationSeconds": None, "cost": None
         ({"analysis": {"structuredDataMulti": [{"key": {}}]}}, ANALYSIS),
         ({"analysis": {"successEvaluation": False}}, ANALYSIS),
         ({"analysis": {"successEvaluation": 0}}, ANALYSIS),
+        ({"analysis": {"summary": {"text": "They spoke."}}}, ANALYSIS),
+        ({"analysis": {"successEvaluation": ["true"]}}, ANALYSIS),
         ({"summary": "They spoke."}, ANALYSIS),
         ({"call": {"id": "c", "analysis": {"summary": "They spoke."}}}, ANALYSIS),
         ({"call": {"id": "c", "summary": "They spoke."}}, ANALYSIS),
