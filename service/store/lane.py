@@ -224,10 +224,13 @@ def _still_waiting(batch: list[Command], now: float, trouble: Exception | None) 
 
     Without trouble a command is late because we are: a burst is worked off, not refused.
     """
-    for command in batch:
-        if trouble is not None and not command.is_settled and command.deadline <= now:
+    waiting = [command for command in batch if not command.is_settled]
+    if trouble is None:
+        return waiting
+    for command in waiting:
+        if command.deadline <= now:
             command.fail(unavailable(trouble))
-    return [command for command in batch if not command.is_settled]
+    return [command for command in waiting if not command.is_settled]
 
 
 def _fail_all(batch: list[Command], error: Exception) -> None:

@@ -38,9 +38,12 @@ async def open_link(connection: AbstractConnection) -> Link:
         redis.exceptions.RedisError, OSError: there is nobody, or nobody who lets us in.
     """
     await connection.connect()  # type: ignore[no-untyped-call]
-    reader, transport = reader_of(connection), getattr(getattr(connection, "_writer", None), "transport", None)
-    if reader is None or transport is None:
+    # Not asked of fakeredis itself: to import it takes a tenth of a second.
+    if type(connection).__module__.partition(".")[0] == "fakeredis":
         return EmbeddedLink(connection)
+    reader = reader_of(connection)
+    transport: Any = connection._writer.transport  # type: ignore[union-attr]  # noqa: SLF001 - there is no public way
+    assert reader is not None
     link = ServerLink(transport, reader)
     transport.set_protocol(link)
     return link

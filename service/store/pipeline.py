@@ -16,7 +16,7 @@ from typing import Any
 from redis.asyncio.connection import AbstractConnection
 
 from service.store.command import Command, unavailable
-from service.store.lane import Lane
+from service.store.lane import MAX_BATCH, Lane
 
 
 class Pipeline:
@@ -104,7 +104,10 @@ class Pipeline:
             if share_as is not None:
                 self._shared[share_as] = command
             self._queue.append(command)
-            self._wake_a_lane()
+            if (
+                len(self._queue) % MAX_BATCH == 1
+            ):  # more find room in the batch of the lane that was woken for the first
+                self._wake_a_lane()
         command.waiters.append(waiter)
         return waiter
 
