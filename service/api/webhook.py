@@ -25,6 +25,7 @@ from service.errors import (
     UnavailableError,
     UnsupportedEncodingError,
 )
+from service.store.rate_limit import RateLimit
 from service.store.shapes import CallChange
 from service.store.spool import SpoolUnavailableError
 from service.vapi.json_text import MAX_LOOK_BYTES
@@ -82,16 +83,15 @@ class Webhook:
         if b"content-encoding" in headers:
             raise UnsupportedEncodingError("Content-Encoding is not supported; send the body as it is")
         is_proven = self._state.proof.verify_headers(headers)
-        await self._check_rate(scope)
+        if self._state.rate_limit is not None:
+            await self._check_rate(self._state.rate_limit, scope)
         body = await held.read(scope, receive)
         if not is_proven:
             self._state.proof.verify_body(headers, body, time.time())
         return body
 
-    async def _check_rate(self, scope: Scope) -> None:
-        if self._state.rate_limit is None:
-            return
-        retry_after_s = await self._state.rate_limit.retry_after_s(self._state.addresses.network_of(scope))
+    async def _check_rate(self, limit: RateLimit, scope: Scope) -> None:
+        retry_after_s = await limit.retry_after_s(self._state.addresses.network_of(scope))
         if retry_after_s > 0:
             headers = {"Retry-After": str(math.ceil(retry_after_s))}
             raise TooManyRequestsError("Too many webhooks from this address", headers=headers)

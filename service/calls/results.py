@@ -73,10 +73,12 @@ def _raw(fragment: bytes) -> Raw | None:
 
 def _duration(report: Results, fields: Salvage) -> float | None:
     """Minutes with 2 decimals, from whichever of the three durations is there first."""
-    for place, per_minute in ((report.durationSeconds, 60), (report.durationMs, 60_000), (report.durationMinutes, 1)):
-        if number := fields.number(place):
-            return round(float(number) / per_minute, 2)
-    return None
+    if number := fields.number(report.durationSeconds):
+        return round(float(number) / 60, 2)
+    if number := fields.number(report.durationMs):
+        return round(float(number) / 60_000, 2)
+    number = fields.number(report.durationMinutes)
+    return round(float(number), 2) if number else None
 
 
 def _cost_of_call(call: Call, fields: Salvage) -> bytes:

@@ -130,20 +130,25 @@ local function take_what_outweighs()
       end
     end
   end
+  local function take(field, value)
+    write(field, value)
+    is_changed = true
+  end
+
+  local rivals = {}  -- fields to be compared with what is there
   for i = 13, #ARGV do
-    if ARGV[i] ~= '' then
-      local n = count + i - 12
-      local held = sub(stamps_text, 17 * n - 16, 17 * n)
-      if stamp >= held then
-        -- Nothing was given yet where the stamp is blank, unless by an event whose own stamp is that.
-        local old = (held ~= BLANK or stamp == BLANK) and redis.call('HGET', call, i - 12) or ''
-        if outweighs(ARGV[i], old, stamp > held) then
-          write(i - 12, ARGV[i])
-          is_changed = true
-        end
-        if stamp > held then stamp_anew(n) end
-      end
+    local n = count + i - 12
+    local held = sub(stamps_text, 17 * n - 16, 17 * n)
+    if ARGV[i] ~= '' and stamp >= held then
+      -- Nothing was given yet where the stamp is blank, unless by an event whose own stamp is that.
+      if held == BLANK and stamp ~= BLANK then take(i - 12, ARGV[i]) else rivals[#rivals + 1] = i - 12 end
+      if stamp > held then stamp_anew(n) end
     end
+  end
+  local old = #rivals > 0 and redis.call('HMGET', call, unpack(rivals)) or {}
+  for k, field in ipairs(rivals) do
+    local n, value = count + field, ARGV[field + 12]
+    if outweighs(value, old[k] or '', stamp > sub(stamps_text, 17 * n - 16, 17 * n)) then take(field, value) end
   end
   if is_changed and facts then facts_text = table.concat(facts, '\31') .. '\31' end
   if stamps then stamps_text = table.concat(stamps) end

@@ -23,6 +23,8 @@ Text = str | None
 MAX_TIMESTAMP: Final = 2**53
 """From here on a double no longer tells one millisecond from the next."""
 
+_SURE_DIGITS: Final = len(str(MAX_TIMESTAMP)) - 1
+
 SECONDS_BELOW: Final = 100_000_000_000
 """A moment given as a number below this is in seconds; as ms it would lie before March 1973."""
 
@@ -193,6 +195,8 @@ def timestamp_ms(place: Raw) -> int:
     It was an ISO string until September 2024 and is a number since.
     """
     value = bytes(place)
+    if value.isdigit() and len(value) <= _SURE_DIGITS:
+        return int(value)
     if is_empty(value):
         return 0
     if value[0] == 0x22:
