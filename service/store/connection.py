@@ -37,7 +37,7 @@ class RedisTopology:
 
 
 def open_redis(settings: Settings, keys: Keys) -> RedisTopology:
-    """What ``REDIS_URL`` names; nothing is connected before the first command.
+    """What ``REDIS_URL`` names; nothing is connected before the pipeline starts.
 
     Raises:
         SettingsError: the URL cannot be understood.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final
 
@@ -80,6 +81,7 @@ class Lane:
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
+        await self._connect_ahead()
         while not self._is_closing:
             if not self._queue:
                 self._idle = loop.create_future()
@@ -94,6 +96,12 @@ class Lane:
                 _fail_all(batch, exc)
                 await self._disconnect()
             del batch  # an idle lane must not keep the last records
+
+    async def _connect_ahead(self) -> None:
+        """So that a burst finds every lane connected: to connect while thousands wait may take too long for them."""
+        with suppress(Exception):  # the first batch meets whatever it is, and says so
+            async with OnTime(self._attempt_s):
+                self._link = await open_link(self._connection)
 
     def _take(self) -> list[Command]:
         batch: list[Command] = []
