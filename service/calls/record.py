@@ -78,26 +78,16 @@ _TAIL: Final = (
     b'"recording_url":%b,"analysis_summary":%b,"analysis_structured_data":%b,"analysis_success_evaluation":%b,'
     b'"structured_outputs":%b,"provider_name":%b,"provider_phone":%b,"service_type":%b,"location":%b,'
     b'"user_criteria":%b,"urgency":%b,"service_request_id":%b,"created_at":"%b","updated_at":"%b",'
-    b'"data_status":"%b","outcome":%b,"analysis_reliable":%b,"cost":%b,"metadata":%b,"expires_at":"%b","version":%b}'
+    b'"data_status":"%b","outcome":%b,"analysis_reliable":%b,"cost":%b,"metadata":%b,"expires_at":"%b","version":%d}'
 )
+_SUMMARY: Final = _HEAD + _TAIL
+_FULL: Final = _HEAD + _HEAVY + _TAIL
 _STATUS: Final = tuple(msgspec.json.encode(status_at(rank)) for rank in range(7))
 _DATA_STATUS: Final = tuple(status.name.lower().encode() for status in DataStatus)
 _NULL: Final = b"null"
 _decode_text: Final = msgspec.json.Decoder(str).decode
 _VARIANT: Final = {digit: b"89ab"[int(chr(digit), 16) & 3 :][:1] for digit in b"0123456789abcdef"}
 _NAMESPACE: Final = hashlib.sha1(uuid.NAMESPACE_URL.bytes + b"urn:vapi:call:", usedforsecurity=False)
-
-
-def _with_gaps(template: bytes) -> list[bytes]:
-    """The pieces of a template, with a gap between each two: filled and joined, they take half the time of ``%``."""
-    pieces = template.split(b"%b")
-    gapped = [b""] * (2 * len(pieces) - 1)
-    gapped[::2] = pieces
-    return gapped
-
-
-_SUMMARY: Final = _with_gaps(_HEAD + _TAIL)
-_FULL: Final = _with_gaps(_HEAD + _HEAVY + _TAIL)
 
 
 def render_record(call: StoredCall, view: View) -> bytes:
@@ -109,17 +99,15 @@ def render_record(call: StoredCall, view: View) -> bytes:
     outcome = outcome_of_call(call)
     if heavy and heavy[0] is not _NULL:
         heavy[0] = b'{"text":%b}' % heavy[0]
-    pieces = (_FULL if view == "full" else _SUMMARY).copy()
-    pieces[1::2] = [
+    return (_FULL if view == "full" else _SUMMARY) % (
         record_id(call.call_id), call.call_id, assistant_id, phone_number_id, phone, _STATUS[call.status],
         ending[1:] if ending is not _NULL else _NULL, started_at, ended_at,
         duration if duration is not _NULL else _minutes_between(started_at, ended_at), *heavy,
         recording_url, summary, structured_data, evaluation, outputs, provider_name, provider_phone, service_type,
         location, user_criteria, urgency, service_request_id, iso_of(call.created_at_ms), iso_of(call.updated_at_ms),
         _DATA_STATUS[call.data_status], b'"%b"' % outcome.encode() if outcome else _NULL, _reliable(call, outcome),
-        cost, metadata if metadata is not _NULL else b"{}", iso_of(call.expires_at_ms), b"%d" % call.version,
-    ]  # fmt: skip
-    return b"".join(pieces)
+        cost, metadata if metadata is not _NULL else b"{}", iso_of(call.expires_at_ms), call.version,
+    )  # fmt: skip
 
 
 def render_pending(call_id: bytes, call: StoredCall | None) -> bytes:

@@ -75,9 +75,7 @@ class CallStore:
         result, has_due, first_final, first_complete, state, small = await self._merge_script.run(
             self._redis,
             bucket,
-            self._keys.calls[bucket] + call_id,
-            *self._keys.indices[bucket],
-            self._keys.subscriptions[bucket] + call_id,
+            *self._keys_of(call_id, bucket),
             call_id,
             self._keys.changes,
             self._keys.phones[bucket],
@@ -86,13 +84,12 @@ class CallStore:
             keys=8,
             is_durable=True,
         )
-        if has_due:
-            self._tell_due(bucket, has_due)
+        self._tell_due(bucket, has_due)
         if not (first_final or first_complete):
             return _CHANGED if result == 1 else _DELETED if result == -1 else _UNCHANGED
         return Merged(
             is_deleted=False,
-            is_changed=True,
+            is_changed=True,  # by the first sending, where the reply to that got lost
             became_final=_stored_call(call_id, state, small, ()) if first_final else None,
             became_complete=bool(first_complete),
         )
@@ -123,9 +120,7 @@ class CallStore:
         existed, has_due = await self._delete_script.run(
             self._redis,
             bucket,
-            self._keys.calls[bucket] + call_id,
-            *self._keys.indices[bucket],
-            self._keys.subscriptions[bucket] + call_id,
+            *self._keys_of(call_id, bucket),
             call_id,
             self._keys.changes,
             self._keys.phones[bucket],
@@ -164,6 +159,11 @@ class CallStore:
         for bucket, count in enumerate(survey.resumable):
             self._tell_due(bucket, count)
         return survey
+
+    def _keys_of(self, call_id: bytes, bucket: int) -> tuple[bytes, ...]:
+        """Those of the scripts that change a record."""
+        keys = self._keys
+        return (keys.calls[bucket] + call_id, *keys.indices[bucket], keys.subscriptions[bucket] + call_id)
 
     def _tell_due(self, bucket: int, count: int) -> None:
         if count and self._on_due is not None:

@@ -56,23 +56,24 @@ class Command:
         is_durable: bool,
         is_asking: bool,
     ) -> None:
+        self.is_asking = is_asking
         self.args = args
-        self.packed: bytes = hiredis.pack_command(args)
-        if is_asking:
-            self.packed = _ASKING + self.packed
+        self._pack(args)
         self.deadline = deadline
         self.script = script
         self.share_as = share_as
         self.is_durable = is_durable
-        self.is_asking = is_asking
         self.waiters: list[asyncio.Future[Any]] = []
         self.is_settled = False
 
     def send_script(self) -> None:
         """Instead of its hash, the next time; once."""
-        whole = hiredis.pack_command((b"EVAL", self.script, *self.args[2:]))
-        self.packed = _ASKING + whole if self.is_asking else whole
+        self._pack((b"EVAL", self.script, *self.args[2:]))
         self.script = None
+
+    def _pack(self, args: Arguments) -> None:
+        command = hiredis.pack_command(args)
+        self.packed = _ASKING + command if self.is_asking else command
 
     def resolve(self, value: Any) -> None:
         self.is_settled = True

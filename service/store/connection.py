@@ -21,7 +21,7 @@ from service.store.pipeline import Pipeline
 
 LANES: Final = 4
 """Connections per server: several small batches under way keep both sides busy, where two large ones waited for each other
-a quarter of the time under load. More gained nothing."""
+up to a quarter of the time under load. More gained nothing."""
 
 ASK_SENTINEL_S: Final = 0.3
 """How long one Sentinel may take to name the master; one that hangs is not waited for, another knows as well."""

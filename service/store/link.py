@@ -52,7 +52,7 @@ async def open_link(connection: AbstractConnection) -> Link:
 class ServerLink(asyncio.Protocol):
     """To a server: replies are parsed where they arrive, without a stream and a coroutine for each.
 
-    Reading them through redis-py takes more of our time than everything else that is done for a command.
+    redis-py's own way takes both for each read, and several microseconds a reply.
     """
 
     def __init__(self, transport: asyncio.Transport, reader: hiredis.Reader) -> None:
