@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import re
 from typing import Any, Final
+from urllib.parse import unquote
 
+import httptools
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
@@ -22,6 +24,9 @@ _UPGRADE: Final = re.compile(rb"\r\nupgrade[ \t]*:", re.IGNORECASE)
 _TOO_LARGE: Final = b'{"success":false,"error":"The request\'s headers are larger than %d bytes"}' % MAX_HEADER_BYTES
 
 _BODILESS: Final = (204, 304)
+
+COPIED_BYTES: Final = 64 * 1024
+"""Bodies up to here are copied behind their head, which takes less than to have the kernel gather the two."""
 
 
 class OneWriteCycle(RequestResponseCycle):
@@ -59,13 +64,20 @@ class OneWriteCycle(RequestResponseCycle):
         if head.count(b"\n") != len(lines) + 2:
             raise ValueError("a header's value must not contain a line break")
         self.response_started = self.response_complete = True
-        self.transport.writelines((head, body))
+        if len(body) <= COPIED_BYTES:
+            self.transport.write(head + body)
+        else:
+            self.transport.writelines((head, body))
         self.message_event.set()
         self.on_response()
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Cuts senders that take too long, answers 431 to heads that are too large; ASGI is not called before their end."""
+    """Cuts senders that take too long, answers 431 to heads that are too large; ASGI is not called before their end.
+
+    What uvicorn does for each request and we never need is left out: upgrades, limits of its own, a timer set and taken
+    back between any two requests.
+    """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -77,10 +89,13 @@ class BoundedProtocol(HttpToolsProtocol):
         self._has_head_in_read = False
         self._is_counted = True
         self._answering: RequestResponseCycle | None = None
+        self._idle_since: float | None = None
         self._deadline: asyncio.TimerHandle | None = self.loop.call_later(HEADERS_DEADLINE_S, self._cut)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._cancel_deadline()
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
         super().connection_lost(exc)
         if self._answering is not None and self._answering is not self.cycle:
             # uvicorn tells only the last of pipelined requests, while the first is the one under way.
@@ -106,7 +121,9 @@ class BoundedProtocol(HttpToolsProtocol):
                 self._deadline = self.loop.call_later(HEADERS_DEADLINE_S, self._cut)
 
     def on_message_begin(self) -> None:
-        super().on_message_begin()
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
         self._has_begun = True
         self._in_head = True
         self._is_counted = not self._has_head_in_read  # pipelined, it came with the head before it
@@ -126,13 +143,86 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse(b"400 Bad Request", _NO_UPGRADE)
             return
         self._head_bytes = 0
-        super().on_headers_complete()
+        self._queue_request()
         self.headers = []  # for trailers, which nobody asks for
 
+    def _queue_request(self) -> None:
+        """Have the application answer, at once or behind the requests before it on this connection."""
+        version = self.parser.get_http_version()
+        before = self.cycle
+        self.cycle = OneWriteCycle(
+            scope=self._scope(version),
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=version != "1.0" and self.parser.should_keep_alive(),
+            on_response=self.on_response_complete,
+        )
+        if before is None or before.response_complete:
+            self._start_asgi_task(self.cycle, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, self.app))
+
+    def _scope(self, version: str) -> Any:
+        """https://asgi.readthedocs.io/en/latest/specs/www.html#http-connection-scope"""
+        raw_path, _, query = self.url.partition(b"?")
+        if raw_path[:1] != b"/":  # https://www.rfc-editor.org/rfc/rfc9112#section-3.2.2
+            target = httptools.parse_url(self.url)
+            raw_path, query = target.path, target.query or b""
+        path = raw_path.decode("ascii")
+        return {
+            "type": "http",
+            "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
+            "http_version": version,
+            "method": self.parser.get_method().decode("ascii"),
+            "scheme": self.scheme,
+            "path": unquote(path) if "%" in path else path,
+            "raw_path": raw_path,
+            "query_string": query,
+            "root_path": "",
+            "headers": self.headers,
+            "server": self.server,
+            "client": self.client,
+            "state": self.app_state.copy(),
+        }
+
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        cycle.__class__ = OneWriteCycle  # uvicorn makes its own and has no hook
         self._answering = cycle
-        super()._start_asgi_task(cycle, app)
+        task = self.loop.create_task(cycle.run_asgi(app))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    def on_response_complete(self) -> None:
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+            return
+        self._idle_since = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self._close_if_idle)
+
+    def _close_if_idle(self) -> None:
+        """The one timer of a connection: it looks since when nothing has come, and waits for the rest of the time."""
+        self.timeout_keep_alive_task = None
+        if self._idle_since is None:
+            return
+        left_s = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if left_s > 0:
+            self.timeout_keep_alive_task = self.loop.call_later(left_s, self._close_if_idle)
+        else:
+            self.timeout_keep_alive_handler()
+
+    def _unset_keepalive_if_required(self) -> None:
+        self._idle_since = None
 
     def on_body(self, body: bytes) -> None:
         self._bytes_since_body = 0
