@@ -20,6 +20,7 @@ DESIGN_MEMORY = "original design, in memory"
 LEAN_REDIS = "original design without raw payload, ioredis"
 LEAN_MEMORY = "original design without raw payload, in memory"
 FASTAPI = "FastAPI + pydantic + redis-py"
+LEAN_FASTAPI = "FastAPI + pydantic + redis-py without raw payload"
 GO = "Go, one core, go-redis"
 STARLETTE = "bare Starlette handler (ceiling)"
 ASGI = "bare ASGI handler (ceiling)"
@@ -38,7 +39,7 @@ class Peer:
 
 
 def all_peers(redis_url: str) -> list[Peer]:
-    return [_ours(redis_url), *_designs(redis_url), _fastapi(redis_url), _go(redis_url), *_ceilings()]
+    return [_ours(redis_url), *_designs(redis_url), *_fastapis(redis_url), _go(redis_url), *_ceilings()]
 
 
 def _ours(redis_url: str) -> Peer:
@@ -73,8 +74,16 @@ def _designs(redis_url: str) -> list[Peer]:
     return peers
 
 
-def _fastapi(redis_url: str) -> Peer:
-    return Peer(FASTAPI, _uvicorn("fastapi", "app:app"), CACHE / "venv", _peer_settings(redis_url, "fastapi"))
+def _fastapis(redis_url: str) -> list[Peer]:
+    return [
+        Peer(
+            name,
+            _uvicorn("fastapi", "app:app"),
+            CACHE / "venv",
+            {**_peer_settings(redis_url, f"fastapi{keeps_payload}"), "KEEP_PAYLOAD": keeps_payload},
+        )
+        for name, keeps_payload in ((FASTAPI, "1"), (LEAN_FASTAPI, "0"))
+    ]
 
 
 def _go(redis_url: str) -> Peer:

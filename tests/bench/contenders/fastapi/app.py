@@ -1,4 +1,7 @@
-"""The original design's two handlers as one would write them with FastAPI, pydantic and redis-py."""
+"""The original design's two handlers as one would write them with FastAPI, pydantic and redis-py.
+
+KEEP_PAYLOAD=0 leaves raw_webhook_payload out of the record, which the design keeps and returns.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,12 @@ from typing import Annotated, Any
 from uuid import uuid4
 
 from fastapi import FastAPI, Header, HTTPException
-from pydantic import BaseModel
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ValidationError
 from redis.asyncio import Redis
 
 TTL_S = 30 * 60
+KEEPS_PAYLOAD = os.environ["KEEP_PAYLOAD"] == "1"
 KEY_PREFIX = os.environ["KEY_PREFIX"]
 SECRET = os.environ["VAPI_WEBHOOK_SECRET"].encode()
 redis = Redis.from_url(os.environ["REDIS_URL"])
@@ -95,6 +100,7 @@ class CallResult(BaseModel):
     user_criteria: Any
     urgency: Any
     service_request_id: Any
+    raw_webhook_payload: Any = None
     created_at: datetime
     updated_at: datetime
 
@@ -104,7 +110,7 @@ class Found(BaseModel):
     data: CallResult
 
 
-def record_of(message: Message) -> CallResult:
+def record_of(message: Message, payload: dict[str, Any] | None) -> CallResult:
     call, artifact, metadata = message.call, message.artifact, message.call.metadata
     transcript = artifact.transcript or message.transcript or call.transcript
     now = datetime.now(UTC)
@@ -131,6 +137,7 @@ def record_of(message: Message) -> CallResult:
         user_criteria=metadata.get("userCriteria"),
         urgency=metadata.get("urgency"),
         service_request_id=metadata.get("serviceRequestId"),
+        raw_webhook_payload=payload,
         created_at=now,
         updated_at=now,
     )
@@ -145,13 +152,26 @@ async def lifespan(_: FastAPI) -> AsyncIterator[None]:
 app = FastAPI(lifespan=lifespan)
 
 
-@app.post("/api/v1/vapi/webhook")
-async def receive(webhook: Webhook, x_vapi_secret: Annotated[str, Header()] = "") -> Acknowledgement:
-    if not secrets.compare_digest(x_vapi_secret.encode(), SECRET):
+async def store(sent_secret: str, message: Message, payload: dict[str, Any] | None) -> Acknowledgement:
+    if not secrets.compare_digest(sent_secret.encode(), SECRET):
         raise HTTPException(401, "Invalid webhook signature")
-    message = webhook.message
-    await redis.set(KEY_PREFIX + message.call.id, record_of(message).model_dump_json(), ex=TTL_S)
+    await redis.set(KEY_PREFIX + message.call.id, record_of(message, payload).model_dump_json(), ex=TTL_S)
     return Acknowledgement(message=f"Webhook processed: {message.type}", callId=message.call.id)
+
+
+async def receive(webhook: Webhook, x_vapi_secret: Annotated[str, Header()] = "") -> Acknowledgement:
+    return await store(x_vapi_secret, webhook.message, None)
+
+
+async def receive_and_keep(payload: dict[str, Any], x_vapi_secret: Annotated[str, Header()] = "") -> Acknowledgement:
+    try:
+        message = Webhook.model_validate(payload).message
+    except ValidationError as exc:
+        raise RequestValidationError(exc.errors()) from None
+    return await store(x_vapi_secret, message, payload)
+
+
+app.post("/api/v1/vapi/webhook")(receive_and_keep if KEEPS_PAYLOAD else receive)
 
 
 @app.get("/api/v1/vapi/calls/{call_id}")
