@@ -1,4 +1,4 @@
-"""Connections as service/protocol.py keeps them, on a server of its own whose application tells what it was asked."""
+"""Connections as service/protocol.py keeps them: on a server of its own, whose application tells what it was asked."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import uvicorn
 
-from service.protocol import COPIED_BYTES, BoundedProtocol
+from service.protocol import BoundedProtocol
+from service.request_cycle import COPIED_BYTES
 from tests.outage.raw_http import RawConnection, get, post
 from tests.store.events import until
 from tests.support.redis_server import free_port
