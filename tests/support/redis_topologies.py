@@ -19,6 +19,11 @@ from tests.support.redis_server import RedisProcess, free_cluster_port, free_por
 SETTLE_S = 20.0
 SERVICE = "mymaster"
 
+DOWN_AFTER_MS = 1500
+"""Sentinels connect to a new master only once a second: with less than that they took each one for dead before they had
+spoken to it, and promoted one after the other, in the end also a server that had not caught up.
+"""
+
 
 def wait_until(is_so: Callable[[], bool], what: str, within_s: float = SETTLE_S) -> float:
     """Returns after how many seconds it was so."""
@@ -32,7 +37,7 @@ def wait_until(is_so: Callable[[], bool], what: str, within_s: float = SETTLE_S)
 
 
 class SentinelSetup:
-    """One master, its replicas, three Sentinels that take a master for dead after half a second."""
+    """One master, its replicas, three Sentinels."""
 
     def __init__(self, replicas: int = 1) -> None:
         self._replicas = replicas
@@ -99,7 +104,7 @@ class SentinelSetup:
         port = free_port()
         (folder / "sentinel.conf").write_text(
             f"port {port}\ndir {folder}\nsentinel monitor {SERVICE} 127.0.0.1 {master_port} 2\n"
-            f"sentinel down-after-milliseconds {SERVICE} 500\nsentinel failover-timeout {SERVICE} 3000\n"
+            f"sentinel down-after-milliseconds {SERVICE} {DOWN_AFTER_MS}\nsentinel failover-timeout {SERVICE} 3000\n"
         )
         return RedisProcess(
             port=port, folder=folder, command=["redis-server", str(folder / "sentinel.conf"), "--sentinel"]
