@@ -22,6 +22,9 @@ else:
 MAX_DEPTH: Final = 900
 """Levels of nesting that we take. msgspec gives up between 990 and 5,000, depending on the Python beneath it."""
 
+_OPENED, _CLOSED = (bracket * (1024 - MAX_DEPTH) for bracket in (b"[", b"]"))
+"""Around a text, so that what is too deep for us is too deep for simdjson, whose limit is 1,024 levels."""
+
 MAX_LOOK_BYTES: Final = 512 * 1024
 """Longest text for simdjson, which keeps several times its size for good. Larger webhooks are taken apart in a thread, and
 one parser serves one thread at a time.
@@ -36,14 +39,15 @@ class NotJSONError(InvalidMessageError):
 
 
 def is_surely_sound(body: bytes) -> bool:
-    """True for JSON in UTF-8, with no number beyond a double and no lone surrogate; False says nothing.
+    """True for a text, if it is JSON at all, in UTF-8, of at most MAX_DEPTH levels, with no number beyond a double and no
+    lone surrogate; False says nothing.
 
-    simdjson reads every byte, in a third of the time that the exact checks take.
+    simdjson reads every byte, in a fifth of the time that the exact checks take.
     """
     if _parse is None or len(body) > MAX_LOOK_BYTES:
         return False
     try:
-        _parse(body)
+        _parse(b"".join((_OPENED, body, _CLOSED)))
     except (ValueError, RuntimeError):
         return False
     return True

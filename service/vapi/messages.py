@@ -129,8 +129,8 @@ def decode_message(body: bytes) -> Received:
     is_sound = is_surely_sound(body)
     if not is_sound:
         check_utf8(body)
-    if is_too_deep(body):
-        raise NotJSONError("nested too deeply")
+        if is_too_deep(body):
+            raise NotJSONError("nested too deeply")
     try:
         received = Received(_DECODER.decode(body).message)
     except msgspec.ValidationError:
