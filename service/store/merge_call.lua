@@ -140,8 +140,13 @@ local function take_what_outweighs()
     local n = count + i - 12
     local held = sub(stamps_text, 17 * n - 16, 17 * n)
     if ARGV[i] ~= '' and stamp >= held then
-      -- Nothing was given yet where the stamp is blank, unless by an event whose own stamp is that.
-      if held == BLANK and stamp ~= BLANK then take(i - 12, ARGV[i]) else rivals[#rivals + 1] = i - 12 end
+      -- Nothing was given yet where the stamp is blank, unless by an event whose own stamp is that. And where something
+      -- has changed already, to write the same once more is cheaper than to read it and see.
+      if stamp > held and (held == BLANK or is_changed) then
+        take(i - 12, ARGV[i])
+      else
+        rivals[#rivals + 1] = i - 12
+      end
       if stamp > held then stamp_anew(n) end
     end
   end

@@ -31,6 +31,7 @@ SECONDS_BELOW: Final = 100_000_000_000
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _NUMBER: Final = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?")
 _EMPTY: Final = (b"", b"null", b'""', b"[]", b"{}")
+_LONGEST_EMPTY: Final = max(map(len, _EMPTY))
 _LONGEST_PLAIN_TIME: Final = len('"2026-09-01T12:00:00.000000Z"')
 _PRESIGNED: Final = re.compile(r"(?i)(?:^|&)(?:x-(?:amz|goog)-|(?:signature|sig|se|token|policy|key-pair-id|expires)=)")
 
@@ -184,9 +185,9 @@ class Salvage:
 
 def is_empty(value: bytes) -> bool:
     """True for null, "", [], {} (white space within or not), and for a field that is not there."""
-    if value in _EMPTY:
+    if len(value) <= _LONGEST_EMPTY and value in _EMPTY:
         return True
-    return value[:1] in (b"[", b"{") and value[1:2] in b" \t\r\n" and not value[1:-1].strip()
+    return value[1:2] in b" \t\r\n" and value[:1] in (b"[", b"{") and not value[1:-1].strip()
 
 
 def timestamp_ms(place: Raw) -> int:
