@@ -19,6 +19,9 @@ from tests.support.redis_server import RedisProcess, free_cluster_port, free_por
 SETTLE_S = 20.0
 SERVICE = "mymaster"
 
+SYNC_AT_ONCE = ("--repl-diskless-sync-delay", "0")
+"""A master waits five seconds for more replicas otherwise, before it sends the first one anything."""
+
 DOWN_AFTER_MS = 1500
 """Sentinels connect to a new master only once a second: with less than that they took each one for dead before they had
 spoken to it, and promoted one after the other, in the end also a server that had not caught up.
@@ -50,12 +53,12 @@ class SentinelSetup:
         return f"redis+sentinel://{hosts}/{SERVICE}"
 
     def start(self) -> Self:
-        master = RedisProcess().start()
+        master = RedisProcess(*SYNC_AT_ONCE).start()
         self.servers = [master]
         for _ in range(self._replicas):
-            options = ("--replicaof", f"127.0.0.1 {master.port}", "--repl-diskless-sync-delay", "0")
+            options = ("--replicaof", f"127.0.0.1 {master.port}", *SYNC_AT_ONCE)
             self.servers.append(RedisProcess(*options).start())
-        wait_until(lambda: self._replicas_of(master) == self._replicas, "the replicas did not join")
+        wait_until(lambda: self._synced_replicas_of(master) == self._replicas, "the replicas did not join")
         self.sentinels = [self._sentinel(master.port).start() for _ in range(3)]
         wait_until(lambda: all(map(self._is_ready, self.sentinels)), "the Sentinels did not find one another")
         return self
@@ -111,8 +114,10 @@ class SentinelSetup:
         )
 
     @staticmethod
-    def _replicas_of(master: RedisProcess) -> int:
-        return int(client_of(master).info("replication")["connected_slaves"])
+    def _synced_replicas_of(master: RedisProcess) -> int:
+        state = client_of(master).info("replication")
+        replicas = [state[f"slave{number}"] for number in range(state["connected_slaves"])]
+        return sum(replica["state"] == "online" for replica in replicas)
 
     def _is_ready(self, sentinel: RedisProcess) -> bool:
         state = ask(sentinel, "SENTINEL", "MASTER", SERVICE)
@@ -134,7 +139,7 @@ class ClusterSetup:
     def start(self) -> Self:
         options = [
             "--cluster-enabled", "yes", "--cluster-node-timeout", "500", "--cluster-config-file", "nodes.conf",
-            "--repl-diskless-sync-delay", "0",
+            *SYNC_AT_ONCE,
         ]  # fmt: skip
         for _ in range(6):
             self.nodes.append(RedisProcess(*options, port=free_cluster_port()).start())
