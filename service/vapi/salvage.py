@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any, Final, TypeVar, get_args
 from urllib.parse import urlsplit, urlunsplit
 
@@ -51,7 +52,7 @@ def mend(text: bytes, struct: type[Struct]) -> tuple[bytes, int]:
     """
     values = _OBJECT.decode(text)
     dropped = 0
-    for field in msgspec.structs.fields(struct):
+    for field in _fields_of(struct):
         value = bytes(values.get(field.name, ABSENT))
         inner = _struct_of(field.type)
         if inner is not None and value[:1] == b"{":
@@ -68,6 +69,10 @@ def mend(text: bytes, struct: type[Struct]) -> tuple[bytes, int]:
         values[field.name] = Raw(mended)
         dropped += lost
     return msgspec.json.encode(values), dropped
+
+
+_fields_of = cache(msgspec.structs.fields)
+"""Asked for but once: each time it takes long and leaves a cycle behind, for the collector of garbage."""
 
 
 def _struct_of(hint: Any) -> type[Struct] | None:
