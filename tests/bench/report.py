@@ -34,7 +34,8 @@ HOW_TO_READ = (
     "twice as many requests a second (or needs half the CPU, microseconds of the server's processes). Trust the "
     "ratios; requests a second belong to one machine. `others` is what unrelated processes took meanwhile, in cores: "
     "above 0.1 the requests a second are doubtful, the CPU is less so. A server's core that is not nearly 100 % busy "
-    "without others to blame says that wrk and Redis were the limit: compare the CPU then too."
+    "without others to blame says that wrk and Redis were the limit: compare the CPU then too. As it was designed, the "
+    "record keeps VAPI's whole body and a poll returns it; `without raw payload` it does not, nor do this service and Go."
 )
 
 
