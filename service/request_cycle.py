@@ -8,9 +8,6 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 
 _BODILESS: Final = (204, 304)
 
-COPIED_BYTES: Final = 64 * 1024
-"""Bodies up to here are copied behind their head, which takes less than to have the kernel gather the two."""
-
 
 class OneWriteCycle(RequestResponseCycle):
     """Sends a response's head together with its body: each write is a system call, and on uvloop none waits for another.
@@ -47,9 +44,6 @@ class OneWriteCycle(RequestResponseCycle):
         if head.count(b"\n") != len(lines) + 2:
             raise ValueError("a header's value must not contain a line break")
         self.response_started = self.response_complete = True
-        if len(body) <= COPIED_BYTES:
-            self.transport.write(head + body)
-        else:
-            self.transport.writelines((head, body))
+        self.transport.writelines((head, body))
         self.message_event.set()
         self.on_response()
