@@ -127,7 +127,7 @@ class BoundedProtocol(HttpToolsProtocol):
         raw_path, _, query = self.url.partition(b"?")
         if raw_path[:1] != b"/":  # https://www.rfc-editor.org/rfc/rfc9112#section-3.2.2
             target = httptools.parse_url(self.url)
-            raw_path, query = target.path, target.query or b""
+            raw_path, query = target.path or b"/", target.query or b""
         path = raw_path.decode("ascii")
         return {
             "type": "http",

@@ -11,23 +11,25 @@ import pytest
 import uvicorn
 
 from service.protocol import BoundedProtocol
-from service.request_cycle import COPIED_BYTES
 from tests.outage.raw_http import RawConnection, get, post
 from tests.store.events import until
 from tests.support.redis_server import free_port
 
-KEEP_ALIVE_S = 1
+KEEP_ALIVE_S = 2
+
+LARGE_BYTES = 300_000
+"""More than a socket takes at once."""
 
 
 async def tell(scope: Any, receive: Any, send: Any) -> None:
-    """Answers with the scope; ``/slow`` after more than the keep-alive time, ``/large`` with more than is copied."""
+    """Answers with the scope; ``/slow`` after more than the keep-alive time, ``/large`` at length."""
     await receive()
     if scope["path"] == "/slow":
         await asyncio.sleep(1.5 * KEEP_ALIVE_S)
     told = {name: scope[name] for name in ("path", "http_version", "method", "scheme")}
     told |= {name: scope[name].decode() for name in ("raw_path", "query_string")}
     told["headers"] = [(name.decode(), value.decode()) for name, value in scope["headers"]]
-    body = json.dumps(told).encode().ljust(2 * COPIED_BYTES if scope["path"] == "/large" else 0)
+    body = json.dumps(told).encode().ljust(LARGE_BYTES if scope["path"] == "/large" else 0)
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})
@@ -57,6 +59,7 @@ async def connection() -> AsyncIterator[RawConnection]:
     [
         (b"/a%20b?x=%20y?z", "/a b", "x=%20y?z"),
         (b"http://elsewhere:1/a/b?c", "/a/b", "c"),
+        (b"http://elsewhere?c", "/", "c"),
         (b"//a//b", "//a//b", ""),
         (b"/?", "/", ""),
     ],
