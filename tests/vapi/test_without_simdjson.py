@@ -17,6 +17,10 @@ BODIES = [
     around(b'"\xff"'),
     around("1")[:-1],
     b"\xef\xbb\xbf" + around("1"),
+    # Whole only inside the brackets that simdjson is given around a body.
+    b"%b],[%b" % (around("1"), around("1")),
+    b"%b]%b[1" % (around("1"), b"]" * 123 + b",[" + b"[" * 122),
+    b"]" * 124 + b"[" * 124,
 ]
 
 PROGRAM = """
