@@ -24,7 +24,8 @@ from service.cli_call import add_call_command
 from service.cli_service import EXIT_FAILED, UnreadableFileError, add_address, connect, print_answer, read_file
 from service.cli_spool import add_spool_command
 from service.client import Answer, ServiceClient, UnreachableError, prove
-from service.config import Secret, Settings, load_settings, variable_of
+from service.config import Secret, Settings, variable_of
+from service.config_loading import load_settings
 from service.errors import SettingsError
 from service.store.connection import open_redis
 from service.store.keys import Keys

@@ -95,7 +95,7 @@ def serve(settings: Settings) -> int:
 def app_of_environment() -> Any:
     """What each process serves; settings come from the environment, once more in every worker."""
     from service.app import create_app
-    from service.config import load_settings
+    from service.config_loading import load_settings
     from service.log import configure_logs
 
     settings = load_settings(os.environ)

@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from service.addresses import is_http_url, is_loopback
-from service.config import Secret, Settings, load_settings, variable_of
+from service.config import Secret, Settings, variable_of
+from service.config_loading import load_settings
 from service.errors import SettingsError
 
 DEFAULTS: Final[dict[str, Any]] = {

@@ -25,7 +25,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from ruamel.yaml import YAML
 
-from service.config import Settings, load_settings
+from service.config import Settings
+from service.config_loading import load_settings
 from service.server import GRACEFUL_S
 from tests.support.load_balancer import CONFIGURATION
 from tests.support.redis_server import RedisProcess, free_port

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 import httpx2
 import pytest
 
-from service.config import load_settings
+from service.config_loading import load_settings
 from service.vapi.assistant import create_assistant_config
 from tests.api.talk import ADMIN, CREDENTIALS, READER, SECRET, connected
 from tests.support.call_requests import FULL, REQUIRED, call_request

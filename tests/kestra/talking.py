@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from service.config import Settings, load_settings
+from service.config import Settings
+from service.config_loading import load_settings
 from service.errors import UpstreamError
 from service.kestra.client import KestraClient
 from tests.support.fake_kestra import FakeKestra

@@ -13,7 +13,8 @@ from typing import Any
 
 import httpx2
 
-from service.config import Settings, load_settings
+from service.config import Settings
+from service.config_loading import load_settings
 from service.kestra.client import KestraClient
 from service.kestra.execution import Execution
 from tests.kestra_engine.engine import ACCOUNT, FLOWS, Engine

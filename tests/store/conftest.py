@@ -11,7 +11,7 @@ import pytest
 from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.connection import AbstractConnection
 
-from service.config import load_settings
+from service.config_loading import load_settings
 from service.store.calls import CallStore
 from service.store.connection import LANES, open_redis
 from service.store.keys import Keys

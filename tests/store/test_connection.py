@@ -9,7 +9,7 @@ from typing import Any, Final
 import pytest
 from redis.asyncio.connection import Connection
 
-from service.config import load_settings
+from service.config_loading import load_settings
 from service.errors import SettingsError, StoreUnavailableError
 from service.store.connection import open_redis
 from service.store.keys import Keys

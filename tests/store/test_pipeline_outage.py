@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from service.config import load_settings
+from service.config_loading import load_settings
 from service.errors import StoreUnavailableError
 from service.store.connection import open_redis
 from service.store.keys import Keys

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from service.config import load_settings
+from service.config_loading import load_settings
 from service.errors import InvalidSignatureError
 from service.vapi.authentication import WebhookProof
 

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from service.calls.context import ProviderContext
-from service.config import load_settings
+from service.config_loading import load_settings
 from service.vapi.assistant import ASSISTANT_NAME, create_assistant_config, create_saved_assistant_config, metadata_of
 from tests.support.call_requests import FULL, OPTIONAL, REQUIRED, call_request
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import Any
 
-from service.config import load_settings
+from service.config_loading import load_settings
 from service.vapi.assistant import create_saved_assistant_config
 from service.vapi.drift import diff_of, hide_secrets
 

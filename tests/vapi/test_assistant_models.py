@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from service.config import load_settings
+from service.config_loading import load_settings
 from service.vapi.assistant import create_assistant_config, create_saved_assistant_config
 from tests.support.call_requests import OPTIONAL, call_request
 from tests.support.vapi_models import complaints_about_assistant, complaints_about_schema

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.config import load_settings
+from service.config_loading import load_settings
 from service.vapi.assistant import create_assistant_config, create_saved_assistant_config
 from service.vapi.call_request import CallRequest
 from service.vapi.prompt import PARAGRAPHS, REQUEST_FIELDS, URGENCY_IN_WORDS, clean, fill, read_prompt

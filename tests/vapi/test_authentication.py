@@ -7,7 +7,7 @@ import hmac
 
 import pytest
 
-from service.config import load_settings
+from service.config_loading import load_settings
 from service.errors import InvalidSignatureError
 from service.vapi.authentication import WebhookProof, bearer_token
 from tests.support.vapi_sender import sign

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from service.config import load_settings
+from service.config_loading import load_settings
 from service.errors import UpstreamError
 from service.vapi.client import VapiClient
 from tests.support.certificates import Authority

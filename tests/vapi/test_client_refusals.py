@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from service.config import load_settings
+from service.config_loading import load_settings
 from service.errors import (
     InvalidRequestError,
     PaymentRequiredError,

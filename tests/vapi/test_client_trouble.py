@@ -10,7 +10,7 @@ import time
 import httpx2
 import pytest
 
-from service.config import load_settings
+from service.config_loading import load_settings
 from service.errors import ServiceError, UpstreamError
 from service.vapi import exchange
 from service.vapi.client import VapiClient

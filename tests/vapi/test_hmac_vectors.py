@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from service.config import load_settings
+from service.config_loading import load_settings
 from service.vapi.authentication import WebhookProof
 from tests.support.vapi_sender import sample_bytes
 from tests.vapi.proving import is_taken, lower, refusal
