@@ -1,4 +1,4 @@
-"""``python -m service spool``: look into the spool, drain it now, drop from it."""
+"""``python -m service spool``: look into the spool, drain it now, retry what was set aside, drop from it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ from service.store.calls import CallStore
 from service.store.connection import open_redis
 from service.store.keys import Keys
 from service.store.shapes import Merged
-from service.store.spool import Spool, UnreadableChangeError, decode_change, open_file
+from service.store.spool import Spool, open_file
+from service.store.spool_drain import UnreadableChangeError, decode_change
 from service.store.spool_file import FILE_NAME, SpooledChange, SpoolFile
 
 EXIT_FAILED: Final = 1
 
 
 def add_spool_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    sentence = "look into the spool of SPOOL_DIR, drain it, drop from it"
+    sentence = "look into the spool of SPOOL_DIR, drain it, retry or drop what was set aside"
     spool = commands.add_parser("spool", help=sentence, description=sentence)
     actions = spool.add_subparsers(metavar="action", required=True)
     actions.add_parser("list", help="what it holds, oldest first").set_defaults(run=_list)
@@ -34,11 +35,18 @@ def add_spool_command(commands: argparse._SubParsersAction[argparse.ArgumentPars
     show.add_argument("id", type=int)
     show.set_defaults(run=_show)
     actions.add_parser("drain", help="merge what waits into Redis now").set_defaults(run=_drain)
+    retry = actions.add_parser("retry", help="let a change that was set aside wait for the next drain again")
+    _add_selection(retry)
+    retry.set_defaults(run=_retry)
     drop = actions.add_parser("drop", help="forget a change, for good")
-    which = drop.add_mutually_exclusive_group(required=True)
-    which.add_argument("id", type=int, nargs="?")
-    which.add_argument("--rejected", action="store_true", help="all that can never be applied")
+    _add_selection(drop)
     drop.set_defaults(run=_drop)
+
+
+def _add_selection(action: argparse.ArgumentParser) -> None:
+    which = action.add_mutually_exclusive_group(required=True)
+    which.add_argument("id", type=int, nargs="?")
+    which.add_argument("--rejected", action="store_true", help="all that was set aside")
 
 
 def _list(settings: Settings, _: argparse.Namespace) -> int:
@@ -95,8 +103,7 @@ async def _drain_all(settings: Settings) -> int:
     redis.commands.start()
     merged: list[Merged] = []
     try:
-        while await spool.drain_some(store.merge, merged.append):
-            pass
+        await spool.drain_all(store.merge, merged.append)
     finally:
         await spool.close()
         await redis.commands.close()
@@ -104,12 +111,22 @@ async def _drain_all(settings: Settings) -> int:
     return EXIT_FAILED if spool.held.waiting else 0
 
 
+def _retry(settings: Settings, options: argparse.Namespace) -> int:
+    file = _open(settings)
+    waiting = file.take_up_again(_selected(file, options))
+    print(f"{waiting} waiting again")
+    return 0 if waiting or options.rejected else EXIT_FAILED
+
+
 def _drop(settings: Settings, options: argparse.Namespace) -> int:
     file = _open(settings)
-    ids = [one.id for one in file.list() if one.rejected] if options.rejected else [options.id]
-    dropped = file.remove(ids)
+    dropped = file.remove(_selected(file, options))
     print(f"{dropped} dropped")
     return 0 if dropped or options.rejected else EXIT_FAILED
+
+
+def _selected(file: SpoolFile, options: argparse.Namespace) -> list[int]:
+    return [one.id for one in file.list() if one.rejected] if options.rejected else [options.id]
 
 
 def _open(settings: Settings) -> SpoolFile:

@@ -22,7 +22,7 @@ from service.config import settings_not_in_use
 from service.errors import StoreUnavailableError
 from service.metrics import forget_dead_workers
 from service.store.connection import RedisTopology
-from service.store.spool import DRAIN_EVERY_S
+from service.store.spool_drain import DRAIN_EVERY_S
 
 log = structlog.get_logger(__name__)
 

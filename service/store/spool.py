@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -17,32 +17,19 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from service.errors import SettingsError, StoreRefusedError, StoreUnavailableError, UnavailableError
-from service.store.shapes import LAYOUT, CallChange, Merged
-from service.store.spool_file import Held, SpooledChange, SpoolFile
+from service.errors import SettingsError, UnavailableError
+from service.store.shapes import CallChange
+from service.store.spool_database import is_open_to_others
+from service.store.spool_drain import Drain, Merge, OnMerged, now_ms
+from service.store.spool_file import Held, SpoolFile
 
 log = structlog.get_logger(__name__)
 
 PUT_TIMEOUT_S: Final = 0.8
 """With ``STORE_TIMEOUT_S`` before it, a webhook is answered within two seconds, whatever the disk does."""
 
-DRAIN_BATCH: Final = 64
-DRAIN_EVERY_S: Final = 0.2
-"""At most 320 a second, beside what VAPI sends meanwhile."""
-
 RETRY_DISK_S: Final = 5.0
 """How long after a failed write we say that we are not ready; then somebody has to find out whether that is still so."""
-
-CLAIM_MS: Final = 10_000
-"""Longer than a batch takes; what a killed process had claimed is free again after this."""
-
-Merge = Callable[[CallChange], Awaitable[Merged]]
-
-_DECODER: Final = msgspec.msgpack.Decoder(CallChange)
-
-
-class UnreadableChangeError(Exception):
-    """What is in the spool is no change that this version understands."""
 
 
 class SpoolUnavailableError(UnavailableError):
@@ -54,11 +41,13 @@ class Spool:
 
     def __init__(self, folder: str, max_bytes: int) -> None:
         self._file = open_file(folder, max_bytes)
+        if is_open_to_others(Path(folder)):
+            log.warning("spool.open_to_others", folder=folder, advice="its changes hold personal data: chmod 700")
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
         self._waiting: list[tuple[str, bytes, asyncio.Future[None]]] = []
         self._writing: asyncio.Task[None] | None = None
         self._max_bytes = max_bytes
-        self._claimed: list[int] = []
+        self._drain = Drain(self._file, self._in_thread)
         self._failed_at = -RETRY_DISK_S
         self._least_refused_bytes = 1
         self.held: Held = self._file.held()
@@ -87,26 +76,23 @@ class Spool:
         except TimeoutError:
             raise SpoolUnavailableError("The spool's disk does not answer; try again in a second") from None
 
-    async def drain_some(self, merge: Merge, on_merged: Callable[[Merged], None]) -> int:
-        """Merge a batch, oldest first; returns how many no longer wait. Those that Redis did not take do."""
+    async def drain_some(self, merge: Merge, on_merged: OnMerged) -> int:
+        """Merge a batch; returns how many no longer wait. Those that Redis did not take do, and keep nobody from it."""
         self.held = await self._in_thread(self._file.held)
         if not self.held.waiting:
             return 0
-        rejected_before = self.held.rejected
-        batch = await self._in_thread(self._claim)
-        outcomes = await asyncio.gather(*(self._apply(spooled, merge) for spooled in batch))
-        merged = {spooled.id: outcome for spooled, outcome in zip(batch, outcomes, strict=True) if outcome is not None}
-        for outcome in merged.values():
-            on_merged(outcome)
-        await self._in_thread(self._file.remove, list(merged))
-        await self._in_thread(self._file.release, [spooled.id for spooled in batch if spooled.id not in merged])
-        self._claimed = []
+        drained = await self._drain.drain_some(merge, on_merged)
         self.held = await self._in_thread(self._file.held)
-        if merged:
-            log.info("spool.drained", merged=len(merged), waiting=self.held.waiting)
-        return len(merged) + self.held.rejected - rejected_before
+        if drained.settled:
+            log.info("spool.drained", settled=drained.settled, waiting=self.held.waiting)
+        return drained.settled
 
-    async def drain_in_background(self, merge: Merge, on_merged: Callable[[Merged], None]) -> None:
+    async def drain_all(self, merge: Merge, on_merged: OnMerged) -> None:
+        """Merge all that Redis takes now."""
+        await self._drain.drain_all(merge, on_merged)
+        self.held = await self._in_thread(self._file.held)
+
+    async def drain_in_background(self, merge: Merge, on_merged: OnMerged) -> None:
         """As ``drain_some``; a disk that fails is logged, and left alone for a while."""
         try:
             await self.drain_some(merge, on_merged)
@@ -115,30 +101,13 @@ class Spool:
             await asyncio.sleep(RETRY_DISK_S)
 
     async def close(self) -> None:
-        """Finish what is being written, and leave to others at once what a drain that was cancelled had claimed."""
+        """After the drain was cancelled: finish what is being written, and leave to others what the drain had claimed."""
         if self._writing is not None:
             await self._writing
         with suppress(sqlite3.Error):
-            await self._in_thread(self._file.release, self._claimed)
+            await self._drain.close()
         await self._in_thread(self._file.close)
         self._thread.shutdown()
-
-    def _claim(self) -> list[SpooledChange]:
-        batch = self._file.claim(DRAIN_BATCH, _now_ms(), CLAIM_MS)
-        self._claimed = [spooled.id for spooled in batch]
-        return batch
-
-    async def _apply(self, spooled: SpooledChange, merge: Merge) -> Merged | None:
-        """What the merge did; None when the change waits on, or was set aside because it can never be applied."""
-        try:
-            return await merge(decode_change(spooled))
-        except (UnreadableChangeError, StoreRefusedError) as exc:
-            reason = str(exc.__cause__ or exc)
-            log.warning("spool.set_aside", id=spooled.id, call_id=spooled.call_id, error=reason)
-            await self._in_thread(self._file.reject, spooled.id, reason)
-            return None
-        except StoreUnavailableError:
-            return None
 
     async def _write(self) -> None:
         """Commit what waits, all of it at once, until nothing does."""
@@ -146,7 +115,7 @@ class Spool:
             batch, self._waiting = self._waiting, []
             try:
                 kept = await self._in_thread(
-                    self._file.put, [(call_id, change) for call_id, change, _ in batch], _now_ms()
+                    self._file.put, [(call_id, change) for call_id, change, _ in batch], now_ms()
                 )
                 self.held = await self._in_thread(self._file.held)
             except (sqlite3.Error, OSError) as exc:
@@ -185,18 +154,3 @@ def open_file(folder: str, max_bytes: int) -> SpoolFile:
         return SpoolFile(Path(folder), max_bytes)
     except (OSError, sqlite3.Error) as exc:
         raise SettingsError(f"SPOOL_DIR: {folder} cannot be used: {exc}") from None
-
-
-def decode_change(spooled: SpooledChange) -> CallChange:
-    """Raises UnreadableChangeError when it is none, or one whose facts were in another order."""
-    try:
-        change = _DECODER.decode(spooled.change)
-    except msgspec.DecodeError as exc:
-        raise UnreadableChangeError("it is damaged") from exc
-    if change.layout != LAYOUT:
-        raise UnreadableChangeError(f"it has layout {change.layout}, this version has {LAYOUT}")
-    return change
-
-
-def _now_ms() -> int:
-    return round(time.time() * 1000)

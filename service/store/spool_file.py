@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
 import msgspec
+
+from service.store.keys import BUCKETS, bucket_of
+from service.store.spool_database import Transaction, open_database
 
 FILE_NAME: Final = "spool.sqlite3"
 
@@ -23,27 +26,10 @@ LOCK_WAIT_S: Final = 0.5
 DISK_RESERVE_BYTES: Final = 16 * 1024 * 1024
 """Left free on the disk: draining writes too, and a spool on a full disk could never be emptied."""
 
-_SCHEMA: Final = """
-PRAGMA auto_vacuum = INCREMENTAL;
-PRAGMA journal_mode = WAL;
-CREATE TABLE IF NOT EXISTS spooled (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, call_id TEXT NOT NULL, spooled_at_ms INTEGER NOT NULL,
-    size_bytes INTEGER NOT NULL, claimed_until_ms INTEGER NOT NULL DEFAULT 0, rejected TEXT);
-CREATE INDEX IF NOT EXISTS waiting ON spooled (id) WHERE rejected IS NULL;
-CREATE TABLE IF NOT EXISTS changes (id INTEGER PRIMARY KEY, change BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS held (one INTEGER PRIMARY KEY CHECK (one = 1), bytes INTEGER NOT NULL,
-    waiting INTEGER NOT NULL, rejected INTEGER NOT NULL);
-INSERT OR IGNORE INTO held VALUES (1, 0, 0, 0);
-CREATE TRIGGER IF NOT EXISTS added AFTER INSERT ON spooled BEGIN
-    UPDATE held SET bytes = bytes + new.size_bytes, waiting = waiting + 1; END;
-CREATE TRIGGER IF NOT EXISTS removed AFTER DELETE ON spooled BEGIN
-    DELETE FROM changes WHERE id = old.id;
-    UPDATE held SET bytes = bytes - old.size_bytes, waiting = waiting - (old.rejected IS NULL),
-        rejected = rejected - (old.rejected IS NOT NULL); END;
-CREATE TRIGGER IF NOT EXISTS set_aside AFTER UPDATE OF rejected ON spooled WHEN old.rejected IS NULL BEGIN
-    UPDATE held SET waiting = waiting - 1, rejected = rejected + 1; END;
-"""
-# The changes lie apart from their rows: to claim one must not mean to write all of it anew.
+SORT_AT_ONCE: Final = 1000
+"""Rows of the version before that get their bucket with one claim, about 2 ms: a webhook's put may wait behind it."""
+
+ALL_BUCKETS: Final = range(BUCKETS)
 
 
 class SpooledChange(msgspec.Struct, frozen=True):
@@ -75,11 +61,8 @@ class SpoolFile:
     def __init__(self, folder: Path, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / FILE_NAME
-        self._database = sqlite3.connect(self._path, timeout=LOCK_WAIT_S, isolation_level=None, check_same_thread=False)
-        self._database.executescript(_SCHEMA)
-        self._database.execute("PRAGMA synchronous = FULL")
+        self._database = open_database(self._path, lock_wait_s=LOCK_WAIT_S)
         self._inode = self._path.stat().st_ino
 
     def close(self) -> None:
@@ -101,26 +84,48 @@ class SpoolFile:
                     free -= len(change)
         return kept
 
-    def claim(self, limit: int, now_ms: int, lease_ms: int) -> list[SpooledChange]:
-        """The oldest that nobody else is at; nobody else gets them for ``lease_ms``."""
-        with self._transaction():
-            # A claim of more than two leases ahead is from before the clock was set back.
-            ids = self._database.execute(
-                "UPDATE spooled SET claimed_until_ms = ? WHERE id IN (SELECT id FROM spooled WHERE rejected IS NULL"
-                " AND (claimed_until_ms <= ? OR claimed_until_ms > ?) ORDER BY id LIMIT ?) RETURNING id",
-                (now_ms + lease_ms, now_ms, now_ms + 2 * lease_ms, limit),
-            ).fetchall()
-            return [self._read(spooled_id) for (spooled_id,) in sorted(ids)]
+    def claim(
+        self,
+        limit: int,
+        now_ms: int,
+        lease_ms: int,
+        buckets: Collection[int] = ALL_BUCKETS,
+        *,
+        per_bucket: int | None = None,
+    ) -> list[SpooledChange]:
+        """Changes of these buckets that nobody else is at; nobody else gets them for ``lease_ms``.
 
-    def release(self, ids: Sequence[int]) -> None:
-        """Let others claim them at once."""
+        Those that were never tried come first, oldest first, then those whose pause ended first. What waits in other
+        buckets costs nothing.
+        """
         with self._transaction():
-            self._database.executemany("UPDATE spooled SET claimed_until_ms = 0 WHERE id = ?", [(one,) for one in ids])
+            self._sort_into_buckets()
+            due = [row for bucket in buckets for row in self._due(bucket, now_ms, lease_ms, per_bucket or limit)]
+            ids = sorted(spooled_id for _, spooled_id in sorted(due)[:limit])
+            self._set_claims((spooled_id, now_ms + lease_ms) for spooled_id in ids)
+            return [self._read(spooled_id) for spooled_id in ids]
+
+    def release(self, ids: Iterable[int]) -> None:
+        """Let others claim them at once."""
+        self.postpone((spooled_id, 0) for spooled_id in ids)
+
+    def postpone(self, until_ms: Iterable[tuple[int, int]]) -> None:
+        """Give up the claims on these ids; each may be claimed again from its moment on."""
+        with self._transaction():
+            self._set_claims(until_ms)
 
     def reject(self, spooled_id: int, reason: str) -> None:
         """Set aside what can never be applied, so that it blocks nothing."""
         with self._transaction():
             self._database.execute("UPDATE spooled SET rejected = ? WHERE id = ?", (reason, spooled_id))
+
+    def take_up_again(self, ids: Sequence[int]) -> int:
+        """Let what was set aside wait again; returns how many of these were set aside."""
+        with self._transaction():
+            return self._database.executemany(
+                "UPDATE spooled SET rejected = NULL, claimed_until_ms = 0 WHERE id = ? AND rejected IS NOT NULL",
+                [(one,) for one in ids],
+            ).rowcount
 
     def remove(self, ids: Sequence[int]) -> int:
         """Forget them; returns how many there were. An empty spool gives its space back."""
@@ -142,9 +147,29 @@ class SpoolFile:
 
     def _insert(self, call_id: str, change: bytes, now_ms: int) -> None:
         cursor = self._database.execute(
-            "INSERT INTO spooled (call_id, spooled_at_ms, size_bytes) VALUES (?, ?, ?)", (call_id, now_ms, len(change))
+            "INSERT INTO spooled (call_id, spooled_at_ms, size_bytes, bucket) VALUES (?, ?, ?, ?)",
+            (call_id, now_ms, len(change), bucket_of(call_id.encode())),
         )
         self._database.execute("INSERT INTO changes VALUES (?, ?)", (cursor.lastrowid, change))
+
+    def _sort_into_buckets(self) -> None:
+        """The version before, which may use the file at the same time, writes no bucket."""
+        rows = self._database.execute("SELECT call_id, id FROM spooled WHERE bucket IS NULL LIMIT ?", (SORT_AT_ONCE,))
+        sorted_rows = [(bucket_of(call_id.encode()), spooled_id) for call_id, spooled_id in rows.fetchall()]
+        self._database.executemany("UPDATE spooled SET bucket = ? WHERE id = ?", sorted_rows)
+
+    def _due(self, bucket: int, now_ms: int, lease_ms: int, limit: int) -> Sequence[tuple[int, int]]:
+        """(claimed until, id) of what may be claimed, first those that may longest."""
+        due = "SELECT claimed_until_ms, id FROM spooled WHERE rejected IS NULL AND bucket = ? AND claimed_until_ms"
+        rows = self._database.execute(f"{due} <= ? ORDER BY claimed_until_ms, id LIMIT ?", (bucket, now_ms, limit))
+        # A claim of more than two leases ahead is from before the clock was set back.
+        strays = self._database.execute(f"{due} > ? LIMIT ?", (bucket, now_ms + 2 * lease_ms, limit))
+        return [*rows, *strays]
+
+    def _set_claims(self, until_ms: Iterable[tuple[int, int]]) -> None:
+        self._database.executemany(
+            "UPDATE spooled SET claimed_until_ms = ? WHERE id = ?", [(moment, one) for one, moment in until_ms]
+        )
 
     def _read(self, spooled_id: int) -> SpooledChange:
         row = self._database.execute(
@@ -162,21 +187,5 @@ class SpoolFile:
         if not is_there:
             raise sqlite3.OperationalError("the spool's file was removed while it was in use")
 
-    def _transaction(self) -> _Transaction:
-        return _Transaction(self._database)
-
-
-class _Transaction:
-    """``BEGIN IMMEDIATE`` takes the write lock at once: a later upgrade could fail without waiting."""
-
-    def __init__(self, database: sqlite3.Connection) -> None:
-        self._database = database
-
-    def __enter__(self) -> None:
-        self._database.execute("BEGIN IMMEDIATE")
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self._database.execute("COMMIT")
-        elif self._database.in_transaction:  # a full disk makes SQLite roll back by itself
-            self._database.execute("ROLLBACK")
+    def _transaction(self) -> Transaction:
+        return Transaction(self._database)
