@@ -14,7 +14,7 @@ from service.api.responses import JSONAnswer
 from service.api.state import State
 from service.calls.phone import mask_phone, normalize_phone
 from service.calls.record import LARGE_OF_VIEW, View, is_past_grace, render_record
-from service.errors import Detail, InvalidRequestError, NotFoundError
+from service.errors import Detail, InvalidRequestError, NotFoundError, StoreUnavailableError
 from service.store.shapes import StoredCall, Tombstone
 
 MAX_LIMIT: Final = 100
@@ -29,32 +29,49 @@ async def delete_call(state: State, request: Request) -> Response:
 
 
 async def list_calls_by_phone(state: State, request: Request) -> Response:
-    """Newest first by ``updated_at``; ``count`` is all live calls of the number."""
+    """Newest first by ``updated_at``; ``count`` is all live calls of the number.
+
+    While a part of Redis is away, ``missing_buckets`` says which: their calls are neither listed nor counted.
+    """
     phone = normalize_phone(request.path_params["phone"])
     request.scope["log"]["phone"] = mask_phone(phone)
     limit = read_int(request, "limit", default=10, least=1, most=MAX_LIMIT)
     offset = read_int(request, "offset", default=0, least=0)
-    calls = await find_live_by_phone(state, phone)
+    found = await find_live_by_phone(state, phone)
+    calls = found.calls
     calls.sort(key=lambda call: (-call.updated_at_ms, call.call_id))
     page = [msgspec.Raw(render_record(call, "summary")) for call in calls[offset : offset + limit]]
     has_more = offset + limit < len(calls)
     pagination = {"limit": limit, "offset": offset, "hasMore": has_more}
-    return JSONAnswer(data=page, count=len(calls), pagination=pagination)
+    missing = {"missing_buckets": found.missing_buckets} if found.missing_buckets else {}
+    return JSONAnswer(data=page, count=len(calls), pagination=pagination, **missing)
 
 
-async def find_live_by_phone(state: State, phone: str) -> list[StoredCall]:
+class LiveCalls(msgspec.Struct, frozen=True):
+    """The calls of a number, as far as the buckets that hold them answered."""
+
+    calls: list[StoredCall]
+    missing_buckets: tuple[int, ...]
+
+
+async def find_live_by_phone(state: State, phone: str) -> LiveCalls:
     """The records of a number. An index entry whose record says otherwise is left out."""
     fragment = msgspec.json.encode(phone)
-    ids = await state.calls.find_ids_by_phone(fragment[1:-1], state.sweep.now_ms())
+    answered = await state.calls.find_ids_by_phone(fragment[1:-1], state.sweep.now_ms())
+    ids = [call_id for ids in answered.replies.values() for call_id in ids]
     found = await asyncio.gather(*(find_settled(state, call_id, "summary") for call_id in ids))
-    return [call for call in found if isinstance(call, StoredCall) and call.small[0] == fragment]
+    calls = [call for call in found if isinstance(call, StoredCall) and call.small[0] == fragment]
+    return LiveCalls(calls, answered.missing)
 
 
 async def find_settled(state: State, call_id: bytes, view: View) -> StoredCall | Tombstone | None:
-    """The call as it stands now, the end of its report's grace applied."""
+    """The call as it stands now, the end of its report's grace applied as far as Redis, which may be full, takes it."""
     call = await state.calls.find(call_id, LARGE_OF_VIEW[view])
     if isinstance(call, StoredCall) and is_past_grace(call, state.sweep.now_ms(), state.settings.report_grace_ms):
-        state.metrics.merged(await state.calls.settle(call_id))
+        try:
+            state.metrics.merged(await state.calls.settle(call_id))
+        except StoreUnavailableError:
+            return call
         call = await state.calls.find(call_id, LARGE_OF_VIEW[view])
     return call
 

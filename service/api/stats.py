@@ -1,4 +1,7 @@
-"""``GET /api/v1/vapi/cache/stats``: what is stored now, and what all replicas counted."""
+"""``GET /api/v1/vapi/cache/stats``: what is stored now, and what all replicas counted.
+
+While a shard of a Cluster is away, ``missing_buckets`` says which of the 32 buckets are neither counted nor listed.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from service.api.responses import JSONAnswer
 from service.api.state import State
 from service.calls.record import iso_of
 from service.calls.status import DataStatus, status_at
+from service.errors import StoreUnavailableError
 from service.metrics import RECONCILED, SUBSCRIPTION_RESULTS
 from service.store.counts import Replica
 from service.store.shapes import StoredCall
@@ -27,26 +31,57 @@ WEBHOOK_COUNTS: Final = ("received", "stored", "ignored", "invalid", "unauthoriz
 
 async def get_stats(state: State, request: Request) -> Response:
     limit = read_int(request, "limit", default=20, least=0, most=MAX_ENTRIES)
-    survey, (sums, replicas), probe = await asyncio.gather(
-        state.calls.survey(newest=limit), state.counts.read(), state.store_health.probe()
+    survey, counted, probe = await asyncio.gather(
+        state.calls.survey(newest=limit), _find_counts(state), state.store_health.probe()
     )
-    found = await asyncio.gather(*(find_settled(state, call_id, "summary") for _, call_id in survey.newest))
+    stats: dict[str, Any] = {
+        "size": survey.size,
+        "entries": await _entries(state, survey),
+        **_counts(state, survey, counted),
+        "store": {"writable": probe.is_writable, "latency_ms": probe.latency_ms, "spool": _spool(state)},
+    }
+    if survey.missing:
+        stats["missing_buckets"] = survey.missing
+    return JSONAnswer(stats=stats)
+
+
+async def _find_counts(state: State) -> tuple[Tally[str], list[Replica]] | None:
+    """None while the bucket that has the counts of all replicas is away."""
+    try:
+        return await state.counts.read()
+    except StoreUnavailableError:
+        return None
+
+
+async def _entries(state: State, survey: Survey) -> list[dict[str, Any]]:
+    """The newest, left out what cannot be read any more: a shard may go away between the two looks."""
+    found = await asyncio.gather(
+        *(find_settled(state, call_id, "summary") for _, call_id in survey.newest), return_exceptions=True
+    )
+    for outcome in found:
+        if isinstance(outcome, BaseException) and not isinstance(outcome, StoreUnavailableError):
+            raise outcome
     live = [call for call in found if isinstance(call, StoredCall)]
     live.sort(key=lambda call: (-call.updated_at_ms, call.call_id))  # some changed since, by this very look at them
-    stats = {
-        "size": survey.size,
-        "entries": [_entry(call) for call in live],
+    return [_entry(call) for call in live]
+
+
+def _counts(state: State, survey: Survey, counted: tuple[Tally[str], list[Replica]] | None) -> dict[str, Any]:
+    """What all replicas counted; null where nobody can say."""
+    if counted is None:
+        return dict.fromkeys(("webhooks", "calls", "polls", "replicas"))
+    sums, replicas = counted
+    counts: dict[str, Any] = {
         "webhooks": _webhooks(sums),
         "calls": _calls(sums),
         "polls": _polls(sums),
         "replicas": [_replica(replica) for replica in replicas],
-        "store": {"writable": probe.is_writable, "latency_ms": probe.latency_ms, "spool": _spool(state)},
     }
     if state.subscriptions is not None:
-        stats["subscriptions"] = _subscriptions(survey, sums)
+        counts["subscriptions"] = _subscriptions(survey, sums)
     if state.reconciler is not None:
-        stats["reconciled"] = {result: sums[f"reconciled.{result}"] for result in RECONCILED}
-    return JSONAnswer(stats=stats)
+        counts["reconciled"] = {result: sums[f"reconciled.{result}"] for result in RECONCILED}
+    return counts
 
 
 def _spool(state: State) -> dict[str, int] | None:

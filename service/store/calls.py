@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
@@ -10,11 +9,12 @@ from typing import Any, Final
 import msgspec
 
 from service.config import Settings
+from service.store.all_buckets import BucketReplies, ask_all_buckets
 from service.store.command import Argument, Commands
 from service.store.keys import Keys, bucket_of
 from service.store.script import RESUME_WAITING, Script
 from service.store.shapes import MISSING, SEPARATOR, TOMBSTONE, CallChange, Merged, StoredCall, Tombstone
-from service.store.survey import BucketSurveys, Survey
+from service.store.survey import BucketSurvey, BucketSurveys, Survey
 
 DELETIONS_KEPT_MS: Final = 60_000
 """Long enough for every process to have looked for lost notifications many times."""
@@ -134,20 +134,22 @@ class CallStore:
         self._tell_due(bucket, has_due)
         return bool(existed)
 
-    async def find_ids_by_phone(self, phone: bytes, now_ms: int) -> list[bytes]:
+    async def find_ids_by_phone(self, phone: bytes, now_ms: int) -> BucketReplies[list[bytes]]:
         """Ids of the live calls of a number (a JSON string's inside, as in the record), in no order."""
-        replies = await asyncio.gather(
-            *(
-                self._redis.execute(b"ZRANGEBYSCORE", prefix + phone, b"%d" % now_ms, b"+inf", bucket=bucket)
-                for bucket, prefix in enumerate(self._keys.phones)
-            )
-        )
-        return [call_id for ids in replies for call_id in ids]
+
+        async def ids_in(bucket: int) -> list[bytes]:
+            key = self._keys.phones[bucket] + phone
+            ids: list[bytes] = await self._redis.execute(b"ZRANGEBYSCORE", key, now_ms, b"+inf", bucket=bucket)
+            return ids
+
+        return await ask_all_buckets(ids_in)
 
     async def survey(
         self, *, changed_since_ms: tuple[int, ...] = (), newest: int = 0, takes_turns: bool = False
     ) -> Survey:
         """Look over all buckets: what lives, what is past its grace, what changed since, which are the newest.
+
+        Buckets that do not answer are named; StoreUnavailableError only when none answers.
 
         Args:
             changed_since_ms: the ``now_ms`` of an earlier survey; without it no changes are looked for.
@@ -155,9 +157,17 @@ class CallStore:
             takes_turns: take up the calls that somebody is subscribed to and whose turn it is; nobody else gets the
                 same ones within 5 s.
         """
-        survey = await self._surveys.make(changed_since_ms, newest, takes_turns=takes_turns)
+        survey = await self._surveys.look_at_all(changed_since_ms, newest, takes_turns=takes_turns)
         for bucket, count in enumerate(survey.resumable):
             self._tell_due(bucket, count)
+        return survey
+
+    async def survey_bucket(
+        self, bucket: int, changed_since_ms: int | None = None, *, takes_turns: bool = False
+    ) -> BucketSurvey:
+        """The same look at one bucket."""
+        survey = await self._surveys.look_at(bucket, changed_since_ms, takes_turns=takes_turns)
+        self._tell_due(bucket, survey.resumable)
         return survey
 
     def _keys_of(self, call_id: bytes, bucket: int) -> tuple[bytes, ...]:

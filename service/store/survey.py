@@ -1,15 +1,16 @@
-"""One look over all buckets of the store: what lives, what is due, what changed. Its cost does not grow with them."""
+"""One look over the buckets of the store: what lives, what is due, what changed. Its cost does not grow with them."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
+from functools import partial
 from itertools import chain
 from typing import Final
 
 import msgspec
 
 from service.config import Settings
+from service.store.all_buckets import ask_all_buckets
 from service.store.command import Commands
 from service.store.keys import BUCKETS, Keys
 from service.store.script import Script
@@ -21,22 +22,39 @@ SUBSCRIBED_EVERY_MS: Final = 5_000
 """How often the turn of such a call comes, whatever the number of replicas."""
 
 
-class Survey(msgspec.Struct, frozen=True):
-    """What one look over all buckets found."""
+class BucketSurvey(msgspec.Struct, frozen=True):
+    """What one look at one bucket found."""
 
-    now_ms: tuple[int, ...]
-    """By each bucket's own clock: in a Cluster they are several."""
+    now_ms: int
+    """By the clock of the bucket's master: in a Cluster they are several."""
     size: int
     due: list[bytes]
     changed: list[bytes]
     newest: list[tuple[int, bytes]]
     """(updated_at in ms, call id), newest first."""
-    resumable: tuple[int, ...]
-    """Per bucket, the subscriptions whose execution is to be resumed now."""
+    resumable: int
+    """Subscriptions whose execution is to be resumed now."""
     awaited: int
     """Calls that are not final and that somebody is subscribed to; those that expired still count for some seconds."""
     in_turn: list[bytes]
     """Those of them that this look took up."""
+
+
+class Survey(msgspec.Struct, frozen=True):
+    """The same of all buckets that answered."""
+
+    now_ms: tuple[int, ...]
+    """Of every bucket; 0 where it did not answer."""
+    size: int
+    due: list[bytes]
+    changed: list[bytes]
+    newest: list[tuple[int, bytes]]
+    resumable: tuple[int, ...]
+    """Of every bucket."""
+    awaited: int
+    in_turn: list[bytes]
+    missing: tuple[int, ...]
+    """The buckets that did not answer: nothing here counts their calls."""
 
 
 class BucketSurveys:
@@ -49,39 +67,45 @@ class BucketSurveys:
         self._index_ttl_ms = max(settings.result_ttl_ms, settings.pending_ttl_ms)
         self._script = Script("survey_bucket.lua")
 
-    async def make(self, changed_since_ms: tuple[int, ...], newest: int, *, takes_turns: bool) -> Survey:
-        """As CallStore.survey."""
-        since = [b"%d" % moment for moment in changed_since_ms] or [b""] * BUCKETS
-        replies = await asyncio.gather(
-            *(
-                self._script.run(
-                    self._redis,
-                    bucket,
-                    *self._keys.indices[bucket],
-                    self._grace_ms,
-                    since[bucket],
-                    newest,
-                    SUBSCRIBED_AT_MOST if takes_turns else 0,
-                    SUBSCRIBED_EVERY_MS,
-                    self._keys.subscriptions[bucket],
-                    self._index_ttl_ms,
-                    keys=6,
-                )
-                for bucket in range(BUCKETS)
-            )
+    async def look_at(
+        self, bucket: int, changed_since_ms: int | None = None, newest: int = 0, *, takes_turns: bool = False
+    ) -> BucketSurvey:
+        """As CallStore.survey_bucket."""
+        now, size, due, changed, latest, resumable, awaited, in_turn = await self._script.run(
+            self._redis,
+            bucket,
+            *self._keys.indices[bucket],
+            self._grace_ms,
+            b"" if changed_since_ms is None else changed_since_ms,
+            newest,
+            SUBSCRIBED_AT_MOST if takes_turns else 0,
+            SUBSCRIBED_EVERY_MS,
+            self._keys.subscriptions[bucket],
+            self._index_ttl_ms,
+            keys=6,
         )
-        nows, sizes, dues, changes, latest, resumable, awaited, in_turn = zip(*replies, strict=True)
-        entries = [(int(float(score)), call_id) for pairs in latest for call_id, score in _pairs(pairs)]
-        entries.sort(key=lambda entry: (-entry[0], entry[1]))
+        entries = [(int(float(score)), call_id) for call_id, score in _pairs(latest)]
+        return BucketSurvey(now, size, due, changed, entries, resumable, awaited, in_turn)
+
+    async def look_at_all(self, changed_since_ms: tuple[int, ...], newest: int, *, takes_turns: bool) -> Survey:
+        """As CallStore.survey."""
+        look = partial(self.look_at, newest=newest, takes_turns=takes_turns)
+        answered = await ask_all_buckets(
+            lambda bucket: look(bucket, changed_since_ms[bucket] if changed_since_ms else None)
+        )
+        found = answered.replies
+        surveys = list(found.values())
+        entries = sorted(chain.from_iterable(one.newest for one in surveys), key=lambda entry: (-entry[0], entry[1]))
         return Survey(
-            nows,
-            sum(sizes),
-            list(chain(*dues)),
-            list(chain(*changes)),
-            entries[:newest],
-            resumable,
-            sum(awaited),
-            list(chain(*in_turn)),
+            now_ms=tuple(found[bucket].now_ms if bucket in found else 0 for bucket in range(BUCKETS)),
+            size=sum(one.size for one in surveys),
+            due=list(chain.from_iterable(one.due for one in surveys)),
+            changed=list(chain.from_iterable(one.changed for one in surveys)),
+            newest=entries[:newest],
+            resumable=tuple(found[bucket].resumable if bucket in found else 0 for bucket in range(BUCKETS)),
+            awaited=sum(one.awaited for one in surveys),
+            in_turn=list(chain.from_iterable(one.in_turn for one in surveys)),
+            missing=answered.missing,
         )
 
 

@@ -1,5 +1,8 @@
 -- Look over one bucket: drop what expired, count what lives, and find what a process has to act on.
 --
+-- A look must not fail where only writing does (a Redis that is full, read-only, or short of replicas), so every write
+-- is a pcall: what expired is then dropped by a later look, and a call whose turn cannot be noted is nobody's turn.
+--
 -- KEYS  1 expiry index  2 update index  3 partial index  4 deleted index  5 due index  6 subscribed index
 -- ARGV  1 report grace, ms  2 ms since when changes are wanted, '' for none  3 how many of the newest are wanted
 --       4 how many of the subscribed calls are wanted, each at most once in  5 so many ms, by anybody
@@ -13,9 +16,9 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 local dead = redis.call('ZRANGEBYSCORE', expiry, '-inf', '(' .. now, 'LIMIT', 0, 1000)
 if #dead > 0 then
-  redis.call('ZREM', expiry, unpack(dead))
-  redis.call('ZREM', updates, unpack(dead))
-  redis.call('ZREM', partial, unpack(dead))
+  redis.pcall('ZREM', expiry, unpack(dead))
+  redis.pcall('ZREM', updates, unpack(dead))
+  redis.pcall('ZREM', partial, unpack(dead))
 end
 local past_grace = redis.call('ZRANGEBYSCORE', partial, '-inf', now - ARGV[1], 'LIMIT', 0, 100)
 local changed = {}
@@ -40,14 +43,13 @@ end
 local in_turn = {}
 if ARGV[4] ~= '0' then
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', subscribed, '-inf', now, 'LIMIT', 0, ARGV[4])) do
-    if redis.call('HLEN', ARGV[6] .. id) > 0 then
-      redis.call('ZADD', subscribed, now + ARGV[5], id)
+    if redis.call('HLEN', ARGV[6] .. id) == 0 then
+      redis.pcall('ZREM', subscribed, id)
+    elseif type(redis.pcall('ZADD', subscribed, now + ARGV[5], id)) == 'number' then
       in_turn[#in_turn + 1] = id
-    else
-      redis.call('ZREM', subscribed, id)
     end
   end
-  redis.call('PEXPIRE', subscribed, ARGV[7])
+  redis.pcall('PEXPIRE', subscribed, ARGV[7])
 end
 return {now, redis.call('ZCOUNT', expiry, now, '+inf'), past_grace, changed, newest,
   redis.call('ZCOUNT', due, '-inf', now), redis.call('ZCOUNT', subscribed, '-inf', '+inf'), in_turn}

@@ -23,7 +23,8 @@ async def _now_ms(opened: OpenedStore) -> int:
 
 
 async def _ids_of(opened: OpenedStore, phone: str) -> list[bytes]:
-    return sorted(await opened.store.find_ids_by_phone(phone.encode(), await _now_ms(opened)))
+    found = await opened.store.find_ids_by_phone(phone.encode(), await _now_ms(opened))
+    return sorted(call_id for ids in found.replies.values() for call_id in ids)
 
 
 async def _calls(store: CallStore, count: int) -> list[bytes]:

@@ -1,0 +1,43 @@
+"""Asking all buckets at once: a lost shard of a Cluster takes its own answers away, not those of the others."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+import msgspec
+
+from service.errors import StoreUnavailableError
+from service.store.keys import BUCKETS
+
+Reply = TypeVar("Reply")
+
+
+class BucketReplies(msgspec.Struct, Generic[Reply], frozen=True):
+    """Of every bucket either its reply or its number."""
+
+    replies: dict[int, Reply]
+    missing: tuple[int, ...]
+    """The buckets that did not answer within ``STORE_TIMEOUT_S``."""
+
+
+async def ask_all_buckets(ask: Callable[[int], Awaitable[Reply]]) -> BucketReplies[Reply]:
+    """What each bucket answered to ``ask(bucket)``.
+
+    Raises:
+        StoreUnavailableError: none did.
+    """
+    outcomes = await asyncio.gather(*(ask(bucket) for bucket in range(BUCKETS)), return_exceptions=True)
+    replies: dict[int, Reply] = {}
+    missing: list[int] = []
+    for bucket, outcome in enumerate(outcomes):
+        if isinstance(outcome, StoreUnavailableError):
+            missing.append(bucket)
+        elif isinstance(outcome, BaseException):
+            raise outcome
+        else:
+            replies[bucket] = outcome
+    if not replies and isinstance(outcomes[0], StoreUnavailableError):
+        raise outcomes[0]
+    return BucketReplies(replies, tuple(missing))
