@@ -15,6 +15,7 @@ from service.api.state import State
 from service.errors import UnavailableError
 from service.kestra.client import KestraClient
 from service.metrics import CONTENT_TYPE
+from service.store.health import MasterProbe, StoreProbe
 
 
 async def get_live(_: State, __: Request) -> Response:
@@ -23,33 +24,65 @@ async def get_live(_: State, __: Request) -> Response:
 
 
 async def get_ready(state: State, _: Request) -> Response:
-    """200 when a webhook can be durably taken now."""
+    """200 when a webhook of some call can be durably taken now.
+
+    Not of every call: all replicas lack the same shard, and without them the calls of the other shards would be lost too.
+    """
     if state.changes.is_draining:
         raise UnavailableError("Shutting down")
-    probe = await state.store_health.probe()
-    if not (probe.is_writable or (state.spool is not None and state.spool.has_room)):
+    if not (_has_spool(state) or await state.store_health.is_partly_writable()):
         raise UnavailableError("Neither Redis nor a spool can take a webhook now")
     return JSONAnswer(status="ok")
 
 
 async def get_health(state: State, request: Request) -> Response:
-    """Every dependency; what exactly is wrong only for those who hold a token."""
+    """Every dependency and master; what exactly is wrong only for those who hold a token.
+
+    503 once the webhooks of some calls can be kept neither in Redis nor in the spool.
+    """
     is_told_more = state.tokens.access_of(request.scope["named_headers"]) >= Access.READ
     probe = await state.store_health.probe()
-    redis: dict[str, Any] = {"status": "ok" if probe.is_writable else "down"}
-    subscription: dict[str, Any] = {"status": "ok" if state.changes.is_subscribed else "down"}
-    answer: dict[str, Any] = {
-        "status": redis["status"],
-        "dependencies": {"redis": redis, "notifications": subscription},
+    dependencies: dict[str, Any] = {
+        "redis": _redis(probe, is_told_more=is_told_more),
+        "notifications": {"status": "ok" if state.changes.is_subscribed else "down"},
     }
     if state.spool is not None:
-        answer["dependencies"]["spool"] = {"status": "ok" if state.spool.has_room else "down"}
+        dependencies["spool"] = {"status": "ok" if state.spool.has_room else "down"}
     if state.kestra is not None:
-        answer["dependencies"]["kestra"] = await _kestra(state.kestra, is_told_more=is_told_more)
+        dependencies["kestra"] = await _kestra(state.kestra, is_told_more=is_told_more)
+    answer: dict[str, Any] = {"status": _status(state, probe), "dependencies": dependencies}
+    if is_told_more:
+        answer |= {"version": __version__, "draining": state.changes.is_draining, "time_ms": round(time.time() * 1000)}
+    return JSONAnswer(200 if probe.is_writable or _has_spool(state) else 503, **answer)
+
+
+def _has_spool(state: State) -> bool:
+    return state.spool is not None and state.spool.has_room
+
+
+def _status(state: State, probe: StoreProbe) -> str:
+    """Of the service: down when no webhook can be kept, degraded while a master or the spool is missing."""
+    if not (probe.is_partly_writable or _has_spool(state)):
+        return "down"
+    is_whole = probe.is_writable and (state.spool is None or state.spool.has_room)
+    return "ok" if is_whole else "degraded"
+
+
+def _redis(probe: StoreProbe, *, is_told_more: bool) -> dict[str, Any]:
+    status = "ok" if probe.is_writable else "degraded" if probe.is_partly_writable else "down"
+    redis: dict[str, Any] = {"status": status}
     if is_told_more:
         redis |= {"latency_ms": probe.latency_ms, "problem": probe.problem}
-        answer |= {"version": __version__, "draining": state.changes.is_draining, "time_ms": round(time.time() * 1000)}
-    return JSONAnswer(200 if probe.is_writable else 503, **answer)
+    if len(probe.masters) > 1:
+        redis["masters"] = {
+            name: _master(master, is_told_more=is_told_more) for name, master in sorted(probe.masters.items())
+        }
+    return redis
+
+
+def _master(master: MasterProbe, *, is_told_more: bool) -> dict[str, Any]:
+    status = {"status": "ok" if master.is_writable else "down"}
+    return {**status, "latency_ms": master.latency_ms, "problem": master.problem} if is_told_more else status
 
 
 async def _kestra(kestra: KestraClient, *, is_told_more: bool) -> dict[str, Any]:

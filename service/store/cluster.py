@@ -73,6 +73,15 @@ class ClusterPipeline:
         """One that was there when we last looked; for the subscription, which any node can serve."""
         return random.choice(self._nodes or self._seeds)  # noqa: S311 - spreads load
 
+    async def find_masters(self) -> dict[str, int]:
+        """The masters that have the buckets, by address, each with one of its buckets; ``unknown`` where nobody has it."""
+        if None in self._owners:
+            await self._renewed(asyncio.get_running_loop().time() + ASK_NODE_S)
+        return {
+            f"{owner[0]}:{owner[1]}" if owner is not None else "unknown": bucket
+            for bucket, owner in enumerate(self._owners)
+        }
+
     async def execute(
         self,
         *args: Any,

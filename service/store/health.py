@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 from redis.exceptions import RedisError
@@ -13,36 +14,107 @@ from service.store.command import Commands
 from service.store.keys import PROBE_TTL_MS, Keys
 
 PROBE_VALID_S: Final = 0.2
-"""Health checks closer together than this share one probe."""
+"""Health checks closer together than this share one probe of each master."""
 
 
-class Probe(msgspec.Struct, frozen=True):
+class CommandsToMasters(Commands, Protocol):
+    """Commands that go to one master or to several."""
+
+    async def find_masters(self) -> dict[str, int]:
+        """The masters by name, each with one of its buckets."""
+        ...
+
+
+class MasterProbe(msgspec.Struct, frozen=True):
     is_writable: bool
     latency_ms: float
-    problem: str | None = None
+    problem: str | None
+    valid_until: float
+    """By ``time.monotonic``."""
+
+
+class StoreProbe(msgspec.Struct, frozen=True):
+    """What the probes of all masters came to."""
+
+    masters: dict[str, MasterProbe]
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether a webhook of any call can be taken."""
+        return all(master.is_writable for master in self.masters.values())
+
+    @property
+    def is_partly_writable(self) -> bool:
+        """Whether a webhook of some call can be taken."""
+        return any(master.is_writable for master in self.masters.values())
+
+    @property
+    def latency_ms(self) -> float:
+        """Of the slowest."""
+        return max(master.latency_ms for master in self.masters.values())
+
+    @property
+    def problem(self) -> str | None:
+        """Of the first master that has one."""
+        return next((master.problem for master in self.masters.values() if master.problem is not None), None)
 
 
 class StoreHealth:
-    """Writes a short-lived key to find out."""
+    """Writes a short-lived key to each master to find out.
 
-    def __init__(self, redis: Commands, keys: Keys) -> None:
+    A probe is a task of its own that all who ask share, so that a master which does not answer is asked once at a time.
+    """
+
+    def __init__(self, redis: CommandsToMasters, keys: Keys) -> None:
         self._redis = redis
-        self._key = keys.probes[0]
-        self._last = Probe(is_writable=False, latency_ms=0.0)
-        self._valid_until = 0.0
+        self._keys = keys
+        self._probes: dict[str, asyncio.Task[MasterProbe]] = {}
 
-    async def probe(self) -> Probe:
+    async def probe(self) -> StoreProbe:
+        """All masters; takes as long as the slowest, ``STORE_TIMEOUT_S`` at most."""
+        probes = await self._begin_probes()
+        await asyncio.wait(probes.values())
+        return StoreProbe({name: probe.result() for name, probe in probes.items()})
+
+    async def is_partly_writable(self) -> bool:
+        """As of StoreProbe, known as soon as one master has taken its probe: a dead one makes nobody wait."""
+        waiting = set((await self._begin_probes()).values())
+        while waiting:
+            done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if any(probe.result().is_writable for probe in done):
+                return True
+        return False
+
+    async def _begin_probes(self) -> dict[str, asyncio.Task[MasterProbe]]:
+        """One for each master: the last while it runs or is valid, else a new one."""
+        loop = asyncio.get_running_loop()
+        probes: dict[str, asyncio.Task[MasterProbe]] = {}
+        for name, bucket in (await self._redis.find_masters()).items():
+            last = self._probes.get(name)
+            is_current = last is not None and _is_current(last)
+            probes[name] = last if last and is_current else loop.create_task(self._probe_master(bucket), name="probe")
+        self._probes = probes
+        return probes
+
+    async def _probe_master(self, bucket: int) -> MasterProbe:
         started = time.monotonic()
-        if started < self._valid_until:
-            return self._last
         problem = None
         try:
-            await self._redis.execute("SET", self._key, "1", "PX", PROBE_TTL_MS, share_as="probe", is_durable=True)
+            await self._redis.execute(
+                "SET", self._keys.probes[bucket], "1", "PX", PROBE_TTL_MS,
+                bucket=bucket, share_as=("probe", bucket), is_durable=True,
+            )  # fmt: skip
         except StoreUnavailableError as exc:
             problem = str(exc.__cause__ or exc)
         except RedisError as exc:
             problem = str(exc)
         finished = time.monotonic()
-        self._last = Probe(problem is None, round((finished - started) * 1000, 3), problem)
-        self._valid_until = finished + PROBE_VALID_S
-        return self._last
+        latency_ms = round((finished - started) * 1000, 3)
+        return MasterProbe(problem is None, latency_ms, problem, finished + PROBE_VALID_S)
+
+
+def _is_current(probe: asyncio.Task[MasterProbe]) -> bool:
+    if not probe.done():
+        return True
+    has_result = not probe.cancelled() and probe.exception() is None
+    return has_result and time.monotonic() < probe.result().valid_until

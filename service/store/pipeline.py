@@ -72,6 +72,10 @@ class Pipeline:
         while self._queue:
             self._queue.popleft().fail(unavailable(ConnectionError("the service is shutting down")))
 
+    async def find_masters(self) -> dict[str, int]:
+        """The one master, with one of its buckets; as of ClusterPipeline."""
+        return {"redis": 0}
+
     def execute(
         self,
         *args: Any,

@@ -84,10 +84,10 @@ async def test_probes_close_together_ask_once(opened: OpenedStore) -> None:
     health = StoreHealth(opened.pipeline, opened.keys)
     first = await health.probe()
 
-    assert await health.probe() is first
+    assert await health.probe() == first
 
     async def is_asked_again() -> bool:
-        return await health.probe() is not first
+        return await health.probe() != first
 
     await until(is_asked_again)
 
