@@ -22,6 +22,7 @@ from service.config import settings_not_in_use
 from service.errors import StoreUnavailableError
 from service.metrics import forget_dead_workers
 from service.store.connection import RedisTopology
+from service.store.embedded import FREE_EVERY_S, free_expired
 from service.store.spool_drain import DRAIN_EVERY_S
 
 log = structlog.get_logger(__name__)
@@ -53,6 +54,9 @@ def lifespan_of(state: State, redis: RedisTopology) -> Callable[[Router], Any]:
             loop.create_task(repeat(write_counts, COUNTS_EVERY_S), name="counts"),
             loop.create_task(repeat(publish, PUBLISH_EVERY_S), name="metrics"),
         ]
+        if state.settings.redis_url.startswith("memory://"):
+            free = partial(free_expired, redis.commands)
+            background.append(loop.create_task(repeat(free, FREE_EVERY_S), name="free-expired"))
         if state.spool is not None:
             drain = partial(state.spool.drain_in_background, state.calls.merge, state.metrics.merged)
             background.append(loop.create_task(repeat(drain, DRAIN_EVERY_S), name="spool-drain"))

@@ -14,7 +14,7 @@ import pytest
 from tests.support.dead_shard import DeadShard, one_shard_dead, serve_partly
 from tests.support.redis_topologies import ClusterSetup, ask
 from tests.support.replica import Replica
-from tests.support.vapi_sender import full_report, status_update
+from tests.support.vapi_sender import full_report
 from tests.system.traffic import get_call, post_webhook, until
 
 STATS = "/api/v1/vapi/cache/stats?limit=100"
@@ -114,23 +114,6 @@ async def test_stats_and_lists_answer_for_the_living_shards_and_name_the_missing
         return stats["size"] == 30 and "missing_buckets" not in stats and stats["webhooks"] is not None
 
     await until(is_whole, WITHIN_S)
-
-
-async def test_the_grace_of_reports_ends_in_the_living_shards(
-    client: httpx2.AsyncClient, shard: DeadShard, begin: Start
-) -> None:
-    """A poll with ``wait`` looks by itself; here nobody asks, and the counts of ended calls show the sweep."""
-    replica = begin(report_grace_s=1)
-    call_ids = shard.living_ids("over", 5)
-    for call_id in call_ids:
-        await post_webhook(client, replica, status_update("ended", call_id, endedReason="assistant-ended-call"))
-    await asyncio.sleep(1.0)
-
-    async def are_all_failed() -> bool:
-        answers = [await get_call(client, replica, call_id) for call_id in call_ids]
-        return {answer.json()["data"]["data_status"] for answer in answers} == {"fetch_failed"}
-
-    await until(are_all_failed, WITHIN_S)
 
 
 async def test_what_living_shards_take_leaves_the_spool_while_another_is_dead(
