@@ -1,4 +1,4 @@
-"""``python -m service spool``: an operator looks into the spool, drains it, and drops from it."""
+"""``python -m service spool``: an operator looks into the spool, drains it, and retries or drops what was set aside."""
 
 from __future__ import annotations
 
@@ -205,14 +205,72 @@ def test_drop_rejected_forgets_those_and_nothing_else(
     assert operator.left() == left
 
 
-@pytest.mark.parametrize("arguments", [[], ["drop"], ["drop", "1", "--rejected"], ["show"], ["show", "one"], ["burn"]])
+def test_retry_lets_a_change_that_was_set_aside_be_drained(operator: Operator) -> None:
+    operator.put(change("call-1", status=1), change("call-2", status=1))
+    operator.reject(1)
+    operator.reject(2)
+    assert operator.spool("retry", "2") == 0
+    assert operator.out == "1 waiting again\n"
+    assert operator.spool("drain") == 0
+    assert operator.out.splitlines()[-1] == "1 merged, 0 waiting, 1 rejected"
+    assert operator.left() == ["call-1"]
+
+
+def test_retry_rejected_takes_up_all_that_was_set_aside_and_nothing_else(operator: Operator) -> None:
+    operator.put(change("call-1", status=1), change("call-2", status=1), GARBAGE)
+    operator.reject(1)
+    operator.reject(3)
+    assert operator.spool("retry", "--rejected") == 0
+    assert operator.out == "2 waiting again\n"
+    assert operator.spool("drain") == 0
+    assert operator.out.splitlines()[-1] == "2 merged, 0 waiting, 1 rejected"
+
+
+@pytest.mark.parametrize("number", ["1", "7"])
+def test_retry_of_what_waits_or_is_not_there_fails_and_changes_nothing(operator: Operator, number: str) -> None:
+    operator.put(change("call-1"))
+    assert operator.spool("retry", number) == 1
+    operator.spool("list")
+    assert operator.out.endswith("waiting\n")
+
+
+def test_drain_goes_on_with_what_redis_takes_behind_any_number_that_it_does_not(
+    operator: Operator,
+) -> None:
+    operator.put(*(msgspec.structs.replace(change(f"call-{n}", status=1), layout=LAYOUT + 1) for n in range(100)))
+    operator.put(change("behind", status=1))
+    assert operator.spool("drain") == 1
+    assert operator.out.splitlines()[-1] == "1 merged, 100 waiting, 0 rejected"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["drop"],
+        ["retry"],
+        ["retry", "1", "--rejected"],
+        ["drop", "1", "--rejected"],
+        ["show"],
+        ["show", "one"],
+        ["burn"],
+    ],
+)
 def test_a_wrong_command_line_is_told_how_to_use_it(operator: Operator, arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         operator.spool(*arguments)
     assert ended.value.code == 2
 
 
-ACTIONS = [["list"], ["show", "1"], ["drain"], ["drop", "1"], ["drop", "--rejected"]]
+ACTIONS = [
+    ["list"],
+    ["show", "1"],
+    ["drain"],
+    ["drop", "1"],
+    ["drop", "--rejected"],
+    ["retry", "1"],
+    ["retry", "--rejected"],
+]
 
 
 @pytest.mark.parametrize("arguments", ACTIONS)
