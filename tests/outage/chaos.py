@@ -50,7 +50,7 @@ def missing_of(row: Row, missing: int) -> str:
 
 
 def problems_of(outcome: Outcome) -> list[str]:
-    problems = []
+    problems = list(outcome.problems)
     if outcome.row.promises and outcome.missing:
         problems.append(f"{outcome.missing} acknowledged webhooks are missing")
     if outcome.ledger.slowest_s > SLOWEST_ALLOWED_S:

@@ -7,9 +7,18 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import httpx2
 
 from tests.outage.ledger import Ledger, find_missing, post_at_rate
+from tests.outage.partial_service import (
+    problems_of_draining,
+    problems_of_posting,
+    problems_of_stats,
+    problems_of_sweep,
+)
+from tests.support.dead_shard import one_shard_dead, serve_partly
 from tests.support.redis_server import RedisProcess
 from tests.support.redis_topologies import ClusterSetup, SentinelSetup, ask
 from tests.support.replica import Replica
@@ -25,6 +34,8 @@ class Scene:
 
     replicas: list[Replica]
     redis: RedisProcess | SentinelSetup | ClusterSetup
+    problems: list[str] = field(default_factory=list)
+    """What did not go on while something was broken."""
 
     @property
     def server(self) -> RedisProcess:
@@ -54,6 +65,7 @@ class Outcome:
     missing: int
     first_success_after_s: float
     well_after_s: float
+    problems: list[str]
 
 
 async def run_row(row: Row, *, broken_s: float, settled_s: float = 2.0) -> Outcome:
@@ -67,9 +79,8 @@ async def run_row(row: Row, *, broken_s: float, settled_s: float = 2.0) -> Outco
         until.set()
         await load
         missing = await find_missing(ledger, scene.replicas)
-        return Outcome(
-            row, ledger, len(missing), ledger.first_success_after_s(mended_at), ledger.well_after_s(mended_at)
-        )
+        first_success_after_s, well_after_s = ledger.first_success_after_s(mended_at), ledger.well_after_s(mended_at)
+        return Outcome(row, ledger, len(missing), first_success_after_s, well_after_s, scene.problems)
 
 
 @contextmanager
@@ -171,6 +182,42 @@ async def _lose_master(
     return promoted_at
 
 
+async def hang_shard(scene: Scene, broken_s: float) -> float:
+    """A poll of another shard's call, whose notification is lost, is woken by the sweep; stats name what is missing."""
+    cluster = _cluster_of(scene)
+    with one_shard_dead(cluster) as shard:
+        await asyncio.sleep(broken_s)
+        (call_id,) = shard.living_ids(f"lost-{time.monotonic_ns()}", 1)
+        living = [node for node in cluster.masters() if node is not shard.master]
+        async with httpx2.AsyncClient(timeout=40) as client:
+            scene.problems.extend(await problems_of_sweep(client, scene.replicas, living, call_id))
+            scene.problems.extend(await problems_of_stats(client, scene.replicas[0], shard))
+    return time.monotonic()
+
+
+async def hang_shard_while_others_are_full(scene: Scene, broken_s: float) -> float:
+    """What was spooled of the others is stored as soon as they have room, although the dead shard's waits."""
+    cluster = _cluster_of(scene)
+    with one_shard_dead(cluster) as shard:
+        living = [node for node in cluster.masters() if node is not shard.master]
+        call_ids = shard.living_ids(f"behind-{time.monotonic_ns()}", 50)
+        for node in living:
+            ask(node, "CONFIG", "SET", "maxmemory", "1")
+        async with httpx2.AsyncClient(timeout=40) as client:
+            await asyncio.sleep(broken_s)
+            scene.problems.extend(await problems_of_posting(client, scene.replicas[0], call_ids))
+            for node in living:
+                ask(node, "CONFIG", "SET", "maxmemory", "0")
+            scene.problems.extend(await problems_of_draining(client, scene.replicas[0], call_ids))
+    return time.monotonic()
+
+
+def _cluster_of(scene: Scene) -> ClusterSetup:
+    assert isinstance(scene.redis, ClusterSetup)
+    serve_partly(scene.redis)
+    return scene.redis
+
+
 ROWS = [
     Row("one Redis", "Redis hangs", hang),
     Row("one Redis", "Redis hangs", hang, has_spool=True),
@@ -187,5 +234,7 @@ ROWS = [
     Row("Cluster", "master killed", kill_master, promises=False),
     Row("Cluster", "master killed", kill_master, wait_replicas=1, has_spool=True),
     Row("Cluster", "master hangs", hang_master, wait_replicas=1, has_spool=True),
+    Row("Cluster", "a whole shard hangs", hang_shard),
+    Row("Cluster", "a whole shard hangs, the others full", hang_shard_while_others_are_full, has_spool=True),
 ]
 """Redis writes its log before it answers (``appendfsync always``) in the rows with one Redis."""

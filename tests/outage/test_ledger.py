@@ -24,6 +24,7 @@ ROWS = [
 async def test_nothing_acknowledged_is_missing_after(row: Row) -> None:
     outcome = await run_row(row, broken_s=1.5)
 
+    assert outcome.problems == []
     assert outcome.missing == 0
     assert len(outcome.ledger.acknowledged) > 100
     assert outcome.ledger.slowest_s < ANSWERED_WITHIN_S
