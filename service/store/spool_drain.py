@@ -54,7 +54,7 @@ class _Outcome(Enum):
     MERGED = auto()
     SET_ASIDE = auto()
     WAITS = auto()
-    """For a version that can read it; this says nothing of Redis."""
+    """For a version that can read or apply it; this says nothing of Redis."""
     NOT_TAKEN = auto()
 
 
@@ -154,6 +154,10 @@ class Drain:
             return _Outcome.SET_ASIDE
         except StoreUnavailableError:
             return _Outcome.NOT_TAKEN
+        except Exception:
+            # What nobody foresaw of one change must not keep the others of its batch in the spool.
+            log.exception("spool.change_failed", id=spooled.id, call_id=spooled.call_id)
+            return _Outcome.WAITS
         return _Outcome.MERGED
 
 

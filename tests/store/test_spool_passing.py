@@ -174,6 +174,22 @@ async def test_what_another_version_wrote_waits_for_it_and_keeps_nobody_waiting(
     assert (spool.held.waiting, spool.held.rejected) == (5 * DRAIN_BATCH, 0)
 
 
+async def test_a_change_on_which_the_merge_breaks_keeps_nobody_of_its_batch_in_the_spool(
+    open_spool: Opened, tmp_path: Path
+) -> None:
+    breaking, *others = ids_in(range(BUCKETS), 20)
+    fill(tmp_path, [breaking, *others])
+    spool = open_spool()
+
+    async def merge(one: CallChange) -> Merged:
+        if one.call_id.decode() == breaking:
+            raise TypeError("nobody foresaw this")
+        return MERGED
+
+    assert await spool.drain_some(merge, lambda _: None) == len(others)
+    assert (spool.held.waiting, spool.held.rejected) == (1, 0)
+
+
 async def test_three_processes_over_a_dead_shard_merge_each_change_once_and_lose_none(
     open_spool: Opened, tmp_path: Path
 ) -> None:
