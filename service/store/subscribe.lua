@@ -29,8 +29,10 @@ if not known then
   else
     redis.call('PEXPIRE', subscriptions, deleted and ARGV[4] or ARGV[3])
   end
-elseif known ~= 'waiting' then
-  return 0
+else
+  -- Written again, or WAIT would confirm nothing when this is sent a second time (idempotency_claim.lua).
+  redis.call('HSET', subscriptions, execution, known)
+  if known ~= 'waiting' then return 0 end
 end
 if is_final then
   redis.call('ZADD', due, now, id .. ' ' .. execution)
