@@ -12,10 +12,10 @@ from typing import Final, Literal
 
 import structlog
 
-from service.errors import InvalidRequestError, ServiceError, StoreUnavailableError
+from service.errors import ServiceError, StoreUnavailableError
 from service.kestra.client import KestraClient, Resumption
 from service.store.keys import bucket_of
-from service.store.subscriptions import SUBSCRIPTIONS_AT_MOST, Claim, Result, SubscriptionStore
+from service.store.subscriptions import Claim, Result, SubscriptionStore
 
 log = structlog.get_logger(__name__)
 
@@ -77,13 +77,10 @@ class Subscriptions:
         """Resume the execution when the call's record is final, at once if it is; known ones change nothing.
 
         Raises:
-            InvalidRequestError: the call has SUBSCRIPTIONS_AT_MOST others.
-            StoreUnavailableError: Redis did not take it.
+            TooManyRequestsError: there are as many subscriptions as there may be.
+            UnavailableError: Redis did not take it, or is nearly full.
         """
-        is_due = await self._store.subscribe(call_id, execution_id)
-        if is_due is None:
-            raise InvalidRequestError(f"This call has {SUBSCRIPTIONS_AT_MOST} subscriptions already")
-        if is_due:
+        if await self._store.subscribe(call_id, execution_id):
             self.wake(bucket_of(call_id))
 
     def wake(self, bucket: int) -> None:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from service.errors import InvalidRequestError
+from service.errors import TooManyRequestsError
 from service.store.subscriptions import SUBSCRIPTIONS_AT_MOST
 from tests.calls.resuming import OneReplica, paused_execution, resumes_sent
 from tests.store.conftest import OpenedStore
@@ -128,7 +128,7 @@ async def test_the_hundred_and_first_subscription_of_a_call_is_refused(opened: O
     async with OneReplica(opened) as replica:
         for number in range(SUBSCRIPTIONS_AT_MOST):
             await replica.subscriptions.subscribe(CALL, b"execution%d" % number)
-        with pytest.raises(InvalidRequestError, match="100 subscriptions"):
+        with pytest.raises(TooManyRequestsError, match="100 subscriptions"):
             await replica.subscriptions.subscribe(CALL, b"another")
 
 

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from service.store.calls import CallStore
 from service.store.keys import bucket_of
-from service.store.shapes import CallChange
 from tests.store.conftest import OpenedStore, OpenStore
 from tests.store.events import change_from, merged_facts, record, stored
 from tests.support.vapi_sender import full_report, message, preliminary_report, status_update
@@ -123,8 +122,6 @@ async def test_interleaved_over_replicas_the_events_applied_decide(opened: Opene
     assert (await merged_facts(opened.store, call_id))["data_status"] == expected_of(bodies)
 
 
-
-
 @pytest.mark.parametrize(
     ("before", "after"),
     [
@@ -149,5 +146,6 @@ async def test_a_replica_of_the_version_before_reads_what_this_one_writes(opened
     await merge(opened.store, preliminary_report(endedReason="voicemail"), full_report())
 
     state = await opened.redis.hget(opened.keys.call(CALL).decode(), "state")
+    assert state is not None
     assert len(state.split()) == 11, "it takes these apart by their number"
     assert (await stored(opened.store)).data_status == 2
