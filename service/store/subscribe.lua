@@ -12,8 +12,8 @@
 -- The hash holds, by execution id: waiting (not tried yet) · tried <ms of the first try> <tries> · resumed <try>
 --       · dropped <try>. Its entry in the due index, `<call id> <execution id>` by the ms when it may next be tried, is
 --       there from the step that makes the record final (or removes it) until the execution is resumed or dropped.
--- By `for:<execution id>` it holds which pause is meant: <ms when it was subscribed>, and behind a blank the pause, once
---       it was seen. Replicas of the version before know only the first field, so the two are not one.
+-- By `for:<execution id>` it holds which pause is meant: <ms when it was subscribed>, and once the pause was seen, its
+--       <number> <task run id>. Replicas of the version before know only the first field, so the two are not one.
 
 local call, subscriptions, due, subscribed = unpack(KEYS)
 local id, execution = ARGV[1], ARGV[2]

@@ -45,6 +45,11 @@ class Claim(msgspec.Struct, frozen=True):
     """Of this try, from 1."""
     tried_for_ms: int
     """Since the first try; 0 at that one."""
+    subscribed_at_ms: int = 0
+    """By Redis's clock; 0 where a replica of the version before noted it."""
+    pause_number: int = 0
+    """The pause that an earlier try saw, by ``Pause``; 0 when none did."""
+    task_run_id: bytes = b""
 
 
 class SubscriptionStore:
@@ -62,6 +67,7 @@ class SubscriptionStore:
         self._index_ttl_ms = max(settings.result_ttl_ms, settings.pending_ttl_ms)
         self._subscribe_script = Script("subscribe.lua")
         self._claim_script = Script("claim_due.lua")
+        self._note_pause_script = Script("note_pause.lua")
         self._settle_script = Script("settle_subscription.lua")
 
     async def subscribe(self, call_id: bytes, execution_id: bytes) -> bool:
@@ -111,8 +117,18 @@ class SubscriptionStore:
             self._index_ttl_ms,
             keys=1,
         )
-        claims = [Claim(*flat[place : place + 4]) for place in range(0, len(flat), 4)]
+        claims = [Claim(*flat[place : place + 7]) for place in range(0, len(flat), 7)]
         return claims, left > 0
+
+    async def note_pause(self, claim: Claim, number: int, task_run_id: bytes) -> bool:
+        """Note which pause of its execution a try is about to end; False when another try holds the subscription."""
+        event: tuple[Argument, ...] = (claim.execution_id, claim.number, number, task_run_id)
+        key = self._keys_of(claim.call_id)[0]
+        return bool(
+            await self._note_pause_script.run(
+                self._redis, bucket_of(claim.call_id), key, *event, keys=1, is_durable=True
+            )
+        )
 
     async def settle(self, claim: Claim, result: Result, *, retry_in_ms: int = 0) -> bool:
         """Note what became of a try; False when another try settled it, or nobody waits any more."""
