@@ -32,8 +32,8 @@ class Resumption(enum.Enum):
 
 class Past(msgspec.Struct, frozen=True):
     state: str
-    date: str | None = None
-    """When it came into that state."""
+    date: Any = None
+    """When it came into that state, as ISO 8601 text; whatever else it is counts as unknown."""
 
 
 class State(msgspec.Struct, frozen=True):
@@ -135,8 +135,8 @@ def _paused_task_run(answer: ExecutionAnswer) -> str:
     return next((run.id for run in runs if run.state is not None and run.state.current == PAUSED), "")
 
 
-def _epoch_ms(date: str | None) -> int | None:
+def _epoch_ms(date: Any) -> int | None:
     try:
-        return round(datetime.fromisoformat(date or "").timestamp() * 1000)
-    except (ValueError, OverflowError):
+        return round(datetime.fromisoformat(date).timestamp() * 1000)
+    except (TypeError, ValueError, OverflowError):
         return None
