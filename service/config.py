@@ -86,6 +86,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
     vapi_phone_number_id: str | None = None
     vapi_webhook_url: str | None = None
     reconcile_per_second: Annotated[float, msgspec.Meta(gt=0, le=1000)] = 10.0
+    max_subscriptions: Positive = 100_000
+    """One takes 0.6 kB of Redis's memory, 1.2 kB with the longest ids."""
     call_allowed_prefixes: tuple[Annotated[str, msgspec.Meta(pattern=r"^\+[0-9]{0,15}\Z")], ...] = ()
 
     kestra_url: str | None = None

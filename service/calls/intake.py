@@ -60,11 +60,11 @@ def change_of(received: Received) -> Intake:
         return Intake(None, fields.dropped)
     facts = Facts()
     add_context(facts, message, call, fields)
-    if speaks_of_end:
-        facts.ended_reason = message.endedReason or call.endedReason or None
     if message.type == REPORT:
         add_results(facts, message, call, fields)
     weight = _weigh(message, call, facts)
+    if speaks_of_end and not 0 < weight.rank < ENDED:  # while it runs, `call.endedReason` is a passing SIP state
+        facts.ended_reason = message.endedReason or call.endedReason or None
     change = CallChange(
         call_id=call_id.encode(),
         rank=weight.rank,

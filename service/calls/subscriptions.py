@@ -12,10 +12,11 @@ from typing import Final, Literal
 
 import structlog
 
-from service.errors import InvalidRequestError, ServiceError, StoreUnavailableError
+from service.errors import ServiceError, StoreUnavailableError
 from service.kestra.client import KestraClient, Resumption
+from service.kestra.execution import Pause
 from service.store.keys import bucket_of
-from service.store.subscriptions import SUBSCRIPTIONS_AT_MOST, Claim, Result, SubscriptionStore
+from service.store.subscriptions import Claim, Result, SubscriptionStore
 
 log = structlog.get_logger(__name__)
 
@@ -77,13 +78,10 @@ class Subscriptions:
         """Resume the execution when the call's record is final, at once if it is; known ones change nothing.
 
         Raises:
-            InvalidRequestError: the call has SUBSCRIPTIONS_AT_MOST others.
-            StoreUnavailableError: Redis did not take it.
+            TooManyRequestsError: there are as many subscriptions as there may be.
+            UnavailableError: Redis did not take it, or is nearly full.
         """
-        is_due = await self._store.subscribe(call_id, execution_id)
-        if is_due is None:
-            raise InvalidRequestError(f"This call has {SUBSCRIPTIONS_AT_MOST} subscriptions already")
-        if is_due:
+        if await self._store.subscribe(call_id, execution_id):
             self.wake(bucket_of(call_id))
 
     def wake(self, bucket: int) -> None:
@@ -145,7 +143,9 @@ class Subscriptions:
     async def _try(self, claim: Claim) -> Result:
         try:
             async with asyncio.timeout(self._try_within_s):
-                resumption = await self._kestra.resume(claim.execution_id.decode())
+                resumption = await self._resume_pause(claim)
+        except StoreUnavailableError:
+            raise
         except (ServiceError, TimeoutError) as exc:
             self._note_trouble(str(exc) or "Kestra did not answer in time")
             return self._retried_unless(claim, "Kestra is in trouble for too long", TROUBLE_FOR_MS)
@@ -158,6 +158,24 @@ class Subscriptions:
         else:
             log.info("subscription.resumed", resumption=resumption.value, tries=claim.number, **_ids(claim))
         return result
+
+    async def _resume_pause(self, claim: Claim) -> Resumption:
+        """Resume the pause that the subscription is for, and no other.
+
+        An answer may get lost, or whoever waits for it may die. So the pause is noted before it is resumed: the next try
+        finds that it is over, also where the execution is paused again by then, for another call.
+        """
+        execution_id = claim.execution_id.decode()
+        execution = await self._kestra.find_execution(execution_id)
+        if execution is None:
+            return Resumption.UNKNOWN_EXECUTION
+        seen = Pause(claim.pause_number, claim.task_run_id.decode()) if claim.pause_number else None
+        pause = execution.find_pause_to_resume(subscribed_at_ms=claim.subscribed_at_ms, seen=seen)
+        if isinstance(pause, Resumption):
+            return pause
+        if seen is None and not await self._store.note_pause(claim, pause.number, pause.task_run_id.encode()):
+            return Resumption.NOT_PAUSED_YET  # this try took too long, another one sees to it
+        return await self._kestra.resume(execution_id)
 
     def _retried_unless(self, claim: Claim, reason: str, at_most_ms: int) -> Literal["retried", "dropped"]:
         if claim.tried_for_ms < at_most_ms:

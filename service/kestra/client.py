@@ -117,7 +117,10 @@ class KestraClient:
         return {}
 
     async def resume(self, execution_id: str) -> Resumption:
-        """Ask once; whoever wants to ask again, because the execution is not paused yet, does so later."""
+        """Ask once; whoever wants to ask again, because the execution is not paused yet, does so later.
+
+        Kestra resumes whatever pause it finds; ``find_execution`` says which one that is.
+        """
         try:
             return await self._resume(execution_id)
         except UpstreamError:
@@ -174,7 +177,7 @@ class KestraClient:
         execution = await self.find_execution(execution_id)
         if execution is None:
             return Resumption.NOT_PAUSED_YET
-        if execution.is_terminal or (execution.has_been_paused and execution.state != PAUSED):
+        if execution.is_terminal or (execution.pauses and execution.state != PAUSED):
             return Resumption.ALREADY_RESUMED
         return Resumption.NOT_PAUSED_YET
 

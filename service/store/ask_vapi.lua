@@ -38,7 +38,10 @@ count, next_at, missing_at = tonumber(count), tonumber(next_at), tonumber(missin
 
 local function keep()
   redis.call('HSET', call, 'asked', string.format('%s %d %.0f %.0f %s', kind, count, next_at, missing_at, holder))
-  if not state then redis.call('PEXPIRE', call, ARGV[12]) end
+  -- A lease that was given back unused holds nothing but its pause: whoever polls made-up ids leaves no more than VAPI is
+  -- asked for.
+  local is_unused = count == 0 and missing_at == 0
+  if not state then redis.call('PEXPIRE', call, is_unused and ARGV[10] or ARGV[12]) end
 end
 
 if action == 'claim' then

@@ -4,7 +4,8 @@
 -- ARGV  1 prefix of the subscriptions of this bucket's calls (same slot as the key)  2 how many at most  3 lease, ms
 --       4 life of the index, ms
 -- Returns {how many are left that are to be resumed now, call id, execution id, number of this try,
---         ms since the first one, call id, ...}
+--         ms since the first one, ms when it was subscribed (0 unknown), number of the pause that an earlier try saw
+--         (0 none), its task run id, call id, ...}
 
 local due = KEYS[1]
 local time = redis.call('TIME')
@@ -23,6 +24,11 @@ for _, member in ipairs(redis.call('ZRANGEBYSCORE', due, '-inf', now, 'LIMIT', 0
     claimed[#claimed + 1] = execution
     claimed[#claimed + 1] = tries
     claimed[#claimed + 1] = math.max(0, now - first)
+    local meant = redis.call('HGET', ARGV[1] .. id, 'for:' .. execution) or '0'
+    local subscribed_at, pause, task_run = string.match(meant, '^(%d+) ?(%d*) ?(.*)$')
+    claimed[#claimed + 1] = tonumber(subscribed_at)
+    claimed[#claimed + 1] = tonumber(pause) or 0
+    claimed[#claimed + 1] = task_run
   else
     redis.call('ZREM', due, member)
   end

@@ -8,6 +8,9 @@
 --       first answer, 'other' it was claimed for another request; answer is '' but for 'answered'.
 --
 -- Hash: fingerprint, token; answer, once there is one.
+-- Writes in every case: WAIT asks the replicas only for what the connection wrote, so that a claim which is sent again
+-- on a new connection, and wrote nothing, would count as confirmed by replicas that do not have it. The call would then
+-- be placed, and placed once more after a failover. Redis propagates an HSET of what is there already.
 
 local fingerprint, token, answer = unpack(redis.call('HMGET', KEYS[1], 'fingerprint', 'token', 'answer'))
 if not fingerprint then
@@ -15,6 +18,7 @@ if not fingerprint then
   redis.call('PEXPIRE', KEYS[1], ARGV[3])
   return {'claimed', ''}
 end
+redis.call('HSET', KEYS[1], 'token', token)
 if fingerprint ~= ARGV[1] then return {'other', ''} end
 if answer then return {'answered', answer} end
 return {token == ARGV[2] and 'claimed' or 'running', ''}

@@ -8,9 +8,10 @@
 | ``<prefix>:{<bucket>}:partial`` | zset, call id by the ms when it was over | the same | both | survey_bucket.lua |
 | ``<prefix>:{<bucket>}:deleted`` | zset, call id by the ms of its deletion | a minute | delete_call.lua, ask_vapi.lua (a call that VAPI does not know) | survey_bucket.lua |
 | ``<prefix>:{<bucket>}:phone:<number>`` | zset, call id by expires_at in ms | past its last entry | both | by phone |
-| ``<prefix>:{<bucket>}:subs:<call id>`` | hash, execution id to its state | as long as the call's record, PENDING_TTL_S where there is none | subscribe.lua, whatever makes due, claims or settles | the same |
+| ``<prefix>:{<bucket>}:subs:<call id>`` | hash, execution id to its state | as long as the call's record, an hour where there is none | subscribe.lua, whatever makes due, claims or settles | the same |
 | ``<prefix>:{<bucket>}:due`` | zset, ``<call id> <execution id>`` by the ms of the next try | past its last entry | the same | claim_due.lua, survey_bucket.lua |
 | ``<prefix>:{<bucket>}:subscribed`` | zset, id of a call that is waited for by the ms of its turn | the same | subscribe.lua, survey_bucket.lua | survey_bucket.lua |
+| ``<prefix>:{<bucket>}:subscriptions``, ``...:subscriptions_unknown`` | zset, ``<call id> <execution id>`` by the ms of the next look | past its last entry | subscribe.lua, count_subscriptions.lua | count_subscriptions.lua |
 | ``<prefix>:{<bucket>}:rate:<client>:<minute>`` | string | two minutes | rate_limit.lua | rate_limit.lua |
 | ``<prefix>:{<bucket>}:idempotency:<sha256>`` | hash | 24 h from its claim | idempotency_claim.lua, idempotency_answer.lua, idempotency_free.lua | the same |
 | ``<prefix>:{<bucket>}:probe`` | string | PROBE_TTL_MS | readiness, placing a call | nobody |
@@ -75,6 +76,10 @@ class Keys:
 
     def subscribed(self, bucket: int) -> bytes:
         return self._buckets[bucket] + b"subscribed"
+
+    def counted_subscriptions(self, bucket: int) -> tuple[bytes, bytes]:
+        """Of known calls, and of calls that nobody knows."""
+        return self._buckets[bucket] + b"subscriptions", self._buckets[bucket] + b"subscriptions_unknown"
 
     def rate(self, bucket: int, client: bytes, window: int) -> bytes:
         return b"%brate:%b:%d" % (self._buckets[bucket], client, window)

@@ -17,7 +17,7 @@
 --       result: -1 the call is deleted, 0 nothing changed, 1 changed; the last two only with a first time, else ''.
 --
 -- Hash: state (11 numbers, see the end), facts (as ARGV 11), stamps (17 digits a fact), 1... the large facts, final_by
---       and complete_by (tokens); or deleted.
+--       and complete_by (tokens), no_analysis (see there); or deleted.
 
 local call, expiry, updates, partial, subscriptions = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[8]
 local id, stamp, token = ARGV[1], ARGV[8], ARGV[12]
@@ -26,7 +26,8 @@ local is_event = stamp ~= ''
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
-local stored = redis.call('HMGET', call, 'state', 'facts', 'stamps', 'deleted', 'final_by', 'complete_by')
+local stored = redis.call('HMGET', call, 'state', 'facts', 'stamps', 'deleted', 'final_by', 'complete_by',
+  'no_analysis')
 if stored[4] then
   if is_event then
     redis.call('PEXPIRE', call, result_ttl)
@@ -59,8 +60,7 @@ local function split(text)
   return parts
 end
 
--- What is compared of a fragment: the ended reason without its mark, text without its closing quote, so that a text
--- is less than its continuation.
+-- What is compared of a fragment: the reason without its mark, text without closing quote: less than its continuation.
 local function comparable(fragment, is_reason)
   local first = is_reason and 2 or 1
   return string.sub(fragment, first, string.sub(fragment, first, first) == '"' and -2 or -1)
@@ -175,9 +175,16 @@ if is_event then
   if level > 0 and over_at == 0 then over_at = now end
 end
 
-local phone, ending = phone_of(facts_text), string.match(facts_text, '^[^\31]*\31([^\31]?)')
+-- An analysis is ruled out once any applied event rules it out, whichever event's reason the record keeps: so the result
+-- is the same in every order. A field of its own, because replicas of the version before read exactly eleven numbers of
+-- the state, and write it back without a twelfth. What they applied is known by the reason that they kept.
+local function rules_out_analysis(small_facts) return string.find(small_facts or '', '^[^\31]*\0311') ~= nil end
+local no_analysis = stored[7] or rules_out_analysis(stored[2]) or rules_out_analysis(ARGV[11])
+if no_analysis and not stored[7] then write('no_analysis', '1') end
+
+local phone = phone_of(facts_text)
 local derived = PENDING
-if level == 3 or (level == 2 and (ending == '1' or ARGV[7] == '0')) then
+if was_complete == 1 or level == 3 or (level == 2 and (no_analysis or ARGV[7] == '0')) then
   derived = COMPLETE
 elseif level > 0 then
   derived = now >= over_at + grace and FETCH_FAILED or PARTIAL

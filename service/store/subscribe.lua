@@ -2,16 +2,22 @@
 -- was deleted, or VAPI does not know it. Once per call and execution.
 --
 -- KEYS  1 call (hash, see merge_call.lua)  2 the call's subscriptions (hash)  3 due index  4 subscribed index
+--       5 subscriptions of known calls  6 of calls that nobody knows (both: see count_subscriptions.lua)
 -- ARGV  1 call id  2 execution id  3 life where there is no record yet, ms  4 life where it was deleted, ms
 --       5 life of the indices, ms  6 how many subscriptions a call may have
--- Returns 0 when noted or known, 1 when it is to be resumed now, -1 when the call has too many.
+--       7 why no further subscription of a known call is taken, '' when it is  8 the same for a call that nobody knows
+-- Returns {'noted', also when it was before; 'due', it is to be resumed now; 'call_is_full'; or one of ARGV 7 and 8,
+--         when it was not noted before: 'known' or 'unknown', which call it is of; else ''}
 --
 -- The hash holds, by execution id: waiting (not tried yet) · tried <ms of the first try> <tries> · resumed <try>
 --       · dropped <try>. Its entry in the due index, `<call id> <execution id>` by the ms when it may next be tried, is
 --       there from the step that makes the record final (or removes it) until the execution is resumed or dropped.
+-- By `for:<execution id>` it holds which pause is meant: <ms when it was subscribed>, and once the pause was seen, its
+--       <number> <task run id>. Replicas of the version before know only the first field, so the two are not one.
 
 local call, subscriptions, due, subscribed = unpack(KEYS)
 local id, execution = ARGV[1], ARGV[2]
+local member = id .. ' ' .. execution
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local state, deleted, gone = unpack(redis.call('HMGET', call, 'state', 'deleted', 'gone'))
@@ -20,23 +26,32 @@ local expires, data_status = string.match(state or '', '^%d+ %d+ %d+ (%d+) %d+ %
 local is_final = deleted
 if state then is_final = tonumber(data_status) >= 2 elseif gone then is_final = true end
 
-local known = redis.call('HGET', subscriptions, execution)
+local known, added = redis.call('HGET', subscriptions, execution), ''
 if not known then
-  if redis.call('HLEN', subscriptions) >= tonumber(ARGV[6]) then return -1 end
-  redis.call('HSET', subscriptions, execution, 'waiting')
+  local is_known_call = state or deleted
+  local refusal = is_known_call and ARGV[7] or ARGV[8]
+  if redis.call('HLEN', subscriptions) >= 2 * ARGV[6] then return {'call_is_full', ''} end  -- two fields each
+  if refusal ~= '' then return {refusal, ''} end
+  redis.call('HSET', subscriptions, execution, 'waiting', 'for:' .. execution, string.format('%.0f', now))
   if state then
     redis.call('PEXPIREAT', subscriptions, expires)
   else
     redis.call('PEXPIRE', subscriptions, deleted and ARGV[4] or ARGV[3])
   end
-elseif known ~= 'waiting' then
-  return 0
+  added = is_known_call and 'known' or 'unknown'
+  local counted = is_known_call and KEYS[5] or KEYS[6]
+  redis.call('ZADD', counted, now, member)
+  redis.call('PEXPIRE', counted, ARGV[5])
+else
+  -- Written again, or WAIT would confirm nothing when this is sent a second time (idempotency_claim.lua).
+  redis.call('HSET', subscriptions, execution, known)
+  if known ~= 'waiting' then return {'noted', ''} end
 end
 if is_final then
-  redis.call('ZADD', due, now, id .. ' ' .. execution)
+  redis.call('ZADD', due, now, member)
   redis.call('PEXPIRE', due, ARGV[5])
-  return 1
+  return {'due', added}
 end
 redis.call('ZADD', subscribed, 'NX', now, id)
 redis.call('PEXPIRE', subscribed, ARGV[5])
-return 0
+return {'noted', added}

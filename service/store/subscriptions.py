@@ -7,9 +7,11 @@ from typing import Final, Literal
 import msgspec
 
 from service.config import Settings
+from service.errors import ServiceError, TooManyRequestsError, UnavailableError
 from service.store.command import Argument, Commands
 from service.store.keys import Keys, bucket_of
 from service.store.script import Script
+from service.store.subscription_room import SubscriptionRoom
 
 LEASE_MS: Final = 10_000
 """How long whoever took a subscription up has for one try; then somebody else may."""
@@ -17,7 +19,21 @@ LEASE_MS: Final = 10_000
 SUBSCRIPTIONS_AT_MOST: Final = 100
 """Of one call. One execution waits for it, or a few; many more are a mistake in a flow."""
 
+UNKNOWN_LIFE_MS: Final = 3_600_000
+"""An hour, for a subscription of a call that has no record yet."""
+
 Result = Literal["resumed", "dropped", "retried"]
+
+
+_REFUSALS: Final[dict[bytes, tuple[type[ServiceError], str]]] = {
+    b"call_is_full": (TooManyRequestsError, f"This call has {SUBSCRIPTIONS_AT_MOST} subscriptions already"),
+    b"too_many": (TooManyRequestsError, "There are MAX_SUBSCRIPTIONS subscriptions already"),
+    b"too_many_unknown": (
+        TooManyRequestsError,
+        "Too many subscriptions wait for calls that nobody knows; subscribe once the call was placed",
+    ),
+    b"nearly_full": (UnavailableError, "Redis is nearly full; what is left is kept for webhooks"),
+}
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -29,6 +45,11 @@ class Claim(msgspec.Struct, frozen=True):
     """Of this try, from 1."""
     tried_for_ms: int
     """Since the first try; 0 at that one."""
+    subscribed_at_ms: int = 0
+    """By Redis's clock; 0 where a replica of the version before noted it."""
+    pause_number: int = 0
+    """The pause that an earlier try saw, by ``Pause``; 0 when none did."""
+    task_run_id: bytes = b""
 
 
 class SubscriptionStore:
@@ -41,35 +62,48 @@ class SubscriptionStore:
         self._redis = redis
         self._keys = keys
         self._lease_ms = lease_ms
-        self._life = (settings.pending_ttl_ms, settings.result_ttl_ms)
+        self._life = (min(UNKNOWN_LIFE_MS, settings.pending_ttl_ms), settings.result_ttl_ms)
+        self._room = SubscriptionRoom(settings, redis, keys)
         self._index_ttl_ms = max(settings.result_ttl_ms, settings.pending_ttl_ms)
         self._subscribe_script = Script("subscribe.lua")
         self._claim_script = Script("claim_due.lua")
+        self._note_pause_script = Script("note_pause.lua")
         self._settle_script = Script("settle_subscription.lua")
 
-    async def subscribe(self, call_id: bytes, execution_id: bytes) -> bool | None:
+    async def subscribe(self, call_id: bytes, execution_id: bytes) -> bool:
         """Note that the execution is to be resumed; one that was noted before changes nothing.
 
-        Returns:
-            Whether it is to be resumed now, because the record is final or deleted; None when the call has
-            SUBSCRIPTIONS_AT_MOST others and this one was not noted.
+        Returns whether it is to be resumed now, because the record is final or deleted.
+
+        Raises:
+            TooManyRequestsError: it is a new one, and its call, or all calls together, have as many as they may have.
+            UnavailableError: it is a new one, and Redis is nearly full.
         """
         bucket = bucket_of(call_id)
-        reply = await self._subscribe_script.run(
-            self._redis,
-            bucket,
-            self._keys.call(call_id),
-            *self._keys_of(call_id),
-            self._keys.subscribed(bucket),
-            call_id,
-            execution_id,
-            *self._life,
-            self._index_ttl_ms,
-            SUBSCRIPTIONS_AT_MOST,
-            keys=4,
-            is_durable=True,
-        )
-        return None if reply == -1 else bool(reply)
+        await self._room.refresh()
+        refusals = self._room.refusals(bucket)
+        with self._room.reserved() as added:
+            outcome, is_added = await self._subscribe_script.run(
+                self._redis,
+                bucket,
+                self._keys.call(call_id),
+                *self._keys_of(call_id),
+                self._keys.subscribed(bucket),
+                *self._keys.counted_subscriptions(bucket),
+                call_id,
+                execution_id,
+                *self._life,
+                self._index_ttl_ms,
+                SUBSCRIPTIONS_AT_MOST,
+                *refusals,
+                keys=6,
+                is_durable=True,
+            )
+            if is_added:
+                added.append(is_added.decode())
+        if (refusal := _REFUSALS.get(outcome)) is not None:
+            raise refusal[0](refusal[1])
+        return bool(outcome == b"due")
 
     async def claim(self, bucket: int, limit: int) -> tuple[list[Claim], bool]:
         """Take up to so many that are due in a bucket, longest due first; and whether more are left."""
@@ -83,8 +117,18 @@ class SubscriptionStore:
             self._index_ttl_ms,
             keys=1,
         )
-        claims = [Claim(*flat[place : place + 4]) for place in range(0, len(flat), 4)]
+        claims = [Claim(*flat[place : place + 7]) for place in range(0, len(flat), 7)]
         return claims, left > 0
+
+    async def note_pause(self, claim: Claim, number: int, task_run_id: bytes) -> bool:
+        """Note which pause of its execution a try is about to end; False when another try holds the subscription."""
+        event: tuple[Argument, ...] = (claim.execution_id, claim.number, number, task_run_id)
+        key = self._keys_of(claim.call_id)[0]
+        return bool(
+            await self._note_pause_script.run(
+                self._redis, bucket_of(claim.call_id), key, *event, keys=1, is_durable=True
+            )
+        )
 
     async def settle(self, claim: Claim, result: Result, *, retry_in_ms: int = 0) -> bool:
         """Note what became of a try; False when another try settled it, or nobody waits any more."""

@@ -162,7 +162,7 @@ async def test_an_odd_call_id_is_refused(flow: httpx2.AsyncClient) -> None:
 async def test_the_hundred_and_first_of_a_call_is_refused(flow: httpx2.AsyncClient) -> None:
     call_id = new_call_id()
     answers = await asyncio.gather(*(subscribe(flow, call_id, f"execution{number}") for number in range(101)))
-    assert sorted(answer.status_code for answer in answers) == [202] * 100 + [400]
+    assert sorted(answer.status_code for answer in answers) == [202] * 100 + [429]
 
 
 async def test_it_takes_a_token(replica: Replica) -> None:

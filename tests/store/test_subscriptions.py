@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from service.errors import TooManyRequestsError
 from service.store.calls import CallStore
 from service.store.keys import bucket_of
 from service.store.subscriptions import LEASE_MS, SUBSCRIPTIONS_AT_MOST, Claim, SubscriptionStore
@@ -118,7 +119,8 @@ async def test_a_call_has_at_most_a_hundred_subscriptions(subscriptions: Subscri
     for number in range(SUBSCRIPTIONS_AT_MOST):
         assert await subscriptions.subscribe(CALL, b"execution%d" % number) is False
 
-    assert await subscriptions.subscribe(CALL, b"onemore") is None
+    with pytest.raises(TooManyRequestsError):
+        await subscriptions.subscribe(CALL, b"onemore")
     assert await subscriptions.subscribe(CALL, b"execution7") is False
     assert await subscriptions.subscribe(b"call-2", b"onemore") is False
 

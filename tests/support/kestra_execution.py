@@ -27,6 +27,7 @@ class FakeExecution:
     resumes: int = 0
     """How often it was really resumed."""
     resume_inputs: dict[str, str] = field(default_factory=dict)
+    shows_task_runs: bool = True
     histories: list[tuple[str, str]] = field(default_factory=lambda: [("CREATED", now())])
 
     @property
@@ -40,6 +41,19 @@ class FakeExecution:
     @property
     def is_over(self) -> bool:
         return self.state in TERMINAL
+
+    @property
+    def task_runs(self) -> list[dict[str, Any]]:
+        """One for each pause, as a loop around a Pause has them."""
+        pauses = self.states.count("PAUSED")
+        return [
+            {
+                "id": f"{self.id}Pause{number}",
+                "taskId": "until_resumed",
+                "state": {"current": "PAUSED" if self.state == "PAUSED" and number == pauses else "SUCCESS"},
+            }
+            for number in range(1, pauses + 1)
+        ]
 
     def move(self, *states: str) -> None:
         """On to these states, one after the other."""
@@ -88,4 +102,6 @@ class FakeExecution:
             "deleted": False,
             "metadata": {"attemptNumber": 1, "originalCreatedDate": self.histories[0][1]},
         }
+        if self.shows_task_runs:
+            content["taskRunList"] = self.task_runs
         return content | ({"outputs": self.outputs} if with_outputs and self.outputs is not None else {})

@@ -1,0 +1,159 @@
+"""Whether there is room for one more subscription: how many there are, and how full Redis is, looked at once a second."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, Literal
+
+import structlog
+from redis.exceptions import NoPermissionError
+
+from service.config import Settings
+from service.errors import StoreRefusedError, StoreUnavailableError
+from service.store.command import Commands
+from service.store.keys import BUCKETS, Keys
+from service.store.script import Script
+
+log = structlog.get_logger(__name__)
+
+Refusal = Literal["", "too_many", "too_many_unknown", "nearly_full"]
+
+COUNTED_EVERY_S: Final = 1.0
+
+COUNT_WITHIN_S: Final = 0.3
+"""A master that hangs must not delay the subscriptions of the others; its last count holds until it answers."""
+
+LOOKED_AT_EVERY_MS: Final = 60_000
+"""How long a subscription that expired with its record still counts, at most. With 100,000 of them, and somebody who
+subscribes every second, Redis looks at 1,700 a second, which takes it some 5 ms."""
+
+LOOKED_AT_ONCE: Final = 500
+"""Per bucket and look, so that no look blocks Redis for more than about 2 ms."""
+
+UNKNOWN_SHARE: Final = 10
+"""A tenth of all may be of calls that nobody knows: whoever invents ids takes no place from those who wait for a call."""
+
+FREE_SHARE: Final = 10
+"""A tenth of Redis's memory is for webhooks."""
+
+_USED: Final = re.compile(rb"^used_memory:(\d+)\r?$", re.MULTILINE)
+_MAXIMUM: Final = re.compile(rb"^maxmemory:(\d+)\r?$", re.MULTILINE)
+
+
+class SubscriptionRoom:
+    """One per process. What this process adds between two counts is added here at once; others' show in the next count."""
+
+    def __init__(self, settings: Settings, redis: Commands, keys: Keys) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._most = settings.max_subscriptions
+        self._most_unknown = max(1, settings.max_subscriptions // UNKNOWN_SHARE)
+        self._looked_at_every_ms = min(LOOKED_AT_EVERY_MS, settings.result_ttl_ms)
+        self._index_ttl_ms = 2 * max(settings.result_ttl_ms, settings.pending_ttl_ms)
+        self._count_script = Script("count_subscriptions.lua")
+        self._looks_at_memory = not settings.redis_url.startswith("memory:")
+        self._counts: list[tuple[int, int]] = [(0, 0)] * BUCKETS
+        self._added = {"known": 0, "unknown": 0}
+        self._under_way = 0
+        self._is_nearly_full = [False] * BUCKETS
+        self._look: asyncio.Task[None] | None = None
+        self._looked_at: float | None = None
+
+    async def refresh(self) -> None:
+        """Count anew where the last count is older than a second; whoever asks meanwhile waits for the same count."""
+        now = asyncio.get_running_loop().time()
+        if self._looked_at is not None and now - self._looked_at < COUNTED_EVERY_S:
+            return
+        if self._look is None or self._look.done():
+            self._look = asyncio.create_task(self._look_around(), name="subscription-room")
+        await asyncio.wait([self._look], timeout=COUNT_WITHIN_S)
+        if self._look.done():
+            self._look.result()
+
+    def refusals(self, bucket: int) -> tuple[Refusal, Refusal]:
+        """Why a further subscription of a call in that bucket cannot be taken: of a known call, of one nobody knows."""
+        if self._is_nearly_full[bucket]:
+            return "nearly_full", "nearly_full"
+        known, unknown = map(sum, zip(*self._counts, strict=True))
+        unknown += self._added["unknown"] + self._under_way
+        if known + self._added["known"] + unknown >= self._most:
+            return "too_many", "too_many"
+        return "", "too_many_unknown" if unknown >= self._most_unknown else ""
+
+    @contextmanager
+    def reserved(self) -> Iterator[list[str]]:
+        """Holds a place while Redis is asked; put into the list what it added, ``known`` or ``unknown``, if anything."""
+        added: list[str] = []
+        self._under_way += 1
+        try:
+            yield added
+        finally:
+            self._under_way -= 1
+            for whose in added:
+                self._added[whose] += 1
+
+    async def _look_around(self) -> None:
+        looked_at, added = asyncio.get_running_loop().time(), self._added.copy()
+        await asyncio.gather(self._count(), self._look_at_memory())
+        self._looked_at = looked_at
+        for whose, count in added.items():
+            self._added[whose] -= count
+
+    async def _count(self) -> None:
+        buckets = [self._count_bucket(bucket) for bucket in range(BUCKETS)]
+        for bucket, counts in enumerate(await asyncio.gather(*buckets)):
+            if counts is not None:
+                self._counts[bucket] = counts
+
+    async def _count_bucket(self, bucket: int) -> tuple[int, int] | None:
+        """None while its master does not answer."""
+        try:
+            known, unknown = await self._count_script.run(
+                self._redis,
+                bucket,
+                *self._keys.counted_subscriptions(bucket),
+                self._keys.subscriptions[bucket],
+                self._keys.calls[bucket],
+                self._looked_at_every_ms,
+                LOOKED_AT_ONCE,
+                self._index_ttl_ms,
+                keys=2,
+            )
+        except StoreUnavailableError:
+            return None
+        return known, unknown
+
+    async def _look_at_memory(self) -> None:
+        if self._looks_at_memory:
+            self._is_nearly_full = list(await asyncio.gather(*map(self._look_at_memory_of, range(BUCKETS))))
+
+    async def _look_at_memory_of(self, bucket: int) -> bool:
+        """Of the bucket's master. All buckets of one master share one INFO, as it has not been sent yet."""
+        try:
+            text: bytes = await self._redis.execute(b"INFO", b"memory", bucket=bucket, share_as="memory")
+        except StoreUnavailableError as exc:
+            if isinstance(exc, StoreRefusedError) or isinstance(exc.__cause__, NoPermissionError):
+                self._stop_looking_at_memory(exc)
+            return False
+        return is_nearly_full(text)
+
+    def _stop_looking_at_memory(self, error: StoreUnavailableError) -> None:
+        if self._looks_at_memory:
+            self._looks_at_memory = False
+            log.warning(
+                "redis_memory.not_shown",
+                error=str(error.__cause__),
+                consequence="only their number bounds subscriptions",
+            )
+
+
+def is_nearly_full(info: bytes) -> bool:
+    """Whether a Redis that has a ``maxmemory`` has less than a tenth of it left; from ``INFO memory``."""
+    used, maximum = _USED.search(info), _MAXIMUM.search(info)
+    if used is None or maximum is None:
+        return False
+    most = int(maximum[1])
+    return most > 0 and most - int(used[1]) < most / FREE_SHARE
