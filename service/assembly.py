@@ -10,8 +10,9 @@ from typing import Final
 from service import __version__
 from service.api.auth import CallerTokens
 from service.api.client_address import ClientAddresses
-from service.api.limits import BodyBudget, FailedProofs
+from service.api.limits import CALLERS_BYTES, UNPROVEN_BYTES, BodyBudget, FailedProofs
 from service.api.state import State
+from service.api.unfinished import UnfinishedBodies
 from service.calls.placing import Placing
 from service.calls.reconcile import Reconciler
 from service.calls.subscriptions import Subscriptions
@@ -78,6 +79,8 @@ def assemble(settings: Settings) -> tuple[State, RedisTopology]:
         addresses=addresses,
         failed_proofs=failed_proofs,
         bodies=BodyBudget(settings.max_body_bytes),
+        unproven_bodies=UnfinishedBodies(max(UNPROVEN_BYTES, 2 * settings.max_body_bytes)),
+        callers_bodies=UnfinishedBodies(CALLERS_BYTES),
     )  # fmt: skip
     return state, redis
 

@@ -16,7 +16,13 @@ FAILURES_WINDOW_S: Final = 60.0
 ADDRESSES_REMEMBERED: Final = 10_000
 
 BODIES_HELD_BYTES: Final = 64 * 1024 * 1024
-"""What bodies in flight may hold in one worker, unless twice the largest body is more."""
+"""What proven webhooks' bodies in flight may hold in one worker, unless twice the largest body is more."""
+
+UNPROVEN_BYTES: Final = 32 * 1024 * 1024
+"""The same of webhooks whose signature can only be checked once their body is whole."""
+
+CALLERS_BYTES: Final = 16 * 1024 * 1024
+"""What unfinished bodies of callers with a token may hold: 256 of the usual limit, and nothing of what webhooks need."""
 
 
 class FailedProofs:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from service.api.auth import CallerTokens
 from service.api.client_address import ClientAddresses
 from service.api.limits import BodyBudget, FailedProofs
+from service.api.unfinished import UnfinishedBodies
 from service.calls.placing import Placing
 from service.calls.reconcile import Reconciler
 from service.calls.subscriptions import Subscriptions
@@ -51,3 +52,7 @@ class State:
     addresses: ClientAddresses
     failed_proofs: FailedProofs
     bodies: BodyBudget
+    """Of webhooks that are proven."""
+    unproven_bodies: UnfinishedBodies
+    callers_bodies: UnfinishedBodies
+    """Of all other routes."""

@@ -82,13 +82,13 @@ class Webhook:
         headers = scope["named_headers"]
         if b"content-encoding" in headers:
             raise UnsupportedEncodingError("Content-Encoding is not supported; send the body as it is")
-        is_proven = self._state.proof.verify_headers(headers)
+        check = self._state.proof.verify_headers(headers, time.time())
         if self._state.rate_limit is not None:
             await self._check_rate(self._state.rate_limit, scope)
-        body = await held.read(scope, receive)
-        if not is_proven:
-            self._state.proof.verify_body(headers, body, time.time())
-        return body
+        if check is None:
+            return await held.read(scope, receive)
+        address = self._state.addresses.network_of(scope)
+        return await held.read_among(self._state.unproven_bodies, address, check, scope, receive)
 
     async def _check_rate(self, limit: RateLimit, scope: Scope) -> None:
         retry_after_s = await limit.retry_after_s(self._state.addresses.network_of(scope))
