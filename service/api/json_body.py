@@ -12,7 +12,6 @@ from service.api.state import State
 from service.errors import Detail, InvalidRequestError
 from service.vapi.json_text import NotJSONError, check_utf8, is_too_deep
 
-
 MAX_JSON_BYTES: Final = 64 * 1024
 """The longest call request, every text at its limit, has 24,000 characters; everything else is far shorter."""
 

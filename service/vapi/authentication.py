@@ -92,7 +92,10 @@ class SignatureCheck:
         Raises:
             InvalidSignatureError: no signature fits.
         """
-        if not any([signature.fits() for signature in self._expected]):  # each is compared, see is_any_of
+        found = False
+        for signature in self._expected:
+            found |= signature.fits()  # each is compared, see is_any_of
+        if not found:
             raise InvalidSignatureError(self._reason)
 
 
