@@ -27,6 +27,8 @@ class HeldBody:
     """A body being read, and its share of the budget for proven ones, given back at the end of the block."""
 
     def __init__(self, budget: BodyBudget, max_bytes: int) -> None:
+        self.is_proven = False
+        """Whether the sender proved who it is before the body was read."""
         self._budget = budget
         self._max_bytes = max_bytes
         self._size = 0

@@ -170,7 +170,7 @@ async def test_callers_with_a_token_take_no_room_from_webhooks(
     size = 60_000 if headers == READER else 1_000_000
     held = []
     for _ in range(80 * 1024 * 1024 // size if headers == ADMIN else 400):
-        reader, writer = await asyncio.open_connection("127.0.0.1", replica.port)
+        _, writer = await asyncio.open_connection("127.0.0.1", replica.port)
         writer.write(head_of(path, headers, size + 1) + b" " * size)
         await writer.drain()
         held.append(writer)

@@ -15,6 +15,7 @@ from tests.api.talk import (
     PROOF,
     WEBHOOK,
     RawAnswer,
+    chunk,
     connected,
     new_address,
     raw_connection,
@@ -52,10 +53,6 @@ def padded(size: int) -> bytes:
     """A status update of exactly this many bytes."""
     body = json.dumps(status_update("queued", "padded")).encode()
     return body + b" " * (size - len(body))
-
-
-def chunk(data: bytes) -> bytes:
-    return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "br", "identity", ""])
