@@ -41,15 +41,38 @@ class HeldBody:
     def __exit__(self, *_: object) -> None:
         self._budget.give_back(self._held)
 
-    async def read(self, scope: Scope, receive: Receive) -> bytes:
-        """The whole body, of a sender who has already proved who it is.
+    async def read(self, scope: Scope, receive: Receive, take: Callable[[bytes], None] | None = None) -> bytes:
+        """The whole body. ``take`` is given each piece as it arrives, and may refuse it; without it, the sender has
+        proved who it is, and the body counts among the proven.
 
         Raises:
             BodyTooLargeError: larger than ``max_bytes``, by its own account or as it streams.
             UnavailableError: bodies in flight hold too much already.
             ClientGoneError: the connection closed before the end.
         """
-        return await self._read(scope, receive, lambda piece: self._count(len(piece)))
+        if announced_length(scope) > self._max_bytes:
+            raise BodyTooLargeError(self._sentence)
+        whole: bytes | bytearray = b""
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGoneError
+            piece = message.get("body", b"")
+            self._is_complete = not message.get("more_body", False)
+            self._size += len(piece)
+            if self._size > self._max_bytes:
+                raise BodyTooLargeError(self._sentence)
+            if take is None:
+                self._count(len(piece))
+            else:
+                take(piece)
+            if not whole:
+                whole = piece
+            else:  # one buffer: thousands of tiny pieces would take many times their size as objects of their own
+                whole = bytearray(whole) if isinstance(whole, bytes) else whole
+                whole += piece
+            if self._is_complete:
+                return bytes(whole)
 
     async def read_among(
         self, unfinished: UnfinishedBodies, address: str, check: SignatureCheck | None, scope: Scope, receive: Receive
@@ -75,31 +98,8 @@ class HeldBody:
 
             with suppress(TimeoutError):
                 async with body.interruption:
-                    return await self._read(scope, receive, take)
+                    return await self.read(scope, receive, take)
         raise BodyGivenUpError
-
-    async def _read(self, scope: Scope, receive: Receive, take: Callable[[bytes], None]) -> bytes:
-        """``take`` is given each piece as it arrives, and may refuse it."""
-        if announced_length(scope) > self._max_bytes:
-            raise BodyTooLargeError(self._sentence)
-        whole: bytes | bytearray = b""
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise ClientGoneError
-            piece = message.get("body", b"")
-            self._is_complete = not message.get("more_body", False)
-            self._size += len(piece)
-            if self._size > self._max_bytes:
-                raise BodyTooLargeError(self._sentence)
-            take(piece)
-            if not whole:
-                whole = piece
-            else:  # one buffer: thousands of tiny pieces would take many times their size as objects of their own
-                whole = bytearray(whole) if isinstance(whole, bytes) else whole
-                whole += piece
-            if self._is_complete:
-                return bytes(whole)
 
     def _count(self, size: int) -> None:
         self._budget.take(size)

@@ -6,14 +6,28 @@ import asyncio
 import hashlib
 import hmac
 import json
+import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Final
 
 import pytest
 
-from tests.api.talk import ADMIN, CREDENTIALS, PROOF, READER, SECRET, WEBHOOK, connected, eventually, new_call_id
+from tests.api.talk import (
+    ADMIN,
+    CREDENTIALS,
+    PROOF,
+    READER,
+    SECRET,
+    WEBHOOK,
+    chunk,
+    connected,
+    eventually,
+    new_call_id,
+    request_head,
+)
 from tests.support.replica import Replica
 from tests.support.vapi_sender import full_report, sign
 
@@ -182,3 +196,31 @@ async def test_callers_with_a_token_take_no_room_from_webhooks(
         assert (await client.post(path, json={}, headers=fresh)).status_code == 400
     for writer in held:
         writer.transport.abort()
+
+
+REFUSED: Final = 25
+REFUSED_BYTES: Final = 10 * 1024 * 1024
+"""The default ``MAX_BODY_BYTES``: with one byte more, each is refused."""
+
+
+async def test_a_refused_body_is_not_kept_while_the_rest_of_it_is_dropped(replica: Replica) -> None:
+    before = resident_bytes(replica)
+    refused = []
+    for _ in range(REFUSED):
+        reader, writer = await asyncio.open_connection("127.0.0.1", replica.port)
+        writer.write(request_head("POST", WEBHOOK, transfer_encoding="chunked", x_vapi_secret=SECRET))
+        for _ in range(REFUSED_BYTES // len(PIECE)):
+            writer.write(chunk(PIECE))
+            await writer.drain()
+        writer.write(chunk(b" "))
+        assert (await reader.readline()).split()[1] == b"413"
+        refused.append(writer)
+    grown = resident_bytes(replica) - before
+    for writer in refused:
+        writer.transport.abort()
+    assert grown < REFUSED * REFUSED_BYTES / 2
+
+
+def resident_bytes(replica: Replica) -> int:
+    pages = Path(f"/proc/{replica.pid}/statm").read_text().split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")

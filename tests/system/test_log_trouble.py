@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -90,9 +89,9 @@ def service(outputs: Outputs, **settings: object) -> Iterator[tuple[str, subproc
 async def serves(url: str) -> None:
     async def is_up() -> bool:
         try:
-            with urllib.request.urlopen(url + "/health/live", timeout=GENEROUS_S):
-                return True
-        except OSError:
+            async with httpx2.AsyncClient(timeout=GENEROUS_S) as client:
+                return (await client.get(url + "/health/live")).status_code == 200
+        except httpx2.HTTPError:
             return False
 
     await until(is_up, within_s=GENEROUS_S)
@@ -158,12 +157,16 @@ async def test_a_reader_that_wakes_up_gets_whole_lines_and_the_rest_is_counted()
     assert stored == [f"call-{i}" for i in range(MANY)]
 
 
-async def test_the_service_starts_and_ends_without_any_output_at_all() -> None:
+def without_output(port: int) -> subprocess.Popen[bytes]:
+    """The service with standard output and error closed."""
     command = f"exec {sys.executable} -m service >&- 2>&-"
+    environment = {"PATH": os.environ["PATH"], "PORT": str(port), "DRAIN_S": "0"}
+    return subprocess.Popen(["/bin/sh", "-c", command], cwd=ROOT, env=environment)
+
+
+async def test_the_service_starts_and_ends_without_any_output_at_all() -> None:
     port = free_port()
-    process = subprocess.Popen(
-        ["/bin/sh", "-c", command], cwd=ROOT, env={"PATH": os.environ["PATH"], "PORT": str(port), "DRAIN_S": "0"}
-    )
+    process = without_output(port)
     try:
         url = f"http://127.0.0.1:{port}"
         await serves(url)
