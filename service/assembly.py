@@ -10,8 +10,9 @@ from typing import Final
 from service import __version__
 from service.api.auth import CallerTokens
 from service.api.client_address import ClientAddresses
-from service.api.limits import BodyBudget, FailedProofs
+from service.api.limits import CALLERS_BYTES, UNPROVEN_BYTES, BodyBudget, FailedProofs, RefusalLog
 from service.api.state import State
+from service.api.unfinished import UnfinishedBodies
 from service.calls.placing import Placing
 from service.calls.reconcile import Reconciler
 from service.calls.subscriptions import Subscriptions
@@ -52,7 +53,7 @@ def assemble(settings: Settings) -> tuple[State, RedisTopology]:
     changes = Changes(redis.connect_subscriber, keys.changes)
     sweep = Sweep(calls, changes, metrics.merged)
     addresses = ClientAddresses(settings.forwarded_allow_ips)
-    failed_proofs = FailedProofs(addresses)
+    failed_proofs, refusals = FailedProofs(addresses), RefusalLog(addresses)
     spool = Spool(settings.spool_dir, settings.spool_max_bytes) if settings.spool_dir else None
     idempotency = IdempotencyStore(commands, keys)
     state = State(
@@ -74,10 +75,13 @@ def assemble(settings: Settings) -> tuple[State, RedisTopology]:
         ),
         metrics=metrics,
         proof=WebhookProof(settings),
-        tokens=CallerTokens(settings, failed_proofs),
+        tokens=CallerTokens(settings, failed_proofs, refusals),
         addresses=addresses,
         failed_proofs=failed_proofs,
+        refusals=refusals,
         bodies=BodyBudget(settings.max_body_bytes),
+        unproven_bodies=UnfinishedBodies(max(UNPROVEN_BYTES, 2 * settings.max_body_bytes)),
+        callers_bodies=UnfinishedBodies(CALLERS_BYTES),
     )  # fmt: skip
     return state, redis
 

@@ -20,6 +20,7 @@ from service.api.state import State
 from service.calls.sweep import SWEEP_EVERY_S
 from service.config import settings_not_in_use
 from service.errors import StoreUnavailableError
+from service.log_writer import drain_logs
 from service.metrics import forget_dead_workers
 from service.store.connection import RedisTopology
 from service.store.embedded import FREE_EVERY_S, free_expired
@@ -92,6 +93,7 @@ def lifespan_of(state: State, redis: RedisTopology) -> Callable[[Router], Any]:
             await state.kestra.close()
         await redis.commands.close()
         log.info("service.stopped")
+        drain_logs()
 
     return lifespan
 

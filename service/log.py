@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
+import io
 import logging
+import os
 import sys
 import time
-from typing import Any, BinaryIO, Final
+from typing import Any, Final, TextIO
 
 import msgspec
 import structlog
 
 from service.config import Settings
+from service.log_writer import writer_to
 
-FLUSH_WITHIN_S: Final = 0.05
+STDOUT: Final = 1
+STDERR: Final = 2
 
 _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
@@ -21,14 +24,16 @@ _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 def configure_logs(settings: Settings) -> None:
     """Set up structlog and send the standard library's loggers (uvicorn's, asyncio's) through it."""
     level = _LEVELS[settings.log_level]
-    on_terminal = settings.log_format == "console" or (settings.log_format == "auto" and sys.stdout.isatty())
+    _open_missing_outputs()
+    lines: Any = writer_to(STDOUT)
+    text = io.TextIOWrapper(lines, encoding="utf-8", errors="backslashreplace", write_through=True)
+    on_terminal = settings.log_format == "console" or (settings.log_format == "auto" and os.isatty(STDOUT))
     shared: list[structlog.typing.Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
     ]
-    lines: Any = LazilyFlushed(sys.stdout.buffer)
-    factory: Any = structlog.PrintLoggerFactory() if on_terminal else structlog.BytesLoggerFactory(lines)
+    factory: Any = structlog.WriteLoggerFactory(text) if on_terminal else structlog.BytesLoggerFactory(lines)
     renderers: list[structlog.typing.Processor] = (
         [structlog.dev.ConsoleRenderer(pad_event_to=28)]
         if on_terminal
@@ -40,34 +45,17 @@ def configure_logs(settings: Settings) -> None:
         logger_factory=factory,
         cache_logger_on_first_use=True,
     )
-    _route_standard_logging(level, shared, renderers)
+    _route_standard_logging(text, level, shared, renderers)
+    # For what Python itself has to say, such as an exception in a destructor: it must not block us either.
+    errors: Any = writer_to(STDERR)
+    sys.stderr = io.TextIOWrapper(errors, encoding="utf-8", errors="backslashreplace", write_through=True)
 
 
-class LazilyFlushed:
-    """A stream whose flushes wait a little for one another: a system call per line costs more than the line.
-
-    What a killed process had not flushed, at most FLUSH_WITHIN_S of lines, is gone with it.
-    """
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-        self._is_waiting = False
-        self.write = stream.write
-
-    def flush(self) -> None:
-        if self._is_waiting:
-            return
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            self._stream.flush()
-        else:
-            self._is_waiting = True
-            loop.call_later(FLUSH_WITHIN_S, self._flush_now)
-
-    def _flush_now(self) -> None:
-        self._is_waiting = False
-        self._stream.flush()
+def _open_missing_outputs() -> None:
+    """Where the process was started without them: a socket would get their numbers, and our lines; libuv aborts then."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= STDERR:
+        pass
+    os.close(descriptor)
 
 
 class JSONLines:
@@ -77,7 +65,10 @@ class JSONLines:
         self._encoder = msgspec.json.Encoder(enc_hook=repr)
 
     def __call__(self, _: Any, __: str, event: Any) -> bytes:
-        return self._encoder.encode(event)
+        try:
+            return self._encoder.encode(event)
+        except (TypeError, ValueError, RecursionError):  # half a surrogate pair, for instance, is no UTF-8
+            return self._encoder.encode({ascii(name): ascii(value) for name, value in event.items()})
 
 
 class AccessLog:
@@ -124,9 +115,9 @@ class Clock:
 
 
 def _route_standard_logging(
-    level: int, shared: list[structlog.typing.Processor], renderers: list[structlog.typing.Processor]
+    stream: TextIO, level: int, shared: list[structlog.typing.Processor], renderers: list[structlog.typing.Processor]
 ) -> None:
-    handler = logging.StreamHandler(sys.stdout)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

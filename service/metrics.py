@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from service.calls.record import duration_minutes_of, outcome_of_call
+from service.log_writer import count_lines_lost
 from service.store.shapes import Merged, StoredCall
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -86,6 +87,7 @@ class Metrics:
         )
         self._reconciled_total = counter("vapi_reconciled", "Calls that VAPI was asked for, by result", "result")
         self._dropped_total = counter("vapi_fields_dropped", "Fields of webhooks left out for an impossible type")
+        self._lines_lost_total = counter("vapi_log_lines_lost", "Lines of the log that could not be written")
         self._waiting_now = Gauge(
             "vapi_polls_waiting", "Long polls parked now", registry=self._registry, multiprocess_mode="livesum"
         )
@@ -182,6 +184,7 @@ class Metrics:
             self._raise(self._seconds_total, self._request_seconds[route], route)
         self._raise(self._store_errors_total, self._sums["store.errors"])
         self._raise(self._dropped_total, self._sums["fields.dropped"])
+        self._raise(self._lines_lost_total, count_lines_lost())
         for result in SUBSCRIPTION_RESULTS:
             self._raise(self._subscriptions_total, self._sums[f"subscriptions.{result}"], result)
         for result in RECONCILED:

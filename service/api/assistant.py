@@ -16,5 +16,5 @@ PATH = "/api/v1/vapi/assistant-config"
 
 async def make_assistant_config(state: State, request: Request) -> Response:
     """The whole VAPI assistant for a call request, webhook secret included, so for admins only."""
-    _, value = await read_json(state, request)
+    value = await read_json(state, request)
     return JSONAnswer(data=create_assistant_config(decode_call_request(value), state.settings))

@@ -9,7 +9,7 @@ from typing import Final
 
 from starlette.types import Scope
 
-from service.api.limits import FailedProofs
+from service.api.limits import FailedProofs, RefusalLog
 from service.config import Secret, Settings
 from service.errors import ForbiddenError, UnauthorizedError
 from service.vapi.authentication import bearer_token, is_any_of
@@ -31,8 +31,9 @@ _CHALLENGE: Final = {"WWW-Authenticate": "Bearer"}
 class CallerTokens:
     """Who may do what, from ``API_READ_TOKENS`` and ``API_ADMIN_TOKENS``."""
 
-    def __init__(self, settings: Settings, failed_proofs: FailedProofs) -> None:
+    def __init__(self, settings: Settings, failed_proofs: FailedProofs, refusals: RefusalLog) -> None:
         self._failed_proofs = failed_proofs
+        self._refusals = refusals
         self._is_open = settings.is_open
         self._read = _bytes_of(settings.api_read_tokens)
         self._admin = _bytes_of(settings.api_admin_tokens)
@@ -60,7 +61,9 @@ class CallerTokens:
             return
         access = self.access_of(scope["named_headers"])
         if access is Access.OPEN:
-            self._failed_proofs.count(scope, time.monotonic())
+            now_s = time.monotonic()
+            self._refusals.admit(scope, now_s)
+            self._failed_proofs.count(scope, now_s)
             raise UnauthorizedError("A valid token is needed: Authorization: Bearer <token>", headers=_CHALLENGE)
         if access < needed and self._is_open:
             raise ForbiddenError("Placing calls always needs an admin token: set API_ADMIN_TOKENS")

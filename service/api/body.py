@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, Self
 
@@ -10,7 +11,9 @@ from starlette.types import Receive, Scope, Send
 
 from service.api.limits import BodyBudget
 from service.api.responses import render_error
+from service.api.unfinished import BodyGivenUpError, UnfinishedBodies
 from service.errors import BodyTooLargeError, ServiceError
+from service.vapi.authentication import SignatureCheck
 
 DRAIN_LIMIT_S: Final = 5.0
 """How long the rest of a refused body is still read, so that its sender gets to see the answer and not a reset."""
@@ -21,11 +24,14 @@ class ClientGoneError(Exception):
 
 
 class HeldBody:
-    """A body being read, and its share of the budget, given back at the end of the block."""
+    """A body being read, and its share of the budget for proven ones, given back at the end of the block."""
 
     def __init__(self, budget: BodyBudget, max_bytes: int) -> None:
+        self.is_proven = False
+        """Whether the sender proved who it is before the body was read."""
         self._budget = budget
         self._max_bytes = max_bytes
+        self._size = 0
         self._held = 0
         self._is_complete = False
 
@@ -35,46 +41,86 @@ class HeldBody:
     def __exit__(self, *_: object) -> None:
         self._budget.give_back(self._held)
 
-    async def read(self, scope: Scope, receive: Receive) -> bytes:
-        """The whole body.
+    async def read(self, scope: Scope, receive: Receive, take: Callable[[bytes], None] | None = None) -> bytes:
+        """The whole body. ``take`` is given each piece as it arrives, and may refuse it; without it, the sender has
+        proved who it is, and the body counts among the proven.
 
         Raises:
-            BodyTooLargeError: larger than ``MAX_BODY_BYTES``, by its own account or as it streams.
+            BodyTooLargeError: larger than ``max_bytes``, by its own account or as it streams.
             UnavailableError: bodies in flight hold too much already.
             ClientGoneError: the connection closed before the end.
         """
         if announced_length(scope) > self._max_bytes:
             raise BodyTooLargeError(self._sentence)
-        chunks: list[bytes] = []
+        whole: bytes | bytearray = b""
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
                 raise ClientGoneError
-            chunk = message.get("body", b"")
+            piece = message.get("body", b"")
             self._is_complete = not message.get("more_body", False)
-            if self._held + len(chunk) > self._max_bytes:
+            self._size += len(piece)
+            if self._size > self._max_bytes:
                 raise BodyTooLargeError(self._sentence)
-            self._budget.take(len(chunk))
-            self._held += len(chunk)
+            if take is None:
+                self._count(len(piece))
+            else:
+                take(piece)
+            if not whole:
+                whole = piece
+            else:  # one buffer: thousands of tiny pieces would take many times their size as objects of their own
+                whole = bytearray(whole) if isinstance(whole, bytes) else whole
+                whole += piece
             if self._is_complete:
-                return chunk if not chunks else b"".join((*chunks, chunk))
-            chunks.append(chunk)
+                return bytes(whole)
+
+    async def read_among(
+        self, unfinished: UnfinishedBodies, address: str, check: SignatureCheck | None, scope: Scope, receive: Receive
+    ) -> bytes:
+        """The whole body; until it is whole, and fits its signature, it may have to give way to others.
+
+        Raises:
+            InvalidSignatureError: it does not fit.
+            BodyGivenUpError: it had to give way; otherwise as ``read``.
+        """
+        with unfinished.admit(address) as body:
+
+            def take(piece: bytes) -> None:
+                if check is not None:
+                    check.add(piece)
+                if not self._is_complete:
+                    unfinished.hold(body, len(piece))
+                    return
+                if check is not None:
+                    check.verify()
+                unfinished.release(body)
+                self._count(self._size)
+
+            with suppress(TimeoutError):
+                async with body.interruption:
+                    return await self.read(scope, receive, take)
+        raise BodyGivenUpError
+
+    def _count(self, size: int) -> None:
+        self._budget.take(size)
+        self._held += size
 
     async def refuse(self, scope: Scope, receive: Receive, send: Send, error: ServiceError) -> None:
         """Answer at once; then read and drop what still comes, up to as much again as we take, or 5 s.
 
         Closing at once would reset the connection, and the sender would never see why.
         """
+        error.__traceback__ = None  # its frames would keep the body in memory while the rest of it is dropped
         status, body, headers = render_error(error)
         is_short = b"transfer-encoding" not in scope["named_headers"] and announced_length(scope) <= self._max_bytes
-        ends_here = self._is_complete or is_short
-        close = [] if ends_here else [(b"connection", b"close")]
+        ends_here = self._is_complete or (is_short and not isinstance(error, BodyGivenUpError))
+        close = [] if ends_here or isinstance(error, BodyGivenUpError) else [(b"connection", b"close")]
         length = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": status, "headers": [*length, *headers, *close]})
         await send({"type": "http.response.body", "body": body, "more_body": not ends_here})
         if ends_here:
             return
-        allowance = 2 * self._max_bytes - self._held
+        allowance = 2 * self._max_bytes - self._size
         self._budget.give_back(self._held)
         self._held = 0
         with suppress(TimeoutError):

@@ -1,9 +1,10 @@
-"""Bounds on what strangers can cost us: failed proofs per address, bytes of bodies held at once."""
+"""Bounds on what strangers can cost us: failed proofs per address, lines in the log, bytes of bodies held at once."""
 
 from __future__ import annotations
 
 import math
 from collections import OrderedDict, deque
+from dataclasses import dataclass
 from typing import Final
 
 from starlette.types import Scope
@@ -15,8 +16,16 @@ FAILURES_ALLOWED: Final = 30
 FAILURES_WINDOW_S: Final = 60.0
 ADDRESSES_REMEMBERED: Final = 10_000
 
+REFUSALS_LOGGED_EVERY_S: Final = 60.0
+
 BODIES_HELD_BYTES: Final = 64 * 1024 * 1024
-"""What bodies in flight may hold in one worker, unless twice the largest body is more."""
+"""What proven webhooks' bodies in flight may hold in one worker, unless twice the largest body is more."""
+
+UNPROVEN_BYTES: Final = 32 * 1024 * 1024
+"""The same of webhooks whose signature can only be checked once their body is whole."""
+
+CALLERS_BYTES: Final = 16 * 1024 * 1024
+"""What unfinished bodies of callers with a token may hold: 256 of the usual limit, and nothing of what webhooks need."""
 
 
 class FailedProofs:
@@ -44,6 +53,38 @@ class FailedProofs:
                 headers={"Retry-After": str(max(1, retry_after))},
             )
         times.append(now_s)
+
+
+class RefusalLog:
+    """Decides which refusals of strangers are logged: one per client address and minute, so that nobody without
+    credentials can fill the disk.
+    """
+
+    def __init__(self, addresses: ClientAddresses) -> None:
+        self._addresses = addresses
+        self._last: OrderedDict[str, _LastRefusal] = OrderedDict()
+
+    def admit(self, scope: Scope, now_s: float) -> bool:
+        """True when this refusal is to be logged; its access line then says how many before it were left out."""
+        address = self._addresses.network_of(scope)
+        last = self._last.get(address)
+        if last is not None and now_s - last.logged_at_s < REFUSALS_LOGGED_EVERY_S:
+            last.left_out += 1
+            scope["is_left_out_of_log"] = True
+            return False
+        self._last[address] = _LastRefusal(now_s)
+        self._last.move_to_end(address)
+        if len(self._last) > ADDRESSES_REMEMBERED:
+            self._last.popitem(last=False)
+        scope["log"]["address"] = address
+        scope["log"]["left_out"] = last.left_out if last is not None else 0
+        return True
+
+
+@dataclass(slots=True)
+class _LastRefusal:
+    logged_at_s: float
+    left_out: int = 0
 
 
 class BodyBudget:

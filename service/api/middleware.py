@@ -10,7 +10,7 @@ import structlog
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.addresses import is_loopback
+from service.addresses import is_loopback, is_own_host
 from service.api.responses import render_error, send_answer
 from service.api.state import State
 from service.errors import ForbiddenError, ServiceError
@@ -38,6 +38,7 @@ class Envelope:
         self._log = AccessLog()
         settings = state.settings
         self._is_guarded = settings.is_open and not settings.allow_unauthenticated
+        self._own_host = settings.host
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -64,7 +65,7 @@ class Envelope:
 
         try:
             if self._is_guarded:
-                _refuse_strangers(scope, headers)
+                self._refuse_strangers(scope, headers)
             await self._app(scope, receive, send_dressed)
         except (ServiceError, HTTPException) as exc:
             if status:
@@ -81,7 +82,38 @@ class Envelope:
             if "wait_s" not in fields:
                 self._state.metrics.request(route, seconds)
             fields["route"], fields["status"], fields["duration_ms"] = route, status, round(seconds * 1000, 2)
-            self._log.finished(fields, is_routine=route.startswith("/health"))
+            if "is_left_out_of_log" not in scope:
+                self._log.finished(fields, is_routine=route.startswith("/health"))
+
+    def _refuse_strangers(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
+        """Without any credentials set, we serve this machine's own programs: no proxy's clients and no web page's scripts.
+
+        A page whose name was pointed at 127.0.0.1 reads without an ``Origin``: its ``Host`` gives it away.
+        """
+        if scope["path"].startswith("/health"):
+            return
+        origin = headers.get(b"origin")
+        is_foreign = origin is not None and not _is_own(origin, scope["server"][1])
+        if is_foreign or any(name == b"forwarded" or name.startswith(b"x-forwarded-") for name in headers):
+            sentence = _ANOTHER_MACHINE
+        elif all(is_own_host(value, self._own_host) for name, value in scope["headers"] if name == b"host"):
+            return
+        else:
+            sentence = _ANOTHER_NAME
+        self._state.refusals.admit(scope, time.monotonic())
+        raise ForbiddenError(sentence)
+
+
+_ANOTHER_MACHINE: Final = (
+    "No credentials are configured, so only direct requests from this machine are served: set VAPI_WEBHOOK_SECRET, "
+    "API_READ_TOKENS and API_ADMIN_TOKENS (or ALLOW_UNAUTHENTICATED=1)"
+)
+
+_ANOTHER_NAME: Final = (
+    "No credentials are configured, so only requests to a loopback name such as localhost are served. Where a container "
+    "reaches this machine under another name (host.docker.internal), set VAPI_WEBHOOK_SECRET, API_READ_TOKENS and "
+    "API_ADMIN_TOKENS (or ALLOW_UNAUTHENTICATED=1)"
+)
 
 
 async def _send_error(send: Send, error: ServiceError | HTTPException) -> None:
@@ -89,23 +121,10 @@ async def _send_error(send: Send, error: ServiceError | HTTPException) -> None:
     await send_answer(send, status, body, headers)
 
 
-def _refuse_strangers(scope: Scope, headers: dict[bytes, bytes]) -> None:
-    """Without any credentials set, we serve this machine's own programs: no proxy's clients and no web page's scripts."""
-    if scope["path"].startswith("/health"):
-        return
-    forwarded = any(name == b"forwarded" or name.startswith(b"x-forwarded-") for name in headers)
-    origin = headers.get(b"origin")
-    if forwarded or (origin is not None and not _is_own(origin, scope)):
-        raise ForbiddenError(
-            "No credentials are configured, so only direct requests from this machine are served: set "
-            "VAPI_WEBHOOK_SECRET, API_READ_TOKENS and API_ADMIN_TOKENS (or ALLOW_UNAUTHENTICATED=1)"
-        )
-
-
-def _is_own(origin: bytes, scope: Scope) -> bool:
+def _is_own(origin: bytes, port: int) -> bool:
     """A page of this very service, on any of this machine's loopback names."""
     try:
         parts = urlsplit(origin.decode("latin-1").lower())
-        return parts.scheme == "http" and is_loopback(parts.hostname) and (parts.port or 80) == scope["server"][1]
+        return parts.scheme == "http" and is_loopback(parts.hostname) and (parts.port or 80) == port
     except ValueError:
         return False

@@ -12,7 +12,7 @@ import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.api.json_body import read_json
+from service.api.json_body import MAX_BATCH_BYTES, read_json
 from service.api.responses import JSONAnswer
 from service.api.state import State
 from service.calls.dialing import METHODS, Method, PlacedCall
@@ -37,7 +37,7 @@ _KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
 async def place_call(state: State, request: Request) -> Response:
     """202 as soon as VAPI or Kestra has taken it; the same for who asks again with the same ``Idempotency-Key``."""
     key = read_idempotency_key(request)
-    _, body = await read_json(state, request)
+    body = await read_json(state, request)
     placed = await _place(state, body, None, key)
     request.scope["log"]["call_id"] = placed.call_id
     return JSONAnswer(202, data=placed)
@@ -46,7 +46,7 @@ async def place_call(state: State, request: Request) -> Response:
 async def place_batch(state: State, request: Request) -> Response:
     """200 with one result per request, in their order; a request that fails is a result like any other."""
     key = read_idempotency_key(request)
-    _, body = await read_json(state, request)
+    body = await read_json(state, request, MAX_BATCH_BYTES)
     batch = _decode_batch(body)
     turns = asyncio.Semaphore(batch.max_concurrent)
 

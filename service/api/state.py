@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from service.api.auth import CallerTokens
 from service.api.client_address import ClientAddresses
-from service.api.limits import BodyBudget, FailedProofs
+from service.api.limits import BodyBudget, FailedProofs, RefusalLog
+from service.api.unfinished import UnfinishedBodies
 from service.calls.placing import Placing
 from service.calls.reconcile import Reconciler
 from service.calls.subscriptions import Subscriptions
@@ -50,4 +51,9 @@ class State:
     tokens: CallerTokens
     addresses: ClientAddresses
     failed_proofs: FailedProofs
+    refusals: RefusalLog
     bodies: BodyBudget
+    """Of webhooks that are proven."""
+    unproven_bodies: UnfinishedBodies
+    callers_bodies: UnfinishedBodies
+    """Of all other routes."""

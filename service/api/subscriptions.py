@@ -28,7 +28,7 @@ async def subscribe(state: State, request: Request) -> Response:
     request.scope["log"]["call_id"] = call_id.decode()
     if state.subscriptions is None:
         raise NotConfiguredError("KESTRA_URL must be set to resume executions")
-    _, body = await read_json(state, request)
+    body = await read_json(state, request)
     execution_id = read_execution_id(body)
     request.scope["log"]["execution_id"] = execution_id
     await state.subscriptions.subscribe(call_id, execution_id.encode())

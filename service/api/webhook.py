@@ -73,7 +73,7 @@ class Webhook:
             except ClientGoneError:
                 return
             except ServiceError as exc:
-                await held.refuse(scope, receive, send, self._refused(scope, exc))
+                await held.refuse(scope, receive, send, self._refused(scope, exc, is_proven=held.is_proven))
                 return
             await self._take(await self._understand(body), scope, send)
 
@@ -82,13 +82,14 @@ class Webhook:
         headers = scope["named_headers"]
         if b"content-encoding" in headers:
             raise UnsupportedEncodingError("Content-Encoding is not supported; send the body as it is")
-        is_proven = self._state.proof.verify_headers(headers)
+        check = self._state.proof.verify_headers(headers, time.time())
+        held.is_proven = check is None
         if self._state.rate_limit is not None:
             await self._check_rate(self._state.rate_limit, scope)
-        body = await held.read(scope, receive)
-        if not is_proven:
-            self._state.proof.verify_body(headers, body, time.time())
-        return body
+        if check is None:
+            return await held.read(scope, receive)
+        address = self._state.addresses.network_of(scope)
+        return await held.read_among(self._state.unproven_bodies, address, check, scope, receive)
 
     async def _check_rate(self, limit: RateLimit, scope: Scope) -> None:
         retry_after_s = await limit.retry_after_s(self._state.addresses.network_of(scope))
@@ -96,13 +97,15 @@ class Webhook:
             headers = {"Retry-After": str(math.ceil(retry_after_s))}
             raise TooManyRequestsError("Too many webhooks from this address", headers=headers)
 
-    def _refused(self, scope: Scope, error: ServiceError) -> ServiceError:
+    def _refused(self, scope: Scope, error: ServiceError, *, is_proven: bool) -> ServiceError:
         """Count what was refused before it was decoded; may turn a 401 into a 429."""
-        metrics = self._state.metrics
+        metrics, now_s = self._state.metrics, time.monotonic()
+        is_logged = is_proven or self._state.refusals.admit(scope, now_s)
         if isinstance(error, InvalidSignatureError):
-            log.warning("webhook.unauthorized", reason=error.reason)
+            if is_logged:
+                log.warning("webhook.unauthorized", reason=error.reason, address=scope["log"]["address"])
             try:
-                self._state.failed_proofs.count(scope, time.monotonic())
+                self._state.failed_proofs.count(scope, now_s)
             except TooManyRequestsError as limited:
                 return limited
             metrics.webhook(UNKNOWN_TYPE, "unauthorized")

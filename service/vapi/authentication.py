@@ -6,8 +6,11 @@ VAPI sends no proof unless told to. What it can be told: https://docs.vapi.ai/se
 from __future__ import annotations
 
 import base64
+import hashlib
 import hmac
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from service.config import Settings
@@ -29,110 +32,177 @@ class WebhookProof:
     """
 
     def __init__(self, settings: Settings) -> None:
-        secrets = [secret.reveal() for secret in settings.vapi_webhook_secret]
         modes = settings.vapi_webhook_auth
         self._is_open = settings.is_open
-        self._secrets = tuple(secret.encode() for secret in secrets)
-        self._keys = tuple(_hmac_key(secret, is_base64=settings.vapi_hmac_secret_is_base64) for secret in secrets)
+        self._secrets = tuple(secret.reveal().encode() for secret in settings.vapi_webhook_secret)
         self._secret_header = _header(settings.vapi_secret_header) if "secret" in modes else None
         self._takes_bearer = "bearer" in modes
-        self._takes_legacy = "legacy" in modes
-        self._hmac = HmacScheme(settings) if "hmac" in modes else None
+        schemes = {"hmac": _configured_scheme, "legacy": _legacy_scheme}
+        self._schemes = [make(settings) for mode, make in schemes.items() if mode in modes and self._secrets]
 
-    def verify_headers(self, headers: Mapping[bytes, bytes]) -> bool:
-        """True when the headers alone prove it, False when the body must be read to know.
+    def verify_headers(self, headers: Mapping[bytes, bytes], now_s: float) -> SignatureCheck | None:
+        """None when the headers alone prove it, else the check that the body has to pass.
 
         Raises:
-            InvalidSignatureError: no proof header is there, or only secret or bearer ones and none fits.
+            InvalidSignatureError: no proof header is there, or none that could still fit: a wrong secret, a timestamp
+                that is missing or too far off, a signature that no body has.
         """
         if self._is_open:
-            return True
+            return None
         offered = False
         if self._secret_header is not None and (sent := headers.get(self._secret_header)) is not None:
             offered = True
             if is_any_of(sent, self._secrets):
-                return True
+                return None
         if self._takes_bearer and (token := bearer_token(headers)) is not None:
             offered = True
             if is_any_of(token, self._secrets):
-                return True
-        if self._offers_signature(headers):
-            return False
-        raise InvalidSignatureError("no secret fits" if offered else "no proof header")
+                return None
+        return self._check_of(headers, now_s, "no secret fits" if offered else "no proof header")
 
-    def verify_body(self, headers: Mapping[bytes, bytes], body: bytes, now_s: float) -> None:
-        """For a request that ``verify_headers`` left open: check the signature over the raw body.
+    def _check_of(self, headers: Mapping[bytes, bytes], now_s: float, otherwise: str) -> SignatureCheck:
+        """Raises InvalidSignatureError, with ``otherwise`` as its reason where there is no signature at all."""
+        expected, reasons = [], []
+        for scheme in self._schemes:
+            if scheme.signature_header in headers:
+                try:
+                    expected.append(scheme.expect(headers, now_s))
+                except InvalidSignatureError as exc:
+                    reasons.append(exc.reason)
+        if not expected:
+            raise InvalidSignatureError(reasons[0] if reasons else otherwise)
+        return SignatureCheck(expected, reasons[0] if reasons else "signature does not match the body")
+
+
+class SignatureCheck:
+    """Hashes a body piece by piece as it arrives, so that even the largest never holds up other requests."""
+
+    def __init__(self, expected: list[ExpectedSignature], reason: str) -> None:
+        self._expected = expected
+        self._reason = reason
+
+    def add(self, piece: bytes) -> None:
+        for signature in self._expected:
+            for mac in signature.macs:
+                mac.update(piece)
+
+    def verify(self) -> None:
+        """Call it once, when the whole body was added.
 
         Raises:
-            InvalidSignatureError: no signature fits, or its timestamp is missing or too far off.
+            InvalidSignatureError: no signature fits.
         """
-        reason = "signature does not match the body"
-        if self._hmac is not None and self._hmac.signature_header in headers:
-            try:
-                self._hmac.verify(headers, body, self._keys, now_s)
-            except InvalidSignatureError as exc:
-                reason = exc.reason
-            else:
-                return
-        if self._takes_legacy and (sent := headers.get(LEGACY_HEADER)) is not None:
-            wanted = [hmac.digest(secret, body, "sha256").hex().encode() for secret in self._secrets]
-            if is_any_of(sent.strip().lower(), wanted):
-                return
-        raise InvalidSignatureError(reason)
-
-    def _offers_signature(self, headers: Mapping[bytes, bytes]) -> bool:
-        if not self._secrets:
-            return False
-        if self._hmac is not None and self._hmac.signature_header in headers:
-            return True
-        return self._takes_legacy and LEGACY_HEADER in headers
+        found = False
+        for signature in self._expected:
+            found |= signature.fits()  # each is compared, see is_any_of
+        if not found:
+            raise InvalidSignatureError(self._reason)
 
 
-class HmacScheme:
+@dataclass(frozen=True, slots=True)
+class ExpectedSignature:
+    """The signature that one header holds, and a MAC for each key that may have made it."""
+
+    sent: bytes
+    macs: list[hmac.HMAC]
+    after_body: bytes
+    is_hex: bool
+
+    def fits(self) -> bool:
+        for mac in self.macs:
+            mac.update(self.after_body)
+        digests = [mac.digest() for mac in self.macs]
+        return is_any_of(self.sent, [_encode(digest, is_hex=self.is_hex) for digest in digests])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignatureScheme:
     """VAPI's ``HMACAuthenticationPlan``: https://api.vapi.ai/api-json, schema of that name."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.signature_header = _header(settings.vapi_hmac_signature_header)
-        self._timestamp_header = _header(settings.vapi_hmac_timestamp_header)
-        self._message_id_header = _header(settings.vapi_hmac_message_id_header)
-        self._algorithm = settings.vapi_hmac_algorithm
-        self._is_hex = settings.vapi_hmac_encoding == "hex"
-        self._format = settings.vapi_hmac_payload_format
-        self._prefix = settings.vapi_hmac_prefix.encode()
-        self._url = (settings.vapi_webhook_url or "").encode()
+    keys: tuple[bytes, ...]
+    signature_header: bytes
+    shape: re.Pattern[bytes]
+    """What every signature of this scheme looks like, hex in lower case."""
+    algorithm: str = "sha256"
+    is_hex: bool = True
+    payload_format: bytes = b"{body}"
+    prefix: bytes = b""
+    timestamp_header: bytes = b""
+    message_id_header: bytes = b""
+    url: bytes = b""
 
-    def verify(self, headers: Mapping[bytes, bytes], body: bytes, keys: tuple[bytes, ...], now_s: float) -> None:
-        timestamp = headers.get(self._timestamp_header, b"").strip()
-        if "{timestamp}" in self._format:
+    def expect(self, headers: Mapping[bytes, bytes], now_s: float) -> ExpectedSignature:
+        """What the request's headers promise of its body.
+
+        Raises:
+            InvalidSignatureError: no body could fit: the timestamp is missing or too far off, or this is no signature.
+        """
+        timestamp = headers.get(self.timestamp_header, b"").strip()
+        if b"{timestamp}" in self.payload_format:
             _verify_fresh(timestamp, now_s)
         sent = headers[self.signature_header].strip()
-        if not sent.startswith(self._prefix):
+        if not sent.startswith(self.prefix):
             raise InvalidSignatureError("signature lacks the configured prefix")
-        payload = self._payload(headers, body, timestamp)
-        digests = [hmac.digest(key, payload, self._algorithm) for key in keys]
-        if not is_any_of(self._canonical(sent[len(self._prefix) :]), [self._encode(digest) for digest in digests]):
-            raise InvalidSignatureError("signature does not match the body")
+        sent = sent[len(self.prefix) :].lower() if self.is_hex else sent[len(self.prefix) :]
+        if not self.shape.fullmatch(sent):
+            raise InvalidSignatureError("signature is malformed")
+        before, after = self._around_body(headers, timestamp)
+        return ExpectedSignature(sent, [hmac.new(key, before, self.algorithm) for key in self.keys], after, self.is_hex)
 
-    def _payload(self, headers: Mapping[bytes, bytes], body: bytes, timestamp: bytes) -> bytes:
-        if self._format == "{timestamp}.{body}":
-            return b"%b.%b" % (timestamp, body)
+    def _around_body(self, headers: Mapping[bytes, bytes], timestamp: bytes) -> tuple[bytes, bytes]:
+        """What is signed before the body, and what behind it."""
         parts = {
             b"{timestamp}": timestamp,
             b"{method}": b"POST",
-            b"{url}": self._url,
-            b"{svix-id}": headers.get(self._message_id_header, b"").strip(),
+            b"{url}": self.url,
+            b"{svix-id}": headers.get(self.message_id_header, b"").strip(),
         }
-        before, _, after = self._format.encode().partition(b"{body}")
+        before, _, after = self.payload_format.partition(b"{body}")
         for placeholder, value in parts.items():
             before = before.replace(placeholder, value)
             after = after.replace(placeholder, value)
-        return b"".join((before, body, after))
+        return before, after
 
-    def _encode(self, digest: bytes) -> bytes:
-        return digest.hex().encode() if self._is_hex else base64.b64encode(digest)
 
-    def _canonical(self, sent: bytes) -> bytes:
-        return sent.lower() if self._is_hex else sent
+def _configured_scheme(settings: Settings) -> SignatureScheme:
+    is_hex = settings.vapi_hmac_encoding == "hex"
+    return SignatureScheme(
+        keys=tuple(
+            _hmac_key(secret.reveal(), is_base64=settings.vapi_hmac_secret_is_base64)
+            for secret in settings.vapi_webhook_secret
+        ),
+        signature_header=_header(settings.vapi_hmac_signature_header),
+        shape=_shape_of(settings.vapi_hmac_algorithm, is_hex=is_hex),
+        algorithm=settings.vapi_hmac_algorithm,
+        is_hex=is_hex,
+        payload_format=settings.vapi_hmac_payload_format.encode(),
+        prefix=settings.vapi_hmac_prefix.encode(),
+        timestamp_header=_header(settings.vapi_hmac_timestamp_header),
+        message_id_header=_header(settings.vapi_hmac_message_id_header),
+        url=(settings.vapi_webhook_url or "").encode(),
+    )
+
+
+def _legacy_scheme(settings: Settings) -> SignatureScheme:
+    """The original design's signature: the body alone, by the secret as it is written."""
+    return SignatureScheme(
+        keys=tuple(secret.reveal().encode() for secret in settings.vapi_webhook_secret),
+        signature_header=LEGACY_HEADER,
+        shape=_shape_of("sha256", is_hex=True),
+    )
+
+
+def _shape_of(algorithm: str, *, is_hex: bool) -> re.Pattern[bytes]:
+    """Matches what can be a signature, before its body is read."""
+    example = _encode(bytes(hashlib.new(algorithm).digest_size), is_hex=is_hex)
+    if is_hex:
+        return re.compile(b"[0-9a-f]{%d}" % len(example))
+    padding = example.count(b"=")
+    return re.compile(b"[A-Za-z0-9+/]{%d}={%d}" % (len(example) - padding, padding))
+
+
+def _encode(digest: bytes, *, is_hex: bool) -> bytes:
+    return digest.hex().encode() if is_hex else base64.b64encode(digest)
 
 
 def bearer_token(headers: Mapping[bytes, bytes]) -> bytes | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import httpx2
 import pytest
 
-from tests.api.talk import CALLS, STATS, WEBHOOK, connected
+from tests.api.talk import CALLS, STATS, WEBHOOK, connected, raw_connection, read_answer
 from tests.support.replica import Replica
 from tests.support.vapi_sender import status_update
 
@@ -20,7 +20,24 @@ FOREIGN = [
     {"Origin": "null"},
     {"Origin": "http://127.0.0.1:1"},
     {"Origin": "http://127.0.0.1.evil.example"},
+    {"Host": "evil.example"},
+    {"Host": "localhost.evil.example:8000"},
 ]
+
+LOOPBACK_NAMES = [
+    "localhost", "LOCALHOST:1", "localhost.", "localhost:", "ops.localhost:8000", "127.0.0.1", "127.0.0.1:99999",
+    "127.255.0.9:80", "[::1]", "[::1]:8000", "[0:0:0:0:0:0:0:1]:80",
+]  # fmt: skip
+
+OTHER_NAMES = [
+    "evil.example", "evil.example:8000", "evil.example.", "localhost.evil.example", "evil-localhost", "xlocalhost",
+    "127.0.0.1.evil.example", "127.1", "127.1:8000", "2130706433", "0x7f000001", "0x7f.0.0.1", "0177.0.0.1", "127.0.0.01",
+    "0.0.0.0", "0.0.0.0:8000", "[::]", "[::]:8000", "::1", "::1:8000", "[::1", "[::1]x", "[::1]:x", "[::1%25lo]",
+    "[::ffff:10.0.0.1]", "[127.0.0.1]", "10.0.0.1", "192.168.0.1", "126.255.255.255", "128.0.0.1",
+    "localhost@evil.example", "evil.example@localhost", "user:secret@localhost", "localhost:80:90", "localhost:x",
+    "localhost:-1", "localhost/evil", "localhost, evil.example", "localhost evil.example", "localhost:\xb2", "\xe9vil",
+    "host.docker.internal", "host.docker.internal:8000", "vapi-cache", "localhost.localdomain", ":8000", "",
+]  # fmt: skip
 PATHS = ["/", STATS, "/metrics", CALLS + "x", "/nowhere"]
 
 
@@ -62,3 +79,48 @@ async def test_allowing_everybody_lifts_the_guard(start_replica: Callable[..., R
     async with connected(start_replica(allow_unauthenticated="1")) as client:
         for headers in FOREIGN:
             assert (await client.get(STATS, headers=headers)).status_code == 200
+
+
+async def statuses_of(replica: Replica, hosts: list[list[str]], path: str = STATS) -> dict[str, int]:
+    """What a request with these ``Host`` headers is answered, by their text."""
+    found = {}
+    for lines in hosts:
+        async with raw_connection(replica) as (reader, writer):
+            head = [f"GET {path} HTTP/1.1", *(f"Host: {line}" for line in lines), "", ""]
+            writer.write("\r\n".join(head).encode("latin-1"))
+            found[" + ".join(lines)] = (await read_answer(reader)).status
+    return found
+
+
+async def test_every_loopback_name_is_served_on_any_port(open_replica: Replica) -> None:
+    statuses = await statuses_of(open_replica, [[name] for name in LOOPBACK_NAMES])
+    assert {name: status for name, status in statuses.items() if status != 200} == {}
+
+
+async def test_every_other_name_is_403(open_replica: Replica) -> None:
+    statuses = await statuses_of(open_replica, [[name] for name in OTHER_NAMES])
+    assert {name: status for name, status in statuses.items() if status != 403} == {}
+
+
+async def test_of_several_names_each_must_be_a_loopback_name(open_replica: Replica) -> None:
+    hosts = [["localhost", "evil.example"], ["evil.example", "localhost"], ["localhost", "localhost", "evil.example"]]
+    statuses = await statuses_of(open_replica, hosts)
+    assert set(statuses.values()) == {403}
+
+
+async def test_a_request_without_a_host_is_served(open_replica: Replica) -> None:
+    async with raw_connection(open_replica) as (reader, writer):
+        writer.write(f"GET {STATS} HTTP/1.0\r\n\r\n".encode())
+        assert (await read_answer(reader)).status == 200
+
+
+async def test_a_container_that_uses_another_name_is_told_what_to_set(client: httpx2.AsyncClient) -> None:
+    answer = await client.get(STATS, headers={"Host": "host.docker.internal:8000"})
+    for word in ("host.docker.internal", "VAPI_WEBHOOK_SECRET", "API_READ_TOKENS", "ALLOW_UNAUTHENTICATED=1"):
+        assert word in answer.json()["error"]
+
+
+async def test_the_address_that_it_listens_on_is_its_own_name(start_replica: Callable[..., Replica]) -> None:
+    replica = start_replica(host="127.0.0.1")
+    statuses = await statuses_of(replica, [[f"127.0.0.1:{replica.port}"]])
+    assert set(statuses.values()) == {200}

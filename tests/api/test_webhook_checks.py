@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
@@ -14,6 +15,7 @@ from tests.api.talk import (
     PROOF,
     WEBHOOK,
     RawAnswer,
+    chunk,
     connected,
     new_address,
     raw_connection,
@@ -53,10 +55,6 @@ def padded(size: int) -> bytes:
     return body + b" " * (size - len(body))
 
 
-def chunk(data: bytes) -> bytes:
-    return b"%x\r\n%b\r\n" % (len(data), data)
-
-
 @pytest.mark.parametrize("encoding", ["gzip", "br", "identity", ""])
 @pytest.mark.parametrize("proof", [{}, SECRET, {"x_vapi_secret": "wrong"}, SIGNATURE])
 async def test_an_encoded_body_is_415_before_anything_else(
@@ -76,17 +74,26 @@ async def test_an_encoded_body_is_415_before_anything_else(
         {"authorization": "Basic YTpi"},
         {"authorization": "Bearer an-admin-token"},
         {"x_vapi_secret": "wrong", "authorization": "Bearer wrong"},
+        {"x_signature": "0" * 64},
+        {"x_signature": "0" * 64, "x_timestamp": "1788264000"},
+        {"x_signature": "00", "x_timestamp": "9999999999"},
+        {"x_vapi_signature": "0" * 63},
+        {"x_vapi_signature": "a-webhook-secre"},
     ],
 )
 @pytest.mark.parametrize("length", [UNREAD, TOO_MANY])
-async def test_no_or_no_fitting_secret_is_401_before_the_body_is_read(
+async def test_no_proof_that_could_fit_is_401_before_the_body_is_read(
     replica: Replica, proof: dict[str, str], length: int
 ) -> None:
     answer = await answer_to(replica, proof, content_length=length)
     assert (answer.status, answer.json) == (401, {"success": False, "error": "Invalid webhook signature"})
 
 
-@pytest.mark.parametrize("proof", [SECRET, SIGNATURE, {"x_signature": "00", "x_vapi_secret": "wrong"}])
+def fresh_signature() -> dict[str, str]:
+    return {"x_signature": "0" * 64, "x_timestamp": str(int(time.time()))}
+
+
+@pytest.mark.parametrize("proof", [SECRET, SIGNATURE, {**fresh_signature(), "x_vapi_secret": "wrong"}])
 async def test_a_body_announced_too_large_is_413_before_it_is_read(replica: Replica, proof: dict[str, str]) -> None:
     answer = await answer_to(replica, proof, content_length=TOO_MANY)
     assert (answer.status, answer.json["success"]) == (413, False)

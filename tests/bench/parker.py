@@ -33,7 +33,7 @@ def call_id(number: int) -> str:
 
 def poll_of(call: str) -> bytes:
     line = f"GET /api/v1/vapi/calls/{call}?wait={WAIT_S}&view=summary HTTP/1.1"
-    return f"{line}\r\nHost: bench\r\n\r\n".encode()
+    return f"{line}\r\nHost: localhost\r\n\r\n".encode()
 
 
 @dataclass(frozen=True)

@@ -167,7 +167,7 @@ def reads(redis: Redis) -> int:
 
 
 def head(method: str, path: str, length: int = 0) -> bytes:
-    return f"{method} {path} HTTP/1.1\r\nHost: bench\r\nContent-Length: {length}\r\n\r\n".encode()
+    return f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n".encode()
 
 
 def until_parked(port: int, wanted: int) -> None:

@@ -23,7 +23,11 @@ def slow_senders() -> Iterator[SlowSenders]:
 @pytest.fixture(scope="session")
 def attacked(redis_process: RedisProcess) -> Iterator[Replica]:
     replica = Replica(
-        redis_url=redis_process.url, redis_key_prefix="attacked", max_body_bytes=2_000_000, log_level="warning"
+        redis_url=redis_process.url,
+        redis_key_prefix="attacked",
+        max_body_bytes=2_000_000,
+        log_level="warning",
+        allow_unauthenticated="1",
     ).start()
     yield replica
     replica.stop()

@@ -90,9 +90,9 @@ async def ask(port: int, request: bytes) -> RawAnswer:
 
 
 def get(target: bytes, *headers: bytes) -> bytes:
-    return b"\r\n".join((b"GET %b HTTP/1.1" % target, b"Host: test", *headers, b"", b""))
+    return b"\r\n".join((b"GET %b HTTP/1.1" % target, b"Host: localhost", *headers, b"", b""))
 
 
 def post(body: bytes, *headers: bytes, target: bytes = b"/api/v1/vapi/webhook") -> bytes:
     length = b"Content-Length: %d" % len(body)
-    return b"\r\n".join((b"POST %b HTTP/1.1" % target, b"Host: test", length, *headers, b"", body))
+    return b"\r\n".join((b"POST %b HTTP/1.1" % target, b"Host: localhost", length, *headers, b"", body))

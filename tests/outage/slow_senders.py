@@ -34,7 +34,7 @@ class SlowSenders:
     """One connection per kind of slowness; ``cut_after_s`` says when the replica closed it."""
 
     def __init__(self) -> None:
-        self.replica = Replica(log_level="warning").start()
+        self.replica = Replica(log_level="warning", allow_unauthenticated="1").start()
         self._cut_after_s: dict[str, float] = {}
         self._threads = {name: threading.Thread(target=self._dawdle, args=(name,), daemon=True) for name in OPENINGS}
         for thread in self._threads.values():

@@ -86,25 +86,57 @@ def test_header_bytes_that_are_no_text_are_refused_not_stumbled_over(mode: str, 
 @pytest.mark.parametrize("headers", [{}, {b"x-timestamp": b"1788264000"}, {b"authorization": b"Basic dTpw"}])
 def test_no_proof_is_refused_before_the_body_is_read(headers: dict[bytes, bytes]) -> None:
     with pytest.raises(InvalidSignatureError, match=r"^Invalid webhook signature$") as refused:
-        proof_with().verify_headers(headers)
+        proof_with().verify_headers(headers, NOW_S)
     assert refused.value.reason == "no proof header"
 
 
 @pytest.mark.parametrize("mode", ["secret", "bearer"])
 def test_a_wrong_secret_alone_is_refused_before_the_body_is_read(mode: str) -> None:
     with pytest.raises(InvalidSignatureError) as refused:
-        proof_with().verify_headers(headers_of(mode, "another-secret"))
+        proof_with().verify_headers(headers_of(mode, "another-secret"), NOW_S)
     assert refused.value.reason == "no secret fits"
 
 
 @pytest.mark.parametrize("mode", ["secret", "bearer"])
 def test_a_secret_in_the_headers_needs_no_body(mode: str) -> None:
-    assert proof_with().verify_headers(headers_of(mode))
+    assert proof_with().verify_headers(headers_of(mode), NOW_S) is None
 
 
 @pytest.mark.parametrize("mode", ["hmac", "legacy"])
 def test_a_signature_waits_for_the_body(mode: str) -> None:
-    assert not proof_with().verify_headers(headers_of(mode))
+    assert proof_with().verify_headers(headers_of(mode), NOW_S) is not None
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {b"x-signature": b"0" * 64},
+        {b"x-signature": b"0" * 64, b"x-timestamp": b"soon"},
+        {b"x-signature": b"0" * 64, b"x-timestamp": b"%d" % (NOW_S - 301)},
+        {b"x-signature": b"00", b"x-timestamp": b"%d" % NOW_S},
+        {b"x-signature": b"g" * 64, b"x-timestamp": b"%d" % NOW_S},
+        {b"x-vapi-signature": b"0" * 63},
+        {b"x-vapi-signature": b"0" * 65},
+        {b"x-vapi-signature": b"z" * 64},
+        {b"x-vapi-signature": b""},
+        {b"x-vapi-signature": SECRET.encode()[:-1]},
+    ],
+    ids=str,
+)
+def test_a_signature_that_no_body_could_fit_is_refused_before_the_body_is_read(headers: dict[bytes, bytes]) -> None:
+    with pytest.raises(InvalidSignatureError):
+        proof_with().verify_headers(headers, NOW_S)
+
+
+@pytest.mark.parametrize("encoding", ["hex", "base64"])
+@pytest.mark.parametrize("algorithm", ["sha1", "sha256", "sha512"])
+def test_a_signature_of_another_length_is_refused_before_the_body_is_read(algorithm: str, encoding: str) -> None:
+    proof = proof_with(VAPI_HMAC_ALGORITHM=algorithm, VAPI_HMAC_ENCODING=encoding)
+    whole = lower(sign(BODY, SECRET, algorithm=algorithm, encoding=encoding, timestamp=str(int(NOW_S))))
+    assert is_taken(proof, whole)
+    for sent in (whole[b"x-signature"][:-1], whole[b"x-signature"] + b"0", b"%b=" % whole[b"x-signature"]):
+        with pytest.raises(InvalidSignatureError):
+            proof.verify_headers(whole | {b"x-signature": sent}, NOW_S)
 
 
 @pytest.mark.parametrize("wrong", ["secret", "bearer"])
@@ -141,7 +173,7 @@ def test_a_legacy_signature_covers_the_bytes_as_received() -> None:
 
 def test_without_any_setting_everything_is_taken() -> None:
     proof = WebhookProof(load_settings({}))
-    assert proof.verify_headers({})
+    assert proof.verify_headers({}, NOW_S) is None
 
 
 @pytest.mark.parametrize("token", ["API_READ_TOKENS", "API_ADMIN_TOKENS"])
