@@ -60,6 +60,8 @@ def lifespan_of(state: State, redis: RedisTopology) -> Callable[[Router], Any]:
             background.append(loop.create_task(repeat(subscriptions.take_up, 0.0), name="subscriptions"))
         if (reconciler := state.reconciler) is not None:
             background += [loop.create_task(reconciler.work(), name="reconciler") for _ in range(reconciler.workers)]
+        if redis.sentinels is not None:
+            background.append(loop.create_task(repeat(redis.sentinels.watch, 0.0), name="sentinels"))
         if state.settings.is_open:
             log.warning(
                 "service.unauthenticated",
@@ -87,6 +89,8 @@ def lifespan_of(state: State, redis: RedisTopology) -> Callable[[Router], Any]:
         if state.kestra is not None:
             await state.kestra.close()
         await redis.commands.close()
+        if redis.sentinels is not None:
+            await redis.sentinels.close()
         log.info("service.stopped")
 
     return lifespan

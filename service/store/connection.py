@@ -10,7 +10,6 @@ from urllib.parse import unquote, urlsplit
 from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection, Connection, ConnectionPool
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 
 from service.config import Settings
@@ -18,13 +17,11 @@ from service.errors import SettingsError
 from service.store.cluster import Address, ClusterPipeline
 from service.store.keys import Keys
 from service.store.pipeline import Pipeline
+from service.store.sentinels import ASK_SENTINEL_S, Sentinels
 
 LANES: Final = 4
 """Connections per server: several small batches under way keep both sides busy, where two large ones waited for each other
 up to a quarter of the time under load. More gained nothing."""
-
-ASK_SENTINEL_S: Final = 0.3
-"""How long one Sentinel may take to name the master; one that hangs is not waited for, another knows as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +31,7 @@ class RedisTopology:
     commands: Pipeline | ClusterPipeline
     connect_subscriber: Callable[[], AbstractConnection]
     """Makes a connection to any server that hears what is published; not open yet."""
+    sentinels: Sentinels | None = None
 
 
 def open_redis(settings: Settings, keys: Keys) -> RedisTopology:
@@ -46,7 +44,9 @@ def open_redis(settings: Settings, keys: Keys) -> RedisTopology:
     try:
         if scheme == "redis+cluster":
             return _cluster(settings, keys)
-        return _one_server(settings, _pool_of(scheme, settings))
+        if scheme == "redis+sentinel":
+            return _behind_sentinels(settings)
+        return _one_server(settings, _pool_of(scheme, settings).make_connection)
     except (ValueError, TypeError):
         # Not the reason: it may quote the password.
         raise SettingsError(
@@ -54,13 +54,19 @@ def open_redis(settings: Settings, keys: Keys) -> RedisTopology:
         ) from None
 
 
-def _one_server(settings: Settings, pool: ConnectionPool) -> RedisTopology:
-    # Connections are the pipeline's own; of the pool only its knowledge of how to make them is used.
-    connect: Callable[[], AbstractConnection] = pool.make_connection
+def _one_server(
+    settings: Settings, connect: Callable[[], AbstractConnection], sentinels: Sentinels | None = None
+) -> RedisTopology:
     pipeline = Pipeline(
-        connect, lanes=LANES, timeout_s=settings.store_timeout_s, wait_replicas=settings.store_wait_replicas
+        connect,
+        lanes=LANES,
+        timeout_s=settings.store_timeout_s,
+        wait_replicas=settings.store_wait_replicas,
+        on_doubt=sentinels.ask_soon if sentinels else None,
     )
-    return RedisTopology(pipeline, connect)
+    if sentinels is not None:
+        sentinels.on_new_master.append(pipeline.leave_server)
+    return RedisTopology(pipeline, connect, sentinels)
 
 
 def _pool_of(scheme: str, settings: Settings) -> ConnectionPool:
@@ -70,14 +76,12 @@ def _pool_of(scheme: str, settings: Settings) -> ConnectionPool:
         from fakeredis.aioredis import FakeRedis  # noqa: PLC0415
 
         return FakeRedis(server=FakeServer(), version=(7,), **options).connection_pool
-    if scheme == "redis+sentinel":
-        return _sentinel_pool(settings, options)
     if scheme != "unix" and (database := urlsplit(settings.redis_url).path.strip("/")) and not database.isdigit():
         raise SettingsError("REDIS_URL: must end in the number of a database, or in nothing")
     return Redis.from_url(settings.redis_url, **options).connection_pool
 
 
-def _sentinel_pool(settings: Settings, options: dict[str, Any]) -> ConnectionPool:
+def _behind_sentinels(settings: Settings) -> RedisTopology:
     """``redis+sentinel://[user:password@]host:port,host:port/<service>[/<db>]``; the password is the servers', not the
     Sentinels'.
     """
@@ -85,15 +89,12 @@ def _sentinel_pool(settings: Settings, options: dict[str, Any]) -> ConnectionPoo
     service, _, database = address.path.partition("/")
     if not service:
         raise SettingsError("REDIS_URL: must name the service: redis+sentinel://host:port,host:port/<service>")
-    asking = {
-        **_connection_options(settings),
-        "socket_connect_timeout": ASK_SENTINEL_S,
-        "socket_timeout": ASK_SENTINEL_S,
-    }
-    sentinel = Sentinel(address.nodes, sentinel_kwargs=asking)  # type: ignore[no-untyped-call]
+    options = _connection_options(settings)
+    asking = {**options, "socket_connect_timeout": ASK_SENTINEL_S, "socket_timeout": ASK_SENTINEL_S}
+    sentinels = Sentinels(address.nodes, service, asking)
     server: dict[str, Any] = {"db": int(database or 0), **address.credentials, **options}
-    pool: ConnectionPool = sentinel.master_for(service, **server).connection_pool
-    return pool
+    pool = sentinels.master_for(service, **server).connection_pool
+    return _one_server(settings, pool.make_connection, sentinels)
 
 
 def _cluster(settings: Settings, keys: Keys) -> RedisTopology:

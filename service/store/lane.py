@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final
@@ -12,6 +13,7 @@ import hiredis
 import structlog
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import AskError, MovedError, NoScriptError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from service.store.command import Arguments, Command, refused, unavailable
 from service.store.link import Link, open_link
@@ -42,6 +44,7 @@ class Lane:
         attempt_s: float,
         wait_replicas: int,
         is_patient: bool,
+        on_doubt: Callable[[], None] | None,
     ) -> None:
         self._connection = connection
         self._queue = queue
@@ -53,6 +56,8 @@ class Lane:
             self._wait = hiredis.pack_command(wait)
         self._wait_replicas = wait_replicas
         self._is_patient = is_patient
+        self._on_doubt = on_doubt
+        self._servers_left = 0
         self._link: Link | None = None
         self._idle: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
@@ -70,6 +75,12 @@ class Lane:
 
     def start(self, name: str) -> None:
         self._task = asyncio.get_running_loop().create_task(self._run(), name=name)
+
+    def leave_server(self) -> None:
+        """Drop the connection, also one that is being made; what is under way on it is sent again on the next."""
+        self._servers_left += 1
+        if self._link is not None:
+            self._link.drop()
 
     async def close(self) -> None:
         """Finish the batch under way, then stop."""
@@ -101,7 +112,14 @@ class Lane:
         """So that a burst finds every lane connected: to connect while thousands wait may take too long for them."""
         with suppress(Exception):  # the first batch meets whatever it is, and says so
             async with OnTime(self._attempt_s):
-                self._link = await open_link(self._connection)
+                await self._connect()
+
+    async def _connect(self) -> None:
+        servers_left = self._servers_left
+        link = await open_link(self._connection)
+        if servers_left != self._servers_left:
+            raise RedisConnectionError("another server became the master")
+        self._link = link
 
     def _take(self) -> list[Command]:
         batch: list[Command] = []
@@ -136,7 +154,8 @@ class Lane:
         """Send the batch and read its replies; returns the commands that must be sent again, in another form."""
         if self._link is None or self._link.is_lost:
             await self._disconnect()
-            self._link = await open_link(self._connection)
+            await self._connect()
+        assert self._link is not None
         is_confirmed = bool(self._wait) and any(command.is_durable for command in batch)
         packed = b"".join([command.packed for command in batch])
         count = len(batch) + sum(command.is_asking for command in batch)
@@ -150,8 +169,11 @@ class Lane:
                 again.append(command)
             elif isinstance(reply, ResponseError):
                 _settle_error(command, reply)
+                if str(reply).startswith("NOREPLICAS"):
+                    self._doubt()
             elif is_confirmed and command.is_durable and confirmed < self._wait_replicas:
                 command.fail(unavailable(ConnectionError(f"{confirmed} of {self._wait_replicas} replicas confirmed")))
+                self._doubt()
             else:
                 command.resolve(reply)
         for _, reply in replies:
@@ -159,6 +181,11 @@ class Lane:
                 # A demoted master: raising drops the connection, and the next one looks for the master anew.
                 raise reply
         return again
+
+    def _doubt(self) -> None:
+        """No replica follows: so it is with a master that was cut off, and replaced."""
+        if self._on_doubt is not None:
+            self._on_doubt()
 
     async def _disconnect(self) -> None:
         """Without waiting for the end: it is the link that would hear of it."""

@@ -28,6 +28,10 @@ class Link(Protocol):
         """
         ...
 
+    def drop(self) -> None:
+        """Close the connection at once; the exchange under way fails."""
+        ...
+
 
 async def open_link(connection: AbstractConnection) -> Link:
     """Connect as redis-py does it: TLS, password, database, who is the master are its business.
@@ -72,6 +76,11 @@ class ServerLink(asyncio.Protocol):
             self._transport.write(packed)
         return waiter
 
+    def drop(self) -> None:
+        self.is_lost = True
+        self._transport.abort()
+        self._fail(RedisConnectionError("the connection was given up for another server"))
+
     def data_received(self, data: bytes) -> None:
         try:
             self._reader.feed(data)
@@ -101,10 +110,12 @@ class ServerLink(asyncio.Protocol):
 class EmbeddedLink:
     """To the embedded store, which has neither a transport nor bytes to parse."""
 
-    is_lost = False
-
     def __init__(self, connection: AbstractConnection) -> None:
         self._connection = connection
+        self.is_lost = False
+
+    def drop(self) -> None:
+        self.is_lost = True
 
     async def exchange(self, packed: bytes, count: int) -> list[Any]:
         await self._connection.send_packed_command(packed, check_health=False)

@@ -30,6 +30,7 @@ class Pipeline:
             at most half of it, so that there is time for another, with a server that has been promoted meanwhile.
         is_patient: whether to try again where the connection failed, until the time is up; in a Cluster somebody else
             may have the keys by then, so there the caller decides.
+        on_doubt: called when an answer shows that the server may have been replaced as master.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Pipeline:
         timeout_s: float,
         wait_replicas: int = 0,
         is_patient: bool = True,
+        on_doubt: Callable[[], None] | None = None,
     ) -> None:
         self._queue: deque[Command] = deque()
         self._shared: dict[object, Command] = {}
@@ -55,6 +57,7 @@ class Pipeline:
                 attempt_s=timeout_s / 2,
                 wait_replicas=wait_replicas,
                 is_patient=is_patient,
+                on_doubt=on_doubt,
             )
             for _ in range(lanes)
         ]
@@ -63,6 +66,11 @@ class Pipeline:
         self._loop = asyncio.get_running_loop()  # asking for it at each command is a system call on Python 3.11
         for number, lane in enumerate(self._lanes):
             lane.start(f"redis-lane-{number}")
+
+    def leave_server(self) -> None:
+        """Another server is the master now: every lane connects anew, and sends again what has no reply yet."""
+        for lane in self._lanes:
+            lane.leave_server()
 
     async def close(self) -> None:
         """Stop after the commands under way; those still queued, and any later one, fail."""
