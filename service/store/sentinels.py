@@ -134,16 +134,12 @@ class Sentinels(Sentinel):
         try:
             async with asyncio.timeout(ASK_SENTINEL_S):
                 state, address = await questions.execute()
-        except (RedisError, OSError, TimeoutError) as exc:
+            host, port = address
+            named = Named((host.decode(), int(port)), state["config-epoch"])
+            is_dead = (state["is_sdown"] or state["is_odown"]) and (state["ip"], state["port"]) == named.address
+        except (RedisError, OSError, TimeoutError, LookupError, TypeError, ValueError) as exc:
+            # Nobody is there, does not know the service, or is no Sentinel.
             log.debug("sentinel.silent", error=str(exc))
             return None
-        if address is None:
-            return None
-        host, port = address
-        named = self._last_words[number] = Named((_text(host), int(port)), state["config-epoch"])
-        is_dead = (state["is_sdown"] or state["is_odown"]) and (state["ip"], state["port"]) == named.address
+        self._last_words[number] = named
         return None if is_dead else named.address
-
-
-def _text(value: bytes | str) -> str:
-    return value.decode() if isinstance(value, bytes) else value

@@ -74,13 +74,18 @@ async def test_a_master_that_was_replaced_behind_our_back_is_left_by_every_conne
     assert _is_master(new)
 
 
-async def test_with_one_replica_that_confirms_nothing_acknowledged_is_lost_to_a_partition(
+@pytest.mark.parametrize(("min_replicas", "wait_replicas"), [(0, 1), (1, 0)], ids=["the service", "the master"])
+async def test_nothing_acknowledged_is_lost_to_a_partition_where_a_replica_is_asked_for_by(
     client: httpx2.AsyncClient,
     setup: SentinelSetup,
     lose_master: Callable[[], tuple[RedisProcess, RedisProcess]],
     start_replica: Callable[..., Replica],
+    min_replicas: int,
+    wait_replicas: int,
 ) -> None:
-    replica = start_replica(redis_url=setup.url, store_wait_replicas=1)
+    for server in setup.servers:
+        ask(server, "CONFIG", "SET", "min-replicas-to-write", str(min_replicas))
+    replica = start_replica(redis_url=setup.url, store_wait_replicas=wait_replicas)
     acknowledged, is_over = [], asyncio.Event()
 
     async def post_on() -> None:
