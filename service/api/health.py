@@ -27,6 +27,8 @@ async def get_ready(state: State, _: Request) -> Response:
     if state.changes.is_draining:
         raise UnavailableError("Shutting down")
     probe = await state.store_health.probe()
+    if problem := state.store_health.topology_problem:
+        raise UnavailableError(problem)  # a spool would only hide it, and fill
     if not (probe.is_writable or (state.spool is not None and state.spool.has_room)):
         raise UnavailableError("Neither Redis nor a spool can take a webhook now")
     return JSONAnswer(status="ok")

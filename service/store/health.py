@@ -31,6 +31,10 @@ class StoreHealth:
         self._last = Probe(is_writable=False, latency_ms=0.0)
         self._valid_until = 0.0
 
+    @property
+    def topology_problem(self) -> str | None:
+        return self._redis.topology_problem
+
     async def probe(self) -> Probe:
         started = time.monotonic()
         if started < self._valid_until:
@@ -42,6 +46,7 @@ class StoreHealth:
             problem = str(exc.__cause__ or exc)
         except RedisError as exc:
             problem = str(exc)
+        problem = self._redis.topology_problem or problem
         finished = time.monotonic()
         self._last = Probe(problem is None, round((finished - started) * 1000, 3), problem)
         self._valid_until = finished + PROBE_VALID_S

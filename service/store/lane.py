@@ -12,11 +12,22 @@ from typing import Any, Final
 import hiredis
 import structlog
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import AskError, MovedError, NoScriptError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import (
+    AskError,
+    ClusterCrossSlotError,
+    ClusterDownError,
+    MovedError,
+    NoScriptError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from service.store.command import Arguments, Command, refused, unavailable
 from service.store.link import Link, open_link
+from service.store.wrong_topology import IS_A_CLUSTER, WrongTopology
 
 log = structlog.get_logger(__name__)
 
@@ -24,6 +35,8 @@ MAX_BATCH: Final = 16
 """Commands per write: enough to share its cost, few enough that Redis has replies for us while it still has work."""
 
 RETRY_PAUSE_S: Final = 0.05
+
+ONLY_CLUSTERS_ANSWER: Final = (MovedError, AskError, TryAgainError, ClusterDownError, ClusterCrossSlotError)
 
 STEPS: Final = 4
 """In which the time of an attempt is counted."""
@@ -45,6 +58,7 @@ class Lane:
         wait_replicas: int,
         is_patient: bool,
         on_doubt: Callable[[], None] | None,
+        wrong_topology: WrongTopology,
     ) -> None:
         self._connection = connection
         self._queue = queue
@@ -57,6 +71,7 @@ class Lane:
         self._wait_replicas = wait_replicas
         self._is_patient = is_patient
         self._on_doubt = on_doubt
+        self._wrong_topology = wrong_topology
         self._servers_left = 0
         self._link: Link | None = None
         self._idle: asyncio.Future[None] | None = None
@@ -168,7 +183,7 @@ class Lane:
                 command.send_script()
                 again.append(command)
             elif isinstance(reply, ResponseError):
-                _settle_error(command, reply)
+                self._settle_error(command, reply)
                 if str(reply).startswith("NOREPLICAS"):
                     self._doubt()
             elif is_confirmed and command.is_durable and confirmed < self._wait_replicas:
@@ -181,6 +196,16 @@ class Lane:
                 # A demoted master: raising drops the connection, and the next one looks for the master anew.
                 raise reply
         return again
+
+    def _settle_error(self, command: Command, error: ResponseError) -> None:
+        if isinstance(error, ReadOnlyError):
+            return  # it is sent again, to the new master
+        if self._is_patient and isinstance(error, ONLY_CLUSTERS_ANSWER):
+            command.fail(self._wrong_topology.notice(IS_A_CLUSTER))
+        elif isinstance(error, MovedError | AskError):
+            command.fail(error)
+        else:
+            command.fail(refused(error))
 
     def _doubt(self) -> None:
         """No replica follows: so it is with a master that was cut off, and replaced."""
@@ -245,13 +270,6 @@ def _confirmed(reply: Any) -> int:
     if isinstance(reply, ResponseError):
         raise reply
     return int(reply)
-
-
-def _settle_error(command: Command, error: ResponseError) -> None:
-    if isinstance(error, MovedError | AskError | NoScriptError):
-        command.fail(error)
-    elif not isinstance(error, ReadOnlyError):
-        command.fail(refused(error))
 
 
 def _still_waiting(batch: list[Command], now: float, trouble: Exception | None) -> list[Command]:

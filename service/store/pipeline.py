@@ -17,6 +17,7 @@ from redis.asyncio.connection import AbstractConnection
 
 from service.store.command import Command, unavailable
 from service.store.lane import MAX_BATCH, Lane
+from service.store.wrong_topology import WrongTopology
 
 
 class Pipeline:
@@ -47,6 +48,7 @@ class Pipeline:
         self._shared: dict[object, Command] = {}
         self._timeout_s = timeout_s
         self._is_closed = False
+        self._wrong_topology = WrongTopology()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._connect = connect  # a Sentinel's connections know their pool only weakly; this keeps it
         self._lanes = [
@@ -58,9 +60,14 @@ class Pipeline:
                 wait_replicas=wait_replicas,
                 is_patient=is_patient,
                 on_doubt=on_doubt,
+                wrong_topology=self._wrong_topology,
             )
             for _ in range(lanes)
         ]
+
+    @property
+    def topology_problem(self) -> str | None:
+        return self._wrong_topology.problem
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()  # asking for it at each command is a system call on Python 3.11
