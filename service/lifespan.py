@@ -68,6 +68,12 @@ def lifespan_of(state: State, redis: RedisTopology) -> Callable[[Router], Any]:
                 advice="anybody on this machine may do everything; set VAPI_WEBHOOK_SECRET, API_READ_TOKENS and "
                 "API_ADMIN_TOKENS",
             )
+        if state.settings.can_place_calls and state.settings.can_fail_over and not state.settings.store_wait_replicas:
+            log.warning(
+                "service.may_phone_twice",
+                advice="a failover of Redis may lose the claim of an Idempotency-Key, and a repeated request then rings "
+                "again; set STORE_WAIT_REPLICAS=1, with two replicas or more",
+            )
         for variable in settings_not_in_use(state.settings):
             log.warning("setting.not_in_use", variable=variable)
         log.info("service.started", version=__version__, store=state.settings.redis_url.split("://")[0])

@@ -103,7 +103,7 @@ class Changes:
                     group.create_task(self._listen(connection))
                     group.create_task(self._keep_alive(connection))
                     group.create_task(self._end_when_left())
-            except* (RedisError, OSError, TimeoutError) as errors:
+            except* (RedisError, OSError, TimeoutError, ValueError) as errors:
                 if not self._is_loss_told:
                     log.warning("subscription.lost", error=str(errors.exceptions[0]))
                 self._is_loss_told = True

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from redis.asyncio import Redis
-from redis.asyncio.connection import AbstractConnection, Connection, ConnectionPool
+from redis.asyncio.connection import AbstractConnection, Connection, ConnectionPool, SSLConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
@@ -42,9 +42,9 @@ def open_redis(settings: Settings, keys: Keys) -> RedisTopology:
     """
     scheme = settings.redis_url.split("://")[0]
     try:
-        if scheme == "redis+cluster":
+        if scheme.endswith("+cluster"):
             return _cluster(settings, keys)
-        if scheme == "redis+sentinel":
+        if scheme.endswith("+sentinel"):
             return _behind_sentinels(settings)
         return _one_server(settings, _pool_of(scheme, settings).make_connection)
     except (ValueError, TypeError):
@@ -82,29 +82,35 @@ def _pool_of(scheme: str, settings: Settings) -> ConnectionPool:
 
 
 def _behind_sentinels(settings: Settings) -> RedisTopology:
-    """``redis+sentinel://[user:password@]host:port,host:port/<service>[/<db>]``; the password is the servers', not the
-    Sentinels'.
+    """``redis+sentinel://[user:password@]host:port,host:port/<service>[/<db>][?options]``; the password is the servers',
+    not the Sentinels'. With ``rediss+sentinel`` both are spoken to over TLS, by the same options.
     """
     address = _Address.parse(settings.redis_url)
     service, _, database = address.path.partition("/")
     if not service:
         raise SettingsError("REDIS_URL: must name the service: redis+sentinel://host:port,host:port/<service>")
-    options = _connection_options(settings)
-    asking = {**options, "socket_connect_timeout": ASK_SENTINEL_S, "socket_timeout": ASK_SENTINEL_S}
+    options = {"db": int(database or 0), **_connection_options(settings), **address.options, "ssl": address.has_tls}
+    asking = {
+        **_connection_options(settings),
+        **{name: value for name, value in options.items() if name.startswith("ssl")},
+        "socket_connect_timeout": ASK_SENTINEL_S,
+        "socket_timeout": ASK_SENTINEL_S,
+    }
     sentinels = Sentinels(address.nodes, service, asking)
-    server: dict[str, Any] = {"db": int(database or 0), **address.credentials, **options}
-    pool = sentinels.master_for(service, **server).connection_pool
+    pool = sentinels.master_for(service, **options).connection_pool
     return _one_server(settings, pool.make_connection, sentinels)
 
 
 def _cluster(settings: Settings, keys: Keys) -> RedisTopology:
-    """``redis+cluster://[user:password@]host:port,host:port``"""
+    """``redis+cluster://[user:password@]host:port,host:port[?options]``"""
     address = _Address.parse(settings.redis_url)
-    options = {**_connection_options(settings), **address.credentials}
+    options = {**_connection_options(settings), **address.options}
+    connection_class = SSLConnection if address.has_tls else Connection
 
     def connect_to(node: Address) -> AbstractConnection:
-        return Connection(host=node[0], port=node[1], **options)
+        return connection_class(host=node[0], port=node[1], **options)
 
+    connect_to(address.nodes[0])  # raises for an option that there is not
     commands = ClusterPipeline(
         connect_to,
         address.nodes,
@@ -129,22 +135,26 @@ def _connection_options(settings: Settings) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class _Address:
-    """The parts of a URL with several hosts."""
+    """The parts of a URL with several hosts; what redis-py reads in one with a single host is left to it."""
 
     nodes: list[Address]
-    credentials: dict[str, str]
+    has_tls: bool
+    options: dict[str, Any]
+    """User, password, and what the query says, as arguments of a connection."""
     path: str
 
     @classmethod
     def parse(cls, url: str) -> _Address:
         parts = urlsplit(url)
         user_info, _, hosts = parts.netloc.rpartition("@")
-        user, _, password = user_info.partition(":")
-        given = {"username": unquote(user), "password": unquote(password)}
         nodes = [_node(host) for host in hosts.split(",") if host]
         if not nodes:
             raise SettingsError("REDIS_URL: must name at least one host:port")
-        return cls(nodes, {name: value for name, value in given.items() if value}, parts.path.strip("/"))
+        has_tls = parts.scheme.startswith("rediss")
+        one = urlunsplit(("rediss" if has_tls else "redis", f"{user_info}@", "", parts.query, ""))
+        options: dict[str, Any] = dict(parse_url(one))
+        options.pop("connection_class", None)
+        return cls(nodes, has_tls, options, parts.path.strip("/"))
 
 
 def _node(text: str) -> Address:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import hiredis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import InvalidResponse, RedisError, ResponseError
 
 from service.store.replies import NOTHING, reader_of
 
@@ -41,7 +41,10 @@ async def open_link(connection: AbstractConnection) -> Link:
     Raises:
         redis.exceptions.RedisError, OSError: there is nobody, or nobody who lets us in.
     """
-    await connection.connect()  # type: ignore[no-untyped-call]
+    try:
+        await connection.connect()  # type: ignore[no-untyped-call]
+    except ValueError as exc:
+        raise InvalidResponse(f"redis-py cannot read an answer: {exc}") from exc
     # Not asked of fakeredis itself: to import it takes a tenth of a second.
     if type(connection).__module__.partition(".")[0] == "fakeredis":
         return EmbeddedLink(connection)
@@ -90,6 +93,9 @@ class ServerLink(asyncio.Protocol):
                 self._replies.append(reply)
         except RedisError as exc:
             self._fail(exc)
+            return
+        except ValueError as exc:  # of redis-py, by an error whose text is cut short
+            self._fail(InvalidResponse(str(exc)))
             return
         if self._waiter is not None and len(self._replies) >= self._count:
             waiter, self._waiter = self._waiter, None
