@@ -107,10 +107,15 @@ def _cluster(settings: Settings, keys: Keys) -> RedisTopology:
     options = {**_connection_options(settings), **address.options}
     connection_class = SSLConnection if address.has_tls else Connection
 
-    def connect_to(node: Address) -> AbstractConnection:
-        return connection_class(host=node[0], port=node[1], **options)
+    template = connection_class(**options)  # raises for an option that there is not
 
-    connect_to(address.nodes[0])  # raises for an option that there is not
+    def connect_to(node: Address) -> AbstractConnection:
+        connection = connection_class(host=node[0], port=node[1], **options)
+        if isinstance(connection, SSLConnection) and isinstance(template, SSLConnection):
+            # Each would read all certificates of the system anew, 10 to 40 ms on the event loop; nodes are asked often.
+            connection.ssl_context = template.ssl_context
+        return connection
+
     commands = ClusterPipeline(
         connect_to,
         address.nodes,
