@@ -73,8 +73,11 @@ async def ask_everything(client: httpx2.AsyncClient, replica: Replica) -> dict[s
     return dict(zip(requests, statuses, strict=True))
 
 
-@pytest.mark.parametrize("fine", [HANDSHAKE, HANDSHAKE - {b"SELECT", b"SUBSCRIBE", b"AUTH"}], ids=["commands", "all"])
-@pytest.mark.parametrize("scheme", ["redis", "redis+cluster"])
+@pytest.mark.parametrize(
+    ("scheme", "fine"),
+    [("redis", HANDSHAKE), ("redis", HANDSHAKE - {b"SELECT", b"SUBSCRIBE", b"AUTH"}), ("redis+cluster", HANDSHAKE)],
+    ids=["every command", "the handshake", "a Cluster"],
+)
 async def test_no_error_of_redis_becomes_a_500(
     client: httpx2.AsyncClient,
     answering: AnsweringRedis,
