@@ -51,6 +51,8 @@ def assemble(settings: Settings) -> tuple[State, RedisTopology]:
         subscriptions = Subscriptions(SubscriptionStore(settings, commands, keys), kestra, metrics.subscription)
     calls = CallStore(settings, commands, keys, on_due=subscriptions.wake if subscriptions else None)
     changes = Changes(redis.connect_subscriber, keys.changes)
+    if redis.sentinels is not None:
+        redis.sentinels.on_new_master.append(changes.leave_server)
     sweep = Sweep(calls, changes, metrics.merged)
     addresses = ClientAddresses(settings.forwarded_allow_ips)
     failed_proofs, refusals = FailedProofs(addresses), RefusalLog(addresses)

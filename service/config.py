@@ -119,6 +119,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
         return not self.has_credentials
 
     @property
+    def can_place_calls(self) -> bool:
+        """Through VAPI or Kestra, for whoever has an admin token (with no credentials at all, nobody may)."""
+        can_dial = bool(self.vapi_api_key and self.vapi_phone_number_id) or bool(self.kestra_url)
+        return can_dial and bool(self.api_admin_tokens)
+
+    @property
+    def can_fail_over(self) -> bool:
+        """True when another Redis server may be promoted, which may lack what its master acknowledged."""
+        return "+sentinel:" in self.redis_url or "+cluster:" in self.redis_url
+
+    @property
     def result_ttl_ms(self) -> int:
         return self.result_ttl_s * 1000
 

@@ -15,7 +15,9 @@ from service.addresses import is_http_url, is_loopback, is_network
 from service.config import Secret, Settings, variable_of
 from service.errors import SettingsError
 
-REDIS_SCHEMES: Final = ("memory", "redis", "rediss", "unix", "redis+sentinel", "redis+cluster")
+REDIS_SCHEMES: Final = (
+    "memory", "redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster",
+)  # fmt: skip
 DATABASE_SCHEMES: Final = ("postgresql", "postgres")
 HMAC_PREFIX: Final = "VAPI_HMAC_"
 HMAC_PLACEHOLDERS: Final = ("{body}", "{timestamp}", "{method}", "{url}", "{svix-id}")

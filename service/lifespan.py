@@ -65,11 +65,19 @@ def lifespan_of(state: State, redis: RedisTopology) -> Callable[[Router], Any]:
             background.append(loop.create_task(repeat(subscriptions.take_up, 0.0), name="subscriptions"))
         if (reconciler := state.reconciler) is not None:
             background += [loop.create_task(reconciler.work(), name="reconciler") for _ in range(reconciler.workers)]
+        if redis.sentinels is not None:
+            background.append(loop.create_task(repeat(redis.sentinels.watch, 0.0), name="sentinels"))
         if state.settings.is_open:
             log.warning(
                 "service.unauthenticated",
                 advice="anybody on this machine may do everything; set VAPI_WEBHOOK_SECRET, API_READ_TOKENS and "
                 "API_ADMIN_TOKENS",
+            )
+        if state.settings.can_place_calls and state.settings.can_fail_over and not state.settings.store_wait_replicas:
+            log.warning(
+                "service.may_phone_twice",
+                advice="a failover of Redis may lose the claim of an Idempotency-Key, and a repeated request then rings "
+                "again; set STORE_WAIT_REPLICAS=1, with two replicas or more",
             )
         for variable in settings_not_in_use(state.settings):
             log.warning("setting.not_in_use", variable=variable)
@@ -92,6 +100,8 @@ def lifespan_of(state: State, redis: RedisTopology) -> Callable[[Router], Any]:
         if state.kestra is not None:
             await state.kestra.close()
         await redis.commands.close()
+        if redis.sentinels is not None:
+            await redis.sentinels.close()
         log.info("service.stopped")
         drain_logs()
 

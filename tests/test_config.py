@@ -136,7 +136,11 @@ def test_a_duration_is_finite(variable: str) -> None:
         ("LOG_LEVEL", "loud", "debug, info, warning, error"),
         ("STORE_FAILURE_STATUS", "500", "200, 503"),
         ("VAPI_WEBHOOK_AUTH", "none", "secret, bearer, hmac, legacy"),
-        ("REDIS_URL", "x", "memory://, redis://, rediss://, unix://, redis+sentinel://, redis+cluster://"),
+        (
+            "REDIS_URL",
+            "x",
+            "redis+sentinel://, rediss+sentinel://, redis+cluster://, rediss+cluster://",
+        ),
     ],
 )
 def test_a_refusal_says_what_there_is_to_choose_from(variable: str, wrong: str, choices: str) -> None:

@@ -30,6 +30,8 @@ async def get_ready(state: State, _: Request) -> Response:
     """
     if state.changes.is_draining:
         raise UnavailableError("Shutting down")
+    if problem := state.store_health.topology_problem:
+        raise UnavailableError(problem)  # a spool would only hide it, and fill
     if not (_has_spool(state) or await state.store_health.is_partly_writable()):
         raise UnavailableError("Neither Redis nor a spool can take a webhook now")
     return JSONAnswer(status="ok")

@@ -16,6 +16,7 @@ from typing import Any, Final, Self
 
 import structlog
 from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from service.store.replies import NOTHING, arrived_replies
@@ -42,6 +43,7 @@ class Changes:
         self._answered_at = 0.0
         self._is_closing = False
         self._is_loss_told = False
+        self._is_left = asyncio.Event()
         self.is_draining = False
         """True once parked polls are to be answered at once, whatever they wait for."""
 
@@ -71,6 +73,10 @@ class Changes:
     def start(self) -> None:
         self._task = asyncio.get_running_loop().create_task(self._run(), name="change-listener")
 
+    def leave_server(self) -> None:
+        """Another server is the master now: subscribe there."""
+        self._is_left.set()
+
     async def close(self) -> None:
         self._is_closing = True
         if self._task is not None:
@@ -91,11 +97,13 @@ class Changes:
         # Not for ever: on Python 3.11 a group whose child fails while it is cancelled loses the cancellation.
         while not self._is_closing:
             connection = self._connect()
+            self._is_left.clear()
             try:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._listen(connection))
                     group.create_task(self._keep_alive(connection))
-            except* (RedisError, OSError, TimeoutError) as errors:
+                    group.create_task(self._end_when_left())
+            except* (RedisError, OSError, TimeoutError, ValueError) as errors:
                 if not self._is_loss_told:
                     log.warning("subscription.lost", error=str(errors.exceptions[0]))
                 self._is_loss_told = True
@@ -123,6 +131,10 @@ class Changes:
                     self._is_loss_told = False
                     log.info("subscription.opened")
                 reply = arrived()
+
+    async def _end_when_left(self) -> None:
+        await self._is_left.wait()
+        raise RedisConnectionError("another server became the master")
 
     async def _keep_alive(self, connection: AbstractConnection) -> None:
         while True:

@@ -20,10 +20,14 @@ from service.errors import StoreUnavailableError
 from service.store.command import unavailable
 from service.store.lane import RETRY_PAUSE_S
 from service.store.pipeline import Pipeline
+from service.store.wrong_topology import IS_NO_CLUSTER, WrongTopology
 
 log = structlog.get_logger(__name__)
 
 Address = tuple[str, int]
+
+MAX_REDIRECTS: Final = 3
+"""Followed at once; then with pauses, for nodes that disagree about who has the keys redirect in circles."""
 
 ASK_NODE_S: Final = 0.3
 """How long a node may take to say who has what; one that hangs is not waited for, another knows as well."""
@@ -60,6 +64,11 @@ class ClusterPipeline:
         self._pipelines: dict[Address, Pipeline] = {}
         self._renewal: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
+        self._wrong_topology = WrongTopology()
+
+    @property
+    def topology_problem(self) -> str | None:
+        return self._wrong_topology.problem
 
     def start(self) -> None:
         """Nothing to do: connections are made when they are first needed."""
@@ -93,8 +102,9 @@ class ClusterPipeline:
         """The reply to a command on keys of that bucket; as ``Pipeline.execute``, over redirects and failovers."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._timeout_s
-        error = unavailable(ConnectionError("nobody is known to have the keys"))
+        error = unavailable(ConnectionError(self.topology_problem or "nobody is known to have the keys"))
         asked: Address | None = None
+        redirects = 0
         while loop.time() < deadline:
             owner, is_asking = asked or self._owners[bucket], asked is not None
             asked = None
@@ -104,12 +114,16 @@ class ClusterPipeline:
                         return await self._pipeline_to(owner).execute(
                             *args, script=script, share_as=share_as, is_durable=is_durable, is_asking=is_asking
                         )
-                except AskError as ask:
-                    asked = (ask.host, ask.port)
-                    continue
-                except MovedError as moved:
-                    self._owners[bucket] = (moved.host, moved.port)
-                    self._renew()
+                except AskError as redirect:
+                    error, named = unavailable(redirect), _named_by(redirect, owner)
+                    if isinstance(redirect, MovedError):
+                        self._owners[bucket] = named
+                        self._renew()
+                    else:
+                        asked = named
+                    redirects += 1
+                    if redirects > MAX_REDIRECTS:
+                        await asyncio.sleep(RETRY_PAUSE_S)
                     continue
                 except StoreUnavailableError as exc:
                     error = exc
@@ -150,8 +164,10 @@ class ClusterPipeline:
             for answer in asyncio.as_completed(inquiries):
                 try:
                     self._learn(await answer)
-                except (RedisError, OSError, TimeoutError) as exc:
+                except (RedisError, OSError, TimeoutError, LookupError, TypeError, ValueError) as exc:
                     log.debug("cluster.node_silent", error=str(exc))
+                    if "cluster support disabled" in str(exc):
+                        self._wrong_topology.notice(IS_NO_CLUSTER)
                 else:
                     return
         finally:
@@ -173,7 +189,7 @@ class ClusterPipeline:
         node, ranges = answer
         nodes: list[Address] = []
         for first, last, *hosts in ranges:
-            addresses = [((host or b"").decode() or node[0], port) for host, port, *_ in hosts]
+            addresses = [_address_of((host or b"").decode(), port, node) for host, port, *_ in hosts]
             nodes += addresses
             for bucket, slot in enumerate(self._slots):
                 if first <= slot <= last:
@@ -183,3 +199,12 @@ class ClusterPipeline:
             closing = asyncio.get_running_loop().create_task(self._pipelines.pop(gone).close())
             self._closing.add(closing)
             closing.add_done_callback(self._closing.discard)
+
+
+def _named_by(redirect: AskError, owner: Address) -> Address:
+    return _address_of(redirect.host, redirect.port, owner)
+
+
+def _address_of(host: str, port: int, node: Address) -> Address:
+    """A node that does not know its own name says "" or "?": then it is the one that was asked."""
+    return (node[0] if host in ("", "?") else host), port

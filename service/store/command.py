@@ -26,6 +26,11 @@ _COMMANDS_FAULT: Final = re.compile("WRONGTYPE|unknown command|wrong number of a
 class Commands(Protocol):
     """What the stores need of Redis, whatever its topology: a command goes to whoever has its keys' bucket."""
 
+    @property
+    def topology_problem(self) -> str | None:
+        """What is wrong with REDIS_URL: it leads to another kind of Redis than it says."""
+        ...
+
     def execute(
         self,
         *args: Any,

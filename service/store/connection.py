@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from redis.asyncio import Redis
-from redis.asyncio.connection import AbstractConnection, Connection, ConnectionPool
+from redis.asyncio.connection import AbstractConnection, Connection, ConnectionPool, SSLConnection, parse_url
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 
 from service.config import Settings
@@ -18,13 +17,11 @@ from service.errors import SettingsError
 from service.store.cluster import Address, ClusterPipeline
 from service.store.keys import Keys
 from service.store.pipeline import Pipeline
+from service.store.sentinels import ASK_SENTINEL_S, Sentinels
 
 LANES: Final = 4
 """Connections per server: several small batches under way keep both sides busy, where two large ones waited for each other
 up to a quarter of the time under load. More gained nothing."""
-
-ASK_SENTINEL_S: Final = 0.3
-"""How long one Sentinel may take to name the master; one that hangs is not waited for, another knows as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +31,7 @@ class RedisTopology:
     commands: Pipeline | ClusterPipeline
     connect_subscriber: Callable[[], AbstractConnection]
     """Makes a connection to any server that hears what is published; not open yet."""
+    sentinels: Sentinels | None = None
 
 
 def open_redis(settings: Settings, keys: Keys) -> RedisTopology:
@@ -44,9 +42,11 @@ def open_redis(settings: Settings, keys: Keys) -> RedisTopology:
     """
     scheme = settings.redis_url.split("://")[0]
     try:
-        if scheme == "redis+cluster":
+        if scheme.endswith("+cluster"):
             return _cluster(settings, keys)
-        return _one_server(settings, _pool_of(scheme, settings))
+        if scheme.endswith("+sentinel"):
+            return _behind_sentinels(settings)
+        return _one_server(settings, _pool_of(scheme, settings).make_connection)
     except (ValueError, TypeError):
         # Not the reason: it may quote the password.
         raise SettingsError(
@@ -54,13 +54,19 @@ def open_redis(settings: Settings, keys: Keys) -> RedisTopology:
         ) from None
 
 
-def _one_server(settings: Settings, pool: ConnectionPool) -> RedisTopology:
-    # Connections are the pipeline's own; of the pool only its knowledge of how to make them is used.
-    connect: Callable[[], AbstractConnection] = pool.make_connection
+def _one_server(
+    settings: Settings, connect: Callable[[], AbstractConnection], sentinels: Sentinels | None = None
+) -> RedisTopology:
     pipeline = Pipeline(
-        connect, lanes=LANES, timeout_s=settings.store_timeout_s, wait_replicas=settings.store_wait_replicas
+        connect,
+        lanes=LANES,
+        timeout_s=settings.store_timeout_s,
+        wait_replicas=settings.store_wait_replicas,
+        on_doubt=sentinels.ask_soon if sentinels else None,
     )
-    return RedisTopology(pipeline, connect)
+    if sentinels is not None:
+        sentinels.on_new_master.append(pipeline.leave_server)
+    return RedisTopology(pipeline, connect, sentinels)
 
 
 def _pool_of(scheme: str, settings: Settings) -> ConnectionPool:
@@ -70,39 +76,45 @@ def _pool_of(scheme: str, settings: Settings) -> ConnectionPool:
         from fakeredis.aioredis import FakeRedis  # noqa: PLC0415
 
         return FakeRedis(server=FakeServer(), version=(7,), **options).connection_pool
-    if scheme == "redis+sentinel":
-        return _sentinel_pool(settings, options)
     if scheme != "unix" and (database := urlsplit(settings.redis_url).path.strip("/")) and not database.isdigit():
         raise SettingsError("REDIS_URL: must end in the number of a database, or in nothing")
     return Redis.from_url(settings.redis_url, **options).connection_pool
 
 
-def _sentinel_pool(settings: Settings, options: dict[str, Any]) -> ConnectionPool:
-    """``redis+sentinel://[user:password@]host:port,host:port/<service>[/<db>]``; the password is the servers', not the
-    Sentinels'.
+def _behind_sentinels(settings: Settings) -> RedisTopology:
+    """``redis+sentinel://[user:password@]host:port,host:port/<service>[/<db>][?options]``; the password is the servers',
+    not the Sentinels'. With ``rediss+sentinel`` both are spoken to over TLS, by the same options.
     """
     address = _Address.parse(settings.redis_url)
     service, _, database = address.path.partition("/")
     if not service:
         raise SettingsError("REDIS_URL: must name the service: redis+sentinel://host:port,host:port/<service>")
+    options = {"db": int(database or 0), **_connection_options(settings), **address.options, "ssl": address.has_tls}
     asking = {
         **_connection_options(settings),
+        **{name: value for name, value in options.items() if name.startswith("ssl")},
         "socket_connect_timeout": ASK_SENTINEL_S,
         "socket_timeout": ASK_SENTINEL_S,
     }
-    sentinel = Sentinel(address.nodes, sentinel_kwargs=asking)  # type: ignore[no-untyped-call]
-    server: dict[str, Any] = {"db": int(database or 0), **address.credentials, **options}
-    pool: ConnectionPool = sentinel.master_for(service, **server).connection_pool
-    return pool
+    sentinels = Sentinels(address.nodes, service, asking)
+    pool = sentinels.master_for(service, **options).connection_pool
+    return _one_server(settings, pool.make_connection, sentinels)
 
 
 def _cluster(settings: Settings, keys: Keys) -> RedisTopology:
-    """``redis+cluster://[user:password@]host:port,host:port``"""
+    """``redis+cluster://[user:password@]host:port,host:port[?options]``"""
     address = _Address.parse(settings.redis_url)
-    options = {**_connection_options(settings), **address.credentials}
+    options = {**_connection_options(settings), **address.options}
+    connection_class = SSLConnection if address.has_tls else Connection
+
+    template = connection_class(**options)  # raises for an option that there is not
 
     def connect_to(node: Address) -> AbstractConnection:
-        return Connection(host=node[0], port=node[1], **options)
+        connection = connection_class(host=node[0], port=node[1], **options)
+        if isinstance(connection, SSLConnection) and isinstance(template, SSLConnection):
+            # Each would read all certificates of the system anew, 10 to 40 ms on the event loop; nodes are asked often.
+            connection.ssl_context = template.ssl_context
+        return connection
 
     commands = ClusterPipeline(
         connect_to,
@@ -128,22 +140,26 @@ def _connection_options(settings: Settings) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class _Address:
-    """The parts of a URL with several hosts."""
+    """The parts of a URL with several hosts; what redis-py reads in one with a single host is left to it."""
 
     nodes: list[Address]
-    credentials: dict[str, str]
+    has_tls: bool
+    options: dict[str, Any]
+    """User, password, and what the query says, as arguments of a connection."""
     path: str
 
     @classmethod
     def parse(cls, url: str) -> _Address:
         parts = urlsplit(url)
         user_info, _, hosts = parts.netloc.rpartition("@")
-        user, _, password = user_info.partition(":")
-        given = {"username": unquote(user), "password": unquote(password)}
         nodes = [_node(host) for host in hosts.split(",") if host]
         if not nodes:
             raise SettingsError("REDIS_URL: must name at least one host:port")
-        return cls(nodes, {name: value for name, value in given.items() if value}, parts.path.strip("/"))
+        has_tls = parts.scheme.startswith("rediss")
+        one = urlunsplit(("rediss" if has_tls else "redis", f"{user_info}@", "", parts.query, ""))
+        options: dict[str, Any] = dict(parse_url(one))
+        options.pop("connection_class", None)
+        return cls(nodes, has_tls, options, parts.path.strip("/"))
 
 
 def _node(text: str) -> Address:

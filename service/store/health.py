@@ -70,6 +70,10 @@ class StoreHealth:
         self._keys = keys
         self._probes: dict[str, asyncio.Task[MasterProbe]] = {}
 
+    @property
+    def topology_problem(self) -> str | None:
+        return self._redis.topology_problem
+
     async def probe(self) -> StoreProbe:
         """All masters; takes as long as the slowest, ``STORE_TIMEOUT_S`` at most."""
         probes = await self._begin_probes()
@@ -108,6 +112,7 @@ class StoreHealth:
             problem = str(exc.__cause__ or exc)
         except RedisError as exc:
             problem = str(exc)
+        problem = self._redis.topology_problem or problem
         finished = time.monotonic()
         latency_ms = round((finished - started) * 1000, 3)
         return MasterProbe(problem is None, latency_ms, problem, finished + PROBE_VALID_S)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final
@@ -11,10 +12,22 @@ from typing import Any, Final
 import hiredis
 import structlog
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import AskError, MovedError, NoScriptError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import (
+    AskError,
+    ClusterCrossSlotError,
+    ClusterDownError,
+    MovedError,
+    NoScriptError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from service.store.command import Arguments, Command, refused, unavailable
 from service.store.link import Link, open_link
+from service.store.wrong_topology import IS_A_CLUSTER, WrongTopology
 
 log = structlog.get_logger(__name__)
 
@@ -22,6 +35,8 @@ MAX_BATCH: Final = 16
 """Commands per write: enough to share its cost, few enough that Redis has replies for us while it still has work."""
 
 RETRY_PAUSE_S: Final = 0.05
+
+ONLY_CLUSTERS_ANSWER: Final = (MovedError, AskError, TryAgainError, ClusterDownError, ClusterCrossSlotError)
 
 STEPS: Final = 4
 """In which the time of an attempt is counted."""
@@ -42,6 +57,8 @@ class Lane:
         attempt_s: float,
         wait_replicas: int,
         is_patient: bool,
+        on_doubt: Callable[[], None] | None,
+        wrong_topology: WrongTopology,
     ) -> None:
         self._connection = connection
         self._queue = queue
@@ -53,6 +70,9 @@ class Lane:
             self._wait = hiredis.pack_command(wait)
         self._wait_replicas = wait_replicas
         self._is_patient = is_patient
+        self._on_doubt = on_doubt
+        self._wrong_topology = wrong_topology
+        self._servers_left = 0
         self._link: Link | None = None
         self._idle: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
@@ -70,6 +90,12 @@ class Lane:
 
     def start(self, name: str) -> None:
         self._task = asyncio.get_running_loop().create_task(self._run(), name=name)
+
+    def leave_server(self) -> None:
+        """Drop the connection, also one that is being made; what is under way on it is sent again on the next."""
+        self._servers_left += 1
+        if self._link is not None:
+            self._link.drop()
 
     async def close(self) -> None:
         """Finish the batch under way, then stop."""
@@ -101,7 +127,14 @@ class Lane:
         """So that a burst finds every lane connected: to connect while thousands wait may take too long for them."""
         with suppress(Exception):  # the first batch meets whatever it is, and says so
             async with OnTime(self._attempt_s):
-                self._link = await open_link(self._connection)
+                await self._connect()
+
+    async def _connect(self) -> None:
+        servers_left = self._servers_left
+        link = await open_link(self._connection)
+        if servers_left != self._servers_left:
+            raise RedisConnectionError("another server became the master")
+        self._link = link
 
     def _take(self) -> list[Command]:
         batch: list[Command] = []
@@ -136,7 +169,8 @@ class Lane:
         """Send the batch and read its replies; returns the commands that must be sent again, in another form."""
         if self._link is None or self._link.is_lost:
             await self._disconnect()
-            self._link = await open_link(self._connection)
+            await self._connect()
+        assert self._link is not None
         is_confirmed = bool(self._wait) and any(command.is_durable for command in batch)
         packed = b"".join([command.packed for command in batch])
         count = len(batch) + sum(command.is_asking for command in batch)
@@ -149,9 +183,12 @@ class Lane:
                 command.send_script()
                 again.append(command)
             elif isinstance(reply, ResponseError):
-                _settle_error(command, reply)
+                self._settle_error(command, reply)
+                if str(reply).startswith("NOREPLICAS"):
+                    self._doubt()
             elif is_confirmed and command.is_durable and confirmed < self._wait_replicas:
                 command.fail(unavailable(ConnectionError(f"{confirmed} of {self._wait_replicas} replicas confirmed")))
+                self._doubt()
             else:
                 command.resolve(reply)
         for _, reply in replies:
@@ -159,6 +196,21 @@ class Lane:
                 # A demoted master: raising drops the connection, and the next one looks for the master anew.
                 raise reply
         return again
+
+    def _settle_error(self, command: Command, error: ResponseError) -> None:
+        if isinstance(error, ReadOnlyError):
+            return  # it is sent again, to the new master
+        if self._is_patient and isinstance(error, ONLY_CLUSTERS_ANSWER):
+            command.fail(self._wrong_topology.notice(IS_A_CLUSTER))
+        elif isinstance(error, MovedError | AskError):
+            command.fail(error)
+        else:
+            command.fail(refused(error))
+
+    def _doubt(self) -> None:
+        """No replica follows: so it is with a master that was cut off, and replaced."""
+        if self._on_doubt is not None:
+            self._on_doubt()
 
     async def _disconnect(self) -> None:
         """Without waiting for the end: it is the link that would hear of it."""
@@ -218,13 +270,6 @@ def _confirmed(reply: Any) -> int:
     if isinstance(reply, ResponseError):
         raise reply
     return int(reply)
-
-
-def _settle_error(command: Command, error: ResponseError) -> None:
-    if isinstance(error, MovedError | AskError | NoScriptError):
-        command.fail(error)
-    elif not isinstance(error, ReadOnlyError):
-        command.fail(refused(error))
 
 
 def _still_waiting(batch: list[Command], now: float, trouble: Exception | None) -> list[Command]:

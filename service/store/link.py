@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import hiredis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import InvalidResponse, RedisError, ResponseError
 
 from service.store.replies import NOTHING, reader_of
 
@@ -28,6 +28,10 @@ class Link(Protocol):
         """
         ...
 
+    def drop(self) -> None:
+        """Close the connection at once; the exchange under way fails."""
+        ...
+
 
 async def open_link(connection: AbstractConnection) -> Link:
     """Connect as redis-py does it: TLS, password, database, who is the master are its business.
@@ -37,7 +41,10 @@ async def open_link(connection: AbstractConnection) -> Link:
     Raises:
         redis.exceptions.RedisError, OSError: there is nobody, or nobody who lets us in.
     """
-    await connection.connect()  # type: ignore[no-untyped-call]
+    try:
+        await connection.connect()  # type: ignore[no-untyped-call]
+    except ValueError as exc:
+        raise InvalidResponse(f"redis-py cannot read an answer: {exc}") from exc
     # Not asked of fakeredis itself: to import it takes a tenth of a second.
     if type(connection).__module__.partition(".")[0] == "fakeredis":
         return EmbeddedLink(connection)
@@ -72,6 +79,11 @@ class ServerLink(asyncio.Protocol):
             self._transport.write(packed)
         return waiter
 
+    def drop(self) -> None:
+        self.is_lost = True
+        self._transport.abort()
+        self._fail(RedisConnectionError("the connection was given up for another server"))
+
     def data_received(self, data: bytes) -> None:
         try:
             self._reader.feed(data)
@@ -81,6 +93,9 @@ class ServerLink(asyncio.Protocol):
                 self._replies.append(reply)
         except RedisError as exc:
             self._fail(exc)
+            return
+        except ValueError as exc:  # of redis-py, by an error whose text is cut short
+            self._fail(InvalidResponse(str(exc)))
             return
         if self._waiter is not None and len(self._replies) >= self._count:
             waiter, self._waiter = self._waiter, None
@@ -101,10 +116,12 @@ class ServerLink(asyncio.Protocol):
 class EmbeddedLink:
     """To the embedded store, which has neither a transport nor bytes to parse."""
 
-    is_lost = False
-
     def __init__(self, connection: AbstractConnection) -> None:
         self._connection = connection
+        self.is_lost = False
+
+    def drop(self) -> None:
+        self.is_lost = True
 
     async def exchange(self, packed: bytes, count: int) -> list[Any]:
         await self._connection.send_packed_command(packed, check_health=False)

@@ -208,11 +208,13 @@ local state = string.format('%d %d %d %s %d %d %d %d %d %d %d', version, created
 writes[2] = state
 if first_final == 1 then write('final_by', token) end
 if first_complete == 1 then write('complete_by', token) end
-redis.call('HSET', call, unpack(writes))
-redis.call('PEXPIREAT', call, expires_text)
-
 local is_new_phone = phone ~= old_phone
 local numbers_calls = ARGV[3] .. phone
+-- The phone's key is not declared, as the record's own phone is not known before. In a Cluster slot that is moving Redis
+-- ends the script where it meets a key that is missing there: so that key comes first and the record last, and a merge
+-- that was ended is done as a whole when it is repeated.
+if is_new_phone and old_phone ~= '' then redis.call('ZREM', ARGV[3] .. old_phone, id) end
+if phone ~= '' then redis.call('ZADD', numbers_calls, expires_text, id) end
 redis.call('ZADD', expiry, expires_text, id)
 if is_changed then redis.call('ZADD', updates, updated, id) end
 if derived == PARTIAL then
@@ -220,14 +222,15 @@ if derived == PARTIAL then
 elseif data_status == PARTIAL then
   redis.call('ZREM', partial, id)
 end
-if is_new_phone and old_phone ~= '' then redis.call('ZREM', ARGV[3] .. old_phone, id) end
-if phone ~= '' then redis.call('ZADD', numbers_calls, expires_text, id) end
 
 -- What need not be done for every event: indices live for twice the longest life, so that they outlive their entries
 -- when their own life is renewed seldom; and each new call takes away what died of others.
 local index_ttl = math.max(result_ttl, pending_ttl)
 if is_new or is_step or is_new_phone or now - created > index_ttl then
-  for _, index in ipairs({expiry, updates, partial, numbers_calls}) do redis.call('PEXPIRE', index, 2 * index_ttl) end
+  redis.call('PEXPIRE', expiry, 2 * index_ttl)
+  redis.call('PEXPIRE', updates, 2 * index_ttl)
+  if derived == PARTIAL then redis.call('PEXPIRE', partial, 2 * index_ttl) end
+  if phone ~= '' then redis.call('PEXPIRE', numbers_calls, 2 * index_ttl) end
 end
 if is_new or is_new_phone then
   local dead = redis.call('ZRANGEBYSCORE', expiry, '-inf', '(' .. now, 'LIMIT', 0, 10)
@@ -236,8 +239,11 @@ if is_new or is_new_phone then
     redis.call('ZREM', updates, unpack(dead))
     redis.call('ZREM', partial, unpack(dead))
   end
-  redis.call('ZREMRANGEBYSCORE', numbers_calls, '-inf', '(' .. now)
+  if phone ~= '' then redis.call('ZREMRANGEBYSCORE', numbers_calls, '-inf', '(' .. now) end
 end
+
+redis.call('HSET', call, unpack(writes))
+redis.call('PEXPIREAT', call, expires_text)
 
 local has_due = 0
 if redis.call('PEXPIREAT', subscriptions, expires_text) == 1 and is_final then

@@ -17,6 +17,7 @@ from redis.asyncio.connection import AbstractConnection
 
 from service.store.command import Command, unavailable
 from service.store.lane import MAX_BATCH, Lane
+from service.store.wrong_topology import WrongTopology
 
 
 class Pipeline:
@@ -30,6 +31,7 @@ class Pipeline:
             at most half of it, so that there is time for another, with a server that has been promoted meanwhile.
         is_patient: whether to try again where the connection failed, until the time is up; in a Cluster somebody else
             may have the keys by then, so there the caller decides.
+        on_doubt: called when an answer shows that the server may have been replaced as master.
     """
 
     def __init__(
@@ -40,11 +42,13 @@ class Pipeline:
         timeout_s: float,
         wait_replicas: int = 0,
         is_patient: bool = True,
+        on_doubt: Callable[[], None] | None = None,
     ) -> None:
         self._queue: deque[Command] = deque()
         self._shared: dict[object, Command] = {}
         self._timeout_s = timeout_s
         self._is_closed = False
+        self._wrong_topology = WrongTopology()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._connect = connect  # a Sentinel's connections know their pool only weakly; this keeps it
         self._lanes = [
@@ -55,14 +59,25 @@ class Pipeline:
                 attempt_s=timeout_s / 2,
                 wait_replicas=wait_replicas,
                 is_patient=is_patient,
+                on_doubt=on_doubt,
+                wrong_topology=self._wrong_topology,
             )
             for _ in range(lanes)
         ]
+
+    @property
+    def topology_problem(self) -> str | None:
+        return self._wrong_topology.problem
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()  # asking for it at each command is a system call on Python 3.11
         for number, lane in enumerate(self._lanes):
             lane.start(f"redis-lane-{number}")
+
+    def leave_server(self) -> None:
+        """Another server is the master now: every lane connects anew, and sends again what has no reply yet."""
+        for lane in self._lanes:
+            lane.leave_server()
 
     async def close(self) -> None:
         """Stop after the commands under way; those still queued, and any later one, fail."""

@@ -169,6 +169,12 @@ async def hang_master(scene: Scene, broken_s: float) -> float:
     return await _lose_master(scene, broken_s, RedisProcess.pause, RedisProcess.resume)
 
 
+async def cut_off_master(scene: Scene, broken_s: float) -> float:
+    """From its Sentinels and replicas, not from the service."""
+    assert isinstance(scene.redis, SentinelSetup)
+    return await _lose_master(scene, broken_s, scene.redis.cut_off, scene.redis.rejoin)
+
+
 async def _lose_master(
     scene: Scene, broken_s: float, lose: Callable[[RedisProcess], None], find: Callable[[RedisProcess], object]
 ) -> float:
@@ -231,6 +237,8 @@ ROWS = [
     Row("Sentinel", "master killed", kill_master, promises=False),
     Row("Sentinel", "master killed", kill_master, wait_replicas=1),
     Row("Sentinel", "master hangs", hang_master, wait_replicas=1, has_spool=True),
+    Row("Sentinel", "master cut off", cut_off_master, promises=False),
+    Row("Sentinel", "master cut off", cut_off_master, wait_replicas=1, has_spool=True),
     Row("Cluster", "master killed", kill_master, promises=False),
     Row("Cluster", "master killed", kill_master, wait_replicas=1, has_spool=True),
     Row("Cluster", "master hangs", hang_master, wait_replicas=1, has_spool=True),

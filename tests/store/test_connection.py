@@ -38,6 +38,10 @@ def _refusal(url: str) -> str:
         "redis+sentinel://127.0.0.1:26379/main/first",
         "redis+cluster://",
         "redis+cluster://127.0.0.1:port",
+        "redis+cluster://127.0.0.1:7000?unheard_of=1",
+        "redis+sentinel://127.0.0.1:26379/main?unheard_of=1",
+        "redis+cluster://127.0.0.1:7000?ssl_ca_certs=/ca.pem",
+        "rediss+cluster://127.0.0.1:7000?health_check_interval=often",
     ],
 )
 def test_a_url_that_cannot_be_understood_is_refused_in_one_line(url: str) -> None:
@@ -64,6 +68,9 @@ def test_a_password_that_was_not_escaped_is_not_quoted(scheme: str, separator: s
         "unix:///run/redis.sock",
         "redis+sentinel://user:p%40ss@a:26379,b/main/2",
         "redis+cluster://:pass@a:7000,b:7001",
+        "redis+cluster://user:p%2Fss@a:7000?socket_keepalive=yes",
+        "rediss+sentinel://user:p%40ss@a:26379,b/main/2?ssl_ca_certs=/ca.pem&ssl_check_hostname=no",
+        "rediss+cluster://:pass@a:7000,b:7001?ssl_ca_certs=/ca.pem&ssl_certfile=/c.pem&ssl_keyfile=/k.pem",
     ],
 )
 def test_every_documented_form_is_understood_and_nothing_is_connected(url: str) -> None:

@@ -7,7 +7,7 @@ import random
 from typing import Any
 
 import pytest
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import ResponseError
 
 from service.errors import StoreUnavailableError
 from tests.store.conftest import OpenedStore, OpenStore
@@ -142,7 +142,7 @@ async def test_a_failure_that_nobody_waits_for_any_more_disturbs_nobody(opened: 
 
 
 async def test_an_unknown_script_without_its_source_is_an_error(opened: OpenedStore) -> None:
-    with pytest.raises(NoScriptError):
+    with pytest.raises(StoreUnavailableError):
         await opened.pipeline.execute(b"EVALSHA", b"0" * 40, 0)
 
 

@@ -39,9 +39,17 @@ class RedisProcess:
     """One redis-server without persistence, unless ``arguments`` say otherwise."""
 
     def __init__(
-        self, *arguments: str, port: int | None = None, folder: Path | None = None, command: list[str] | None = None
+        self,
+        *arguments: str,
+        port: int | None = None,
+        folder: Path | None = None,
+        command: list[str] | None = None,
+        password: str | None = None,
     ) -> None:
         self.port = port or free_port()
+        self.password = password
+        if password is not None:
+            arguments += ("--requirepass", password)
         self._folder = folder or Path(tempfile.mkdtemp(prefix="redis-test-"))
         self._command = command or [
             "redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder),

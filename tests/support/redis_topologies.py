@@ -16,7 +16,7 @@ from redis.retry import Retry
 
 from tests.support.redis_server import RedisProcess, free_cluster_port, free_port
 
-SETTLE_S = 20.0
+SETTLE_S = 60.0
 SERVICE = "mymaster"
 
 SYNC_AT_ONCE = ("--repl-diskless-sync-delay", "0")
@@ -39,6 +39,16 @@ def wait_until(is_so: Callable[[], bool], what: str, within_s: float = SETTLE_S)
     raise TimeoutError(what)
 
 
+WATCHER = ("watcher", "watching")
+"""User and password by which Sentinels and replicas reach a server."""
+
+CLIENT = ("client", "serving")
+"""User and password by which the service does."""
+
+PASSWORD = "administering"
+"""Of the default user: whoever fails to authenticate goes on as that one."""
+
+
 class SentinelSetup:
     """One master, its replicas, three Sentinels."""
 
@@ -50,14 +60,17 @@ class SentinelSetup:
     @property
     def url(self) -> str:
         hosts = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in self.sentinels)
-        return f"redis+sentinel://{hosts}/{SERVICE}"
+        return f"redis+sentinel://{':'.join(CLIENT)}@{hosts}/{SERVICE}"
 
     def start(self) -> Self:
-        master = RedisProcess(*SYNC_AT_ONCE).start()
+        options = [*SYNC_AT_ONCE, "--masteruser", WATCHER[0], "--masterauth", WATCHER[1]]
+        for user, password in (WATCHER, CLIENT):
+            options += ["--user", user, "on", f">{password}", "~*", "&*", "+@all"]
+        master = RedisProcess(*options, password=PASSWORD).start()
         self.servers = [master]
         for _ in range(self._replicas):
-            options = ("--replicaof", f"127.0.0.1 {master.port}", *SYNC_AT_ONCE)
-            self.servers.append(RedisProcess(*options).start())
+            replica = RedisProcess("--replicaof", f"127.0.0.1 {master.port}", *options, password=PASSWORD)
+            self.servers.append(replica.start())
         wait_until(lambda: self._synced_replicas_of(master) == self._replicas, "the replicas did not join")
         self.sentinels = [self._sentinel(master.port).start() for _ in range(3)]
         wait_until(lambda: all(map(self._is_ready, self.sentinels)), "the Sentinels did not find one another")
@@ -87,6 +100,16 @@ class SentinelSetup:
         """Until every server is up again, replicates from the one master, and the Sentinels know so."""
         wait_until(self._is_whole, "not every server came back")
 
+    def cut_off(self, server: RedisProcess) -> None:
+        """From the Sentinels and the other servers, as a partition of the network does; the service still reaches it."""
+        ask(server, "ACL", "SETUSER", WATCHER[0], "off")
+        ask(server, "CLIENT", "KILL", "USER", WATCHER[0])
+        ask(server, "CLIENT", "KILL", "TYPE", "replica")
+
+    def rejoin(self, server: RedisProcess) -> None:
+        ask(server, "ACL", "SETUSER", WATCHER[0], "on")
+        ask(server, "CLIENT", "KILL", "USER", "default")  # Sentinels whose authentication failed stay connected
+
     def _is_whole(self) -> bool:
         master = self.master()
         roles = [client_of(server).role() for server in self.servers if server is not master]
@@ -108,6 +131,7 @@ class SentinelSetup:
         (folder / "sentinel.conf").write_text(
             f"port {port}\ndir {folder}\nsentinel monitor {SERVICE} 127.0.0.1 {master_port} 2\n"
             f"sentinel down-after-milliseconds {SERVICE} {DOWN_AFTER_MS}\nsentinel failover-timeout {SERVICE} 3000\n"
+            f"sentinel auth-user {SERVICE} {WATCHER[0]}\nsentinel auth-pass {SERVICE} {WATCHER[1]}\n"
         )
         return RedisProcess(
             port=port, folder=folder, command=["redis-server", str(folder / "sentinel.conf"), "--sentinel"]
@@ -189,7 +213,10 @@ def ask(process: RedisProcess, *command: str) -> Any:
 
 
 def client_of(process: RedisProcess) -> redis.Redis:
-    return redis.Redis(port=process.port, socket_timeout=0.5, socket_connect_timeout=0.5, retry=Retry(NoBackoff(), 0))
+    return redis.Redis(
+        port=process.port, password=process.password, socket_timeout=0.5, socket_connect_timeout=0.5,
+        retry=Retry(NoBackoff(), 0),
+    )  # fmt: skip
 
 
 def _text(value: object) -> str:

@@ -34,7 +34,8 @@ PASSWORD_IN_URL = "pass%3Aw%40rd%2F%23%3F"
 RULE = (
     "resetkeys resetchannels -@all ~vapi:* &vapi:* "
     "+evalsha +eval +select +ping +subscribe +publish +wait +time +set +get +incr +del +pexpire +pexpireat "
-    "+hset +hget +hmget +hgetall +hlen +zadd +zrem +zrange +zrevrange +zrangebyscore +zremrangebyscore +zscore +zcount +info"
+    "+hset +hdel +hget +hmget +hgetall +hlen +zadd +zrem +zrange +zrevrange +zrangebyscore +zremrangebyscore +zscore +zcount "
+    "+info"
 )
 """All that the service's user needs on one Redis; ``wait`` only with STORE_WAIT_REPLICAS, ``select`` only with ``/<db>``."""
 

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from tests.support.redis_server import free_port
-from tests.support.redis_topologies import SERVICE, SentinelSetup
+from tests.support.redis_topologies import CLIENT, SERVICE, SentinelSetup
 from tests.support.replica import Replica
 from tests.support.vapi_sender import full_report
 from tests.system.failover import wakes_at_once
@@ -28,7 +28,8 @@ async def test_one_sentinel_that_answers_is_enough_to_start(
     client: httpx2.AsyncClient, setup: SentinelSetup, start_replica: Callable[..., Replica]
 ) -> None:
     hung, alive = setup.sentinels[:2]
-    url = f"redis+sentinel://127.0.0.1:{free_port()},127.0.0.1:{hung.port},127.0.0.1:{alive.port}/{SERVICE}"
+    hosts = f"127.0.0.1:{free_port()},127.0.0.1:{hung.port},127.0.0.1:{alive.port}"
+    url = f"redis+sentinel://{':'.join(CLIENT)}@{hosts}/{SERVICE}"
     hung.pause()
     try:
         first, second = start_replica(redis_url=url), start_replica(redis_url=url)

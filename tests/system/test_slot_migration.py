@@ -1,0 +1,101 @@
+"""A webhook that meets a slot half way between two masters changes a record as a whole, or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx2
+import pytest
+import redis
+from redis.crc import key_slot
+
+from tests.support.redis_topologies import ClusterSetup, client_of
+from tests.support.replica import Replica
+from tests.support.vapi_sender import full_report, status_update
+from tests.system.test_cluster import KEYS, Move, call_ids_in
+from tests.system.traffic import CALLS, get_call, post_webhook
+
+BUCKET = 5
+PHONE = "+18645550123"
+
+
+@pytest.fixture
+def cluster() -> Iterator[ClusterSetup]:
+    cluster = ClusterSetup()
+    try:
+        yield cluster.start()
+    finally:
+        cluster.stop()
+
+
+async def fill_bucket(
+    client: httpx2.AsyncClient, cluster: ClusterSetup, replica: Replica, first: dict[str, Any], call_id: str
+) -> tuple[Move, redis.Redis]:
+    """Post the call's first message, and see to it that every key which a merge declares is there: or Redis refuses
+    it at once.
+    """
+    partial, deleted = call_ids_in(BUCKET, "others", 2)
+    for body in (first, status_update("ended", partial), full_report(deleted)):
+        assert (await post_webhook(client, replica, body)).status_code == 200
+    assert (await client.delete(f"{replica.url}{CALLS}{deleted}")).status_code == 200
+    move = await asyncio.to_thread(Move, cluster, key_slot(KEYS.probes[BUCKET]))
+    source = client_of(move.source)
+    for index in (KEYS.due(BUCKET), KEYS.subscribed(BUCKET)):
+        source.zadd(index, {"x y": 9e15})
+    source.hset(KEYS.subscriptions[BUCKET] + call_id.encode(), "execution", "settled")
+    return move, source
+
+
+async def test_a_merge_that_redis_ends_half_way_leaves_the_record_as_it_was(
+    client: httpx2.AsyncClient, cluster: ClusterSetup, start_replica: Callable[..., Replica]
+) -> None:
+    replica = start_replica(redis_url=cluster.url)
+    (call_id,) = call_ids_in(BUCKET, "half-way", 1)
+    move, source = await fill_bucket(client, cluster, replica, status_update("ringing", call_id), call_id)
+    before = source.hgetall(KEYS.call(call_id.encode()))
+
+    await asyncio.to_thread(move.begin)
+    answer = await post_webhook(client, replica, full_report(call_id))  # its phone's key is not there yet
+    after = source.hgetall(KEYS.call(call_id.encode()))
+    await asyncio.to_thread(move.finish)
+
+    assert (answer.status_code, after) == (503, before)
+    assert (await post_webhook(client, replica, full_report(call_id))).status_code == 200
+    assert (await get_call(client, replica, call_id)).json()["data"]["data_status"] == "complete"
+    found = (await client.get(f"{replica.url}{CALLS}by-phone/{PHONE}?limit=100")).json()["data"]
+    assert call_id in {record["call_id"] for record in found}
+
+
+async def test_a_merge_that_empties_an_index_of_a_moving_slot_is_done(
+    client: httpx2.AsyncClient, cluster: ClusterSetup, start_replica: Callable[..., Replica]
+) -> None:
+    replica = start_replica(redis_url=cluster.url)
+    (call_id,) = call_ids_in(BUCKET, "last-one", 1)
+    first = status_update("ended", call_id, customer={"number": PHONE})
+    move, source = await fill_bucket(client, cluster, replica, first, call_id)
+    source.zrem(KEYS.indices[BUCKET][2], *call_ids_in(BUCKET, "others", 1))
+
+    await asyncio.to_thread(move.begin)
+    answer = await post_webhook(client, replica, full_report(call_id))
+    await asyncio.to_thread(move.finish)
+
+    assert answer.status_code == 200
+    assert (await get_call(client, replica, call_id)).json()["data"]["data_status"] == "complete"
+
+
+async def test_a_call_that_is_deleted_in_a_moving_slot_stays_deleted(
+    client: httpx2.AsyncClient, cluster: ClusterSetup, start_replica: Callable[..., Replica]
+) -> None:
+    replica = start_replica(redis_url=cluster.url)
+    (call_id,) = call_ids_in(BUCKET, "deleted", 1)
+    move, _ = await fill_bucket(client, cluster, replica, full_report(call_id), call_id)
+
+    await asyncio.to_thread(move.begin)
+    answer = await client.delete(f"{replica.url}{CALLS}{call_id}")
+    await asyncio.to_thread(move.finish)
+
+    assert answer.status_code == 200
+    assert (await post_webhook(client, replica, full_report(call_id))).status_code == 200
+    assert (await get_call(client, replica, call_id)).status_code == 404
