@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Final
 
 import msgspec
@@ -51,11 +52,12 @@ async def find_live_by_phone(state: State, phone: str) -> list[StoredCall]:
 
 
 async def find_settled(state: State, call_id: bytes, view: View) -> StoredCall | Tombstone | None:
-    """The call as it stands now, the end of its report's grace applied."""
-    call = await state.calls.find(call_id, LARGE_OF_VIEW[view])
+    """The call as it stands now, the end of its report's grace applied. All of it within ``STORE_TIMEOUT_S``."""
+    deadline = time.monotonic() + state.settings.store_timeout_s
+    call = await state.calls.find(call_id, LARGE_OF_VIEW[view], deadline=deadline)
     if isinstance(call, StoredCall) and is_past_grace(call, state.sweep.now_ms(), state.settings.report_grace_ms):
-        state.metrics.merged(await state.calls.settle(call_id))
-        call = await state.calls.find(call_id, LARGE_OF_VIEW[view])
+        state.metrics.merged(await state.calls.settle(call_id, deadline=deadline))
+        call = await state.calls.find(call_id, LARGE_OF_VIEW[view], deadline=deadline)
     return call
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final
@@ -14,12 +13,10 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import AskError, MovedError, NoScriptError, ReadOnlyError, RedisError, ResponseError
 
 from service.store.command import Arguments, Command, refused, unavailable
+from service.store.command_queue import LARGEST_BATCH, MAX_BATCH, CommandQueue
 from service.store.link import Link, open_link
 
 log = structlog.get_logger(__name__)
-
-MAX_BATCH: Final = 16
-"""Commands per write: enough to share its cost, few enough that Redis has replies for us while it still has work."""
 
 RETRY_PAUSE_S: Final = 0.05
 
@@ -29,15 +26,18 @@ STEPS: Final = 4
 WAIT_SHARE: Final = 0.8
 """Of the time of one attempt, what replicas may take to confirm."""
 
+LARGER_WITHIN: Final = 0.7
+"""A batch may be twice as large after one that took less than this share of an attempt, else half as large: a Redis
+that needs long for each command must answer a whole batch within one attempt, or the batch is sent again for nothing."""
+
 
 class Lane:
-    """Takes what is queued, up to MAX_BATCH at a time, and sees to it that every command gets a reply or an error."""
+    """Takes what is queued, batch by batch, and sees to it that every command gets a reply or an error."""
 
     def __init__(
         self,
         connection: AbstractConnection,
-        queue: deque[Command],
-        shared: dict[object, Command],
+        queue: CommandQueue,
         *,
         attempt_s: float,
         wait_replicas: int,
@@ -45,7 +45,8 @@ class Lane:
     ) -> None:
         self._connection = connection
         self._queue = queue
-        self._shared = shared
+        self._batch: list[Command] = []
+        self._largest_batch = LARGEST_BATCH
         self._attempt_s = attempt_s
         self._wait = b""
         if wait_replicas:
@@ -57,7 +58,7 @@ class Lane:
         self._idle: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
         self._is_closing = False
-        self._trouble: Exception | None = None
+        self.trouble: Exception | None = None
         """Why the last attempt failed; None after one that did not."""
 
     @property
@@ -67,6 +68,16 @@ class Lane:
     def wake(self) -> None:
         if self._idle is not None and not self._idle.done():
             self._idle.set_result(None)
+
+    @property
+    def has_batch(self) -> bool:
+        return bool(self._batch)
+
+    def expire(self, now: float, responsive_s: float) -> None:
+        """Fail the commands of the batch under way whose time is up; their replies are still awaited, and ignored."""
+        cause = self.trouble or TimeoutError("no answer in time")
+        for command in self._batch:
+            command.expire(now, responsive_s, cause)
 
     def start(self, name: str) -> None:
         self._task = asyncio.get_running_loop().create_task(self._run(), name=name)
@@ -87,7 +98,7 @@ class Lane:
                 self._idle = loop.create_future()
                 await self._idle
                 continue
-            batch = self._take()
+            batch = self._batch = self._queue.take(self._largest_batch)
             try:
                 await self._exchange(batch)
             except Exception as exc:
@@ -95,7 +106,7 @@ class Lane:
                 log.exception("lane.failed")
                 _fail_all(batch, exc)
                 await self._disconnect()
-            del batch  # an idle lane must not keep the last records
+            self._batch = batch = []  # an idle lane must not keep the last records
 
     async def _connect_ahead(self) -> None:
         """So that a burst finds every lane connected: to connect while thousands wait may take too long for them."""
@@ -103,34 +114,32 @@ class Lane:
             async with OnTime(self._attempt_s):
                 self._link = await open_link(self._connection)
 
-    def _take(self) -> list[Command]:
-        batch: list[Command] = []
-        while self._queue and len(batch) < MAX_BATCH:
-            command = self._queue.popleft()
-            if command.share_as is not None:
-                self._shared.pop(command.share_as, None)
-            batch.append(command)
-        return batch
-
     async def _exchange(self, batch: list[Command]) -> None:
         """Get every command of the batch a reply or an error, over as many connections as that takes."""
         loop = asyncio.get_running_loop()
-        while batch := _still_waiting(batch, loop.time(), self._trouble):
-            within_s = self._attempt_s
-            if self._trouble is not None:
-                within_s = min(within_s, *[command.deadline - loop.time() for command in batch])
+        while batch := [command for command in batch if not command.is_settled]:
+            started = loop.time()
             try:
-                async with OnTime(within_s):
+                async with OnTime(self._attempt_s):
                     batch = await self._attempt(batch)
             except (RedisError, OSError, TimeoutError) as exc:
-                self._trouble = exc if str(exc) else TimeoutError("no answer in time")
+                self.trouble = exc if str(exc) else TimeoutError("no answer in time")
+                self._largest_batch = MAX_BATCH
                 await self._disconnect()
                 if not self._is_patient:
-                    _fail_all(batch, self._trouble)
+                    _fail_all(batch, self.trouble)
                     return
                 await asyncio.sleep(RETRY_PAUSE_S)
             else:
-                self._trouble = None
+                self.trouble = None
+                self._adapt(loop.time() - started)
+
+    def _adapt(self, took_s: float) -> None:
+        """Choose the largest next batch by what the last one took."""
+        if took_s > LARGER_WITHIN * self._attempt_s:
+            self._largest_batch = max(MAX_BATCH, self._largest_batch // 2)
+        elif self._queue:
+            self._largest_batch = min(LARGEST_BATCH, self._largest_batch * 2)
 
     async def _attempt(self, batch: list[Command]) -> list[Command]:
         """Send the batch and read its replies; returns the commands that must be sent again, in another form."""
@@ -225,20 +234,6 @@ def _settle_error(command: Command, error: ResponseError) -> None:
         command.fail(error)
     elif not isinstance(error, ReadOnlyError):
         command.fail(refused(error))
-
-
-def _still_waiting(batch: list[Command], now: float, trouble: Exception | None) -> list[Command]:
-    """The commands that have no reply yet; while there is trouble, those whose time is up get it for one.
-
-    Without trouble a command is late because we are: a burst is worked off, not refused.
-    """
-    waiting = [command for command in batch if not command.is_settled]
-    if trouble is None:
-        return waiting
-    for command in waiting:
-        if command.deadline <= now:
-            command.fail(unavailable(trouble))
-    return [command for command in waiting if not command.is_settled]
 
 
 def _fail_all(batch: list[Command], error: Exception) -> None:

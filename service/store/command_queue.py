@@ -1,0 +1,116 @@
+"""The commands that wait to be written to Redis: in order, within a bound, each until its request's time is up."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import Final
+
+from service.store.command import Command
+
+MAX_QUEUED_BYTES: Final = 64 * 1024 * 1024
+"""As much as the bodies of webhooks in flight may hold (api/limits.py). Beyond that a command is refused at once: it
+would not be written in time, and the bytes that wait would have no bound while Redis is slow."""
+
+COMMAND_BYTES: Final = 4096
+"""What a waiting command holds beside its own bytes: its arguments, futures, and the request's task. So 16,000 small
+ones may wait, about as many as we can answer in the time that they have."""
+
+MAX_BATCH: Final = 16
+"""Commands per write: enough to share its cost, few enough that Redis has replies for us while it still has work."""
+
+LARGEST_BATCH: Final = 256
+"""While more wait than the connections take: with 300 ms from command to reply, batches of 16 on four connections carry
+213 commands a second, and batches of 256 carry 3,400."""
+
+LARGEST_BATCH_BYTES: Final = 4 * 1024 * 1024
+"""A third of a second at 100 Mbit/s: a larger write would not be answered within one attempt."""
+
+TICK_S: Final = 0.025
+"""How often we look whose time is up, while anybody waits."""
+
+
+class ResponsiveClock:
+    """Time as far as the event loop kept up with it: stands still while the loop is blocked.
+
+    A loop that was busy for a second finds deadlines and replies due together, and commands that it never wrote. Redis
+    was not slow then, so it is given the time that it was owed.
+    """
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self.lags = False
+        """Whether the last tick came so late that what arrived meanwhile may not have been read yet."""
+        self._ticked_at = 0.0
+
+    def begin(self) -> None:
+        self._ticked_at = time.monotonic()
+
+    def tick(self, now: float) -> None:
+        passed_s = now - self._ticked_at
+        self._ticked_at = now
+        self.now_s += min(passed_s, TICK_S)
+        self.lags = passed_s > 2 * TICK_S and not self.lags
+
+
+class CommandQueue:
+    """What the lanes of one pipeline take their batches from."""
+
+    def __init__(self, lanes: int) -> None:
+        self._lanes = lanes
+        self._waiting: deque[Command] = deque()
+        self._bytes = 0
+        self._shared: dict[object, Command] = {}
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def find_shared(self, share_as: object) -> Command | None:
+        """The command of that name that was not taken yet."""
+        return self._shared.get(share_as)
+
+    def put(self, command: Command) -> bool:
+        """False when there is no room; an empty queue takes a command of any size."""
+        size = len(command.packed) + COMMAND_BYTES
+        if self._bytes + size > MAX_QUEUED_BYTES and self._waiting:
+            return False
+        self._bytes += size
+        self._waiting.append(command)
+        if command.share_as is not None:
+            self._shared[command.share_as] = command
+        return True
+
+    def take(self, at_most: int) -> list[Command]:
+        """The next batch: MAX_BATCH commands, more when that is less than a lane's part of what waits."""
+        most = max(MAX_BATCH, min(at_most, len(self._waiting) // self._lanes))
+        batch: list[Command] = []
+        size = 0
+        while self._waiting and len(batch) < most and size < LARGEST_BATCH_BYTES:
+            command = self._waiting.popleft()
+            self._forget(command)
+            size += len(command.packed)
+            batch.append(command)
+        return batch
+
+    def expire(self, now: float, responsive_s: float, cause: Exception) -> None:
+        """Drop, unsent, the commands that nobody waits for any more because the time is up."""
+        for command in self._waiting:
+            command.expire(now, responsive_s, cause)
+        if any(command.is_settled for command in self._waiting):
+            waiting, self._waiting = self._waiting, deque()
+            for command in waiting:
+                if command.is_settled:
+                    self._forget(command)
+                else:
+                    self._waiting.append(command)
+
+    def fail_all(self, error: Exception) -> None:
+        while self._waiting:
+            command = self._waiting.popleft()
+            self._forget(command)
+            command.fail(error)
+
+    def _forget(self, command: Command) -> None:
+        self._bytes -= len(command.packed) + COMMAND_BYTES
+        if command.share_as is not None:
+            self._shared.pop(command.share_as, None)
