@@ -16,7 +16,7 @@ from typing import Any
 from redis.asyncio.connection import AbstractConnection
 
 from service.store.command import Command, unavailable
-from service.store.command_queue import MAX_BATCH, TICK_S, CommandQueue, ResponsiveClock
+from service.store.command_queue import MAX_BATCH, CommandQueue, ResponsiveClock
 from service.store.lane import Lane
 
 
@@ -46,8 +46,7 @@ class Pipeline:
         self._queue = CommandQueue(lanes)
         self._timeout_s = timeout_s
         self._attempt_s = timeout_s / 2
-        self._clock = ResponsiveClock()
-        self._ticker: asyncio.TimerHandle | None = None
+        self._clock = ResponsiveClock(self._expire)
         self._is_closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._connect = connect  # a Sentinel's connections know their pool only weakly; this keeps it
@@ -73,8 +72,6 @@ class Pipeline:
         for lane in self._lanes:
             await lane.close()
         self._queue.fail_all(unavailable(ConnectionError("the service is shutting down")))
-        if self._ticker is not None:
-            self._ticker.cancel()
 
     def execute(
         self,
@@ -119,9 +116,7 @@ class Pipeline:
             if not self._queue.put(command):
                 waiter.set_exception(unavailable(ConnectionError("too many commands wait for Redis")))
                 return waiter
-            if self._ticker is None:
-                self._clock.begin()
-                self._ticker = loop.call_later(TICK_S, self._tick)
+            self._clock.go(loop)
             # A lane that was woken takes up to MAX_BATCH commands; wake another only for every MAX_BATCH-th.
             if len(self._queue) % MAX_BATCH == 1:
                 self._wake_a_lane()
@@ -134,17 +129,16 @@ class Pipeline:
                 lane.wake()
                 return
 
-    def _tick(self) -> None:
-        """Give up what is late: queued commands are dropped unsent, the replies to written ones are read and ignored."""
+    def _expire(self) -> bool:
+        """Give up what is late: queued commands are dropped unsent, the replies to written ones are read and ignored.
+
+        Returns whether anything is left that may become late.
+        """
         now = time.monotonic()
-        self._clock.tick(now)
-        if not self._clock.lags:  # else look once more after replies that arrived meanwhile were read
-            self._queue.expire(now, self._clock.now_s, self._trouble() or TimeoutError("Redis is too slow"))
-            for lane in self._lanes:
-                lane.expire(now, self._clock.now_s)
-        self._ticker = None
-        if self._queue or any(lane.has_batch for lane in self._lanes):
-            self._ticker = asyncio.get_running_loop().call_later(TICK_S, self._tick)
+        self._queue.expire(now, self._clock.now_s, self._trouble() or TimeoutError("Redis is too slow"))
+        for lane in self._lanes:
+            lane.expire(now, self._clock.now_s)
+        return bool(self._queue) or any(lane.has_batch for lane in self._lanes)
 
     def _trouble(self) -> Exception | None:
         return next((lane.trouble for lane in self._lanes if lane.trouble is not None), None)
