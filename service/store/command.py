@@ -57,6 +57,8 @@ class Command:
         args: Arguments,
         script: bytes | None,
         share_as: object,
+        waiter: asyncio.Future[Any],
+        deadline: float,
         owed_until: float,
         *,
         is_durable: bool,
@@ -68,10 +70,10 @@ class Command:
         self.script = script
         self.share_as = share_as
         self.is_durable = is_durable
-        self.waiters: dict[asyncio.Future[Any], float] = {}
+        self.waiters = {waiter: deadline}
         """Who waits for the reply, and until when (``time.monotonic``)."""
         self.is_settled = False
-        self._earliest = math.inf
+        self._earliest = deadline
         self._owed_until = owed_until
 
     def add_waiter(self, waiter: asyncio.Future[Any], deadline: float) -> None:

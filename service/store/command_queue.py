@@ -50,13 +50,13 @@ class ResponsiveClock:
         self.now_s = 0.0
         self._on_tick = on_tick
         """Returns whether the clock must go on."""
-        self._is_going = False
+        self.is_going = False
         self._began_turns_at = 0.0
 
     def go(self, loop: asyncio.AbstractEventLoop) -> None:
-        if not self._is_going:
-            self._is_going = True
-            loop.call_later(TICK_S, self._take_turns, loop, TURNS)
+        """Begin; only to be called while it is not going."""
+        self.is_going = True
+        loop.call_later(TICK_S, self._take_turns, loop, TURNS)
 
     def _take_turns(self, loop: asyncio.AbstractEventLoop, left: int) -> None:
         now = time.monotonic()
@@ -67,7 +67,7 @@ class ResponsiveClock:
             return
         if now - self._began_turns_at < BUSY_S:
             self.now_s += TICK_S
-        self._is_going = False
+        self.is_going = False
         if self._on_tick():
             self.go(loop)
 
@@ -88,48 +88,48 @@ class CommandQueue:
         """The command of that name that was not taken yet."""
         return self._shared.get(share_as)
 
-    def put(self, command: Command) -> bool:
-        """False when there is no room; an empty queue takes a command of any size."""
+    def put(self, command: Command) -> int:
+        """How many wait now; 0 when there is no room. An empty queue takes a command of any size."""
+        waiting = self._waiting
         size = len(command.packed) + COMMAND_BYTES
-        if self._bytes + size > MAX_QUEUED_BYTES and self._waiting:
-            return False
+        if self._bytes + size > MAX_QUEUED_BYTES and waiting:
+            return 0
         self._bytes += size
-        self._waiting.append(command)
+        waiting.append(command)
         if command.share_as is not None:
             self._shared[command.share_as] = command
-        return True
+        return len(waiting)
 
     def take(self, at_most: int) -> list[Command]:
         """The next batch: MAX_BATCH commands, more when that is less than a lane's part of what waits."""
-        most = max(MAX_BATCH, min(at_most, len(self._waiting) // self._lanes))
+        waiting, shared = self._waiting, self._shared
+        room = max(MAX_BATCH, min(at_most, len(waiting) // self._lanes))
         batch: list[Command] = []
         size = 0
-        while self._waiting and len(batch) < most and size < LARGEST_BATCH_BYTES:
-            command = self._waiting.popleft()
-            self._forget(command)
+        while waiting and room and size < LARGEST_BATCH_BYTES:
+            command = waiting.popleft()
+            if command.share_as is not None:
+                shared.pop(command.share_as, None)
             size += len(command.packed)
             batch.append(command)
+            room -= 1
+        self._bytes -= size + COMMAND_BYTES * len(batch)
         return batch
 
     def expire(self, now: float, responsive_s: float, cause: Exception) -> None:
         """Drop, unsent, the commands that nobody waits for any more because the time is up."""
         for command in self._waiting:
             command.expire(now, responsive_s, cause)
-        if any(command.is_settled for command in self._waiting):
-            waiting, self._waiting = self._waiting, deque()
-            for command in waiting:
-                if command.is_settled:
-                    self._forget(command)
-                else:
-                    self._waiting.append(command)
+        dropped = [command for command in self._waiting if command.is_settled]
+        if not dropped:
+            return
+        self._waiting = deque(command for command in self._waiting if not command.is_settled)
+        for command in dropped:
+            self._bytes -= len(command.packed) + COMMAND_BYTES
+            if command.share_as is not None:
+                self._shared.pop(command.share_as, None)
 
     def fail_all(self, error: Exception) -> None:
         while self._waiting:
-            command = self._waiting.popleft()
-            self._forget(command)
-            command.fail(error)
-
-    def _forget(self, command: Command) -> None:
-        self._bytes -= len(command.packed) + COMMAND_BYTES
-        if command.share_as is not None:
-            self._shared.pop(command.share_as, None)
+            for command in self.take(LARGEST_BATCH):
+                command.fail(error)

@@ -110,17 +110,21 @@ class Pipeline:
         command = None if share_as is None else self._queue.find_shared(share_as)
         if command is None:
             owed_s = min(self._attempt_s, deadline - now)
+            owed_until = self._clock.now_s + owed_s
             command = Command(
-                args, script, share_as, self._clock.now_s + owed_s, is_durable=is_durable, is_asking=is_asking
+                args, script, share_as, waiter, deadline, owed_until, is_durable=is_durable, is_asking=is_asking
             )
-            if not self._queue.put(command):
+            waiting = self._queue.put(command)
+            if not waiting:
                 waiter.set_exception(unavailable(ConnectionError("too many commands wait for Redis")))
                 return waiter
-            self._clock.go(loop)
+            if not self._clock.is_going:
+                self._clock.go(loop)
             # A lane that was woken takes up to MAX_BATCH commands; wake another only for every MAX_BATCH-th.
-            if len(self._queue) % MAX_BATCH == 1:
+            if waiting % MAX_BATCH == 1:
                 self._wake_a_lane()
-        command.add_waiter(waiter, deadline)
+        else:
+            command.add_waiter(waiter, deadline)
         return waiter
 
     def _wake_a_lane(self) -> None:

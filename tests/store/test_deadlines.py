@@ -149,10 +149,13 @@ async def test_what_finds_the_queue_full_is_refused_at_once_and_later_ones_find_
         assert await opened.pipeline.execute(b"ECHO", b"after", deadline=time.monotonic() + PATIENCE_S) == b"after"
 
 
-def test_an_empty_queue_takes_a_command_of_any_size() -> None:
+async def test_an_empty_queue_takes_a_command_of_any_size() -> None:
     queue = CommandQueue(lanes=1)
-    large = Command((b"SET", b"key", b"x" * (MAX_QUEUED_BYTES + 1)), None, None, 0.0, is_durable=False, is_asking=False)
-    small = Command((b"PING",), None, None, 0.0, is_durable=False, is_asking=False)
+    waiter = asyncio.get_running_loop().create_future()
+    large, small = (
+        Command((b"ECHO", text), None, None, waiter, 0.0, 0.0, is_durable=False, is_asking=False)
+        for text in (b"x" * (MAX_QUEUED_BYTES + 1), b"x")
+    )
 
     assert queue.put(large)
     assert not queue.put(small)
