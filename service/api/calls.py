@@ -55,7 +55,9 @@ async def find_settled(state: State, call_id: bytes, view: View) -> StoredCall |
     """The call as it stands now, the end of its report's grace applied. All of it within ``STORE_TIMEOUT_S``."""
     deadline = time.monotonic() + state.settings.store_timeout_s
     call = await state.calls.find(call_id, LARGE_OF_VIEW[view], deadline=deadline)
-    if isinstance(call, StoredCall) and is_past_grace(call, state.sweep.now_ms(), state.settings.report_grace_ms):
+    if isinstance(call, StoredCall) and is_past_grace(
+        call, state.sweep.now_ms(call_id), state.settings.report_grace_ms
+    ):
         state.metrics.merged(await state.calls.settle(call_id, deadline=deadline))
         call = await state.calls.find(call_id, LARGE_OF_VIEW[view], deadline=deadline)
     return call

@@ -8,6 +8,7 @@ from typing import Final
 
 from service.store.calls import CallStore
 from service.store.changes import Changes
+from service.store.keys import BUCKETS, bucket_of
 from service.store.shapes import Merged
 
 SWEEP_EVERY_S: Final = 1.5
@@ -30,16 +31,21 @@ class Sweep:
         self.on_subscribed: Callable[[bytes], None] | None = None
         """Told of each call that an execution waits for, every 5 s, in one process of all."""
         self._looked_at_ms: tuple[int, ...] = ()
-        self._clock_offset_ms = 0.0
+        self._clock_offsets_ms: tuple[float, ...] = (0.0,) * BUCKETS
 
-    def now_ms(self) -> int:
-        """Redis's clock, as far as we know it from the last sweep."""
-        return round(time.time() * 1000 + self._clock_offset_ms)
+    def now_ms(self, call_id: bytes | None = None) -> int:
+        """Redis's clock, as far as we know it from the last sweep: that of the call's master, else the latest one.
+
+        In a Cluster the masters' clocks differ. A call's grace is over when its own master says so: by a clock that is
+        ahead of it, its parked polls would look every 50 ms until then.
+        """
+        offset_ms = max(self._clock_offsets_ms) if call_id is None else self._clock_offsets_ms[bucket_of(call_id)]
+        return round(time.time() * 1000 + offset_ms)
 
     async def sweep(self) -> None:
         since = self._looked_at_ms if self._changes.has_parked else ()
         survey = await self._store.survey(changed_since_ms=since, takes_turns=True)
-        self._clock_offset_ms = max(survey.now_ms) - time.time() * 1000
+        self._clock_offsets_ms = tuple(now_ms - time.time() * 1000 for now_ms in survey.now_ms)
         self._looked_at_ms = tuple(now_ms - LOOK_BACK_MS for now_ms in survey.now_ms)
         for call_id in survey.changed:
             self._changes.wake(call_id)
