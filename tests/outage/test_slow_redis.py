@@ -170,7 +170,7 @@ async def test_a_redis_too_slow_for_what_comes_costs_nobody_more_than_two_second
 async def test_a_read_that_ends_a_reports_grace_waits_for_its_three_commands_no_longer_than_for_one(
     proxy: SlowProxy, start: StartReplica, tmp_path: Path
 ) -> None:
-    replica = start(redis_key_prefix=tmp_path.name, report_grace_s=0, store_timeout_s=1.0)
+    replica = start(redis_key_prefix=tmp_path.name, report_grace_s=0.3)
     await until_alive(replica)
     names = [f"grace-{number}" for number in range(20)]
     answers, senders = Answers(), Senders(replica.port)
@@ -180,6 +180,8 @@ async def test_a_read_that_ends_a_reports_grace_waits_for_its_three_commands_no_
         await senders.send(name, post(json.dumps(preliminary_report(name)).encode()), answers)
         asking.append(asyncio.ensure_future(senders.send(name, get(f"{CALLS}{name}".encode()), answers)))
     await asyncio.gather(*asking)
+    # One after the other, the three would have been answered, after 1.35 s.
+    assert answers.with_status(503)
     senders.close()
 
     assert set(answers.status.values()) <= {200, 503}
