@@ -28,6 +28,8 @@ from service.assembly import assemble
 from service.config import Settings
 from service.errors import InvalidRequestError, NotFoundError
 from service.lifespan import lifespan_of
+from service.store.command import unavailable
+from service.store.on_time import OnTime
 
 Handler = Callable[[State, Request], Awaitable[Response]]
 
@@ -52,6 +54,19 @@ class _Endpoint:
         self._state.tokens.verify(scope, self._access)
         response = await self._handler(self._state, Request(scope, receive))
         await response(scope, receive, send)
+
+
+def _within_store_timeout(handler: Handler) -> Handler:
+    """For a handler that asks Redis several times: all of that within ``STORE_TIMEOUT_S``."""
+
+    async def answer(state: State, request: Request) -> Response:
+        try:
+            async with OnTime(state.settings.store_timeout_s):
+                return await handler(state, request)
+        except TimeoutError as exc:
+            raise unavailable(exc) from exc
+
+    return answer
 
 
 class _ByMethod:
@@ -88,7 +103,12 @@ def _routes(state: State) -> dict[str, dict[str, tuple[ASGIApp, str]]]:
         placing.BATCH_ROUTE: {
             "POST": (to(placing.BATCH_ROUTE, placing.place_batch, Access.DIAL), "place up to 100 calls")
         },
-        by_phone: {"GET": (to(by_phone, calls.list_calls_by_phone, Access.READ), "the calls of a phone number")},
+        by_phone: {
+            "GET": (
+                to(by_phone, _within_store_timeout(calls.list_calls_by_phone), Access.READ),
+                "the calls of a phone number",
+            )
+        },
         recording: {"GET": (to(recording, get_recording, Access.READ), "302 to a fresh link to a call's recording")},
         SUBSCRIPTIONS: {
             "POST": (to(SUBSCRIPTIONS, subscribe, Access.READ), "resume a Kestra execution when the record is final")
@@ -96,7 +116,12 @@ def _routes(state: State) -> dict[str, dict[str, tuple[ASGIApp, str]]]:
         ASSISTANT_CONFIG: {
             "POST": (to(ASSISTANT_CONFIG, make_assistant_config, Access.ADMIN), "the VAPI assistant for a call request")
         },
-        stats: {"GET": (to(stats, get_stats, Access.ADMIN), "what is stored, and the counts of all replicas")},
+        stats: {
+            "GET": (
+                to(stats, _within_store_timeout(get_stats), Access.ADMIN),
+                "what is stored, and the counts of all replicas",
+            )
+        },
         "/health": {"GET": (to("/health", health.get_health, Access.OPEN), "every dependency")},
         "/health/live": {"GET": (to("/health/live", health.get_live, Access.OPEN), "the process answers")},
         "/health/ready": {

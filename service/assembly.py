@@ -23,6 +23,7 @@ from service.metrics import Metrics
 from service.store.asking import AskingStore
 from service.store.calls import CallStore
 from service.store.changes import Changes
+from service.store.command import Commands
 from service.store.connection import RedisTopology, open_redis
 from service.store.counts import CountStore
 from service.store.health import StoreHealth
@@ -65,7 +66,7 @@ def assemble(settings: Settings) -> tuple[State, RedisTopology]:
         sweep=sweep,
         counts=CountStore(commands, keys, replica_id=replica_id(), process_id=os.getpid(), version=__version__),
         store_health=StoreHealth(commands, keys),
-        rate_limit=RateLimit(commands, keys, limit) if (limit := settings.rate_limit_per_minute) else None,
+        rate_limit=_rate_limit(settings, commands, keys),
         spool=spool,
         vapi=vapi,
         reconciler=_reconciler(settings, vapi, calls, sweep, metrics, AskingStore(settings, commands, keys)),
@@ -86,6 +87,12 @@ def assemble(settings: Settings) -> tuple[State, RedisTopology]:
         callers_bodies=UnfinishedBodies(CALLERS_BYTES),
     )  # fmt: skip
     return state, redis
+
+
+def _rate_limit(settings: Settings, commands: Commands, keys: Keys) -> RateLimit | None:
+    """None while it is switched off."""
+    per_minute = settings.rate_limit_per_minute
+    return RateLimit(commands, keys, per_minute, store_timeout_s=settings.store_timeout_s) if per_minute else None
 
 
 def _reconciler(

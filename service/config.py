@@ -49,8 +49,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
     result_ttl_s: LifeSeconds = 1800
     pending_ttl_s: LifeSeconds = 46_800
     """VAPI's longest call is 12 h; this is 13."""
-    store_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=60)] = 1.0
-    """Above 1.5, a webhook may be answered later than the 2 s that this service promises."""
+    store_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=1.2)] = 1.0
+    """At most 1.2, so that the spool (0.8 s) or a 503 still fits into the 2 s that this service promises."""
     store_wait_replicas: Count = 0
     store_failure_status: Literal[200, 503] = 503
     spool_dir: str | None = None

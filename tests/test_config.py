@@ -70,7 +70,7 @@ def test_what_is_not_ours_is_ignored() -> None:
     [
         ("PORT", " 9000 ", 9000),
         ("STORE_TIMEOUT_S", "0.5", 0.5),
-        ("STORE_TIMEOUT_S", "2", 2.0),
+        ("STORE_TIMEOUT_S", "1.2", 1.2),
         ("STORE_FAILURE_STATUS", "200", 200),
         ("EXPECT_ANALYSIS", "0", False),
         ("METRICS_PUBLIC", "true", True),
@@ -92,7 +92,7 @@ WRONG: Final = [
     ("PORT", "web-7"), ("PORT", "65536"), ("PORT", "-7"), ("WORKERS", "0"), ("WORKERS", "many7"),
     ("REDIS_URL", "http://secret7"), ("REDIS_URL", "redis:secret7"), ("REDIS_KEY_PREFIX", "a{b}7"),
     ("REDIS_KEY_PREFIX", "x7" * 40), ("RESULT_TTL_S", "0"), ("RESULT_TTL_S", "17.7"), ("PENDING_TTL_S", "0"),
-    ("STORE_TIMEOUT_S", "0"), ("STORE_TIMEOUT_S", "75"), ("STORE_TIMEOUT_S", "soon7"), ("STORE_WAIT_REPLICAS", "-7"),
+    ("STORE_TIMEOUT_S", "0"), ("STORE_TIMEOUT_S", "1.27"), ("STORE_TIMEOUT_S", "soon7"), ("STORE_WAIT_REPLICAS", "-7"),
     ("STORE_FAILURE_STATUS", "207"), ("STORE_FAILURE_STATUS", "odd7"), ("SPOOL_MAX_BYTES", "0"),
     ("VAPI_WEBHOOK_AUTH", "secret7"), ("VAPI_WEBHOOK_AUTH", "secret,secret7"), ("VAPI_HMAC_ALGORITHM", "md57"),
     ("VAPI_HMAC_ENCODING", "hex7"), ("VAPI_HMAC_PAYLOAD_FORMAT", "{timestamp}7"),

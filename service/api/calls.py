@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Final
 
 import msgspec
@@ -65,14 +66,19 @@ async def find_live_by_phone(state: State, phone: str) -> LiveCalls:
 
 
 async def find_settled(state: State, call_id: bytes, view: View) -> StoredCall | Tombstone | None:
-    """The call as it stands now, the end of its report's grace applied as far as Redis, which may be full, takes it."""
-    call = await state.calls.find(call_id, LARGE_OF_VIEW[view])
-    if isinstance(call, StoredCall) and is_past_grace(call, state.sweep.now_ms(), state.settings.report_grace_ms):
+    """The call as it stands now, all of it within ``STORE_TIMEOUT_S``.
+
+    The end of its report's grace is applied as far as Redis, which may be full, takes it.
+    """
+    deadline = time.monotonic() + state.settings.store_timeout_s
+    call = await state.calls.find(call_id, LARGE_OF_VIEW[view], deadline=deadline)
+    now_ms, grace_ms = state.sweep.now_ms(call_id), state.settings.report_grace_ms
+    if isinstance(call, StoredCall) and is_past_grace(call, now_ms, grace_ms):
         try:
-            state.metrics.merged(await state.calls.settle(call_id))
+            state.metrics.merged(await state.calls.settle(call_id, deadline=deadline))
         except StoreUnavailableError:
             return call
-        call = await state.calls.find(call_id, LARGE_OF_VIEW[view])
+        call = await state.calls.find(call_id, LARGE_OF_VIEW[view], deadline=deadline)
     return call
 
 

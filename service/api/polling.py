@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import random
 import time
 from typing import Final
 
@@ -27,6 +28,10 @@ RETRY_AFTER: Final = (b"retry-after", b"1")
 
 SHORTEST_PARK_S: Final = 0.05
 """What time alone changes is written down by whoever comes first; the others need not hurry."""
+
+
+PAUSE_AFTER_FAILURE_S: Final = (1.0, 3.0)
+"""Until a poll whose read failed reads again; random, or thousands that one slow moment failed would come back at once."""
 
 
 class Polling:
@@ -77,7 +82,7 @@ class Polling:
                     if gone.done():
                         return
                     if not changes.is_draining:
-                        call = await self._read_again(poll, call, is_last=loop.time() >= deadline)
+                        call = await self._read_again(poll, call, watch, is_last=loop.time() >= deadline)
             finally:
                 if gone is not None:
                     gone.cancel()
@@ -100,7 +105,7 @@ class Polling:
         now = asyncio.get_running_loop().time()
         moment = math.inf
         if isinstance(call, StoredCall) and call.data_status == DataStatus.PARTIAL:
-            ends_in_ms = call.over_at_ms + self._state.settings.report_grace_ms - self._state.sweep.now_ms()
+            ends_in_ms = call.over_at_ms + self._state.settings.report_grace_ms - self._state.sweep.now_ms(call_id)
             moment = now + ends_in_ms / 1000
         if self._reconciler is not None:
             moment = min(moment, self._reconciler.consider(call_id, call))
@@ -117,7 +122,7 @@ class Polling:
         return call
 
     async def _read_again(
-        self, poll: PollRequest, known: StoredCall | Tombstone | None, *, is_last: bool
+        self, poll: PollRequest, known: StoredCall | Tombstone | None, watch: Watch, *, is_last: bool
     ) -> StoredCall | Tombstone | None:
         """While Redis is away a poll stays parked with what it knows; only the read at the deadline may fail it."""
         try:
@@ -125,6 +130,9 @@ class Polling:
         except StoreUnavailableError:
             if is_last:
                 raise
+            # The notification that woke the poll may have been the last one.
+            pause_s = random.uniform(*PAUSE_AFTER_FAILURE_S)  # noqa: S311 - spreads load
+            asyncio.get_running_loop().call_later(pause_s, watch.wake)
             return known
 
     def _count_first(self, call: StoredCall | Tombstone | None, *, is_wait: bool) -> None:

@@ -69,33 +69,40 @@ class Webhook:
         scope["route_path"] = PATHS[0]
         with HeldBody(self._state.bodies, self._state.settings.max_body_bytes) as held:
             try:
-                body = await self._read_proven(held, scope, receive)
+                body, waited_s = await self._read_proven(held, scope, receive)
             except ClientGoneError:
                 return
             except ServiceError as exc:
                 await held.refuse(scope, receive, send, self._refused(scope, exc, is_proven=held.is_proven))
                 return
-            await self._take(await self._understand(body), scope, send)
+            understood = await self._understand(body)
+            # What the body took to arrive and to be decoded was no wait for Redis; what the rate limit took was.
+            deadline = time.monotonic() + self._state.settings.store_timeout_s - waited_s
+            await self._take(understood, scope, send, deadline)
 
-    async def _read_proven(self, held: HeldBody, scope: Scope, receive: Receive) -> bytes:
-        """The body of a request that proved to be VAPI's."""
+    async def _read_proven(self, held: HeldBody, scope: Scope, receive: Receive) -> tuple[bytes, float]:
+        """The body of a request that proved to be VAPI's, and how many seconds it has waited for Redis."""
         headers = scope["named_headers"]
         if b"content-encoding" in headers:
             raise UnsupportedEncodingError("Content-Encoding is not supported; send the body as it is")
         check = self._state.proof.verify_headers(headers, time.time())
         held.is_proven = check is None
+        waited_s = 0.0
         if self._state.rate_limit is not None:
-            await self._check_rate(self._state.rate_limit, scope)
+            waited_s = await self._check_rate(self._state.rate_limit, scope)
         if check is None:
-            return await held.read(scope, receive)
+            return await held.read(scope, receive), waited_s
         address = self._state.addresses.network_of(scope)
-        return await held.read_among(self._state.unproven_bodies, address, check, scope, receive)
+        return await held.read_among(self._state.unproven_bodies, address, check, scope, receive), waited_s
 
-    async def _check_rate(self, limit: RateLimit, scope: Scope) -> None:
+    async def _check_rate(self, limit: RateLimit, scope: Scope) -> float:
+        """Seconds that this took. Raises TooManyRequestsError beyond the limit."""
+        started = time.monotonic()
         retry_after_s = await limit.retry_after_s(self._state.addresses.network_of(scope))
         if retry_after_s > 0:
             headers = {"Retry-After": str(math.ceil(retry_after_s))}
             raise TooManyRequestsError("Too many webhooks from this address", headers=headers)
+        return time.monotonic() - started
 
     def _refused(self, scope: Scope, error: ServiceError, *, is_proven: bool) -> ServiceError:
         """Count what was refused before it was decoded; may turn a 401 into a 429."""
@@ -127,19 +134,19 @@ class Webhook:
             self._state.metrics.fields_dropped(understood.intake.dropped)
         return understood
 
-    async def _take(self, understood: _Understood, scope: Scope, send: Send) -> None:
+    async def _take(self, understood: _Understood, scope: Scope, send: Send, deadline: float) -> None:
         """Merge what the message says, then acknowledge; a live call that waits for a reply does not wait for Redis."""
         message, change, reply = understood.message, understood.intake.change, understood.reply
         scope["log"]["type"] = message.type[:MAX_TYPE_LENGTH]
         if change is not None:
             scope["log"]["call_id"] = change.call_id.decode()
         if reply is not None:
-            merging = asyncio.ensure_future(self._merge(message.type, change))
+            merging = asyncio.ensure_future(self._merge(message.type, change, deadline))
             await asyncio.wait((merging,), timeout=REPLY_DELAY_S)
             await send_answer(send, 200, reply.body, content_type=reply.content_type)
             scope["log"]["result"], _ = await merging
             return
-        scope["log"]["result"], error = await self._merge(message.type, change)
+        scope["log"]["result"], error = await self._merge(message.type, change, deadline)
         if error is None:
             self._state.metrics.webhook_acknowledged()
         elif self._state.settings.store_failure_status == 503:
@@ -147,13 +154,15 @@ class Webhook:
             raise error
         await send_answer(send, 200, _acknowledgement(message.type, change))
 
-    async def _merge(self, message_type: str, change: CallChange | None) -> tuple[str, UnavailableError | None]:
+    async def _merge(
+        self, message_type: str, change: CallChange | None, deadline: float
+    ) -> tuple[str, UnavailableError | None]:
         """What became of the message, and why it could not be kept when it could not."""
         metrics = self._state.metrics
         result, error = "ignored", None
         if change is not None:
             try:
-                merged = await self._state.calls.merge(change)
+                merged = await self._state.calls.merge(change, deadline=deadline)
             except StoreUnavailableError as exc:
                 log.warning("webhook.not_stored", call_id=change.call_id.decode(), cause=str(exc.__cause__))
                 metrics.store_error()

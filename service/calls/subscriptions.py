@@ -103,7 +103,12 @@ class Subscriptions:
         del self._due[bucket]
         if not self._due:
             self._has_due.clear()
-        claims, are_more_left = await self._store.claim(bucket, MAX_CONCURRENT - len(self._under_way))
+        try:
+            claims, are_more_left = await self._store.claim(bucket, MAX_CONCURRENT - len(self._under_way))
+        except StoreUnavailableError:
+            # What Redis may have taken up for us is due again only after its lease: no sweep names the bucket before.
+            asyncio.get_running_loop().call_later(LOCAL_RETRY_S, self.wake, bucket)
+            raise
         for claim in claims:
             task = asyncio.get_running_loop().create_task(self._resume(claim), name="kestra-resume")
             self._under_way[task] = claim

@@ -13,7 +13,7 @@ import structlog
 from service.errors import StoreUnavailableError
 from service.store.calls import CallStore
 from service.store.changes import Changes
-from service.store.keys import BUCKETS
+from service.store.keys import BUCKETS, bucket_of
 from service.store.shapes import Merged
 
 log = structlog.get_logger(__name__)
@@ -46,9 +46,15 @@ class Sweep:
         self._looked_at_ms: list[int | None] = [None] * BUCKETS
         self._clock_offsets_ms: dict[int, float] = {}
 
-    def now_ms(self) -> int:
-        """Redis's clock, as far as we know it from the last sweep; of several the one that is ahead."""
-        return round(time.time() * 1000 + max(self._clock_offsets_ms.values(), default=0.0))
+    def now_ms(self, call_id: bytes | None = None) -> int:
+        """Redis's clock, as far as we know it from the last sweep: that of the call's master, else the latest one.
+
+        In a Cluster the masters' clocks differ. A call's grace is over when its own master says so: by a clock that is
+        ahead of it, its parked polls would look every 50 ms until then.
+        """
+        latest_ms = max(self._clock_offsets_ms.values(), default=0.0)
+        offset_ms = latest_ms if call_id is None else self._clock_offsets_ms.get(bucket_of(call_id), latest_ms)
+        return round(time.time() * 1000 + offset_ms)
 
     async def sweep(self) -> None:
         """Look at every bucket that the last sweep is done with. Raises nothing: what failed is tried by the next."""

@@ -27,7 +27,8 @@ _DELETED: Final = msgspec.structs.replace(_UNCHANGED, is_deleted=True)
 class CallStore:
     """Everything done to call records in Redis.
 
-    Every method raises StoreUnavailableError when Redis does not answer within ``STORE_TIMEOUT_S``.
+    Every method raises StoreUnavailableError when Redis does not answer within ``STORE_TIMEOUT_S``, or by ``deadline``
+    (``time.monotonic``), which is for a request that has waited for Redis before.
 
     Args:
         on_due: told of a bucket in which, as some reply shows, subscriptions are to be resumed now.
@@ -54,7 +55,7 @@ class CallStore:
         self._delete_script = Script("delete_call.lua", uses=RESUME_WAITING)
         self._surveys = BucketSurveys(settings, redis, keys)
 
-    def merge(self, change: CallChange) -> Coroutine[Any, Any, Merged]:
+    def merge(self, change: CallChange, *, deadline: float | None = None) -> Coroutine[Any, Any, Merged]:
         """Apply an event to its call's record, creating it if there is none, and renew its life."""
         return self._run_merge(
             change.call_id,
@@ -64,13 +65,14 @@ class CallStore:
             SEPARATOR.join(change.small) + SEPARATOR,
             _token(),
             *change.large,
+            deadline=deadline,
         )
 
-    def settle(self, call_id: bytes) -> Coroutine[Any, Any, Merged]:
+    def settle(self, call_id: bytes, *, deadline: float | None = None) -> Coroutine[Any, Any, Merged]:
         """Apply what time alone changes: a partial record past its report grace becomes fetch_failed."""
-        return self._run_merge(call_id, b"", 0, 0, b"", _token())
+        return self._run_merge(call_id, b"", 0, 0, b"", _token(), deadline=deadline)
 
-    async def _run_merge(self, call_id: bytes, *event: Argument) -> Merged:
+    async def _run_merge(self, call_id: bytes, *event: Argument, deadline: float | None) -> Merged:
         bucket = bucket_of(call_id)
         result, has_due, first_final, first_complete, state, small = await self._merge_script.run(
             self._redis,
@@ -83,6 +85,7 @@ class CallStore:
             *event,
             keys=8,
             is_durable=True,
+            deadline=deadline,
         )
         self._tell_due(bucket, has_due)
         if not (first_final or first_complete):
@@ -94,7 +97,9 @@ class CallStore:
             became_complete=bool(first_complete),
         )
 
-    async def find(self, call_id: bytes, large: tuple[int, ...] = ()) -> StoredCall | Tombstone | None:
+    async def find(
+        self, call_id: bytes, large: tuple[int, ...] = (), *, deadline: float | None = None
+    ) -> StoredCall | Tombstone | None:
         """The record with the named large facts (numbered from 1), a tombstone if it was deleted, None if unknown.
 
         Where VAPI is asked for calls, Missing if it does not know this one either.
@@ -107,6 +112,7 @@ class CallStore:
             *large,
             bucket=bucket,
             share_as=(call_id, large),
+            deadline=deadline,
         )
         state, small = reply[0], reply[1]
         if state is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -98,22 +99,23 @@ class ClusterPipeline:
         script: bytes | None = None,
         share_as: object = None,
         is_durable: bool = False,
+        deadline: float | None = None,
     ) -> Any:
         """The reply to a command on keys of that bucket; as ``Pipeline.execute``, over redirects and failovers."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._timeout_s
+        if deadline is None:
+            deadline = time.monotonic() + self._timeout_s
         error = unavailable(ConnectionError(self.topology_problem or "nobody is known to have the keys"))
         asked: Address | None = None
         redirects = 0
-        while loop.time() < deadline:
+        while time.monotonic() < deadline:
             owner, is_asking = asked or self._owners[bucket], asked is not None
             asked = None
             if owner is not None:
                 try:
-                    async with asyncio.timeout_at(deadline):
-                        return await self._pipeline_to(owner).execute(
-                            *args, script=script, share_as=share_as, is_durable=is_durable, is_asking=is_asking
-                        )
+                    return await self._pipeline_to(owner).execute(
+                        *args, script=script, share_as=share_as, is_durable=is_durable, is_asking=is_asking,
+                        deadline=deadline,
+                    )  # fmt: skip
                 except AskError as redirect:
                     error, named = unavailable(redirect), _named_by(redirect, owner)
                     if isinstance(redirect, MovedError):
@@ -127,8 +129,6 @@ class ClusterPipeline:
                     continue
                 except StoreUnavailableError as exc:
                     error = exc
-                except TimeoutError as exc:
-                    error = unavailable(exc)
             await self._renewed(deadline)
             await asyncio.sleep(RETRY_PAUSE_S)
         raise error
@@ -154,7 +154,7 @@ class ClusterPipeline:
         return self._renewal
 
     async def _renewed(self, deadline: float) -> None:
-        await asyncio.wait([self._renew()], timeout=max(0.0, deadline - asyncio.get_running_loop().time()))
+        await asyncio.wait([self._renew()], timeout=max(0.0, deadline - time.monotonic()))
 
     async def _inquire(self) -> None:
         """Ask all nodes that we know of at once, and believe the first that answers."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 from collections.abc import Awaitable
 from typing import Any, Final, Protocol
@@ -38,6 +39,7 @@ class Commands(Protocol):
         script: bytes | None = None,
         share_as: object = None,
         is_durable: bool = False,
+        deadline: float | None = None,
     ) -> Awaitable[Any]: ...
 
 
@@ -46,17 +48,23 @@ class Command:
 
     ``script`` is the source of the script that it calls by its hash, for a Redis that does not know it yet.
 
-    Every waiter has a future of its own: a request that is cancelled takes only its own away.
+    Every waiter has a future and a deadline of its own: a request that is cancelled, or whose time is up, takes only
+    its own away.
     """
 
-    __slots__ = ("args", "deadline", "is_asking", "is_durable", "is_settled", "packed", "script", "share_as", "waiters")
+    __slots__ = (
+        "_earliest", "_owed_until", "args", "is_asking", "is_durable", "is_settled", "packed", "script", "share_as",
+        "waiters",
+    )  # fmt: skip
 
     def __init__(
         self,
         args: Arguments,
-        deadline: float,
         script: bytes | None,
         share_as: object,
+        waiter: asyncio.Future[Any],
+        deadline: float,
+        owed_until: float,
         *,
         is_durable: bool,
         is_asking: bool,
@@ -64,12 +72,33 @@ class Command:
         self.is_asking = is_asking
         self.args = args
         self._pack(args)
-        self.deadline = deadline
         self.script = script
         self.share_as = share_as
         self.is_durable = is_durable
-        self.waiters: list[asyncio.Future[Any]] = []
+        self.waiters = {waiter: deadline}
+        """Who waits for the reply, and until when (``time.monotonic``)."""
         self.is_settled = False
+        self._earliest = deadline
+        self._owed_until = owed_until
+
+    def add_waiter(self, waiter: asyncio.Future[Any], deadline: float) -> None:
+        self.waiters[waiter] = deadline
+        self._earliest = min(self._earliest, deadline)
+
+    def expire(self, now: float, responsive_s: float, cause: Exception) -> None:
+        """Fail the waiters whose time is up. The command is settled once nobody is left.
+
+        ``responsive_s`` is the time of the pipeline's ResponsiveClock: nobody is late before it reaches ``owed_until``.
+        """
+        if self._earliest > now or self._owed_until > responsive_s or self.is_settled:
+            return
+        late = [waiter for waiter, deadline in self.waiters.items() if deadline <= now]
+        for waiter in late:
+            del self.waiters[waiter]
+            if not waiter.done():
+                waiter.set_exception(unavailable(cause))
+        self._earliest = min(self.waiters.values(), default=math.inf)
+        self.is_settled = not self.waiters
 
     def send_script(self) -> None:
         """Instead of its hash, the next time; once."""

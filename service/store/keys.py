@@ -74,6 +74,10 @@ class Keys:
     def due(self, bucket: int) -> bytes:
         return self._buckets[bucket] + b"due"
 
+    def claimed(self, bucket: int, process: bytes) -> bytes:
+        """What a process claimed last of what is due."""
+        return b"%bclaimed:%b" % (self._buckets[bucket], process)
+
     def subscribed(self, bucket: int) -> bytes:
         return self._buckets[bucket] + b"subscribed"
 

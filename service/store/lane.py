@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from types import TracebackType
 from typing import Any, Final
 
 import hiredis
@@ -26,33 +24,32 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from service.store.command import Arguments, Command, refused, unavailable
+from service.store.command_queue import LARGEST_BATCH, MAX_BATCH, CommandQueue
 from service.store.link import Link, open_link
+from service.store.on_time import OnTime
 from service.store.wrong_topology import IS_A_CLUSTER, WrongTopology
 
 log = structlog.get_logger(__name__)
-
-MAX_BATCH: Final = 16
-"""Commands per write: enough to share its cost, few enough that Redis has replies for us while it still has work."""
 
 RETRY_PAUSE_S: Final = 0.05
 
 ONLY_CLUSTERS_ANSWER: Final = (MovedError, AskError, TryAgainError, ClusterDownError, ClusterCrossSlotError)
 
-STEPS: Final = 4
-"""In which the time of an attempt is counted."""
-
 WAIT_SHARE: Final = 0.8
 """Of the time of one attempt, what replicas may take to confirm."""
 
+LARGER_WITHIN: Final = 0.7
+"""A batch may be twice as large after one that took less than this share of an attempt, else half as large: a Redis
+that needs long for each command must answer a whole batch within one attempt, or the batch is sent again for nothing."""
+
 
 class Lane:
-    """Takes what is queued, up to MAX_BATCH at a time, and sees to it that every command gets a reply or an error."""
+    """Takes what is queued, batch by batch, and sees to it that every command gets a reply or an error."""
 
     def __init__(
         self,
         connection: AbstractConnection,
-        queue: deque[Command],
-        shared: dict[object, Command],
+        queue: CommandQueue,
         *,
         attempt_s: float,
         wait_replicas: int,
@@ -62,7 +59,8 @@ class Lane:
     ) -> None:
         self._connection = connection
         self._queue = queue
-        self._shared = shared
+        self._batch: list[Command] = []
+        self._largest_batch = LARGEST_BATCH
         self._attempt_s = attempt_s
         self._wait = b""
         if wait_replicas:
@@ -77,7 +75,7 @@ class Lane:
         self._idle: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
         self._is_closing = False
-        self._trouble: Exception | None = None
+        self.trouble: Exception | None = None
         """Why the last attempt failed; None after one that did not."""
 
     @property
@@ -87,6 +85,16 @@ class Lane:
     def wake(self) -> None:
         if self._idle is not None and not self._idle.done():
             self._idle.set_result(None)
+
+    @property
+    def has_batch(self) -> bool:
+        return bool(self._batch)
+
+    def expire(self, now: float, responsive_s: float) -> None:
+        """Fail the commands of the batch under way whose time is up; their replies are still awaited, and ignored."""
+        cause = self.trouble or TimeoutError("no answer in time")
+        for command in self._batch:
+            command.expire(now, responsive_s, cause)
 
     def start(self, name: str) -> None:
         self._task = asyncio.get_running_loop().create_task(self._run(), name=name)
@@ -113,7 +121,7 @@ class Lane:
                 self._idle = loop.create_future()
                 await self._idle
                 continue
-            batch = self._take()
+            batch = self._batch = self._queue.take(self._largest_batch)
             try:
                 await self._exchange(batch)
             except Exception as exc:
@@ -121,7 +129,7 @@ class Lane:
                 log.exception("lane.failed")
                 _fail_all(batch, exc)
                 await self._disconnect()
-            del batch  # an idle lane must not keep the last records
+            self._batch = batch = []  # an idle lane must not keep the last records
 
     async def _connect_ahead(self) -> None:
         """So that a burst finds every lane connected: to connect while thousands wait may take too long for them."""
@@ -136,34 +144,32 @@ class Lane:
             raise RedisConnectionError("another server became the master")
         self._link = link
 
-    def _take(self) -> list[Command]:
-        batch: list[Command] = []
-        while self._queue and len(batch) < MAX_BATCH:
-            command = self._queue.popleft()
-            if command.share_as is not None:
-                self._shared.pop(command.share_as, None)
-            batch.append(command)
-        return batch
-
     async def _exchange(self, batch: list[Command]) -> None:
         """Get every command of the batch a reply or an error, over as many connections as that takes."""
         loop = asyncio.get_running_loop()
-        while batch := _still_waiting(batch, loop.time(), self._trouble):
-            within_s = self._attempt_s
-            if self._trouble is not None:
-                within_s = min(within_s, *[command.deadline - loop.time() for command in batch])
+        while batch := [command for command in batch if not command.is_settled]:
+            started = loop.time()
             try:
-                async with OnTime(within_s):
+                async with OnTime(self._attempt_s):
                     batch = await self._attempt(batch)
             except (RedisError, OSError, TimeoutError) as exc:
-                self._trouble = exc if str(exc) else TimeoutError("no answer in time")
+                self.trouble = exc if str(exc) else TimeoutError("no answer in time")
+                self._largest_batch = MAX_BATCH
                 await self._disconnect()
                 if not self._is_patient:
-                    _fail_all(batch, self._trouble)
+                    _fail_all(batch, self.trouble)
                     return
                 await asyncio.sleep(RETRY_PAUSE_S)
             else:
-                self._trouble = None
+                self.trouble = None
+                self._adapt(loop.time() - started)
+
+    def _adapt(self, took_s: float) -> None:
+        """Choose the largest next batch by what the last one took."""
+        if took_s > LARGER_WITHIN * self._attempt_s:
+            self._largest_batch = max(MAX_BATCH, self._largest_batch // 2)
+        elif self._queue:
+            self._largest_batch = min(LARGEST_BATCH, self._largest_batch * 2)
 
     async def _attempt(self, batch: list[Command]) -> list[Command]:
         """Send the batch and read its replies; returns the commands that must be sent again, in another form."""
@@ -218,42 +224,6 @@ class Lane:
         await self._connection.disconnect(nowait=True)
 
 
-class OnTime:
-    """``async with``: raises TimeoutError at the end of that time, as far as the event loop kept up with it.
-
-    A loop that was busy for a second finds timers and replies due together, and would hold a Redis for hung that had
-    answered long ago. So the time is counted in steps, and between two steps there is always a look for replies.
-    """
-
-    __slots__ = ("_limit", "_loop", "_step_s", "_steps", "_timer")
-
-    def __init__(self, within_s: float) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._limit = asyncio.timeout(None)
-        self._step_s = within_s / STEPS
-        self._steps = STEPS
-        self._timer: asyncio.TimerHandle | None = None
-
-    async def __aenter__(self) -> None:
-        await self._limit.__aenter__()
-        self._timer = self._loop.call_later(self._step_s, self._step)
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None  # or this would be a cycle, left to the garbage collector with every batch
-        await self._limit.__aexit__(kind, error, trace)
-
-    def _step(self) -> None:
-        self._steps -= 1
-        if self._steps:
-            self._timer = self._loop.call_later(self._step_s, self._step)
-        else:
-            self._limit.reschedule(self._loop.time())
-
-
 def _replies_to(batch: list[Command], arrived: list[Any]) -> list[tuple[Command, Any]]:
     """Each command with its reply; that to an ASKING before it is passed over."""
     replies = iter(arrived)
@@ -270,20 +240,6 @@ def _confirmed(reply: Any) -> int:
     if isinstance(reply, ResponseError):
         raise reply
     return int(reply)
-
-
-def _still_waiting(batch: list[Command], now: float, trouble: Exception | None) -> list[Command]:
-    """The commands that have no reply yet; while there is trouble, those whose time is up get it for one.
-
-    Without trouble a command is late because we are: a burst is worked off, not refused.
-    """
-    waiting = [command for command in batch if not command.is_settled]
-    if trouble is None:
-        return waiting
-    for command in waiting:
-        if command.deadline <= now:
-            command.fail(unavailable(trouble))
-    return [command for command in waiting if not command.is_settled]
 
 
 def _fail_all(batch: list[Command], error: Exception) -> None:

@@ -9,14 +9,15 @@ because a batch is sent again when its connection broke.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+import time
 from collections.abc import Callable
 from typing import Any
 
 from redis.asyncio.connection import AbstractConnection
 
 from service.store.command import Command, unavailable
-from service.store.lane import MAX_BATCH, Lane
+from service.store.command_queue import MAX_BATCH, CommandQueue, ResponsiveClock
+from service.store.lane import Lane
 from service.store.wrong_topology import WrongTopology
 
 
@@ -27,8 +28,9 @@ class Pipeline:
         connect: makes a connection that is not open yet; called once per lane.
         wait_replicas: how many replicas must have a durable command's write before its reply is believed.
         lanes: connections; while one waits for its replies, another sends what has collected meanwhile.
-        timeout_s: longest from ``execute`` to the reply, queueing, reconnecting and retries included. One attempt takes
-            at most half of it, so that there is time for another, with a server that has been promoted meanwhile.
+        timeout_s: longest from ``execute`` to the reply, queueing, reconnecting and retries included, where no deadline
+            is given. One attempt takes at most half of it, so that there is time for another, with a server that has
+            been promoted meanwhile.
         is_patient: whether to try again where the connection failed, until the time is up; in a Cluster somebody else
             may have the keys by then, so there the caller decides.
         on_doubt: called when an answer shows that the server may have been replaced as master.
@@ -44,9 +46,10 @@ class Pipeline:
         is_patient: bool = True,
         on_doubt: Callable[[], None] | None = None,
     ) -> None:
-        self._queue: deque[Command] = deque()
-        self._shared: dict[object, Command] = {}
+        self._queue = CommandQueue(lanes)
         self._timeout_s = timeout_s
+        self._attempt_s = timeout_s / 2
+        self._clock = ResponsiveClock(self._expire)
         self._is_closed = False
         self._wrong_topology = WrongTopology()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -55,8 +58,7 @@ class Pipeline:
             Lane(
                 connect(),
                 self._queue,
-                self._shared,
-                attempt_s=timeout_s / 2,
+                attempt_s=self._attempt_s,
                 wait_replicas=wait_replicas,
                 is_patient=is_patient,
                 on_doubt=on_doubt,
@@ -84,8 +86,7 @@ class Pipeline:
         self._is_closed = True
         for lane in self._lanes:
             await lane.close()
-        while self._queue:
-            self._queue.popleft().fail(unavailable(ConnectionError("the service is shutting down")))
+        self._queue.fail_all(unavailable(ConnectionError("the service is shutting down")))
 
     async def find_masters(self) -> dict[str, int]:
         """The one master, with one of its buckets; as of ClusterPipeline."""
@@ -99,13 +100,16 @@ class Pipeline:
         share_as: object = None,
         is_durable: bool = False,
         is_asking: bool = False,
+        deadline: float | None = None,
     ) -> asyncio.Future[Any]:
         """Queue a command; the future gives its reply.
 
         ``script`` is the source of the script that the command calls by its hash, for a Redis that does not know it yet.
         A command with the same ``share_as`` that was not sent yet is shared, never one under way: its reply might be
         older than this request. ``is_durable``: with ``wait_replicas``, the reply counts only once so many have the
-        write. ``is_asking`` sends it as a Cluster's ASK wants it.
+        write. ``is_asking`` sends it as a Cluster's ASK wants it. ``deadline`` (``time.monotonic``) is for a request
+        that has waited for Redis before. A command whose time is up is dropped if it was not written yet; if it was,
+        its effect may still happen.
 
         Raises (from the future):
             StoreUnavailableError: no reply in time, or an error reply; StoreRefusedError if that is the command's own fault.
@@ -116,18 +120,30 @@ class Pipeline:
         if self._is_closed:
             waiter.set_exception(unavailable(ConnectionError("the service is shutting down")))
             return waiter
-        command = None if share_as is None else self._shared.get(share_as)
+        now = time.monotonic()
+        if deadline is None:
+            deadline = now + self._timeout_s
+        elif deadline <= now:
+            waiter.set_exception(unavailable(TimeoutError("the request has waited for Redis long enough")))
+            return waiter
+        command = None if share_as is None else self._queue.find_shared(share_as)
         if command is None:
-            deadline = loop.time() + self._timeout_s
-            command = Command(args, deadline, script, share_as, is_durable=is_durable, is_asking=is_asking)
-            if share_as is not None:
-                self._shared[share_as] = command
-            self._queue.append(command)
-            if (
-                len(self._queue) % MAX_BATCH == 1
-            ):  # more find room in the batch of the lane that was woken for the first
+            owed_s = min(self._attempt_s, deadline - now)
+            owed_until = self._clock.now_s + owed_s
+            command = Command(
+                args, script, share_as, waiter, deadline, owed_until, is_durable=is_durable, is_asking=is_asking
+            )
+            waiting = self._queue.put(command)
+            if not waiting:
+                waiter.set_exception(unavailable(ConnectionError("too many commands wait for Redis")))
+                return waiter
+            if not self._clock.is_going:
+                self._clock.go(loop)
+            # A lane that was woken takes up to MAX_BATCH commands; wake another only for every MAX_BATCH-th.
+            if waiting % MAX_BATCH == 1:
                 self._wake_a_lane()
-        command.waiters.append(waiter)
+        else:
+            command.add_waiter(waiter, deadline)
         return waiter
 
     def _wake_a_lane(self) -> None:
@@ -135,3 +151,17 @@ class Pipeline:
             if lane.is_idle:
                 lane.wake()
                 return
+
+    def _expire(self) -> bool:
+        """Give up what is late: queued commands are dropped unsent, the replies to written ones are read and ignored.
+
+        Returns whether anything is left that may become late.
+        """
+        now = time.monotonic()
+        self._queue.expire(now, self._clock.now_s, self._trouble() or TimeoutError("Redis is too slow"))
+        for lane in self._lanes:
+            lane.expire(now, self._clock.now_s)
+        return bool(self._queue) or any(lane.has_batch for lane in self._lanes)
+
+    def _trouble(self) -> Exception | None:
+        return next((lane.trouble for lane in self._lanes if lane.trouble is not None), None)

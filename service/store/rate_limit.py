@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import Final
 
@@ -24,10 +23,11 @@ ANSWER_WITHIN_S: Final = 0.25
 class RateLimit:
     """Counts in Redis; refused requests are not counted, so a client gets its share even if it sends ever more."""
 
-    def __init__(self, redis: Commands, keys: Keys, per_minute: int) -> None:
+    def __init__(self, redis: Commands, keys: Keys, per_minute: int, *, store_timeout_s: float) -> None:
         self._redis = redis
         self._keys = keys
         self._per_minute = per_minute
+        self._answer_within_s = min(ANSWER_WITHIN_S, store_timeout_s / 2)  # the rest is for the merge
         self._script = Script("rate_limit.lua")
 
     async def retry_after_s(self, client: str) -> float:
@@ -36,18 +36,18 @@ class RateLimit:
         bucket = bucket_of(name)
         window, since_ms = divmod(round(time.time() * 1000), WINDOW_MS)
         try:
-            async with asyncio.timeout(ANSWER_WITHIN_S):
-                wait_ms: int = await self._script.run(
-                    self._redis,
-                    bucket,
-                    self._keys.rate(bucket, name, window),
-                    self._keys.rate(bucket, name, window - 1),
-                    self._per_minute,
-                    WINDOW_MS,
-                    since_ms,
-                    keys=2,
-                )
-        except (StoreUnavailableError, TimeoutError):
+            wait_ms: int = await self._script.run(
+                self._redis,
+                bucket,
+                self._keys.rate(bucket, name, window),
+                self._keys.rate(bucket, name, window - 1),
+                self._per_minute,
+                WINDOW_MS,
+                since_ms,
+                keys=2,
+                deadline=time.monotonic() + self._answer_within_s,
+            )
+        except StoreUnavailableError:
             log.warning("rate_limit.stepped_aside")
             return 0.0
         return wait_ms / 1000

@@ -25,9 +25,15 @@ class Script:
         self.sha = hashlib.sha1(self._source, usedforsecurity=False).hexdigest().encode()
 
     def run(
-        self, redis: Commands, bucket: int, *keys_and_args: Argument, keys: int, is_durable: bool = False
+        self,
+        redis: Commands,
+        bucket: int,
+        *keys_and_args: Argument,
+        keys: int,
+        is_durable: bool = False,
+        deadline: float | None = None,
     ) -> Awaitable[Any]:
         return redis.execute(
             b"EVALSHA", self.sha, keys, *keys_and_args,
-            bucket=bucket, script=self._source, is_durable=is_durable,
+            bucket=bucket, script=self._source, is_durable=is_durable, deadline=deadline,
         )  # fmt: skip

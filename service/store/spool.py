@@ -44,7 +44,7 @@ class Spool:
         if is_open_to_others(Path(folder)):
             log.warning("spool.open_to_others", folder=folder, advice="its changes hold personal data: chmod 700")
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
-        self._waiting: list[tuple[str, bytes, asyncio.Future[None]]] = []
+        self._waiting: dict[asyncio.Future[None], tuple[str, bytes]] = {}
         self._writing: asyncio.Task[None] | None = None
         self._max_bytes = max_bytes
         self._drain = Drain(self._file, self._in_thread)
@@ -67,7 +67,7 @@ class Spool:
         """
         loop = asyncio.get_running_loop()
         kept: asyncio.Future[None] = loop.create_future()
-        self._waiting.append((change.call_id.decode(), msgspec.msgpack.encode(change), kept))
+        self._waiting[kept] = (change.call_id.decode(), msgspec.msgpack.encode(change))
         if self._writing is None or self._writing.done():
             self._writing = loop.create_task(self._write(), name="spool-writer")
         try:
@@ -75,6 +75,9 @@ class Spool:
                 await kept
         except TimeoutError:
             raise SpoolUnavailableError("The spool's disk does not answer; try again in a second") from None
+        finally:
+            # Whoever was refused waits no more: else all of them would pile up behind a disk that hangs.
+            self._waiting.pop(kept, None)
 
     async def drain_some(self, merge: Merge, on_merged: OnMerged) -> int:
         """Merge a batch; returns how many no longer wait. Those that Redis did not take do, and keep nobody from it."""
@@ -112,21 +115,19 @@ class Spool:
     async def _write(self) -> None:
         """Commit what waits, all of it at once, until nothing does."""
         while self._waiting:
-            batch, self._waiting = self._waiting, []
+            batch, self._waiting = self._waiting, {}
             try:
-                kept = await self._in_thread(
-                    self._file.put, [(call_id, change) for call_id, change, _ in batch], now_ms()
-                )
+                kept = await self._in_thread(self._file.put, list(batch.values()), now_ms())
                 self.held = await self._in_thread(self._file.held)
             except (sqlite3.Error, OSError) as exc:
                 log.warning("spool.not_written", error=str(exc))
                 self._failed_at = time.monotonic()
-                for _, _, waiter in batch:
+                for waiter in batch:
                     _settle(waiter, SpoolUnavailableError("Neither Redis nor the spool's disk can take it now"))
                 continue
-            refused = [len(change) for (_, change, _), is_kept in zip(batch, kept, strict=True) if not is_kept]
+            refused = [len(change) for (_, change), is_kept in zip(batch.values(), kept, strict=True) if not is_kept]
             self._least_refused_bytes = min(refused, default=1)
-            for (_, _, waiter), is_kept in zip(batch, kept, strict=True):
+            for waiter, is_kept in zip(batch, kept, strict=True):
                 full = SpoolUnavailableError("Neither Redis nor the spool, which is full, can take it now")
                 _settle(waiter, None if is_kept else full)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from typing import Final, Literal
 
 import msgspec
 
 from service.config import Settings
-from service.errors import ServiceError, TooManyRequestsError, UnavailableError
+from service.errors import ServiceError, StoreUnavailableError, TooManyRequestsError, UnavailableError
 from service.store.command import Argument, Commands
 from service.store.keys import Keys, bucket_of
 from service.store.script import Script
@@ -62,6 +63,9 @@ class SubscriptionStore:
         self._redis = redis
         self._keys = keys
         self._lease_ms = lease_ms
+        self._process = b"%x" % random.getrandbits(64)
+        self._unanswered: dict[int, bytes] = {}
+        """Per bucket, the token of a claim that failed: Redis may have taken something up for us all the same."""
         self._life = (min(UNKNOWN_LIFE_MS, settings.pending_ttl_ms), settings.result_ttl_ms)
         self._room = SubscriptionRoom(settings, redis, keys)
         self._index_ttl_ms = max(settings.result_ttl_ms, settings.pending_ttl_ms)
@@ -106,17 +110,27 @@ class SubscriptionStore:
         return bool(outcome == b"due")
 
     async def claim(self, bucket: int, limit: int) -> tuple[list[Claim], bool]:
-        """Take up to so many that are due in a bucket, longest due first; and whether more are left."""
-        left, *flat = await self._claim_script.run(
-            self._redis,
-            bucket,
-            self._keys.due(bucket),
-            self._keys.subscriptions[bucket],
-            limit,
-            self._lease_ms,
-            self._index_ttl_ms,
-            keys=1,
-        )
+        """Take up to so many that are due in a bucket, longest due first; and whether more are left.
+
+        After a claim whose reply was lost, the next one returns what that one took up, with a new lease.
+        """
+        token = self._unanswered.pop(bucket, None) or b"%x" % random.getrandbits(64)
+        try:
+            left, *flat = await self._claim_script.run(
+                self._redis,
+                bucket,
+                self._keys.due(bucket),
+                self._keys.claimed(bucket, self._process),
+                self._keys.subscriptions[bucket],
+                limit,
+                self._lease_ms,
+                self._index_ttl_ms,
+                token,
+                keys=2,
+            )
+        except StoreUnavailableError:
+            self._unanswered[bucket] = token
+            raise
         claims = [Claim(*flat[place : place + 7]) for place in range(0, len(flat), 7)]
         return claims, left > 0
 

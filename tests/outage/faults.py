@@ -6,7 +6,7 @@ import asyncio
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 import httpx2
@@ -22,8 +22,12 @@ from tests.support.dead_shard import one_shard_dead, serve_partly
 from tests.support.redis_server import RedisProcess
 from tests.support.redis_topologies import ClusterSetup, SentinelSetup, ask
 from tests.support.replica import Replica
+from tests.support.slow_proxy import SlowProxy
 
 PER_SECOND = 100.0
+
+LATE_S = 0.22
+"""Each way: a reply is in time, but four connections with 16 commands each would carry 145 a second."""
 
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
 
@@ -36,6 +40,7 @@ class Scene:
     redis: RedisProcess | SentinelSetup | ClusterSetup
     problems: list[str] = field(default_factory=list)
     """What did not go on while something was broken."""
+    proxy: SlowProxy | None = None
 
     @property
     def server(self) -> RedisProcess:
@@ -56,6 +61,9 @@ class Row:
     wait_replicas: int = 0
     promises: bool = True
     """Whether nothing acknowledged may be missing."""
+    per_second: float = PER_SECOND
+    has_proxy: bool = False
+    """Whether the replicas reach their one Redis through a proxy that can be slow."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +78,17 @@ class Outcome:
 
 async def run_row(row: Row, *, broken_s: float, settled_s: float = 2.0) -> Outcome:
     """Load before, during and after the fault, then the reckoning."""
-    with set_up(row) as scene:
+    async with AsyncExitStack() as stack:
+        redis = _redis_of(row.topology)
+        stack.callback(redis.stop)
+        redis.start()
+        proxy = None
+        if row.has_proxy:
+            assert isinstance(redis, RedisProcess)
+            proxy = await stack.enter_async_context(SlowProxy(redis.port))
+        scene = stack.enter_context(set_up(row, redis, proxy))
         ledger, until = Ledger(f"ledger-{time.monotonic_ns()}"), asyncio.Event()
-        load = asyncio.create_task(post_at_rate(ledger, scene.replicas, PER_SECOND, until))
+        load = asyncio.create_task(post_at_rate(ledger, scene.replicas, row.per_second, until))
         await asyncio.sleep(1.0)
         mended_at = await row.break_it(scene, broken_s)
         await asyncio.sleep(settled_s)
@@ -84,20 +100,18 @@ async def run_row(row: Row, *, broken_s: float, settled_s: float = 2.0) -> Outco
 
 
 @contextmanager
-def set_up(row: Row) -> Iterator[Scene]:
+def set_up(row: Row, redis: RedisProcess | SentinelSetup | ClusterSetup, proxy: SlowProxy | None) -> Iterator[Scene]:
     with ExitStack() as stack:
-        redis = _redis_of(row.topology)
-        stack.callback(redis.stop)
-        redis.start()
         replicas = []
+        redis_url = redis.url if proxy is None else proxy.url
         for _ in range(2):
             spool = {"spool_dir": tempfile.mkdtemp(prefix="spool-test-")} if row.has_spool else {}
             replica = Replica(
-                redis_url=redis.url, store_wait_replicas=row.wait_replicas, log_level="warning", drain_s=1, **spool
+                redis_url=redis_url, store_wait_replicas=row.wait_replicas, log_level="warning", drain_s=1, **spool
             )
             stack.callback(replica.stop)
             replicas.append(replica.start())
-        yield Scene(replicas, redis)
+        yield Scene(replicas, redis, proxy=proxy)
 
 
 def _redis_of(topology: str) -> RedisProcess | SentinelSetup | ClusterSetup:
@@ -113,6 +127,15 @@ async def hang(scene: Scene, broken_s: float) -> float:
     scene.server.pause()
     await asyncio.sleep(broken_s)
     scene.server.resume()
+    return time.monotonic()
+
+
+async def be_late(scene: Scene, broken_s: float) -> float:
+    """Redis is well, and whatever passes between it and the replicas is late."""
+    assert scene.proxy is not None
+    scene.proxy.commands_s = scene.proxy.replies_s = LATE_S
+    await asyncio.sleep(broken_s)
+    scene.proxy.commands_s = scene.proxy.replies_s = 0.0
     return time.monotonic()
 
 
@@ -227,6 +250,8 @@ def _cluster_of(scene: Scene) -> ClusterSetup:
 ROWS = [
     Row("one Redis", "Redis hangs", hang),
     Row("one Redis", "Redis hangs", hang, has_spool=True),
+    Row("one Redis", "Redis is slow, 500 webhooks a second", be_late, per_second=500.0, has_proxy=True),
+    Row("one Redis", "Redis is slow, 500 webhooks a second", be_late, has_spool=True, per_second=500.0, has_proxy=True),
     Row("one Redis", "Redis killed, restarted", kill_and_restart),
     Row("one Redis", "Redis killed, restarted", kill_and_restart, has_spool=True),
     Row("one Redis", "Redis is read-only", make_read_only, has_spool=True),

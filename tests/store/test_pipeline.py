@@ -105,7 +105,7 @@ async def test_who_gives_up_a_shared_read_takes_it_from_nobody_else(opened: Open
 
 
 async def test_a_read_under_way_is_not_shared(open_on: OpenStore, own_redis: RedisProcess) -> None:
-    opened = await open_on(STORE_TIMEOUT_S=2)
+    opened = await open_on(STORE_TIMEOUT_S=1.2)
     key = opened.keys.call(b"counter")
     await asyncio.gather(*(opened.pipeline.execute(b"PING") for _ in range(200)))  # every lane is connected
     own_redis.pause()

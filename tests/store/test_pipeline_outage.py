@@ -88,7 +88,7 @@ async def test_a_redis_that_was_killed_is_found_again_with_its_scripts_forgotten
 async def test_a_request_survives_a_restart_shorter_than_its_patience(
     open_on: OpenStore, own_redis: RedisProcess
 ) -> None:
-    opened = await open_on(STORE_TIMEOUT_S=2)
+    opened = await open_on(STORE_TIMEOUT_S=1.2)
     await opened.store.merge(change(status=1))
     own_redis.kill()
     waiting = asyncio.create_task(opened.store.merge(change(status=2)))

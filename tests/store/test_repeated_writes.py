@@ -15,7 +15,7 @@ import pytest
 from service.errors import ConflictError, KeyReusedError
 from service.store.calls import CallStore
 from service.store.command import Commands
-from service.store.health import StoreHealth
+from service.store.health import CommandsToMasters, StoreHealth
 from service.store.idempotency import Claim, IdempotencyStore
 from service.store.subscriptions import SubscriptionStore
 from tests.store.conftest import OpenedStore
@@ -36,6 +36,7 @@ class SentTwice:
     def __init__(self, opened: OpenedStore) -> None:
         self._opened = opened
         self.has_written: list[bool] = []
+        self.topology_problem: str | None = None
 
     async def execute(self, *args: Any, is_durable: bool = False, **options: Any) -> Any:
         reply = await self._opened.pipeline.execute(*args, **options)
@@ -45,6 +46,9 @@ class SentTwice:
         reply = await self._opened.pipeline.execute(*args, **options)
         self.has_written.append(await self._offset() > before)
         return reply
+
+    async def find_masters(self) -> dict[str, int]:
+        return await self._opened.pipeline.find_masters()
 
     async def _offset(self) -> int:
         return int((await self._opened.redis.info("replication"))["master_repl_offset"])
@@ -92,7 +96,7 @@ def webhooks(opened: OpenedStore, sent_twice: SentTwice) -> list[Step]:
     ]
 
 
-def placed_calls(opened: OpenedStore, commands: Commands) -> list[Step]:
+def placed_calls(opened: OpenedStore, commands: CommandsToMasters) -> list[Step]:
     store = IdempotencyStore(commands, opened.keys)
     ours, late = Claim(b"key", b"request", b"1"), Claim(b"key", b"request", b"2")
     other, refused = Claim(b"key", b"other request", b"3"), Claim(b"refused", b"request", b"4")

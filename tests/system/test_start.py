@@ -20,7 +20,7 @@ WRONG = {
     "REDIS_URL": ["http://127.0.0.1", "127.0.0.1:6379", "redis://127.0.0.1:notaport"],
     "REDIS_KEY_PREFIX": ["a b"],
     "RESULT_TTL_S": ["0", "-1", "1h"],
-    "STORE_TIMEOUT_S": ["0", "nan", "3600"],
+    "STORE_TIMEOUT_S": ["0", "nan", "1.3", "3600"],
     "STORE_FAILURE_STATUS": ["418"],
     "VAPI_WEBHOOK_AUTH": ["secret,magic"],
     "VAPI_HMAC_ALGORITHM": ["md5"],

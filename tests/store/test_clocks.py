@@ -1,0 +1,40 @@
+"""The masters of a Cluster have clocks that differ: each call is judged by that of its own master."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from service.calls.sweep import Sweep
+from service.metrics import Metrics
+from service.store.calls import CallStore
+from service.store.changes import Changes
+from service.store.keys import BUCKETS, bucket_of
+from service.store.survey import Survey
+from tests.store.conftest import OpenedStore
+
+AHEAD_MS: Final = 60_000
+CALL: Final = b"call-1"
+OTHER: Final = next(
+    name for name in (b"other-%d" % n for n in range(9 * BUCKETS)) if bucket_of(name) != bucket_of(CALL)
+)
+
+
+class _OneMasterAhead(CallStore):
+    """As if the bucket of OTHER were on a master whose clock is a minute ahead."""
+
+    async def survey(self, **options: Any) -> Survey:
+        survey = await super().survey(**options)
+        clocks = list(survey.now_ms)
+        clocks[bucket_of(OTHER)] += AHEAD_MS
+        return msgspec.structs.replace(survey, now_ms=tuple(clocks))
+
+
+async def test_a_master_whose_clock_is_ahead_ends_no_grace_of_another_masters_calls(opened: OpenedStore) -> None:
+    store = _OneMasterAhead(opened.settings, opened.pipeline, opened.keys)
+    sweep = Sweep(store, Changes(opened.connect, opened.keys.changes), Metrics().merged)
+    await sweep.sweep()
+
+    assert abs(sweep.now_ms(OTHER) - sweep.now_ms(CALL) - AHEAD_MS) < AHEAD_MS / 2
+    assert sweep.now_ms() >= sweep.now_ms(OTHER)
