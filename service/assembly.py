@@ -17,6 +17,7 @@ from service.calls.reconcile import Reconciler
 from service.calls.subscriptions import Subscriptions
 from service.calls.sweep import Sweep
 from service.config import Settings
+from service.connections import Connections
 from service.kestra.client import KestraClient
 from service.metrics import Metrics
 from service.store.asking import AskingStore
@@ -78,6 +79,7 @@ def assemble(settings: Settings) -> tuple[State, RedisTopology]:
         addresses=addresses,
         failed_proofs=failed_proofs,
         bodies=BodyBudget(settings.max_body_bytes),
+        connections=Connections(metrics.connection_lost),
     )  # fmt: skip
     return state, redis
 

@@ -12,6 +12,7 @@ from service.calls.reconcile import Reconciler
 from service.calls.subscriptions import Subscriptions
 from service.calls.sweep import Sweep
 from service.config import Settings
+from service.connections import Connections
 from service.kestra.client import KestraClient
 from service.metrics import Metrics
 from service.store.calls import CallStore
@@ -51,3 +52,5 @@ class State:
     addresses: ClientAddresses
     failed_proofs: FailedProofs
     bodies: BodyBudget
+    connections: Connections
+    """For the protocol, which finds it in the state of the lifespan."""
