@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from enum import Enum, auto
-from math import inf
 from typing import Any, Final
 
 import httptools
@@ -12,43 +10,25 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from service.connections import Connections
-from service.errors import HeadTooLargeError, InvalidRequestError, ServiceError, UnavailableError
+from service.deadline import Deadline
+from service.errors import InvalidRequestError, ServiceError, UnavailableError
 from service.request_cycle import OneWriteCycle, Refusal
+from service.request_size import Phase, RequestSize
 
 HEADERS_DEADLINE_S: Final = 10.0
 BODY_DEADLINE_S: Final = 30.0
-UNTAKEN_DEADLINE_S: Final = 30.0
-"""How long a client may leave an answer lying without taking anything of it."""
-
-MAX_HEADER_BYTES: Final = 64 * 1024
-MAX_HEADERS: Final = 256
-
-HEAD_PIECE_BYTES: Final = 4 * 1024
-"""Most of a head that is parsed before its bounds are looked at again."""
-
-BODY_PIECE_BYTES: Final = 16 * 1024
-"""The same of a body that may be many small chunks, each of which costs a callback."""
-
-LEAST_BODY_PIECE_BYTES: Final = 256
-LEAST_HEAD_PIECE_BYTES: Final = 16
-"""A piece ends with an empty line, but not before so many bytes: a read of nothing but line breaks is few pieces."""
 
 UNCHARGED_HEAD_BYTES: Final = 8 * 1024
 """Heads of honest clients are smaller; only larger ones count among what is read ahead."""
+
+HELD_BYTES: Final = 8 * 1024
+"""Once more than this waits unparsed, nothing is read from the connection."""
 
 WAITING_REQUEST_BYTES: Final = 4 * 1024
 """About what a parsed request takes."""
 
 DROPPED_BYTES: Final = 1024 * 1024
 """How much a refused sender may still send before the connection is cut."""
-
-
-class Phase(Enum):
-    """What of a request comes next."""
-
-    START = auto()
-    HEAD = auto()
-    BODY = auto()
 
 
 class HeldFlow(FlowControl):
@@ -67,7 +47,9 @@ class BoundedProtocol(HttpToolsProtocol):
     What was read is parsed in pieces that end where a request may end. While a request waits for the answer before it,
     or an answer for its reader, the rest stays unparsed and nothing is read.
 
-    One timer per connection looks at ``_deadline``, which each phase sets; it is never set anew for a request.
+    Every state has its deadline: 10 s for a head from its first byte (from the beginning, for the first one), 30 s for a
+    body, the keep-alive for a client that sends nothing, 30 s for one that takes nothing. Only while the application has
+    its turn there is none. uvicorn has only the keep-alive, which any byte ended.
     """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -76,15 +58,15 @@ class BoundedProtocol(HttpToolsProtocol):
         if "connections" not in self.app_state:
             self.app_state["connections"] = Connections()
         self._shared: Connections = self.app_state["connections"]
-        self._phase = Phase.START
-        self._head_bytes = self._sent_bytes = self._body_bytes = self._charged_bytes = self._dropped_bytes = 0
+        self._size = RequestSize()
+        self._charged_bytes = self._dropped_bytes = 0
         self._unread, self._parsed = b"", 0
+        self.url, self.headers = b"", []
         self._is_refused = self._is_untaken = False
         self._answering: RequestResponseCycle | None = None
-        self._untaken_bytes, self._taken_at = 0, 0.0
-        self._deadline = self.loop.time() + HEADERS_DEADLINE_S
-        self._look_every_s = min(HEADERS_DEADLINE_S, self.timeout_keep_alive)
-        self._timer = self.loop.call_later(self._look_every_s, self._look)
+        look_every_s = min(HEADERS_DEADLINE_S, self.timeout_keep_alive)
+        self._deadline = Deadline(self.loop, transport, self._end_late, look_every_s=look_every_s)
+        self._deadline.set(HEADERS_DEADLINE_S)
         descriptor = transport.get_extra_info("socket").fileno()
         if not self._shared.has_room_for(descriptor):
             self.app = Refusal(UnavailableError("Too many connections; try again in a second"))
@@ -93,9 +75,11 @@ class BoundedProtocol(HttpToolsProtocol):
         self._shared.waiting[self] = None
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._timer.cancel()
+        self._deadline.cancel()
         self._shared.waiting.pop(self, None)
         self._shared.charge(-self._charged_bytes)
+        self._unread = b""
+        self.pipeline.clear()
         super().connection_lost(exc)
         if self._answering is not None and self._answering is not self.cycle:
             # uvicorn notifies only the newest pipelined request; tell the one being answered too.
@@ -115,32 +99,20 @@ class BoundedProtocol(HttpToolsProtocol):
     def _parse_unread(self) -> None:
         unread = self._unread
         while self._parsed < len(unread) and not (self.pipeline or self._is_untaken or self._is_refused):
-            end = self._end_of_piece(unread, self._parsed)
+            end = self._size.end_of_piece(unread, self._parsed)
             self._parsed += self._parse(unread[self._parsed : end])
         if self._is_refused or self._parsed >= len(unread):
             self._unread, self._parsed = b"", 0
-        self.flow.is_held = bool(self.pipeline or self._unread)
-        if self._unread:
+        self.flow.is_held = self._is_untaken or len(self._unread) - self._parsed > HELD_BYTES
+        if self.flow.is_held:
             self.flow.pause_reading()
+        elif self.pipeline:
+            self.flow.resume_reading()  # or nobody would see that the client of a parked poll leaves
         self._charge()
-
-    def _end_of_piece(self, unread: bytes, start: int) -> int:
-        """Where to stop parsing for a look at the bounds: behind the next empty line, which ends heads and chunks."""
-        if self._phase is not Phase.BODY:
-            least, most = start + LEAST_HEAD_PIECE_BYTES, start + HEAD_PIECE_BYTES
-        elif unread.find(b"\r", start) < 0:
-            return len(unread)  # no chunk and no request ends here: most bodies, in one piece
-        else:
-            least, most = start + LEAST_BODY_PIECE_BYTES, start + BODY_PIECE_BYTES
-        end = unread.find(b"\r\n\r\n", least - 4, most)
-        return end + 4 if end >= 0 else min(most, len(unread))
 
     def _parse(self, piece: bytes) -> int:
         """Returns how much of the piece was taken."""
-        if self._phase is Phase.BODY:
-            self._sent_bytes += len(piece)
-        else:
-            self._head_bytes += len(piece)
+        self._size.add(piece)
         try:
             self.parser.feed_data(piece)
         except httptools.HttpParserUpgrade as offer:
@@ -150,22 +122,9 @@ class BoundedProtocol(HttpToolsProtocol):
             cause = exc.__context__
             self._refuse(cause if isinstance(cause, ServiceError) else InvalidRequestError("This is not valid HTTP"))
         else:
-            self._check_bounds()
-        return len(piece)
-
-    def _check_bounds(self) -> None:
-        if self._phase is not Phase.BODY:
-            if error := self._head_error():
+            if error := self._size.find_error(self.url, self.headers):
                 self._refuse(error)
-        elif self._sent_bytes - self._body_bytes > MAX_HEADER_BYTES + self._body_bytes // 2:
-            self._refuse(InvalidRequestError("The body's chunks are too small, or their trailers too large"))
-
-    def _head_error(self) -> ServiceError | None:
-        if self._head_bytes > MAX_HEADER_BYTES:
-            return HeadTooLargeError(f"The request's headers are larger than {MAX_HEADER_BYTES} bytes")
-        if len(self.headers or ()) > MAX_HEADERS:
-            return HeadTooLargeError(f"The request has more than {MAX_HEADERS} headers")
-        return None
+        return len(piece)
 
     def _head_without_offer(self) -> bytes:
         """The head again, without ``Upgrade``: we decline by answering the request as it is (RFC 9110, section 7.8).
@@ -176,24 +135,23 @@ class BoundedProtocol(HttpToolsProtocol):
         version = self.parser.get_http_version().encode()
         lines = [b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, version)]
         lines += [b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade"]
-        self._head_bytes = 0
+        self._size = RequestSize()
         return b"".join((*lines, b"\r\n"))
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._phase = Phase.HEAD
-        self._deadline = min(self._deadline, self.loop.time() + HEADERS_DEADLINE_S)
+        self._size.phase = Phase.HEAD
+        self._deadline.set_if_sooner(HEADERS_DEADLINE_S)
 
     def on_headers_complete(self) -> None:
-        if error := self._head_error():
+        if error := self._size.find_error(self.url, self.headers):
             raise error
         if self.parser.should_upgrade():
             if self.parser.get_method() == b"CONNECT":
                 raise InvalidRequestError("CONNECT is not supported")
             return
-        self._phase = Phase.BODY
-        self._head_bytes = self._sent_bytes = self._body_bytes = 0
-        self._deadline = self.loop.time() + BODY_DEADLINE_S
+        self._size.begin_body()
+        self._deadline.set(BODY_DEADLINE_S)
         self._shared.waiting.pop(self, None)
         if self.url[:1] != b"/":
             self._take_absolute_target()
@@ -215,17 +173,19 @@ class BoundedProtocol(HttpToolsProtocol):
         self.url = (target.path or b"/") + (b"?" + target.query if target.query else b"")
 
     def on_body(self, body: bytes) -> None:
-        self._body_bytes += len(body)
+        self._size.body_bytes += len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         if self.parser.should_upgrade():
             return
         super().on_message_complete()
-        self._phase = Phase.START
-        self._deadline = self.loop.time() + self.timeout_keep_alive if self.cycle.response_complete else inf
+        self._size.phase = Phase.START
         if self.cycle.response_complete:
+            self._deadline.set(self.timeout_keep_alive)
             self._shared.waiting[self] = None
+        else:
+            self._deadline.clear()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._answering = cycle
@@ -242,12 +202,12 @@ class BoundedProtocol(HttpToolsProtocol):
         self.server_state.total_requests += 1
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
-            if self._phase is Phase.BODY and not self.pipeline:
-                self._deadline = self.loop.time() + BODY_DEADLINE_S  # it could not send on while it waited
-        elif self._phase is not Phase.BODY:
+            if self._size.phase is Phase.BODY and not self.pipeline:
+                self._deadline.set(BODY_DEADLINE_S)  # it could not send on while it waited
+        elif self._size.phase is not Phase.BODY:
             self._shared.waiting[self] = None
-            if self._phase is Phase.START:
-                self._deadline = self.loop.time() + self.timeout_keep_alive
+            if self._size.phase is Phase.START:
+                self._deadline.set(self.timeout_keep_alive)
         self._parse_unread()
         self.flow.resume_reading()
 
@@ -262,15 +222,16 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._is_refused or self.transport.is_closing():
             return
         self._is_refused = True
-        self._deadline = inf
-        headers = self.cycle.scope["headers"] if self._phase is Phase.BODY else self.headers or ()
+        self._deadline.clear()
+        headers = self.cycle.scope["headers"] if self._size.phase is Phase.BODY else self.headers
         request_id = [header for header in headers if header[0] == b"x-request-id"]
-        if self._phase is Phase.BODY and not self._withdraw(self.cycle):
+        if self._size.phase is Phase.BODY and not self._withdraw(self.cycle):
             return
         super().on_message_begin()
         self.url, self.headers[:], self.app = b"/", request_id, Refusal(error)
         self._queue_request()
         self.cycle.keep_alive = False
+        self.parser = None  # type: ignore[assignment]  # it may hold a header of 64 kB, and is not asked again
 
     def _withdraw(self, cycle: RequestResponseCycle) -> bool:
         """Take back a request whose body is broken; false when it has been answered already, at least in part."""
@@ -288,7 +249,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def _read_no_more(self) -> None:
         """Let the answer that is under way be the last."""
         self._is_refused = True
-        self._deadline = inf
+        self._deadline.clear()
         self.pipeline.clear()
         if self._answering is not None:
             self._answering.keep_alive = False
@@ -296,8 +257,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def _charge(self) -> None:
         """Count what this connection holds besides the request that is being answered."""
         held = len(self._unread) + WAITING_REQUEST_BYTES * len(self.pipeline)
-        if self._head_bytes > UNCHARGED_HEAD_BYTES:
-            held += self._head_bytes
+        if self._size.head_bytes > UNCHARGED_HEAD_BYTES:
+            held += self._size.head_bytes
         if held == self._charged_bytes:
             return
         more, self._charged_bytes = held - self._charged_bytes, held
@@ -311,21 +272,12 @@ class BoundedProtocol(HttpToolsProtocol):
     def _is_answering(self) -> bool:
         return self._answering is not None and not self._answering.response_complete
 
-    def _look(self) -> None:
-        """Cut whoever is late. Every deadline is at least ``_look_every_s`` off when it is set, so none is missed."""
-        now = self.loop.time()
-        untaken_bytes = self.transport.get_write_buffer_size()
-        if untaken_bytes != self._untaken_bytes or untaken_bytes == 0:
-            self._untaken_bytes, self._taken_at = untaken_bytes, now
-        if now - self._taken_at >= UNTAKEN_DEADLINE_S:
+    def _end_late(self) -> None:
+        """Cut a connection that is late; answers before an unfinished head, or on their way, are still sent."""
+        if self._size.phase is Phase.HEAD and self._is_answering():
+            self._read_no_more()
+        elif self._size.phase is not Phase.START or not self.transport.get_write_buffer_size():
             self.transport.abort()
-        elif now >= self._deadline and not (untaken_bytes and self._phase is Phase.START):
-            if self._phase is Phase.HEAD and self._is_answering():
-                self._read_no_more()
-            else:
-                self.transport.abort()
-        left_s = min(self._deadline, self._taken_at + UNTAKEN_DEADLINE_S) - now
-        self._timer = self.loop.call_later(max(0.05, min(left_s, self._look_every_s)), self._look)
 
     def give_way(self) -> None:
         """Close for a newer connection: this one has no request under way."""
