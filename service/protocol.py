@@ -116,7 +116,9 @@ class BoundedProtocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(piece)
         except httptools.HttpParserUpgrade as offer:
-            self._parse(self._head_without_offer())
+            head = self._head_without_offer()
+            self.parser = httptools.HttpRequestParser(self)  # the old one ends with an offer that also says "close"
+            self._parse(head)
             return int(offer.args[0])
         except httptools.HttpParserError as exc:
             cause = exc.__context__
@@ -150,12 +152,12 @@ class BoundedProtocol(HttpToolsProtocol):
             if self.parser.get_method() == b"CONNECT":
                 raise InvalidRequestError("CONNECT is not supported")
             return
-        self._size.begin_body()
         self._deadline.set(BODY_DEADLINE_S)
         self._shared.waiting.pop(self, None)
         if self.url[:1] != b"/":
             self._take_absolute_target()
         self._queue_request()
+        self._size.begin_body()
         self.headers = []  # for trailers, which nobody asks for
 
     def _queue_request(self) -> None:

@@ -48,6 +48,10 @@ class RawConnection:
         self._writer.write(data)
         await self._writer.drain()
 
+    def write(self, data: bytes) -> None:
+        """Send without waiting until it has left."""
+        self._writer.write(data)
+
     async def send_until_refused(self, chunk: bytes, times: int) -> int:
         """Send a chunk again and again until the other side closes; returns how often it went out."""
         for sent in range(times):
