@@ -20,6 +20,9 @@ BACKLOG: Final = 4096
 
 LOG_EVERY_S: Final = 60.0
 
+SHORT_FOR_S: Final = 10.0
+"""How long we keep to the number of connections that was too many, since descriptors last ran short."""
+
 Loss = Literal["idle", "refused"]
 
 
@@ -41,6 +44,7 @@ class Connections:
         self._limit = descriptor_limit()
         self._reserve = 2 * backlog_of(self._limit)
         self._logged_at = -LOG_EVERY_S
+        self._most_connections, self._short_until = self._limit, 0.0
         self._read_ahead_bytes = 0
         self.waiting: OrderedDict[Connection, None] = OrderedDict()
         """Connections without a whole request, the one that has waited longest first."""
@@ -50,17 +54,23 @@ class Connections:
         self._read_ahead_bytes += size
         return size <= 0 or self._read_ahead_bytes <= READ_AHEAD_BYTES
 
-    def has_room_for(self, descriptor: int) -> bool:
+    def has_room_for(self, descriptor: int, connections: int) -> bool:
         """Whether a new connection may be served; when descriptors run short, the one that waited longest gives way.
 
-        The kernel gives out the lowest free number, so the newest number tells how many are in use, files included.
+        The kernel gives out the lowest free number: a high one says that as many are in use, files included. A low one
+        may be a gap that a closed connection left, so we then also keep to the number of connections that was too many.
         """
-        if descriptor < self._limit - self._reserve:
+        now = time.monotonic()
+        if descriptor >= self._limit - self._reserve:
+            self._most_connections, self._short_until = min(self._most_connections, connections - 1), now + SHORT_FOR_S
+        elif now >= self._short_until:
+            self._most_connections = self._limit
+        if descriptor < self._limit - self._reserve and connections <= self._most_connections:
             return True
         kind: Loss = "idle" if self.waiting else "refused"
         self._on_shortage(kind)
-        if time.monotonic() - self._logged_at >= LOG_EVERY_S:
-            self._logged_at = time.monotonic()
+        if now - self._logged_at >= LOG_EVERY_S:
+            self._logged_at = now
             log.error("descriptors.ran_short", limit=self._limit, reserve=self._reserve, waiting=len(self.waiting))
         if kind == "idle":
             self.waiting.popitem(last=False)[0].give_way()

@@ -68,7 +68,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._deadline = Deadline(self.loop, transport, self._end_late, look_every_s=look_every_s)
         self._deadline.set(HEADERS_DEADLINE_S)
         descriptor = transport.get_extra_info("socket").fileno()
-        if not self._shared.has_room_for(descriptor):
+        if not self._shared.has_room_for(descriptor, len(self.connections)):
             self.app = Refusal(UnavailableError("Too many connections; try again in a second"))
             if self._shared.must_drop(descriptor):
                 transport.abort()

@@ -86,11 +86,11 @@ class RawConnection:
         return True
 
 
-async def ask(port: int, request: bytes) -> RawAnswer:
+async def ask(port: int, request: bytes, within_s: float = ANSWER_S) -> RawAnswer:
     """The answer to one request on a connection of its own."""
     async with await RawConnection.open(port) as connection:
         await connection.send(request)
-        return await connection.answer()
+        return await connection.answer(within_s)
 
 
 def get(target: bytes, *headers: bytes) -> bytes:

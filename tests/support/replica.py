@@ -59,7 +59,9 @@ class Replica:
         return self
 
     def start(self) -> Self:
-        self.launch()
+        return self.launch().wait_until_served()
+
+    def wait_until_served(self) -> Self:
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:
             try:
