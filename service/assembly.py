@@ -18,6 +18,7 @@ from service.calls.reconcile import Reconciler
 from service.calls.subscriptions import Subscriptions
 from service.calls.sweep import Sweep
 from service.config import Settings
+from service.connections import Connections
 from service.kestra.client import KestraClient
 from service.metrics import Metrics
 from service.store.asking import AskingStore
@@ -85,6 +86,7 @@ def assemble(settings: Settings) -> tuple[State, RedisTopology]:
         bodies=BodyBudget(settings.max_body_bytes),
         unproven_bodies=UnfinishedBodies(max(UNPROVEN_BYTES, 2 * settings.max_body_bytes)),
         callers_bodies=UnfinishedBodies(CALLERS_BYTES),
+        connections=Connections(metrics.connection_lost),
     )  # fmt: skip
     return state, redis
 

@@ -86,6 +86,10 @@ class TooManyRequestsError(ServiceError):
     status = 429
 
 
+class HeadTooLargeError(ServiceError):
+    status = 431
+
+
 class NotConfiguredError(ServiceError):
     """A part that is switched off; the sentence names the variable that switches it on."""
 

@@ -13,10 +13,12 @@ REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 def by_name(headers: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
     """Header values by lower-case name; what stands on several lines is one list (RFC 9110, section 5.3)."""
     named = dict(headers)
-    if len(named) < len(headers):
-        for name in named:
-            named[name] = b", ".join(value for other, value in headers if other == name)
-    return named
+    if len(named) == len(headers):
+        return named
+    lines: dict[bytes, list[bytes]] = {}
+    for name, value in headers:
+        lines.setdefault(name, []).append(value)
+    return {name: b", ".join(values) for name, values in lines.items()}
 
 
 def request_id_of(headers: Mapping[bytes, bytes]) -> bytes:

@@ -36,7 +36,7 @@ PUBLISH_EVERY_S: Final = 0.1
 
 def lifespan_of(state: State, redis: RedisTopology) -> Callable[[Router], Any]:
     @asynccontextmanager
-    async def lifespan(_: Router) -> AsyncIterator[None]:
+    async def lifespan(_: Router) -> AsyncIterator[dict[str, Any]]:
         forget_dead_workers()
         started_at_ms = round(time.time() * 1000)
 
@@ -83,7 +83,7 @@ def lifespan_of(state: State, redis: RedisTopology) -> Callable[[Router], Any]:
             log.warning("setting.not_in_use", variable=variable)
         log.info("service.started", version=__version__, store=state.settings.redis_url.split("://")[0])
         with drain_on_signal(state):
-            yield
+            yield {"connections": state.connections}
         for task in background:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)

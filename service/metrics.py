@@ -50,6 +50,9 @@ SUBSCRIPTION_RESULTS: Final = ("resumed", "dropped", "retried")
 RECONCILED: Final = ("merged", "unchanged", "missing", "failed")
 """What came of asking VAPI for a call."""
 
+LOST_CONNECTIONS: Final = ("idle", "refused")
+"""Which connections were closed for lack of descriptors: one without a request gave way, or a new one was turned away."""
+
 LATENCIES_S: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5)
 
 
@@ -88,6 +91,9 @@ class Metrics:
         self._reconciled_total = counter("vapi_reconciled", "Calls that VAPI was asked for, by result", "result")
         self._dropped_total = counter("vapi_fields_dropped", "Fields of webhooks left out for an impossible type")
         self._lines_lost_total = counter("vapi_log_lines_lost", "Lines of the log that could not be written")
+        self._connections_lost_total = counter(
+            "http_connections_lost", "Connections closed or refused because descriptors ran short", "kind"
+        )
         self._waiting_now = Gauge(
             "vapi_polls_waiting", "Long polls parked now", registry=self._registry, multiprocess_mode="livesum"
         )
@@ -140,6 +146,10 @@ class Metrics:
         """result: merged, unchanged, missing, failed."""
         self._sums[f"reconciled.{result}"] += 1
 
+    def connection_lost(self, kind: str) -> None:
+        """kind: one of LOST_CONNECTIONS."""
+        self._sums[f"connections.{kind}"] += 1
+
     def fields_dropped(self, count: int) -> None:
         self._sums["fields.dropped"] += count
 
@@ -187,6 +197,8 @@ class Metrics:
         self._raise(self._lines_lost_total, count_lines_lost())
         for result in SUBSCRIPTION_RESULTS:
             self._raise(self._subscriptions_total, self._sums[f"subscriptions.{result}"], result)
+        for kind in LOST_CONNECTIONS:
+            self._raise(self._connections_lost_total, self._sums[f"connections.{kind}"], kind)
         for result in RECONCILED:
             self._raise(self._reconciled_total, self._sums[f"reconciled.{result}"], result)
         self._waiting_now.set(self._waiting)

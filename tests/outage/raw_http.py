@@ -48,6 +48,10 @@ class RawConnection:
         self._writer.write(data)
         await self._writer.drain()
 
+    def write(self, data: bytes) -> None:
+        """Send without waiting until it has left."""
+        self._writer.write(data)
+
     async def send_until_refused(self, chunk: bytes, times: int) -> int:
         """Send a chunk again and again until the other side closes; returns how often it went out."""
         for sent in range(times):
@@ -82,11 +86,11 @@ class RawConnection:
         return True
 
 
-async def ask(port: int, request: bytes) -> RawAnswer:
+async def ask(port: int, request: bytes, within_s: float = ANSWER_S) -> RawAnswer:
     """The answer to one request on a connection of its own."""
     async with await RawConnection.open(port) as connection:
         await connection.send(request)
-        return await connection.answer()
+        return await connection.answer(within_s)
 
 
 def get(target: bytes, *headers: bytes) -> bytes:

@@ -15,6 +15,7 @@ GIVE_UP_S: Final = {"head": 14.0, "body": 36.0}
 DRIBBLE_EVERY_S: Final = 0.5
 
 HEAD: Final = b"POST /api/v1/vapi/webhook HTTP/1.1\r\nHost: test\r\nContent-Length: 1000000\r\n"
+CHUNKED_HEAD: Final = b"POST /api/v1/vapi/webhook HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n"
 PIPELINED: Final = b"GET /health/live HTTP/1.1\r\nHost: test\r\n\r\nGET /health/live HTTP/1.1\r\nHost: te"
 
 OPENINGS: Final = {
@@ -26,6 +27,8 @@ OPENINGS: Final = {
     "refused body": HEAD.replace(b"1000000", b"1000000000") + b"\r\n",
     "body": HEAD + b"\r\n",
     "dribbled body": HEAD + b"\r\n",
+    "dribbled line breaks": b"",
+    "dribbled trailer of a body": CHUNKED_HEAD + b"0\r\nX-Slow: ",
 }
 """What each sender sends at once. The dribbling ones then go on with one byte at a time."""
 
@@ -61,7 +64,8 @@ class SlowSenders:
                 connection.sendall(OPENINGS[name])
             started = time.monotonic()
             while time.monotonic() - started < _give_up_s(name):
-                if _is_closed(connection, dribbles=name.startswith("dribbled")):
+                drop = b"\r\n" if name.endswith("breaks") else b"x" if name.startswith("dribbled") else b""
+                if _is_closed(connection, drop):
                     self._cut_after_s[name] = time.monotonic() - started
                     return
 
@@ -70,11 +74,11 @@ def _give_up_s(name: str) -> float:
     return GIVE_UP_S["body" if name.endswith("body") else "head"]
 
 
-def _is_closed(connection: socket.socket, *, dribbles: bool) -> bool:
+def _is_closed(connection: socket.socket, drop: bytes) -> bool:
     """Look for half a second whether the other side has closed."""
     try:
-        if dribbles:
-            connection.sendall(b"x")
+        if drop:
+            connection.sendall(drop)
         return connection.recv(65_536) == b""
     except TimeoutError:
         return False

@@ -78,7 +78,7 @@ def slowest_s(replica: Replica) -> float:
 
 async def until_alive(replica: Replica) -> None:
     """Without blocking the loop that the proxy runs on."""
-    await asyncio.to_thread(replica.wait_until_alive)
+    await asyncio.to_thread(replica.wait_until_served)
 
 
 class Senders:

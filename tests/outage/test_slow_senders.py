@@ -9,7 +9,7 @@ from tests.outage.slow_senders import SlowSenders
 
 @pytest.mark.parametrize(
     "name",
-    ["silent", "head", "dribbled head", "head after an answer", "pipelined head"],
+    ["silent", "head", "dribbled head", "head after an answer", "pipelined head", "dribbled line breaks"],
 )
 def test_a_head_that_is_not_finished_is_cut_after_10_seconds(slow_senders: SlowSenders, name: str) -> None:
     cut_after_s = slow_senders.cut_after_s(name)
@@ -17,7 +17,7 @@ def test_a_head_that_is_not_finished_is_cut_after_10_seconds(slow_senders: SlowS
     assert 9 < cut_after_s < 13
 
 
-@pytest.mark.parametrize("name", ["body", "dribbled body"])
+@pytest.mark.parametrize("name", ["body", "dribbled body", "dribbled trailer of a body"])
 def test_a_body_that_is_not_finished_is_cut_after_30_seconds(slow_senders: SlowSenders, name: str) -> None:
     cut_after_s = slow_senders.cut_after_s(name)
     assert cut_after_s is not None

@@ -60,22 +60,56 @@ async def test_the_body_of_a_request_that_offers_an_upgrade_is_never_taken_for_a
         assert (await connection.answer()).header("x-request-id") == "ours"
 
 
-async def test_an_offer_that_cannot_be_declined_in_time_is_refused_and_the_connection_closed(attacked: Replica) -> None:
-    request = post(json.dumps(status_update("ringing", "upgrade-2")).encode(), *H2C)
-    middle = request.index(b"Upgrade: h2c") + 3
-    async with await RawConnection.open(attacked.port) as connection:
-        await connection.send(request[:middle])
-        await asyncio.sleep(0.1)
-        await connection.send(request[middle:])
-        answer = await connection.answer()
-        assert (answer.status, answer.header("connection")) == (400, "close")
+def with_offer(upgrade: tuple[bytes, ...], call_id: str) -> bytes:
+    """A webhook and, behind it, a poll for what it left."""
+    webhook = post(json.dumps(status_update("ringing", call_id)).encode(), *upgrade)
+    return webhook + get(f"/api/v1/vapi/calls/{call_id}".encode(), *upgrade)
 
 
-async def test_an_offer_behind_another_request_does_not_spoil_that_ones_answer(attacked: Replica) -> None:
-    request = post(json.dumps(status_update("ringing", "upgrade-3")).encode(), *H2C)
-    async with await RawConnection.open(attacked.port) as connection:
-        await connection.send(get(b"/health/live") + request)
-        assert (await connection.answer()).status == 200
+async def test_an_offer_is_declined_wherever_its_head_is_cut(attacked: Replica) -> None:
+    stream = with_offer(H2C, "upgrade-2")
+    end_of_head = stream.index(b"\r\n\r\n") + 6
+    for cut in (*range(1, end_of_head), *range(end_of_head, len(stream), 13)):
+        async with await RawConnection.open(attacked.port) as connection:
+            await connection.send(stream[:cut])
+            await asyncio.sleep(0.002)
+            await connection.send(stream[cut:])
+            answers = [await connection.answer(within_s=60) for _ in range(2)]
+        assert [answer.status for answer in answers] == [200, 200], cut
+        assert answers[1].json()["data"]["call_id"] == "upgrade-2", cut
+
+
+@pytest.mark.parametrize(
+    "before", [get(b"/health/live"), get(b"/api/v1/vapi/calls/nobody?wait=0.05")], ids=["", "parked"]
+)
+async def test_an_offer_behind_another_request_is_declined_wherever_it_is_cut(attacked: Replica, before: bytes) -> None:
+    stream = before + with_offer(H2C, "upgrade-3")
+    for cut in range(len(before) - 2, len(stream), 17):
+        async with await RawConnection.open(attacked.port) as connection:
+            await connection.send(stream[:cut])
+            await asyncio.sleep(0.002)
+            await connection.send(stream[cut:])
+            answers = [await connection.answer(within_s=60) for _ in range(3)]
+        assert [answer.status for answer in answers[1:]] == [200, 200], cut
+
+
+@pytest.mark.parametrize(
+    "upgrade",
+    [
+        (b"CONNECTION: UPGRADE, http2-settings", b"UPGRADE: H2C"),
+        (b"connection: upgrade", b"upgrade: h2c"),
+        (b"Connection: keep-alive", b"Connection: Upgrade", b"Upgrade: a", b"Upgrade: b"),
+        (b"Upgrade: h2c", b"Connection: Upgrade, close"),
+    ],
+)
+async def test_an_offer_is_declined_however_it_is_written(attacked: Replica, upgrade: tuple[bytes, ...]) -> None:
+    body = json.dumps(status_update("ringing", "upgrade-5")).encode()
+    chunked = post(body, *upgrade).replace(b"Content-Length: %d" % len(body), b"Transfer-Encoding: chunked")
+    chunked = chunked.replace(body, b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body))
+    for request in (post(body, *upgrade), chunked):
+        async with await RawConnection.open(attacked.port) as connection:
+            await connection.send(request)
+            assert (await connection.answer(within_s=60)).json()["callId"] == "upgrade-5"
 
 
 async def test_a_body_that_looks_like_an_offer_is_left_alone(attacked: Replica) -> None:

@@ -59,9 +59,9 @@ class Replica:
         return self
 
     def start(self) -> Self:
-        return self.launch().wait_until_alive()
+        return self.launch().wait_until_served()
 
-    def wait_until_alive(self) -> Self:
+    def wait_until_served(self) -> Self:
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:
             try:

@@ -1,0 +1,66 @@
+"""The one timer of a connection."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from math import inf
+from typing import Final
+
+UNTAKEN_DEADLINE_S: Final = 30.0
+"""How long a client may leave an answer lying without taking anything of it."""
+
+SOONEST_S: Final = 0.05
+
+
+class Deadline:
+    """Tells when a connection is past its deadline, and cuts one whose client does not take its answer.
+
+    A new deadline only changes a number; the timer looks at it every ``look_every_s``. No deadline may be nearer than
+    that when it is set, so each is noticed in time, and no request sets a timer.
+
+    Args:
+        on_late: called once the deadline has passed, and again until the connection is closed.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        transport: asyncio.WriteTransport,
+        on_late: Callable[[], None],
+        *,
+        look_every_s: float,
+    ) -> None:
+        self._loop = loop
+        self._transport = transport
+        self._on_late: Callable[[], None] | None = on_late
+        self._look_every_s = look_every_s
+        self._at = inf
+        self._untaken_bytes, self._taken_at = 0, 0.0
+        self._timer = loop.call_later(look_every_s, self._look)
+
+    def set(self, seconds: float) -> None:
+        self._at = self._loop.time() + seconds
+
+    def set_if_sooner(self, seconds: float) -> None:
+        self._at = min(self._at, self._loop.time() + seconds)
+
+    def clear(self) -> None:
+        """For as long as it is the application's turn."""
+        self._at = inf
+
+    def cancel(self) -> None:
+        self._timer.cancel()
+        self._on_late = None
+
+    def _look(self) -> None:
+        now = self._loop.time()
+        untaken_bytes = self._transport.get_write_buffer_size()
+        if untaken_bytes != self._untaken_bytes or untaken_bytes == 0:
+            self._untaken_bytes, self._taken_at = untaken_bytes, now
+        if now - self._taken_at >= UNTAKEN_DEADLINE_S:
+            self._transport.abort()
+        elif now >= self._at and self._on_late is not None:
+            self._on_late()
+        left_s = min(self._at, self._taken_at + UNTAKEN_DEADLINE_S) - now
+        self._timer = self._loop.call_later(max(SOONEST_S, min(left_s, self._look_every_s)), self._look)

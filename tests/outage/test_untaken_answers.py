@@ -1,0 +1,80 @@
+"""Clients that ask and do not read: what they are sent is shared, and they are cut after 30 seconds."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.outage.raw_http import ask, get, post
+from tests.store.events import until
+from tests.support.redis_server import RedisProcess
+from tests.support.replica import Replica
+from tests.support.vapi_sender import full_report
+
+CLIENTS = 60
+TRANSCRIPT_BYTES = 9_000_000
+MAY_GROW_BYTES = 250_000_000
+"""A copy for each of them would be 540 MB."""
+
+CUT_WITHIN_S = 120.0
+"""Far beyond the 30 s, of which a busy machine makes more."""
+
+
+@pytest.fixture
+def replica(redis_process: RedisProcess) -> Iterator[Replica]:
+    replica = Replica(redis_url=redis_process.url, redis_key_prefix="untaken", log_level="error").start()
+    yield replica
+    replica.stop()
+
+
+def memory_of(replica: Replica) -> int:
+    """Bytes that the process has in memory."""
+    return int(Path(f"/proc/{replica.pid}/statm").read_text().split()[1]) * 4096
+
+
+def connections_of(replica: Replica) -> int:
+    """Open descriptors; the others stay the same but for a few."""
+    return len(list(Path(f"/proc/{replica.pid}/fd").iterdir()))
+
+
+def ask_without_reading(replica: Replica, target: bytes) -> socket.socket:
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.connect(("127.0.0.1", replica.port))
+    client.sendall(get(target))
+    return client
+
+
+async def test_a_large_record_is_held_once_for_all_who_do_not_read_it_and_they_are_cut(replica: Replica) -> None:
+    report = full_report("untaken-1", artifact={"transcript": "x" * TRANSCRIPT_BYTES})
+    webhook = post(json.dumps(report).encode())
+
+    async def is_stored() -> bool:
+        return (await ask(replica.port, webhook, within_s=60)).status == 200  # on a busy machine Redis may be too slow
+
+    await until(is_stored, 60)
+    before, connections_before = memory_of(replica), connections_of(replica)
+    clients = []
+    for number in range(CLIENTS):
+        clients.append(
+            ask_without_reading(replica, b"/api/v1/vapi/calls/untaken-1" + (b"?wait=1" if number % 2 else b""))
+        )
+        await asyncio.sleep(0.05)
+    try:
+        assert memory_of(replica) - before < MAY_GROW_BYTES
+        whole = await ask(replica.port, get(b"/api/v1/vapi/calls/untaken-1"), within_s=60)
+        assert len(whole.body) > TRANSCRIPT_BYTES
+        assert connections_of(replica) >= connections_before + CLIENTS
+
+        async def are_cut() -> bool:
+            return connections_of(replica) <= connections_before + 5
+
+        await until(are_cut, CUT_WITHIN_S)
+    finally:
+        for client in clients:
+            client.close()
