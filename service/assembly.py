@@ -27,6 +27,7 @@ from service.store.counts import CountStore
 from service.store.health import StoreHealth
 from service.store.idempotency import IdempotencyStore
 from service.store.keys import Keys
+from service.store.phone_index import PhoneIndex
 from service.store.rate_limit import RateLimit
 from service.store.spool import Spool
 from service.store.subscriptions import SubscriptionStore
@@ -58,6 +59,7 @@ def assemble(settings: Settings) -> tuple[State, RedisTopology]:
     state = State(
         settings=settings,
         calls=calls,
+        phone_index=PhoneIndex(settings, commands, keys),
         changes=changes,
         sweep=sweep,
         counts=CountStore(commands, keys, replica_id=replica_id(), process_id=os.getpid(), version=__version__),

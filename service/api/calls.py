@@ -18,6 +18,8 @@ from service.errors import Detail, InvalidRequestError, NotFoundError
 from service.store.shapes import StoredCall, Tombstone
 
 MAX_LIMIT: Final = 100
+MAX_OFFSET: Final = 10_000
+"""Bounds what a page costs: offset + limit index entries are read for it."""
 
 
 async def delete_call(state: State, request: Request) -> Response:
@@ -33,21 +35,16 @@ async def list_calls_by_phone(state: State, request: Request) -> Response:
     phone = normalize_phone(request.path_params["phone"])
     request.scope["log"]["phone"] = mask_phone(phone)
     limit = read_int(request, "limit", default=10, least=1, most=MAX_LIMIT)
-    offset = read_int(request, "offset", default=0, least=0)
-    calls = await find_live_by_phone(state, phone)
-    calls.sort(key=lambda call: (-call.updated_at_ms, call.call_id))
-    page = [msgspec.Raw(render_record(call, "summary")) for call in calls[offset : offset + limit]]
-    has_more = offset + limit < len(calls)
-    pagination = {"limit": limit, "offset": offset, "hasMore": has_more}
-    return JSONAnswer(data=page, count=len(calls), pagination=pagination)
-
-
-async def find_live_by_phone(state: State, phone: str) -> list[StoredCall]:
-    """The records of a number. An index entry whose record says otherwise is left out."""
+    offset = read_int(request, "offset", default=0, least=0, most=MAX_OFFSET)
     fragment = msgspec.json.encode(phone)
-    ids = await state.calls.find_ids_by_phone(fragment[1:-1], state.sweep.now_ms())
-    found = await asyncio.gather(*(find_settled(state, call_id, "summary") for call_id in ids))
-    return [call for call in found if isinstance(call, StoredCall) and call.small[0] == fragment]
+    page = await state.phone_index.find_page(fragment[1:-1], offset=offset, limit=limit)
+    found = await asyncio.gather(*(find_settled(state, call_id, "summary") for call_id in page.call_ids))
+    # What expired, was deleted or got another number since the index was read is left out.
+    calls = [call for call in found if isinstance(call, StoredCall) and call.small[0] == fragment]
+    calls.sort(key=lambda call: (call.updated_at_ms, call.call_id), reverse=True)
+    pagination = {"limit": limit, "offset": offset, "hasMore": offset + limit < page.count}
+    data = [msgspec.Raw(render_record(call, "summary")) for call in calls]
+    return JSONAnswer(data=data, count=page.count, pagination=pagination)
 
 
 async def find_settled(state: State, call_id: bytes, view: View) -> StoredCall | Tombstone | None:

@@ -18,6 +18,7 @@ from service.store.calls import CallStore
 from service.store.changes import Changes
 from service.store.counts import CountStore
 from service.store.health import StoreHealth
+from service.store.phone_index import PhoneIndex
 from service.store.rate_limit import RateLimit
 from service.store.spool import Spool
 from service.vapi.authentication import WebhookProof
@@ -28,6 +29,7 @@ from service.vapi.client import VapiClient
 class State:
     settings: Settings
     calls: CallStore
+    phone_index: PhoneIndex
     changes: Changes
     sweep: Sweep
     counts: CountStore

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
@@ -133,16 +132,6 @@ class CallStore:
         )
         self._tell_due(bucket, has_due)
         return bool(existed)
-
-    async def find_ids_by_phone(self, phone: bytes, now_ms: int) -> list[bytes]:
-        """Ids of the live calls of a number (a JSON string's inside, as in the record), in no order."""
-        replies = await asyncio.gather(
-            *(
-                self._redis.execute(b"ZRANGEBYSCORE", prefix + phone, b"%d" % now_ms, b"+inf", bucket=bucket)
-                for bucket, prefix in enumerate(self._keys.phones)
-            )
-        )
-        return [call_id for ids in replies for call_id in ids]
 
     async def survey(
         self, *, changed_since_ms: tuple[int, ...] = (), newest: int = 0, takes_turns: bool = False

@@ -24,7 +24,10 @@ redis.call('ZREM', updates, id)
 redis.call('ZREM', partial, id)
 if facts then
   local phone = string.match(facts, '^([^\31]*)\31')
-  if phone ~= '' then redis.call('ZREM', ARGV[3] .. string.sub(phone, 2, -2), id) end
+  if phone ~= '' then
+    redis.call('ZREM', ARGV[3] .. string.sub(phone, 2, -2), id)
+    redis.call('ZREM', updates .. ':' .. string.sub(phone, 2, -2), id)
+  end
 end
 redis.call('ZREMRANGEBYSCORE', deleted, '-inf', now - ARGV[5])
 redis.call('ZADD', deleted, now, id)

@@ -7,7 +7,8 @@
 | ``<prefix>:{<bucket>}:updates`` | zset, call id by updated_at in ms | the same | both | survey_bucket.lua |
 | ``<prefix>:{<bucket>}:partial`` | zset, call id by the ms when it was over | the same | both | survey_bucket.lua |
 | ``<prefix>:{<bucket>}:deleted`` | zset, call id by the ms of its deletion | a minute | delete_call.lua, ask_vapi.lua (a call that VAPI does not know) | survey_bucket.lua |
-| ``<prefix>:{<bucket>}:phone:<number>`` | zset, call id by expires_at in ms | past its last entry | both | by phone |
+| ``<prefix>:{<bucket>}:phone:<number>`` | zset, call id by expires_at in ms | past its last entry | both | newest_of_phone.lua |
+| ``<prefix>:{<bucket>}:updates:<number>`` | zset, call id by updated_at in ms | past its last entry | both; newest_of_phone.lua (what the version before did not write) | newest_of_phone.lua |
 | ``<prefix>:{<bucket>}:subs:<call id>`` | hash, execution id to its state | as long as the call's record, PENDING_TTL_S where there is none | subscribe.lua, whatever makes due, claims or settles | the same |
 | ``<prefix>:{<bucket>}:due`` | zset, ``<call id> <execution id>`` by the ms of the next try | past its last entry | the same | claim_due.lua, survey_bucket.lua |
 | ``<prefix>:{<bucket>}:subscribed`` | zset, id of a call that is waited for by the ms of its turn | the same | subscribe.lua, survey_bucket.lua | survey_bucket.lua |
@@ -57,6 +58,8 @@ class Keys:
         """Per bucket, what a call id is appended to."""
         self.phones = tuple(tag + b"phone:" for tag in self._buckets)
         """Per bucket, what a number is appended to."""
+        self.phone_updates = tuple(tag + b"updates:" for tag in self._buckets)
+        """The same."""
         self.subscriptions = tuple(tag + b"subs:" for tag in self._buckets)
         """The same."""
         self.changes = self._prefix + b":changes"
@@ -69,6 +72,9 @@ class Keys:
 
     def deleted(self, bucket: int) -> bytes:
         return self._buckets[bucket] + b"deleted"
+
+    def updates(self, bucket: int) -> bytes:
+        return self._buckets[bucket] + b"updates"
 
     def due(self, bucket: int) -> bytes:
         return self._buckets[bucket] + b"due"

@@ -205,7 +205,8 @@ redis.call('HSET', call, unpack(writes))
 redis.call('PEXPIREAT', call, expires_text)
 
 local is_new_phone = phone ~= old_phone
-local numbers_calls = ARGV[3] .. phone
+local numbers_calls, numbers_updates = ARGV[3] .. phone, updates .. ':' .. phone
+local index_ttl = math.max(result_ttl, pending_ttl)
 redis.call('ZADD', expiry, expires_text, id)
 if is_changed then redis.call('ZADD', updates, updated, id) end
 if derived == PARTIAL then
@@ -213,23 +214,33 @@ if derived == PARTIAL then
 elseif data_status == PARTIAL then
   redis.call('ZREM', partial, id)
 end
-if is_new_phone and old_phone ~= '' then redis.call('ZREM', ARGV[3] .. old_phone, id) end
-if phone ~= '' then redis.call('ZADD', numbers_calls, expires_text, id) end
+if is_new_phone and old_phone ~= '' then
+  redis.call('ZREM', ARGV[3] .. old_phone, id)
+  redis.call('ZREM', updates .. ':' .. old_phone, id)
+end
+if phone ~= '' then
+  redis.call('ZADD', numbers_calls, expires_text, id)
+  if is_changed and redis.call('ZADD', numbers_updates, updated, id) == 1 then
+    redis.call('PEXPIRE', numbers_updates, 2 * index_ttl)
+  end
+end
 
 -- What need not be done for every event: indices live for twice the longest life, so that they outlive their entries
 -- when their own life is renewed seldom; and each new call takes away what died of others.
-local index_ttl = math.max(result_ttl, pending_ttl)
 if is_new or is_step or is_new_phone or now - created > index_ttl then
-  for _, index in ipairs({expiry, updates, partial, numbers_calls}) do redis.call('PEXPIRE', index, 2 * index_ttl) end
+  for _, index in ipairs({expiry, updates, partial, numbers_calls, numbers_updates}) do
+    redis.call('PEXPIRE', index, 2 * index_ttl)
+  end
+end
+local function drop_dead(by_expiry, others)
+  local dead = redis.call('ZRANGEBYSCORE', by_expiry, '-inf', '(' .. now, 'LIMIT', 0, 10)
+  if #dead == 0 then return end
+  redis.call('ZREM', by_expiry, unpack(dead))
+  for _, index in ipairs(others) do redis.call('ZREM', index, unpack(dead)) end
 end
 if is_new or is_new_phone then
-  local dead = redis.call('ZRANGEBYSCORE', expiry, '-inf', '(' .. now, 'LIMIT', 0, 10)
-  if #dead > 0 then
-    redis.call('ZREM', expiry, unpack(dead))
-    redis.call('ZREM', updates, unpack(dead))
-    redis.call('ZREM', partial, unpack(dead))
-  end
-  redis.call('ZREMRANGEBYSCORE', numbers_calls, '-inf', '(' .. now)
+  drop_dead(expiry, {updates, partial})
+  drop_dead(numbers_calls, {numbers_updates})
 end
 
 local has_due = 0
