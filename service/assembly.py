@@ -12,6 +12,7 @@ from service.api.auth import CallerTokens
 from service.api.client_address import ClientAddresses
 from service.api.limits import BodyBudget, FailedProofs
 from service.api.state import State
+from service.calls.batches import Batches
 from service.calls.placing import Placing
 from service.calls.reconcile import Reconciler
 from service.calls.subscriptions import Subscriptions
@@ -20,6 +21,7 @@ from service.config import Settings
 from service.kestra.client import KestraClient
 from service.metrics import Metrics
 from service.store.asking import AskingStore
+from service.store.batches import BatchStore
 from service.store.calls import CallStore
 from service.store.changes import Changes
 from service.store.connection import RedisTopology, open_redis
@@ -74,6 +76,7 @@ def assemble(settings: Settings) -> tuple[State, RedisTopology]:
             settings, vapi, kestra, calls, idempotency,
             spool=spool, on_merged=metrics.merged, on_result=metrics.call_placed,
         ),
+        batches=Batches(BatchStore(commands, keys)),
         metrics=metrics,
         proof=WebhookProof(settings),
         tokens=CallerTokens(settings, failed_proofs),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from service.api.auth import CallerTokens
 from service.api.client_address import ClientAddresses
 from service.api.limits import BodyBudget, FailedProofs
+from service.calls.batches import Batches
 from service.calls.placing import Placing
 from service.calls.reconcile import Reconciler
 from service.calls.subscriptions import Subscriptions
@@ -47,6 +48,7 @@ class State:
     subscriptions: Subscriptions | None
     """The same."""
     placing: Placing
+    batches: Batches
     metrics: Metrics
     proof: WebhookProof
     tokens: CallerTokens

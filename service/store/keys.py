@@ -14,6 +14,7 @@
 | ``<prefix>:{<bucket>}:subscribed`` | zset, id of a call that is waited for by the ms of its turn | the same | subscribe.lua, survey_bucket.lua | survey_bucket.lua |
 | ``<prefix>:{<bucket>}:rate:<client>:<minute>`` | string | two minutes | rate_limit.lua | rate_limit.lua |
 | ``<prefix>:{<bucket>}:idempotency:<sha256>`` | hash | 24 h from its claim | idempotency_claim.lua, idempotency_answer.lua, idempotency_free.lua | the same |
+| ``<prefix>:{<bucket>}:batch:<batch id>`` | hash, see batch_begin.lua | 24 h from its beginning | batch_begin.lua, batch_dial.lua, batch_write.lua, batch_read.lua (what a dead replica left), batch_free.lua | batch_read.lua |
 | ``<prefix>:{<bucket>}:probe`` | string | PROBE_TTL_MS | readiness, placing a call | nobody |
 | ``<prefix>:{0}:counts:<replica>:<process>`` | hash, counter to value | COUNTS_TTL_MS after its last write | stats, each second | stats |
 | ``<prefix>:{0}:processes`` | zset, ``<replica>:<process>`` by last seen in ms | the same | stats, each second | stats |
@@ -87,6 +88,9 @@ class Keys:
 
     def idempotency(self, bucket: int, digest: bytes) -> bytes:
         return b"%bidempotency:%b" % (self._buckets[bucket], digest)
+
+    def batch(self, bucket: int, batch_id: bytes) -> bytes:
+        return b"%bbatch:%b" % (self._buckets[bucket], batch_id)
 
     def counts(self, process: bytes) -> bytes:
         return b"%bcounts:%b" % (self._buckets[COUNTS_BUCKET], process)
