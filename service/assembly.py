@@ -76,7 +76,7 @@ def assemble(settings: Settings) -> tuple[State, RedisTopology]:
             settings, vapi, kestra, calls, idempotency,
             spool=spool, on_merged=metrics.merged, on_result=metrics.call_placed,
         ),
-        batches=Batches(BatchStore(commands, keys)),
+        batches=Batches(BatchStore(commands, keys), lambda: changes.is_draining),
         metrics=metrics,
         proof=WebhookProof(settings),
         tokens=CallerTokens(settings, failed_proofs),

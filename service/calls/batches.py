@@ -46,7 +46,7 @@ LEFT_BEHIND: Final = LeftBehind(
     not_placed=failure("The replica that placed this batch died; this call was not placed"),
     unknown=failure("The replica that placed this batch died; nobody knows whether this call was placed"),
 )
-TAKEN_FOR_DEAD: Final = failure("This replica could not reach Redis for too long; this call was not placed")
+GIVEN_UP: Final = failure("Redis lost this batch, or this replica was taken for dead; this call was not placed")
 
 
 class RunningBatch:
@@ -103,7 +103,7 @@ class RunningBatch:
             return failure(f"{exc}; this call was not placed")
         except asyncio.CancelledError:
             return STOPPED
-        return await self._place(index) if may_dial else TAKEN_FOR_DEAD
+        return await self._place(index) if may_dial else GIVEN_UP
 
     def _note(self, index: int, result: bytes) -> None:
         self._results[index] = self._unwritten[index] = result
@@ -136,13 +136,17 @@ class RunningBatch:
 
 
 class Batches:
-    """Runs batches and says how far they are, whichever replica runs them."""
+    """Runs batches and says how far they are, whichever replica runs them.
 
-    def __init__(self, store: BatchStore) -> None:
+    Args:
+        is_draining: whether this process is about to end; callers who wait for another replica's batch are answered then.
+    """
+
+    def __init__(self, store: BatchStore, is_draining: Callable[[], bool]) -> None:
         self._store = store
+        self._is_draining = is_draining
         self._running: dict[str, RunningBatch] = {}
         self._belated = BelatedWrites()
-        self._is_closing = False
 
     async def begin(self, claim: BatchClaim, max_concurrent: int, place: Place) -> None:
         """Begin the batch, unless the same request began it already.
@@ -182,7 +186,7 @@ class Batches:
             if standing is None:
                 raise UnavailableError("This batch was not begun; try again in a second")
             left_s = until - loop.time()
-            if standing.is_done or left_s <= 0 or self._is_closing:
+            if standing.is_done or left_s <= 0 or self._is_draining():
                 return standing
             await asyncio.sleep(min(LOOK_EVERY_S, left_s))
 
@@ -198,7 +202,6 @@ class Batches:
 
     async def close(self) -> None:
         """Dial nobody any more, wait a moment for what is being dialled, and keep what is known of each call."""
-        self._is_closing = True
         if running := list(self._running.values()):
             await asyncio.gather(*(batch.cut_off(after_s=CLOSE_S) for batch in running))
             _, late = await asyncio.wait([batch.writer for batch in running], timeout=FLUSH_S)

@@ -17,7 +17,9 @@ from tests.support.call_requests import REQUIRED
 from tests.support.fake_vapi import FakeVapi
 from tests.support.load_balancer import LoadBalancer
 from tests.support.redis_server import RedisProcess
+from tests.support.redis_topologies import ask
 from tests.support.replica import Replica
+from tests.system.test_secure_redis import RULE
 from tests.system.traffic import open_client, until
 
 BATCH: Final = "/api/v1/vapi/calls/batch"
@@ -195,6 +197,24 @@ async def test_a_replica_that_is_told_to_go_leaves_a_result_for_each_call(
     assert rings(vapi) == Counter(dict.fromkeys(rings(vapi), 1))
 
 
+async def test_who_waits_at_a_replica_that_is_told_to_go_is_told_how_far_the_batch_is(
+    vapi: FakeVapi, start_pair: StartPair, redis_process: RedisProcess, client: httpx2.AsyncClient
+) -> None:
+    one, other = start_pair(redis_process)
+    batch = batch_of(15, max_concurrent=1)
+    asking = begin(client, one, batch)
+    await are_asked(vapi, 1)
+    waiting = begin(client, other, batch)
+    await are_asked(vapi, 3)
+    other.terminate()
+    answer = await waiting
+    assert (answer.status_code, answer.json()["total"]) == (202, 15)
+    assert 0 < answer.json()["done"] < 15
+    assert other.wait() == 0
+    assert (await asking).status_code == 200
+    assert set(rings(vapi).values()) == {1}
+
+
 async def test_while_redis_is_away_nobody_is_dialled_and_what_was_is_written_later(
     vapi: FakeVapi, start_pair: StartPair, own_redis: RedisProcess, client: httpx2.AsyncClient
 ) -> None:
@@ -218,6 +238,21 @@ async def test_while_redis_is_away_nobody_is_dialled_and_what_was_is_written_lat
 
     await until(is_known_everywhere, within_s=LONG_S)
     assert rings(vapi) == rung
+
+
+async def test_a_user_of_redis_that_may_do_only_what_the_service_does_is_enough(
+    vapi: FakeVapi, start_pair: StartPair, own_redis: RedisProcess, client: httpx2.AsyncClient
+) -> None:
+    ask(own_redis, "ACL", "SETUSER", "service", "reset", "on", ">password", *RULE.replace("vapi:", "batches").split())
+    vapi.be_slow(0)
+    url = own_redis.url.replace("redis://", "redis://service:password@")
+    one, other = start_pair(own_redis, redis_url=url)
+    batch = batch_of(3, max_concurrent=2)
+    answers = [await client.post(each.url + BATCH, json=batch, headers=HEADERS) for each in (one, other)]
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert (await client.get(f"{one.url}/api/v1/vapi/calls/by-phone/+18645550001")).json()["count"] == 1
+    denied: list[Any] = ask(own_redis, "ACL", "LOG")
+    assert {str(entry["object"]) for entry in denied} <= {"client|setinfo"}  # only a client's name, from Redis 7.2
 
 
 async def test_with_redis_away_no_batch_begins_and_the_same_request_begins_it_later(
