@@ -8,7 +8,6 @@ import re
 from typing import Any, Final
 
 import msgspec
-import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -20,8 +19,6 @@ from service.calls.batches import failure
 from service.calls.dialing import METHODS, Method
 from service.errors import Detail, InvalidRequestError, NotFoundError, ServiceError
 from service.store.batches import BatchStanding, create_batch_claim
-
-log = structlog.get_logger(__name__)
 
 ROUTE: Final = "/api/v1/vapi/calls/batch"
 ONE_ROUTE: Final = ROUTE + "/{batch_id}"
@@ -96,9 +93,6 @@ async def _result_of(state: State, item: Any, method: Method | None, index: int,
             for detail in exc.details
         ]
         return msgspec.json.encode({"success": False, "error": str(exc), "details": details})
-    except Exception:
-        log.exception("call.failed", index=index)
-        return failure("Internal server error")
     return msgspec.json.encode({"success": True, "data": placed})
 
 

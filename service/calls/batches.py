@@ -34,7 +34,7 @@ FLUSH_S: Final = 0.5
 """For the last results at the end of the process; with CLOSE_S and what comes before still below 10 s."""
 
 Place = Callable[[int], Awaitable[bytes]]
-"""Places the call of that index. Returns its result, a JSON object, and never raises, not even when it is cancelled."""
+"""Places the call of that index. Returns its result, a JSON object, also when it is cancelled."""
 
 
 def failure(sentence: str) -> bytes:
@@ -103,7 +103,13 @@ class RunningBatch:
             return failure(f"{exc}; this call was not placed")
         except asyncio.CancelledError:
             return STOPPED
-        return await self._place(index) if may_dial else GIVEN_UP
+        if not may_dial:
+            return GIVEN_UP
+        try:
+            return await self._place(index)
+        except Exception:
+            log.exception("batch.call_failed", batch_id=self._claim.batch_id, index=index)
+            return failure("Internal server error")
 
     def _note(self, index: int, result: bytes) -> None:
         self._results[index] = self._unwritten[index] = result
