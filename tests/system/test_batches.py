@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import secrets
+import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import chain
@@ -175,6 +177,32 @@ async def test_of_a_dead_replicas_batch_each_call_is_known_to_be_placed_or_not_o
     again = await client.post(other.url + BATCH, json=batch, headers=HEADERS)
     assert (again.status_code, again.json()) == (200, answer.json())
     assert rings(vapi) == rung, "a repeated batch phones nobody"
+
+
+async def test_a_replica_that_was_only_frozen_dials_nobody_who_was_said_not_to_be_dialled(
+    vapi: FakeVapi, start_pair: StartPair, redis_process: RedisProcess, client: httpx2.AsyncClient
+) -> None:
+    one, other = start_pair(redis_process)
+    batch = batch_of(10, max_concurrent=1)
+    asking = begin(client, one, batch)
+    await are_asked(vapi, 2)
+    os.kill(one.pid, signal.SIGSTOP)
+    try:
+        said = (await client.post(other.url + BATCH, json=batch, headers=HEADERS)).json()["results"]
+    finally:
+        os.kill(one.pid, signal.SIGCONT)
+    assert (await asking).status_code == 200
+    rung = rings(vapi)
+    numbers = [request["providerPhone"] for request in batch["requests"]]
+    not_placed = {numbers[index] for index, result in enumerate(said) if "was not placed" in result.get("error", "")}
+    assert not_placed.isdisjoint(rung)
+    assert len(not_placed) + len(rung) == 10
+
+    async def is_what_it_was_dialling_known() -> bool:
+        results = (await client.post(other.url + BATCH, json=batch, headers=HEADERS)).json()["results"]
+        return sum(result["success"] for result in results) == len(rung)
+
+    await until(is_what_it_was_dialling_known, within_s=LONG_S)
 
 
 async def test_a_replica_that_is_told_to_go_leaves_a_result_for_each_call(
