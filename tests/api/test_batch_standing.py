@@ -15,24 +15,21 @@ from tests.support.replica import Replica
 from tests.support.vapi_sender import status_update
 
 
-def logged(replica: Replica, key: str) -> list[str]:
-    return [line for line in replica.log.splitlines() if f'"{key}"' in line]
-
-
 async def placed_batch(client: httpx2.AsyncClient, replica: Replica, **batch: Any) -> tuple[str, list[Any]]:
     """A batch that is done: its id, by the access line, and its results."""
-    before = len(logged(replica, "batch_id"))
     answer = await client.post(BATCH, json=batch)
     assert answer.status_code == 200, answer.text
+    lines: list[Any] = []
 
     async def is_logged() -> bool:
-        return len(logged(replica, "batch_id")) > before
+        mine = [line for line in replica.log.splitlines() if answer.headers["x-request-id"] in line]
+        lines[:] = [parsed for line in mine if "batch_id" in (parsed := json.loads(line))]
+        return bool(lines)
 
-    await eventually(is_logged)
-    line = json.loads(logged(replica, "batch_id")[-1])
+    await eventually(is_logged, within_s=60)
     results = answer.json()["results"]
-    assert (line["requests"], line["placed"]) == (len(results), sum(result["success"] for result in results))
-    return line["batch_id"], results
+    assert (lines[0]["requests"], lines[0]["placed"]) == (len(results), sum(result["success"] for result in results))
+    return lines[0]["batch_id"], results
 
 
 async def test_a_batch_that_is_done_is_told_whole(dialler: httpx2.AsyncClient, dialling_replica: Replica) -> None:

@@ -101,7 +101,7 @@ async def batch_id_in_log_of(replica: Replica) -> str:
         found[:] = [json.loads(line)["batch_id"] for line in replica.log.splitlines() if '"batch_id"' in line]
         return bool(found)
 
-    await until(is_there)
+    await until(is_there, within_s=LONG_S)
     return found[-1]
 
 
@@ -200,7 +200,7 @@ async def test_a_replica_that_was_only_frozen_dials_nobody_who_was_said_not_to_b
 
     async def is_what_it_was_dialling_known() -> bool:
         results = (await client.post(other.url + BATCH, json=batch, headers=HEADERS)).json()["results"]
-        return sum(result["success"] for result in results) == len(rung)
+        return len(rung) == len([result for result in results if result["success"]])
 
     await until(is_what_it_was_dialling_known, within_s=LONG_S)
 
