@@ -11,7 +11,7 @@ from starlette.routing import BaseRoute, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service import __version__
-from service.api import calls, health, placing, polling, webhook
+from service.api import batches, calls, health, placing, polling, webhook
 from service.api.assistant import PATH as ASSISTANT_CONFIG
 from service.api.assistant import make_assistant_config
 from service.api.auth import Access
@@ -100,8 +100,9 @@ def _routes(state: State) -> dict[str, dict[str, tuple[ASGIApp, str]]]:
         placing.ROUTE: {
             "POST": (to(placing.ROUTE, placing.place_call, Access.DIAL), "place a call: a call request, and a method")
         },
-        placing.BATCH_ROUTE: {
-            "POST": (to(placing.BATCH_ROUTE, placing.place_batch, Access.DIAL), "place up to 100 calls")
+        batches.ROUTE: {"POST": (to(batches.ROUTE, batches.place_batch, Access.DIAL), "place up to 100 calls")},
+        batches.ONE_ROUTE: {
+            "GET": (to(batches.ONE_ROUTE, batches.get_batch, Access.ADMIN), "how far a batch is, for 24 hours")
         },
         by_phone: {
             "GET": (

@@ -13,6 +13,7 @@ from service.api.client_address import ClientAddresses
 from service.api.limits import CALLERS_BYTES, UNPROVEN_BYTES, BodyBudget, FailedProofs, RefusalLog
 from service.api.state import State
 from service.api.unfinished import UnfinishedBodies
+from service.calls.batches import Batches
 from service.calls.placing import Placing
 from service.calls.reconcile import Reconciler
 from service.calls.subscriptions import Subscriptions
@@ -22,6 +23,7 @@ from service.connections import Connections
 from service.kestra.client import KestraClient
 from service.metrics import Metrics
 from service.store.asking import AskingStore
+from service.store.batches import BatchStore
 from service.store.calls import CallStore
 from service.store.changes import Changes
 from service.store.command import Commands
@@ -30,6 +32,7 @@ from service.store.counts import CountStore
 from service.store.health import StoreHealth
 from service.store.idempotency import IdempotencyStore
 from service.store.keys import Keys
+from service.store.phone_index import PhoneIndex
 from service.store.rate_limit import RateLimit
 from service.store.spool import Spool
 from service.store.subscriptions import SubscriptionStore
@@ -63,6 +66,7 @@ def assemble(settings: Settings) -> tuple[State, RedisTopology]:
     state = State(
         settings=settings,
         calls=calls,
+        phone_index=PhoneIndex(settings, commands, keys),
         changes=changes,
         sweep=sweep,
         counts=CountStore(commands, keys, replica_id=replica_id(), process_id=os.getpid(), version=__version__),
@@ -77,6 +81,7 @@ def assemble(settings: Settings) -> tuple[State, RedisTopology]:
             settings, vapi, kestra, calls, idempotency,
             spool=spool, on_merged=metrics.merged, on_result=metrics.call_placed,
         ),
+        batches=Batches(BatchStore(commands, keys), lambda: changes.is_draining),
         metrics=metrics,
         proof=WebhookProof(settings),
         tokens=CallerTokens(settings, failed_proofs, refusals),

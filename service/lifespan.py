@@ -89,7 +89,7 @@ def lifespan_of(state: State, redis: RedisTopology) -> Callable[[Router], Any]:
         await asyncio.gather(*background, return_exceptions=True)
         if subscriptions is not None:
             await subscriptions.close()
-        await state.placing.close()
+        await asyncio.gather(state.placing.close(), state.batches.close())
         with suppress(StoreUnavailableError):
             await write_counts()
         await state.changes.close()

@@ -19,6 +19,8 @@ from service.errors import Detail, InvalidRequestError, NotFoundError, StoreUnav
 from service.store.shapes import StoredCall, Tombstone
 
 MAX_LIMIT: Final = 100
+MAX_OFFSET: Final = 10_000
+"""Bounds what a page costs: offset + limit index entries are read for it."""
 
 
 async def delete_call(state: State, request: Request) -> Response:
@@ -37,32 +39,17 @@ async def list_calls_by_phone(state: State, request: Request) -> Response:
     phone = normalize_phone(request.path_params["phone"])
     request.scope["log"]["phone"] = mask_phone(phone)
     limit = read_int(request, "limit", default=10, least=1, most=MAX_LIMIT)
-    offset = read_int(request, "offset", default=0, least=0)
-    found = await find_live_by_phone(state, phone)
-    calls = found.calls
-    calls.sort(key=lambda call: (-call.updated_at_ms, call.call_id))
-    page = [msgspec.Raw(render_record(call, "summary")) for call in calls[offset : offset + limit]]
-    has_more = offset + limit < len(calls)
-    pagination = {"limit": limit, "offset": offset, "hasMore": has_more}
-    missing = {"missing_buckets": found.missing_buckets} if found.missing_buckets else {}
-    return JSONAnswer(data=page, count=len(calls), pagination=pagination, **missing)
-
-
-class LiveCalls(msgspec.Struct, frozen=True):
-    """The calls of a number, as far as the buckets that hold them answered."""
-
-    calls: list[StoredCall]
-    missing_buckets: tuple[int, ...]
-
-
-async def find_live_by_phone(state: State, phone: str) -> LiveCalls:
-    """The records of a number. An index entry whose record says otherwise is left out."""
+    offset = read_int(request, "offset", default=0, least=0, most=MAX_OFFSET)
     fragment = msgspec.json.encode(phone)
-    answered = await state.calls.find_ids_by_phone(fragment[1:-1], state.sweep.now_ms())
-    ids = [call_id for ids in answered.replies.values() for call_id in ids]
-    found = await asyncio.gather(*(find_settled(state, call_id, "summary") for call_id in ids))
+    page = await state.phone_index.find_page(fragment[1:-1], offset=offset, limit=limit)
+    found = await asyncio.gather(*(find_settled(state, call_id, "summary") for call_id in page.call_ids))
+    # What expired, was deleted or got another number since the index was read is left out.
     calls = [call for call in found if isinstance(call, StoredCall) and call.small[0] == fragment]
-    return LiveCalls(calls, answered.missing)
+    calls.sort(key=lambda call: (call.updated_at_ms, call.call_id), reverse=True)
+    pagination = {"limit": limit, "offset": offset, "hasMore": offset + limit < page.count}
+    data = [msgspec.Raw(render_record(call, "summary")) for call in calls]
+    missing = {"missing_buckets": page.missing_buckets} if page.missing_buckets else {}
+    return JSONAnswer(data=data, count=page.count, pagination=pagination, **missing)
 
 
 async def find_settled(state: State, call_id: bytes, view: View) -> StoredCall | Tombstone | None:

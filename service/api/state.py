@@ -8,6 +8,7 @@ from service.api.auth import CallerTokens
 from service.api.client_address import ClientAddresses
 from service.api.limits import BodyBudget, FailedProofs, RefusalLog
 from service.api.unfinished import UnfinishedBodies
+from service.calls.batches import Batches
 from service.calls.placing import Placing
 from service.calls.reconcile import Reconciler
 from service.calls.subscriptions import Subscriptions
@@ -20,6 +21,7 @@ from service.store.calls import CallStore
 from service.store.changes import Changes
 from service.store.counts import CountStore
 from service.store.health import StoreHealth
+from service.store.phone_index import PhoneIndex
 from service.store.rate_limit import RateLimit
 from service.store.spool import Spool
 from service.vapi.authentication import WebhookProof
@@ -30,6 +32,7 @@ from service.vapi.client import VapiClient
 class State:
     settings: Settings
     calls: CallStore
+    phone_index: PhoneIndex
     changes: Changes
     sweep: Sweep
     counts: CountStore
@@ -47,6 +50,7 @@ class State:
     subscriptions: Subscriptions | None
     """The same."""
     placing: Placing
+    batches: Batches
     metrics: Metrics
     proof: WebhookProof
     tokens: CallerTokens

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Generic, TypeVar
 
 import msgspec
@@ -22,16 +22,18 @@ class BucketReplies(msgspec.Struct, Generic[Reply], frozen=True):
     """The buckets that did not answer within ``STORE_TIMEOUT_S``."""
 
 
-async def ask_all_buckets(ask: Callable[[int], Awaitable[Reply]]) -> BucketReplies[Reply]:
+async def ask_all_buckets(
+    ask: Callable[[int], Awaitable[Reply]], buckets: Collection[int] = range(BUCKETS)
+) -> BucketReplies[Reply]:
     """What each bucket answered to ``ask(bucket)``.
 
     Raises:
         StoreUnavailableError: none did.
     """
-    outcomes = await asyncio.gather(*(ask(bucket) for bucket in range(BUCKETS)), return_exceptions=True)
+    outcomes = await asyncio.gather(*map(ask, buckets), return_exceptions=True)
     replies: dict[int, Reply] = {}
     missing: list[int] = []
-    for bucket, outcome in enumerate(outcomes):
+    for bucket, outcome in zip(buckets, outcomes, strict=True):
         if isinstance(outcome, StoreUnavailableError):
             missing.append(bucket)
         elif isinstance(outcome, BaseException):

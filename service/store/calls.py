@@ -9,7 +9,6 @@ from typing import Any, Final
 import msgspec
 
 from service.config import Settings
-from service.store.all_buckets import BucketReplies, ask_all_buckets
 from service.store.command import Argument, Commands
 from service.store.keys import Keys, bucket_of
 from service.store.script import RESUME_WAITING, Script
@@ -139,16 +138,6 @@ class CallStore:
         )
         self._tell_due(bucket, has_due)
         return bool(existed)
-
-    async def find_ids_by_phone(self, phone: bytes, now_ms: int) -> BucketReplies[list[bytes]]:
-        """Ids of the live calls of a number (a JSON string's inside, as in the record), in no order."""
-
-        async def ids_in(bucket: int) -> list[bytes]:
-            key = self._keys.phones[bucket] + phone
-            ids: list[bytes] = await self._redis.execute(b"ZRANGEBYSCORE", key, now_ms, b"+inf", bucket=bucket)
-            return ids
-
-        return await ask_all_buckets(ids_in)
 
     async def survey(
         self, *, changed_since_ms: tuple[int, ...] = (), newest: int = 0, takes_turns: bool = False

@@ -23,7 +23,10 @@ end
 -- script has emptied itself. So the phone's key, which is not declared, comes first, and the call's hash is never empty.
 if facts then
   local phone = string.match(facts, '^([^\31]*)\31')
-  if phone ~= '' then redis.call('ZREM', ARGV[3] .. string.sub(phone, 2, -2), id) end
+  if phone ~= '' then
+    redis.call('ZREM', ARGV[3] .. string.sub(phone, 2, -2), id)
+    redis.call('ZREM', updates .. ':' .. string.sub(phone, 2, -2), id)
+  end
 end
 redis.call('ZREM', expiry, id)
 redis.call('ZREM', updates, id)

@@ -7,13 +7,15 @@
 | ``<prefix>:{<bucket>}:updates`` | zset, call id by updated_at in ms | the same | both | survey_bucket.lua |
 | ``<prefix>:{<bucket>}:partial`` | zset, call id by the ms when it was over | the same | both | survey_bucket.lua |
 | ``<prefix>:{<bucket>}:deleted`` | zset, call id by the ms of its deletion | a minute | delete_call.lua, ask_vapi.lua (a call that VAPI does not know) | survey_bucket.lua |
-| ``<prefix>:{<bucket>}:phone:<number>`` | zset, call id by expires_at in ms | past its last entry | both | by phone |
+| ``<prefix>:{<bucket>}:phone:<number>`` | zset, call id by expires_at in ms | past its last entry | both | newest_of_phone.lua |
+| ``<prefix>:{<bucket>}:updates:<number>`` | zset, call id by updated_at in ms | past its last entry | both; newest_of_phone.lua (what the version before did not write) | newest_of_phone.lua |
 | ``<prefix>:{<bucket>}:subs:<call id>`` | hash, execution id to its state | as long as the call's record, an hour where there is none | subscribe.lua, whatever makes due, claims or settles | the same |
 | ``<prefix>:{<bucket>}:due`` | zset, ``<call id> <execution id>`` by the ms of the next try | past its last entry | the same | claim_due.lua, survey_bucket.lua |
 | ``<prefix>:{<bucket>}:subscribed`` | zset, id of a call that is waited for by the ms of its turn | the same | subscribe.lua, survey_bucket.lua | survey_bucket.lua |
 | ``<prefix>:{<bucket>}:subscriptions``, ``...:subscriptions_unknown`` | zset, ``<call id> <execution id>`` by the ms of the next look | past its last entry | subscribe.lua, count_subscriptions.lua | count_subscriptions.lua |
 | ``<prefix>:{<bucket>}:rate:<client>:<minute>`` | string | two minutes | rate_limit.lua | rate_limit.lua |
 | ``<prefix>:{<bucket>}:idempotency:<sha256>`` | hash | 24 h from its claim | idempotency_claim.lua, idempotency_answer.lua, idempotency_free.lua | the same |
+| ``<prefix>:{<bucket>}:batch:<batch id>`` | hash, see batch_begin.lua | 24 h from its beginning | batch_begin.lua, batch_dial.lua, batch_write.lua, batch_read.lua (what a dead replica left), batch_free.lua | batch_read.lua |
 | ``<prefix>:{<bucket>}:probe`` | string | PROBE_TTL_MS | readiness, placing a call | nobody |
 | ``<prefix>:{0}:counts:<replica>:<process>`` | hash, counter to value | COUNTS_TTL_MS after its last write | stats, each second | stats |
 | ``<prefix>:{0}:processes`` | zset, ``<replica>:<process>`` by last seen in ms | the same | stats, each second | stats |
@@ -58,6 +60,8 @@ class Keys:
         """Per bucket, what a call id is appended to."""
         self.phones = tuple(tag + b"phone:" for tag in self._buckets)
         """Per bucket, what a number is appended to."""
+        self.phone_updates = tuple(tag + b"updates:" for tag in self._buckets)
+        """The same."""
         self.subscriptions = tuple(tag + b"subs:" for tag in self._buckets)
         """The same."""
         self.changes = self._prefix + b":changes"
@@ -70,6 +74,9 @@ class Keys:
 
     def deleted(self, bucket: int) -> bytes:
         return self._buckets[bucket] + b"deleted"
+
+    def updates(self, bucket: int) -> bytes:
+        return self._buckets[bucket] + b"updates"
 
     def due(self, bucket: int) -> bytes:
         return self._buckets[bucket] + b"due"
@@ -90,6 +97,9 @@ class Keys:
 
     def idempotency(self, bucket: int, digest: bytes) -> bytes:
         return b"%bidempotency:%b" % (self._buckets[bucket], digest)
+
+    def batch(self, bucket: int, batch_id: bytes) -> bytes:
+        return b"%bbatch:%b" % (self._buckets[bucket], batch_id)
 
     def counts(self, process: bytes) -> bytes:
         return b"%bcounts:%b" % (self._buckets[COUNTS_BUCKET], process)

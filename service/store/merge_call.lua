@@ -209,12 +209,21 @@ writes[2] = state
 if first_final == 1 then write('final_by', token) end
 if first_complete == 1 then write('complete_by', token) end
 local is_new_phone = phone ~= old_phone
-local numbers_calls = ARGV[3] .. phone
--- The phone's key is not declared, as the record's own phone is not known before. In a Cluster slot that is moving Redis
--- ends the script where it meets a key that is missing there: so that key comes first and the record last, and a merge
+local numbers_calls, numbers_updates = ARGV[3] .. phone, updates .. ':' .. phone
+local index_ttl = math.max(result_ttl, pending_ttl)
+-- The phone's keys are not declared, as the record's own phone is not known before. In a Cluster slot that is moving Redis
+-- ends the script where it meets a key that is missing there: so those keys come first and the record last, and a merge
 -- that was ended is done as a whole when it is repeated.
-if is_new_phone and old_phone ~= '' then redis.call('ZREM', ARGV[3] .. old_phone, id) end
-if phone ~= '' then redis.call('ZADD', numbers_calls, expires_text, id) end
+if is_new_phone and old_phone ~= '' then
+  redis.call('ZREM', ARGV[3] .. old_phone, id)
+  redis.call('ZREM', updates .. ':' .. old_phone, id)
+end
+if phone ~= '' then
+  redis.call('ZADD', numbers_calls, expires_text, id)
+  if is_changed and redis.call('ZADD', numbers_updates, updated, id) == 1 then
+    redis.call('PEXPIRE', numbers_updates, 2 * index_ttl)
+  end
+end
 redis.call('ZADD', expiry, expires_text, id)
 if is_changed then redis.call('ZADD', updates, updated, id) end
 if derived == PARTIAL then
@@ -225,21 +234,24 @@ end
 
 -- What need not be done for every event: indices live for twice the longest life, so that they outlive their entries
 -- when their own life is renewed seldom; and each new call takes away what died of others.
-local index_ttl = math.max(result_ttl, pending_ttl)
 if is_new or is_step or is_new_phone or now - created > index_ttl then
   redis.call('PEXPIRE', expiry, 2 * index_ttl)
   redis.call('PEXPIRE', updates, 2 * index_ttl)
   if derived == PARTIAL then redis.call('PEXPIRE', partial, 2 * index_ttl) end
-  if phone ~= '' then redis.call('PEXPIRE', numbers_calls, 2 * index_ttl) end
+  if phone ~= '' then
+    redis.call('PEXPIRE', numbers_calls, 2 * index_ttl)
+    redis.call('PEXPIRE', numbers_updates, 2 * index_ttl)
+  end
+end
+local function drop_dead(by_expiry, others)
+  local dead = redis.call('ZRANGEBYSCORE', by_expiry, '-inf', '(' .. now, 'LIMIT', 0, 10)
+  if #dead == 0 then return end
+  redis.call('ZREM', by_expiry, unpack(dead))
+  for _, index in ipairs(others) do redis.call('ZREM', index, unpack(dead)) end
 end
 if is_new or is_new_phone then
-  local dead = redis.call('ZRANGEBYSCORE', expiry, '-inf', '(' .. now, 'LIMIT', 0, 10)
-  if #dead > 0 then
-    redis.call('ZREM', expiry, unpack(dead))
-    redis.call('ZREM', updates, unpack(dead))
-    redis.call('ZREM', partial, unpack(dead))
-  end
-  if phone ~= '' then redis.call('ZREMRANGEBYSCORE', numbers_calls, '-inf', '(' .. now) end
+  drop_dead(expiry, {updates, partial})
+  if phone ~= '' then drop_dead(numbers_calls, {numbers_updates}) end
 end
 
 redis.call('HSET', call, unpack(writes))

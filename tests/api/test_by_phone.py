@@ -111,7 +111,7 @@ async def test_ten_calls_are_listed_unless_asked_otherwise(client: httpx2.AsyncC
 @pytest.mark.parametrize(
     ("name", "value"),
     [("limit", text) for text in ("0", "101", "-1", "x", "", "1.5", "1e1", "١")]
-    + [("offset", text) for text in ("-1", "x", "", "0.5")],
+    + [("offset", text) for text in ("-1", "x", "", "0.5", "10001", "9" * 400)],
 )
 async def test_limits_out_of_bounds_are_refused(client: httpx2.AsyncClient, name: str, value: str) -> None:
     answer = await client.get(BY_PHONE + "+18641234567", params={name: value})

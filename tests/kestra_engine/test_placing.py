@@ -54,19 +54,19 @@ async def test_a_refusal_of_vapi_is_told(house: House) -> None:
 
 
 async def test_many_calls_are_placed_a_few_at_a_time_and_each_has_its_result(house: House) -> None:
-    """The third request and the sixth are none."""
+    """The fourth request and the sixth are none; so the first three are under way together, however slow the engine is."""
     requests: list[Any] = [
         {**FULL, "providerPhone": f"+1864555010{i}", "providerId": f"provider-{i}"} for i in range(7)
     ]
-    requests[2]["providerPhone"] = "none"
+    requests[3]["providerPhone"] = "none"
     requests[5] = "no request at all"
     async with house.playing(Plan(step_s=0.7)) as played:
         execution = await house.start("call_providers", requests=requests, max_concurrent=3)
         assert await house.end(execution, within_s=120) == "SUCCESS"
     results = (await house.outputs(execution))["call_results"]
-    assert [result["success"] for result in results] == [True, True, False, True, True, False, True]
+    assert [result["success"] for result in results] == [True, True, True, False, True, False, True]
     ids = [result["data"]["metadata"]["providerId"] for result in results if result["success"]]
-    assert ids == [f"provider-{i}" for i in (0, 1, 3, 4, 6)]
+    assert ids == [f"provider-{i}" for i in (0, 1, 2, 4, 6)]
     assert all(result["error"] for result in results if not result["success"])
     assert (placed(house), played.most_at_once) == (5, 3)
 
@@ -79,6 +79,21 @@ async def test_a_call_that_never_ends_is_a_result_among_the_others(house: House)
     results = (await house.outputs(execution))["call_results"]
     assert [result["error"] for result in results] == ["The call has no final record in time", "Invalid call request"]
     assert [results[0]["call_id"]] == list(house.vapi.calls)
+
+
+async def test_a_batch_that_takes_longer_than_an_answer_is_asked_for_again(house: House) -> None:
+    """Three calls of 9 s one after the other: 202 after 20 s, and 200 for the same batch by the attempt after that."""
+    source = changed("call_providers", "call_one_by_one", ("max_concurrent: .most", "max_concurrent: 1"))
+    await house.add_flow("call_one_by_one", source)
+    requests = [{**FULL, "providerPhone": f"+1864555020{i}", "providerId": f"provider-{i}"} for i in range(3)]
+    house.vapi.be_slow(9)
+    async with house.playing(Plan()):
+        execution = await house.start("call_one_by_one", requests=requests, max_concurrent=3)
+        assert await house.end(execution, within_s=120) == "SUCCESS"
+    assert "202" in await house.log_with(execution, "202"), "the first attempt was answered 200"
+    results = (await house.outputs(execution))["call_results"]
+    assert [result["data"]["metadata"]["providerId"] for result in results] == [f"provider-{i}" for i in range(3)]
+    assert placed(house) == 3
 
 
 async def test_no_requests_are_no_results(house: House) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from service.store.calls import CallStore
 from service.store.keys import BUCKETS, Keys, bucket_of
+from service.store.phone_index import PhoneIndex
 from tests.store.conftest import OpenedStore, OpenStore
 from tests.store.events import change, change_from, stored, until
 from tests.support.vapi_sender import full_report, message, status_update
@@ -23,8 +24,8 @@ async def _now_ms(opened: OpenedStore) -> int:
 
 
 async def _ids_of(opened: OpenedStore, phone: str) -> list[bytes]:
-    found = await opened.store.find_ids_by_phone(phone.encode(), await _now_ms(opened))
-    return sorted(call_id for ids in found.replies.values() for call_id in ids)
+    index = PhoneIndex(opened.settings, opened.pipeline, opened.keys)
+    return sorted((await index.find_page(phone.encode(), offset=0, limit=100)).call_ids)
 
 
 async def _calls(store: CallStore, count: int) -> list[bytes]:

@@ -1,0 +1,109 @@
+"""The calls of a phone number, newest first, a page at a time; what a page costs does not grow with their number."""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+
+from service.config import Settings
+from service.errors import StoreUnavailableError
+from service.store.all_buckets import BucketReplies, ask_all_buckets
+from service.store.command import Commands
+from service.store.keys import BUCKETS, Keys
+from service.store.script import Script
+
+
+class PhonePage(msgspec.Struct, frozen=True):
+    """A part of the calls of a number."""
+
+    call_ids: list[bytes]
+    """Newest ``updated_at`` first; of two with the same, the greater id first."""
+    count: int
+    """All live calls of the number."""
+    missing_buckets: tuple[int, ...] = ()
+    """What these hold is not in the page, or not all of it: they did not answer."""
+
+
+class _Newest(msgspec.Struct, frozen=True):
+    """What one bucket said."""
+
+    asked: int
+    count: int
+    entries: list[tuple[int, bytes]]
+    """(updated_at in ms, call id), newest first."""
+
+    def may_have_more(self, oldest: tuple[int, bytes] | None) -> bool:
+        """Whether it may have calls that it did not tell of, newer than this entry."""
+        return len(self.entries) == self.asked and (oldest is None or self.entries[-1] > oldest)
+
+
+class PhoneIndex:
+    """Reads what merge_call.lua and delete_call.lua write for each phone number."""
+
+    def __init__(self, settings: Settings, redis: Commands, keys: Keys) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._index_ttl_ms = 2 * max(settings.result_ttl_ms, settings.pending_ttl_ms)
+        self._script = Script("newest_of_phone.lua")
+
+    async def find_page(self, phone: bytes, *, offset: int, limit: int) -> PhonePage:
+        """The ids from ``offset`` on. ``phone`` is a JSON string's inside, as in the record.
+
+        Each bucket is asked for its share of offset + limit; then, if need be, those that may have more of it are asked
+        for twice as many, and so on.
+
+        Raises:
+            StoreUnavailableError: no bucket answers within ``STORE_TIMEOUT_S``.
+        """
+        wanted = offset + limit
+        first = await self._ask(phone, dict.fromkeys(range(BUCKETS), _share_of(wanted)))
+        buckets, missing = {**first.replies}, {*first.missing}
+        while True:
+            entries = sorted((entry for bucket in buckets.values() for entry in bucket.entries), reverse=True)[:wanted]
+            oldest = entries[-1] if len(entries) == wanted else None
+            more = {
+                number: min(wanted, 2 * bucket.asked)
+                for number, bucket in buckets.items()
+                if bucket.asked < wanted and number not in missing and bucket.may_have_more(oldest)
+            }
+            if not more:
+                call_ids = [call_id for _, call_id in entries[offset:]]
+                return PhonePage(call_ids, sum(bucket.count for bucket in buckets.values()), tuple(sorted(missing)))
+            try:
+                again = await self._ask(phone, more)
+            except StoreUnavailableError:
+                missing |= more.keys()
+            else:
+                buckets |= again.replies
+                missing |= {*again.missing}
+
+    async def _ask(self, phone: bytes, sizes: dict[int, int]) -> BucketReplies[_Newest]:
+        return await ask_all_buckets(lambda bucket: self._newest(bucket, phone, sizes[bucket]), sizes)
+
+    async def _newest(self, bucket: int, phone: bytes, size: int) -> _Newest:
+        rank = 0
+        while True:
+            rank, count, flat = await self._script.run(
+                self._redis,
+                bucket,
+                self._keys.phones[bucket] + phone,
+                self._keys.phone_updates[bucket] + phone,
+                self._keys.updates(bucket),
+                size,
+                rank,
+                self._index_ttl_ms,
+                keys=3,
+            )
+            if rank < 0:
+                moments = map(int, flat[1::2])
+                return _Newest(size, count, list(zip(moments, flat[::2], strict=True)))
+
+
+def _share_of(wanted: int) -> int:
+    """How many of the newest ``wanted`` calls one bucket has at most, but for one bucket in some thousands.
+
+    Call ids spread over the buckets by chance, so the number varies by about its square root.
+    """
+    even = wanted / BUCKETS
+    return min(wanted, math.ceil(even + 4 * math.sqrt(even) + 2))
