@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from tests.outage.ledger import Ledger, find_missing, post_at_rate
+from tests.support.eventually import eventually
 from tests.support.redis_server import RedisProcess
 from tests.support.redis_topologies import ClusterSetup, SentinelSetup, ask
 from tests.support.replica import Replica
@@ -63,6 +64,7 @@ async def run_row(row: Row, *, broken_s: float, settled_s: float = 2.0) -> Outco
         load = asyncio.create_task(post_at_rate(ledger, scene.replicas, PER_SECOND, until))
         await asyncio.sleep(1.0)
         mended_at = await row.break_it(scene, broken_s)
+        await eventually(lambda: ledger.first_success_after_s(mended_at) < float("inf"))
         await asyncio.sleep(settled_s)
         until.set()
         await load

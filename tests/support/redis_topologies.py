@@ -14,10 +14,14 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from tests.support.redis_server import RedisProcess, free_cluster_port, free_port
+from tests.support.eventually import PATIENCE_S, eventually_sync
+from tests.support.ports import free_cluster_port, free_port
+from tests.support.redis_server import RedisProcess
 
-SETTLE_S = 20.0
 SERVICE = "mymaster"
+
+ANSWERS_WITHIN_S = 10.0
+"""A living Redis answers our questions sooner, however busy the machine."""
 
 SYNC_AT_ONCE = ("--repl-diskless-sync-delay", "0")
 """A master waits five seconds for more replicas otherwise, before it sends the first one anything."""
@@ -28,15 +32,20 @@ spoken to it, and promoted one after the other, in the end also a server that ha
 """
 
 
-def wait_until(is_so: Callable[[], bool], what: str, within_s: float = SETTLE_S) -> float:
-    """Returns after how many seconds it was so."""
-    started = time.monotonic()
-    while time.monotonic() - started < within_s:
+def wait_until(is_so: Callable[[], bool], what: str, within_s: float = PATIENCE_S) -> float:
+    """Returns after how many seconds it was so. A Redis that does not answer counts as no."""
+
+    def is_so_by_an_answer() -> bool:
         with contextlib.suppress(redis.RedisError):
-            if is_so():
-                return time.monotonic() - started
-        time.sleep(0.02)
-    raise TimeoutError(what)
+            return is_so()
+        return False
+
+    started = time.monotonic()
+    try:
+        eventually_sync(is_so_by_an_answer, within_s)
+    except TimeoutError:
+        raise TimeoutError(what) from None
+    return time.monotonic() - started
 
 
 class SentinelSetup:
@@ -146,7 +155,7 @@ class ClusterSetup:
         addresses = [f"127.0.0.1:{node.port}" for node in self.nodes]
         subprocess.run(
             ["redis-cli", "--cluster", "create", *addresses, "--cluster-replicas", "1", "--cluster-yes"],
-            check=True, capture_output=True, timeout=SETTLE_S,
+            check=True, capture_output=True, timeout=PATIENCE_S,
         )  # fmt: skip
         self.wait_until_whole()
         return self
@@ -189,7 +198,12 @@ def ask(process: RedisProcess, *command: str) -> Any:
 
 
 def client_of(process: RedisProcess) -> redis.Redis:
-    return redis.Redis(port=process.port, socket_timeout=0.5, socket_connect_timeout=0.5, retry=Retry(NoBackoff(), 0))
+    return redis.Redis(
+        port=process.port,
+        socket_timeout=ANSWERS_WITHIN_S,
+        socket_connect_timeout=ANSWERS_WITHIN_S,
+        retry=Retry(NoBackoff(), 0),
+    )
 
 
 def _text(value: object) -> str:

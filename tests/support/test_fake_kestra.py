@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import httpx2
 import pytest
 
+from tests.support.eventually import PATIENCE_S
 from tests.support.fake_kestra import FakeKestra, Style, is_label
 from tests.support.kestra_execution import FakeExecution
 from tests.support.multipart import Part, parts_of
@@ -15,6 +16,9 @@ from tests.support.multipart import Part, parts_of
 EXECUTIONS = "/api/v1/main/executions"
 FLOW = EXECUTIONS + "/ai_concierge/call_provider"
 FILES = {"request": (None, "{}")}
+
+A_SILENCE = httpx2.Timeout(PATIENCE_S, read=0.7)
+"""For a request that is never answered: connecting and sending may take their time."""
 
 
 @pytest.fixture(params=["v1", "v2"])
@@ -25,7 +29,7 @@ async def kestra(request: pytest.FixtureRequest) -> AsyncIterator[FakeKestra]:
 
 @pytest.fixture
 async def http(kestra: FakeKestra) -> AsyncIterator[httpx2.AsyncClient]:
-    async with httpx2.AsyncClient(base_url=kestra.url, timeout=10) as client:
+    async with httpx2.AsyncClient(base_url=kestra.url, timeout=PATIENCE_S) as client:
         yield client
 
 
@@ -187,7 +191,7 @@ async def test_it_refuses_hangs_and_cuts_when_told_to(kestra: FakeKestra, http: 
         await http.post(FLOW, files=FILES)
     kestra.hang_next()
     with pytest.raises(httpx2.ReadTimeout):
-        await http.post(FLOW, files=FILES, timeout=0.1)
+        await http.post(FLOW, files=FILES, timeout=A_SILENCE)
     assert len(kestra.executions) == 1
 
 

@@ -54,7 +54,7 @@ def test_a_header_name_that_is_none_is_refused() -> None:
 
 
 def test_a_wrong_address_of_redis_stops_the_start_with_several_workers_too() -> None:
-    result = run(port=0, workers=2, redis_url="redis://127.0.0.1:notaport", timeout_s=3)
+    result = run(port=0, workers=2, redis_url="redis://127.0.0.1:notaport")
     assert result.returncode == 2
     assert result.stderr.startswith("REDIS_URL: ")
 
@@ -104,7 +104,7 @@ async def test_starting_needs_no_redis_and_heals_when_it_comes(
     assert (await post_webhook(client, replica, full_report("early-1"))).status_code == 503
     redis.start()
     try:
-        await until(is_ready, within_s=3)
+        await until(is_ready)
         assert (await post_webhook(client, replica, full_report("early-1"))).status_code == 200
     finally:
         redis.stop()
