@@ -16,6 +16,7 @@ from service.store.keys import Keys
 from service.store.pipeline import Pipeline
 from tests.store.conftest import OpenedStore
 from tests.support.eventually import PATIENCE_S
+from tests.support.for_each import for_each
 from tests.support.redis_server import RedisProcess
 
 
@@ -25,7 +26,7 @@ def _refusal(url: str) -> str:
     return str(refused.value)
 
 
-@pytest.mark.parametrize(
+@for_each(
     "url",
     [
         "redis://127.0.0.1:port",

@@ -8,6 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from tests.support.for_each import for_each
 from tests.support.redis_server import RedisProcess, free_port
 from tests.support.replica import Replica
 from tests.support.vapi_sender import full_report
@@ -36,7 +37,7 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in WRONG.items() for value in values])
+@for_each(("name", "value"), [(name, value) for name, values in WRONG.items() for value in values])
 def test_a_wrong_setting_stops_the_start_with_one_line_that_names_it(name: str, value: str) -> None:
     settings: dict[str, Any] = {"PORT": "0", name: value}
     result = run(**settings)
