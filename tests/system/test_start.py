@@ -8,6 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from service.cli import main
 from tests.support.for_each import for_each
 from tests.support.redis_server import RedisProcess, free_port
 from tests.support.replica import Replica
@@ -38,8 +39,20 @@ WRONG = {
 
 
 @for_each(("name", "value"), [(name, value) for name, values in WRONG.items() for value in values])
-def test_a_wrong_setting_stops_the_start_with_one_line_that_names_it(name: str, value: str) -> None:
-    settings: dict[str, Any] = {"PORT": "0", name: value}
+def test_a_wrong_setting_is_named_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, value: str
+) -> None:
+    with monkeypatch.context() as environment:
+        environment.setenv(name, value)
+        assert main(["check-config"]) == 2
+    printed = capsys.readouterr()
+    assert len((printed.out + printed.err).strip().splitlines()) == 1
+    assert printed.err.startswith(f"{name}: ")
+
+
+@for_each("name", ["PORT", "WORKERS", "REDIS_URL", "LOG_FORMAT"])
+def test_a_wrong_setting_stops_the_start_with_one_line_that_names_it(name: str) -> None:
+    settings: dict[str, Any] = {"PORT": "0", name: WRONG[name][0]}
     result = run(**settings)
     assert result.returncode == 2
     assert len((result.stdout + result.stderr).strip().splitlines()) == 1
