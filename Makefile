@@ -13,7 +13,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 TEST_PROCESSES ?= $(shell echo $$(( $$(nproc) + 1 )))
 
 # Kestra's own engine has a target of its own: a minute of compiling and starting in each process that runs one of its files.
-PYTEST := $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --ignore=tests/kestra_engine
+PYTEST := $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder --ignore=tests/kestra_engine
 
 .PHONY: help install run test test-kestra check format coverage chaos bench
 

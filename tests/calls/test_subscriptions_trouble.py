@@ -80,7 +80,7 @@ async def test_what_never_comes_right_is_dropped_at_last(
 
 async def test_ten_at_most_are_resumed_at_a_time_and_all_in_the_end(opened: OpenedStore, kestra: FakeKestra) -> None:
     executions = [paused_execution(kestra, f"execution{number}") for number in range(35)]
-    async with OneReplica(opened, try_within_s=3.0) as replica:
+    async with OneReplica(opened, try_within_s=8.0, lease_ms=60_000) as replica:
         await kestra_is_known(replica, kestra)
         sent_before = resumes_sent(kestra)
         kestra.hang_next(method="POST", times=10)

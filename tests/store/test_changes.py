@@ -75,7 +75,11 @@ async def test_a_deletion_and_the_end_of_the_grace_wake_too(open_store: OpenStor
         if event == "delete":
             await opened.store.delete(b"call-1")
         else:
-            assert (await opened.store.settle(b"call-1")).is_changed
+
+            async def is_settled() -> bool:
+                return (await opened.store.settle(b"call-1")).is_changed
+
+            await until(is_settled)
 
         assert await is_woken(watch)
 

@@ -26,10 +26,14 @@ ANSWERS_WITHIN_S = 10.0
 SYNC_AT_ONCE = ("--repl-diskless-sync-delay", "0")
 """A master waits five seconds for more replicas otherwise, before it sends the first one anything."""
 
-DOWN_AFTER_MS = 1500
+DOWN_AFTER_MS = 2500
 """Sentinels connect to a new master only once a second: with less than that they took each one for dead before they had
 spoken to it, and promoted one after the other, in the end also a server that had not caught up.
 """
+
+
+NODE_TIMEOUT_MS = 1500
+"""A node that a busy machine does not let run for that long is taken for dead; with half a second that came about."""
 
 
 def wait_until(is_so: Callable[[], bool], what: str, within_s: float = PATIENCE_S) -> float:
@@ -136,7 +140,7 @@ class SentinelSetup:
 
 
 class ClusterSetup:
-    """Three masters with a replica each; a node counts as dead after half a second."""
+    """Three masters with a replica each; a node counts as dead after NODE_TIMEOUT_MS."""
 
     def __init__(self) -> None:
         self.nodes: list[RedisProcess] = []
@@ -147,7 +151,7 @@ class ClusterSetup:
 
     def start(self) -> Self:
         options = [
-            "--cluster-enabled", "yes", "--cluster-node-timeout", "500", "--cluster-config-file", "nodes.conf",
+            "--cluster-enabled", "yes", "--cluster-node-timeout", str(NODE_TIMEOUT_MS), "--cluster-config-file", "nodes.conf",
             *SYNC_AT_ONCE,
         ]  # fmt: skip
         for _ in range(6):

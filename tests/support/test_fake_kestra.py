@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import httpx2
 import pytest
 
-from tests.support.eventually import PATIENCE_S
+from tests.support.eventually import PATIENCE_S, eventually
 from tests.support.fake_kestra import FakeKestra, Style, is_label
 from tests.support.kestra_execution import FakeExecution
 from tests.support.multipart import Part, parts_of
@@ -156,19 +156,23 @@ async def test_it_plays_the_flow(http: httpx2.AsyncClient, kestra: FakeKestra) -
 
 
 async def test_what_goes_wrong_in_a_played_flow_fails_the_test() -> None:
+    played: list[str] = []
+
     async def play(execution: FakeExecution) -> None:
+        played.append(execution.flow)
         raise LookupError(execution.flow)
 
     with pytest.raises(LookupError, match="call_provider"):
         async with FakeKestra(play=play) as kestra, httpx2.AsyncClient(base_url=kestra.url) as http:
             await create(http)
-            await asyncio.sleep(0.05)
+            await eventually(lambda: bool(played))
 
 
 async def test_a_flow_still_playing_ends_with_the_fake() -> None:
-    ended = asyncio.Event()
+    began, ended = asyncio.Event(), asyncio.Event()
 
     async def play(execution: FakeExecution) -> None:
+        began.set()
         try:
             await execution.until_resumed(60)
         finally:
@@ -176,7 +180,7 @@ async def test_a_flow_still_playing_ends_with_the_fake() -> None:
 
     async with FakeKestra(play=play) as kestra, httpx2.AsyncClient(base_url=kestra.url) as http:
         await create(http)
-        await asyncio.sleep(0.05)
+        await eventually(began.is_set)
     assert ended.is_set()
 
 

@@ -8,7 +8,7 @@ import os
 import signal
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager, closing, suppress
 from pathlib import Path
 
 import httpx2
@@ -90,7 +90,8 @@ async def test_the_stats_count_what_was_spooled_and_each_drained_call_once(open_
         stats = await site.stats()
         return (stats["webhooks"]["spooled"], stats["calls"]["ended"]) == (150, 150)
 
-    await until(are_all_counted)
+    with suppress(TimeoutError):  # counts may lag; what they are in the end is told below
+        await until(are_all_counted)
     stats = await site.stats()
     assert (stats["webhooks"]["spooled"], stats["webhooks"]["failed"]) == (150, 0)
     assert (stats["size"], stats["calls"]["ended"], stats["calls"]["completed"]) == (150, 150, 150)
