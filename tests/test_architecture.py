@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
+from tests.support.for_each import for_each
 
 ROOT = Path(__file__).resolve().parents[1]
 SERVICE = ROOT / "service"
@@ -99,7 +99,7 @@ def name_of(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
-each_module = pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SERVICE)))
+each_module = for_each("path", MODULES)
 
 
 @each_module

@@ -11,6 +11,7 @@ from service.addresses import is_http_url, is_loopback
 from service.config import Secret, Settings, variable_of
 from service.config_loading import load_settings
 from service.errors import SettingsError
+from tests.support.for_each import for_each
 
 DEFAULTS: Final[dict[str, Any]] = {
     "HOST": "127.0.0.1", "PORT": 8000, "WORKERS": 1,
@@ -46,7 +47,7 @@ def _refusal(**environ: str) -> str:
     return str(refused.value)
 
 
-@pytest.mark.parametrize(("variable", "default"), [*DEFAULTS.items(), *HEADERS.items()])
+@for_each(("variable", "default"), [*DEFAULTS.items(), *HEADERS.items()])
 def test_unset_means_the_documented_default(variable: str, default: object) -> None:
     assert _value(load_settings({}), variable) == default
 
@@ -55,8 +56,8 @@ def test_there_is_no_setting_that_is_not_documented() -> None:
     assert {variable_of(field.name) for field in msgspec.structs.fields(Settings)} == DEFAULTS.keys() | HEADERS.keys()
 
 
-@pytest.mark.parametrize("variable", [*DEFAULTS, *HEADERS])
-@pytest.mark.parametrize("nothing", ["", "  "])
+@for_each("variable", [*DEFAULTS, *HEADERS])
+@for_each("nothing", ["", "  "])
 def test_empty_means_unset(variable: str, nothing: str) -> None:
     assert load_settings({variable: nothing}) == load_settings({})
 
@@ -65,7 +66,7 @@ def test_what_is_not_ours_is_ignored() -> None:
     assert load_settings({"PATH": "/bin", "VAPI_HMAC_COLOUR": "red", "host": "0.0.0.0"}) == load_settings({})
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("variable", "text", "value"),
     [
         ("PORT", " 9000 ", 9000),
@@ -108,7 +109,7 @@ WRONG: Final = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("variable", "wrong"), WRONG)
+@for_each(("variable", "wrong"), WRONG)
 def test_a_wrong_value_is_refused_by_the_variables_name_without_quoting_it(variable: str, wrong: str) -> None:
     said = _refusal(**{variable: wrong})
 

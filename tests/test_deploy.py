@@ -104,7 +104,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
         else:
             assert name == "RUN"
             command = shlex.split(rest.replace("/opt/", f"{root}/opt/"))
-            subprocess.run(command, cwd=workdir, env=environment, check=True, capture_output=True, timeout=300)
+            subprocess.run(command, cwd=workdir, env=environment, check=True, capture_output=True, timeout=600)
     return root
 
 
@@ -136,7 +136,7 @@ def test_the_image_serves_is_healthy_and_stops_on_sigterm(image: Path, tmp_path:
         )
         assert sent.returncode == 0, sent
         process.send_signal(getattr(signal, last("STOPSIGNAL")))
-        assert process.wait(timeout=15) == 0
+        assert process.wait(timeout=START_S) == 0
     finally:
         process.kill()
         process.wait()

@@ -11,7 +11,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.api.json_body import read_json
+from service.api.json_body import MAX_BATCH_BYTES, read_json
 from service.api.placing import METHOD_DETAIL, place_one, read_idempotency_key
 from service.api.responses import JSONAnswer
 from service.api.state import State
@@ -42,7 +42,7 @@ async def place_batch(state: State, request: Request) -> Response:
     loop = asyncio.get_running_loop()
     until = loop.time() + ANSWER_WITHIN_S
     key = read_idempotency_key(request)
-    _, body = await read_json(state, request)
+    body = await read_json(state, request, MAX_BATCH_BYTES)
     batch = _decode_batch(body)
 
     async def place(index: int) -> bytes:

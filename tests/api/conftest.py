@@ -33,7 +33,7 @@ def closed_replica(redis_process: RedisProcess) -> Iterator[Replica]:
 @pytest.fixture(scope="session")
 def brief_replica() -> Iterator[Replica]:
     """Open; everything that takes long elsewhere is soon over here."""
-    replica = Replica(max_wait_s=2, report_grace_s=1, result_ttl_s=2, pending_ttl_s=5).start()
+    replica = Replica(max_wait_s=2, report_grace_s=1, result_ttl_s=3, pending_ttl_s=6).start()
     yield replica
     replica.stop()
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import httpx2
 
+from tests.support import eventually as waiting
+from tests.support.eventually import PATIENCE_S
 from tests.support.replica import Replica
 
 WEBHOOK: Final = "/api/v1/vapi/webhook"
@@ -32,8 +33,10 @@ CREDENTIALS: Final = {
     "API_ADMIN_TOKENS": ADMIN_TOKEN,
 }
 
-SOON_S: Final = 10.0
+SOON_S: Final = PATIENCE_S
 """How long anything may take that is to happen soon; far more than it takes."""
+
+eventually = waiting.eventually
 
 _numbers = itertools.count(1)
 
@@ -53,7 +56,7 @@ def new_call_id() -> str:
 async def connected(replica: Replica, **headers: str) -> AsyncIterator[httpx2.AsyncClient]:
     # Without TLS: loading the certificates would take longer than most of these tests.
     async with httpx2.AsyncClient(
-        base_url=replica.url, headers=headers, timeout=20, trust_env=False, verify=False
+        base_url=replica.url, headers=headers, timeout=PATIENCE_S, trust_env=False, verify=False
     ) as client:
         yield client
 
@@ -71,14 +74,6 @@ async def record_of(client: httpx2.AsyncClient, call_id: str, **query: str) -> d
     assert answer.status_code == 200, answer.text
     record: dict[str, Any] = answer.json()["data"]
     return record
-
-
-async def eventually(holds: Callable[[], Awaitable[bool]], *, within_s: float = SOON_S) -> None:
-    """Ask until it holds."""
-    deadline = time.monotonic() + within_s
-    while not await holds():
-        assert time.monotonic() < deadline, "it did not come to hold in time"
-        await asyncio.sleep(0.03)
 
 
 async def metric(client: httpx2.AsyncClient, sample: str) -> float:

@@ -7,6 +7,7 @@ import pytest
 from service.api.client_address import ClientAddresses
 from service.api.limits import ADDRESSES_REMEMBERED, BODIES_HELD_BYTES, BodyBudget, FailedProofs
 from service.errors import TooManyRequestsError, UnavailableError
+from tests.support.for_each import for_each
 
 ADDRESSES = ClientAddresses("127.0.0.1, 10.0.0.0/8")
 
@@ -70,7 +71,7 @@ def test_a_client_without_an_address_counts_too() -> None:
     assert network_of(None) == "unknown"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("peer", "forwarded", "client"),
     [
         ("127.0.0.1", "203.0.113.7", "203.0.113.7"),

@@ -135,7 +135,7 @@ async def test_a_poller_that_goes_away_with_more_requests_behind_is_forgotten_to
 async def test_the_deadline_answers_a_parked_poll_with_202(client: httpx2.AsyncClient) -> None:
     call_id = new_call_id()
     await deliver(client, status_update("queued", call_id))
-    async with parked_poll(client, call_id, wait="0.8") as poll:
+    async with parked_poll(client, call_id, wait="3") as poll:
         answer = await poll
     assert (answer.status_code, answer.json()["data"]["status"]) == (202, "queued")
 
@@ -161,7 +161,7 @@ async def test_one_odd_record_does_not_keep_others_from_the_end_of_their_grace(
             ended: int = answer.json()["stats"]["calls"]["ended"]
             return ended == 2
 
-        await eventually(are_both_counted, within_s=4.0)
+        await eventually(are_both_counted)
 
 
 async def test_a_time_that_cannot_be_rounded_breaks_neither_webhook_nor_poll(

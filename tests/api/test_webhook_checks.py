@@ -22,10 +22,15 @@ from tests.api.talk import (
     read_answer,
     request_head,
 )
+from tests.support.eventually import PATIENCE_S
 from tests.support.replica import Replica
 from tests.support.vapi_sender import status_update
 
 MAX_BODY_BYTES: Final = 2000
+
+BODY_DEADLINE_S: Final = 30.0
+"""Whoever stops sending a body that was not refused is cut off after that."""
+
 TOO_MANY: Final = MAX_BODY_BYTES + 1
 UNREAD: Final = 100
 """Announced, but never sent: an answer came before the body was read."""
@@ -132,7 +137,7 @@ async def test_who_sends_too_much_gets_to_read_the_answer(replica: Replica) -> N
 
 
 async def test_who_goes_on_sending_is_cut_off(replica: Replica) -> None:
-    async with raw_connection(replica) as (_, writer), asyncio.timeout(10):
+    async with raw_connection(replica) as (_, writer), asyncio.timeout(PATIENCE_S):
         writer.write(request_head("POST", WEBHOOK, transfer_encoding="chunked", **SECRET))
         with pytest.raises(ConnectionError):
             while True:
@@ -142,7 +147,7 @@ async def test_who_goes_on_sending_is_cut_off(replica: Replica) -> None:
 
 
 async def test_who_stops_sending_what_was_refused_is_cut_off(replica: Replica) -> None:
-    async with raw_connection(replica) as (reader, writer), asyncio.timeout(15):
+    async with raw_connection(replica) as (reader, writer), asyncio.timeout(BODY_DEADLINE_S):
         writer.write(request_head("POST", WEBHOOK, content_length=10**9, **SECRET) + b" ")
         answer = await read_answer(reader)
         assert (answer.status, answer.headers["connection"]) == (413, "close")

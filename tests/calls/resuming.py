@@ -64,7 +64,7 @@ class OneReplica:
         async def are_reached() -> bool:
             return all(self.results[result] == count for result, count in counts.items())
 
-        await until(are_reached, 60.0)
+        await until(are_reached)
 
     def _count(self, result: str) -> None:
         self.results[result] += 1

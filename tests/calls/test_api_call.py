@@ -15,6 +15,7 @@ from service.calls.status import ENDED, Ending, Rank
 from service.errors import InvalidMessageError
 from service.store.shapes import CallChange
 from tests.calls.reading import change_by
+from tests.support.for_each import for_each
 from tests.support.vapi_sender import sample
 
 CONTEXT: dict[str, Any] = {
@@ -64,7 +65,7 @@ def test_a_running_call_weighs_as_much_as_its_status_which_is_no_snapshot(status
     assert weight_of(change_of(status=status)) == (position, position, Ending.NONE)
 
 
-@pytest.mark.parametrize("status", ["not-found", "deletion-failed", "Ended", "", None, [], {}, "a status of 2027"])
+@for_each("status", ["not-found", "deletion-failed", "Ended", "", None, [], {}, "a status of 2027"])
 def test_any_other_status_weighs_nothing_and_gives_none(status: object) -> None:
     assert weight_of(change_of(status=status)) == (Rank.OTHER_MESSAGE, 0, Ending.NONE)
 
@@ -73,7 +74,7 @@ def test_a_call_without_a_status_gives_none() -> None:
     assert weight_of(change_of(**CONTEXT)) == (Rank.OTHER_MESSAGE, 0, Ending.NONE)
 
 
-@pytest.mark.parametrize(
+@for_each(
     "fields",
     [
         {"analysis": {"summary": "They spoke."}},
@@ -83,7 +84,7 @@ def test_a_call_without_a_status_gives_none() -> None:
         {"summary": "They spoke."},
     ],
 )
-@pytest.mark.parametrize("reason", ["assistant-ended-call", "voicemail"])
+@for_each("reason", ["assistant-ended-call", "voicemail"])
 def test_an_ended_call_with_analysis_is_a_full_report_with_analysis(fields: dict[str, Any], reason: str) -> None:
     change = change_of(status="ended", endedReason=reason, **fields)
     assert weight_of(change) == (Rank.FULL_REPORT_WITH_ANALYSIS, ENDED, Ending.FULL_REPORT)
@@ -92,15 +93,15 @@ def test_an_ended_call_with_analysis_is_a_full_report_with_analysis(fields: dict
 NO_ANALYSIS: list[dict[str, Any]] = [{}, {"analysis": None}, {"analysis": {}}, {"analysis": {"summary": "", "x": 1}}]
 
 
-@pytest.mark.parametrize("fields", NO_ANALYSIS)
-@pytest.mark.parametrize("reason", ["voicemail", "customer-busy", "customer-did-not-answer", "manually-canceled"])
+@for_each("fields", NO_ANALYSIS)
+@for_each("reason", ["voicemail", "customer-busy", "customer-did-not-answer", "manually-canceled"])
 def test_an_ended_call_after_which_none_can_come_is_a_full_report(fields: dict[str, Any], reason: str) -> None:
     change = change_of(status="ended", endedReason=reason, **fields)
     assert weight_of(change) == (Rank.FULL_REPORT, ENDED, Ending.FULL_REPORT)
 
 
-@pytest.mark.parametrize("fields", NO_ANALYSIS)
-@pytest.mark.parametrize("reason", ["assistant-ended-call", "pipeline-error-x", None])
+@for_each("fields", NO_ANALYSIS)
+@for_each("reason", ["assistant-ended-call", "pipeline-error-x", None])
 def test_an_ended_call_whose_analysis_may_still_come_is_preliminary(fields: dict[str, Any], reason: str | None) -> None:
     change = change_of(status="ended", endedReason=reason, cost=0.1, **fields)
     assert weight_of(change) == (Rank.PRELIMINARY_REPORT, ENDED, Ending.PRELIMINARY_REPORT)
@@ -215,7 +216,7 @@ FIELDS = ["status", "analysis", "artifact", "customer", "assistant", "assistantO
 FIELDS += ["endedReason", "startedAt", "cost", "messages", "transcript", "recordingUrl", "updatedAt", "costBreakdown"]
 
 
-@pytest.mark.parametrize(("name", "value"), list(itertools.product(FIELDS, ODD)))
+@for_each(("name", "value"), list(itertools.product(FIELDS, ODD)))
 def test_a_field_of_an_odd_type_costs_nothing_but_itself(name: str, value: object) -> None:
     call = {"status": "ended", "endedAt": "2026-09-01T12:00:45.260Z", "analysis": ANALYSIS, **RESULTS, name: value}
     change = change_of(**call)
@@ -223,7 +224,7 @@ def test_a_field_of_an_odd_type_costs_nothing_but_itself(name: str, value: objec
     assert name == "status" or facts_in(change)["ended_at"] == "2026-09-01T12:00:45.260Z"
 
 
-@pytest.mark.parametrize(
+@for_each(
     "body",
     [
         b"", b"nonsense", b"null", b"5", b'"text"', b"[]", b'[{"id":"call-1"}]', b"{}", b'{"id":null}', b'{"id":".a"}',
@@ -231,7 +232,6 @@ def test_a_field_of_an_odd_type_costs_nothing_but_itself(name: str, value: objec
         b'{"id":"a"}},"more":{"b":{"c":1}', b"\xff", b'{"id":"a","x":"\xff"}', b'{"id":"a","cost":1e999}',
         b'{"id":"a","x":' + b"[" * 1000 + b"]" * 1000 + b"}", b'{"id":"a","x":' + b"[" * 100_000, b"[" * 100_000,
     ],
-    ids=lambda body: body[:30].decode("latin-1"),
 )  # fmt: skip
 def test_what_is_no_call_is_refused(body: bytes) -> None:
     with pytest.raises(InvalidMessageError):

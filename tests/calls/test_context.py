@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.calls.reading import facts_of, intake_of, record_of
+from tests.support.for_each import for_each
 from tests.support.vapi_sender import full_report, message, status_update
 
 PHONE = "+18645550123"
@@ -54,7 +55,7 @@ def test_our_numbers_id_is_found(fields: dict[str, Any], call: dict[str, Any], p
     assert facts_of(message("hang", call={"id": "c", **call}, **fields)).get("phone_number_id") == phone_number_id
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("customer", "call_customer", "phone"),
     [
         ({"number": PHONE}, None, PHONE),
@@ -103,7 +104,7 @@ def with_metadata(**places: Any) -> dict[str, Any]:
     return message("hang", call=call, assistant={"metadata": places.get("assistant")})
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("places", "merged"),
     [
         ({}, {}),
@@ -180,8 +181,8 @@ VALUES = [
 ]
 
 
-@pytest.mark.parametrize("place", [*PLACES, *VALUES])
-@pytest.mark.parametrize(("fact", "key"), SPELLINGS)
+@for_each("place", [*PLACES, *VALUES])
+@for_each(("fact", "key"), SPELLINGS)
 def test_the_callers_words_are_found_in_every_place_in_either_spelling(fact: str, key: str, place: str) -> None:
     assert facts_of(with_context(place, {key: "said"})).get(fact) == "said"
 

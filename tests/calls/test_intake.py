@@ -10,6 +10,7 @@ from service.calls.intake import is_call_id
 from service.calls.status import ENDED, Ending, Rank
 from service.errors import InvalidMessageError
 from tests.calls.reading import change_by, facts_of, intake_of
+from tests.support.for_each import for_each
 from tests.support.vapi_sender import full_report, message, preliminary_report, sample, status_update
 
 STATUSES = ["scheduled", "queued", "ringing", "in-progress", "forwarding", "ended"]
@@ -22,19 +23,19 @@ BAD_IDS: list[object] = [
 ]
 
 
-@pytest.mark.parametrize("call_id", GOOD_IDS)
-@pytest.mark.parametrize("type_", ["hang", *TYPES_OF_THE_END])
+@for_each("call_id", GOOD_IDS)
+@for_each("type_", ["hang", *TYPES_OF_THE_END])
 def test_a_usable_call_id_is_taken_as_it_is(type_: str, call_id: str) -> None:
     assert change_by(message(type_, call_id)).call_id == call_id.encode()
 
 
-@pytest.mark.parametrize("call_id", BAD_IDS)
+@for_each("call_id", BAD_IDS)
 def test_a_message_without_a_usable_call_id_has_nothing_to_store(call_id: object) -> None:
     assert intake_of(message("hang", None, call={"id": call_id})).change is None
 
 
-@pytest.mark.parametrize("call", [None, {}, {"id": None}, "call-1", [], 5, *({"id": bad} for bad in BAD_IDS[:15])])
-@pytest.mark.parametrize("type_", TYPES_OF_THE_END)
+@for_each("call", [None, {}, {"id": None}, "call-1", [], 5, *({"id": bad} for bad in BAD_IDS[:15])])
+@for_each("type_", TYPES_OF_THE_END)
 def test_the_end_of_a_call_without_a_usable_id_is_refused_and_the_path_is_told(type_: str, call: object) -> None:
     with pytest.raises(InvalidMessageError, match=r"^Invalid webhook payload$") as refused:
         intake_of(message(type_, None, call=call))
@@ -49,12 +50,12 @@ def test_a_number_as_a_call_id_is_salvaged() -> None:
     assert change_by(message("hang", None, call={"id": 12345})).call_id == b"12345"
 
 
-@pytest.mark.parametrize("text", GOOD_IDS)
+@for_each("text", GOOD_IDS)
 def test_what_is_a_call_id_in_a_path(text: str) -> None:
     assert is_call_id(text)
 
 
-@pytest.mark.parametrize("text", [bad for bad in BAD_IDS if isinstance(bad, str)])
+@for_each("text", [bad for bad in BAD_IDS if isinstance(bad, str)])
 def test_what_is_no_call_id_in_a_path(text: str) -> None:
     assert not is_call_id(text)
 
@@ -84,8 +85,8 @@ def test_a_hang_does_not_end_a_call() -> None:
     assert weight_of(sample("hang"))[2] == Ending.NONE
 
 
-@pytest.mark.parametrize("type_", ["hang", "speech-update", "transcript"])
-@pytest.mark.parametrize(
+@for_each("type_", ["hang", "speech-update", "transcript"])
+@for_each(
     ("snapshot", "position"),
     [("scheduled", 1), ("queued", 2), ("ringing", 3), ("in-progress", 0), ("forwarding", 0), ("ended", 0), (5, 0)],
 )
@@ -110,8 +111,8 @@ def test_the_calls_snapshot_is_a_lower_bound_beside_a_status(status: str, snapsh
     assert (change.status, change.ending) == (position, Ending.NONE)
 
 
-@pytest.mark.parametrize(("snapshot", "position"), [(status, number) for number, status in enumerate(STATUSES, 1)])
-@pytest.mark.parametrize("absent", [{}, {"status": None}, {"status": ""}, {"status": []}])
+@for_each(("snapshot", "position"), [(status, number) for number, status in enumerate(STATUSES, 1)])
+@for_each("absent", [{}, {"status": None}, {"status": ""}, {"status": []}])
 def test_a_status_update_without_a_status_takes_the_snapshot_as_it_is(
     absent: dict[str, Any], snapshot: str, position: int
 ) -> None:
@@ -128,7 +129,7 @@ ANALYSIS = Rank.FULL_REPORT_WITH_ANALYSIS
 NOTHING: dict[str, Any] = {"analysis": {}, "durationSeconds": None, "cost": None}
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("fields", "rank"),
     [
         ({}, Rank.PRELIMINARY_REPORT),
@@ -188,8 +189,8 @@ def test_the_stamp_is_the_rank_then_the_messages_own_time(at: object, stamp: byt
     assert change_by(status_update("ended", at_ms=None, timestamp=at)).stamp == stamp
 
 
-@pytest.mark.parametrize("reason", ["voicemail", "customer-busy", "customer-did-not-answer", "manually-canceled"])
-@pytest.mark.parametrize("type_", TYPES_OF_THE_END)
+@for_each("reason", ["voicemail", "customer-busy", "customer-did-not-answer", "manually-canceled"])
+@for_each("type_", TYPES_OF_THE_END)
 def test_a_reason_after_which_no_analysis_can_come_is_marked(type_: str, reason: str) -> None:
     assert change_by(message(type_, endedReason=reason)).small[1] == b'1"%b"' % reason.encode()
 

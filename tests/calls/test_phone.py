@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.calls.phone import find_e164_in_sip, is_e164, mask_phone, normalize_phone
+from tests.support.for_each import for_each
 
 
-@pytest.mark.parametrize(
+@for_each(
     "written",
     [
         "+18641234567",
@@ -45,7 +46,7 @@ def test_without_a_plus_the_digits_stay_as_they_are(written: str, number: str) -
     assert normalize_phone(written) == number
 
 
-@pytest.mark.parametrize(
+@for_each(
     "text",
     [
         *("anonymous", "+", "+0123456789", "+1234567890123456", "++18641234567", "+1864CALLNOW", "sip:desk@x.example"),
@@ -77,7 +78,7 @@ def test_an_e164_number_has_2_to_15_digits(number: str, *, is_one: bool) -> None
     assert is_e164(number) is is_one
 
 
-@pytest.mark.parametrize("number", ["", "+", "+1", "18641234567", "+01234", "+1234567890123456", "+1 864", "+12\n"])
+@for_each("number", ["", "+", "+1", "18641234567", "+01234", "+1234567890123456", "+1 864", "+12\n"])
 def test_what_is_no_e164_number(number: str) -> None:
     assert not is_e164(number)
 

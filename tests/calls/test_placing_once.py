@@ -155,7 +155,7 @@ def own_redis() -> Iterator[RedisProcess]:
 
 async def place_while_redis_goes(vapi: FakeVapi, desk: Desk, redis: RedisProcess) -> str:
     """Redis dies, and forgets everything, between the claim and VAPI's answer; returns the id of the call."""
-    vapi.be_slow(0.3)
+    vapi.be_slow(1.0)
     placing = asyncio.create_task(desk.placing.place(a_request(), key="key-1"))
     await has_asked(vapi)
     redis.kill()

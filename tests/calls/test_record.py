@@ -22,6 +22,7 @@ from service.calls.record import (
 from service.calls.status import DataStatus
 from service.store.shapes import StoredCall
 from tests.calls.reading import EMPTY, call_with, for_view
+from tests.support.for_each import for_each
 
 BARE: dict[str, Any] = {
     "id": str(uuid.uuid5(uuid.NAMESPACE_URL, "urn:vapi:call:call-1")),
@@ -106,8 +107,8 @@ def test_the_data_status_has_its_name(data_status: DataStatus, name: str) -> Non
     assert rendered(call_with(data_status=data_status))["data_status"] == name
 
 
-@pytest.mark.parametrize("data_status", DataStatus)
-@pytest.mark.parametrize(
+@for_each("data_status", DataStatus)
+@for_each(
     ("reason", "outcome"), [(b'1"voicemail"', "voicemail"), (b'0"assistant-ended-call"', "completed"), (b"", None)]
 )
 def test_the_outcome_is_null_while_the_call_runs_or_no_reason_is_known(
@@ -118,8 +119,8 @@ def test_the_outcome_is_null_while_the_call_runs_or_no_reason_is_known(
     assert rendered(call)["outcome"] == outcome_of_call(call) == expected
 
 
-@pytest.mark.parametrize("data_status", DataStatus)
-@pytest.mark.parametrize(
+@for_each("data_status", DataStatus)
+@for_each(
     ("reason", "has_transcript", "reliable"),
     [
         (b'0"assistant-ended-call"', True, True),
@@ -140,7 +141,7 @@ def test_reliability_is_null_until_the_record_is_final(
 START = b'"2026-09-01T12:00:19.000Z"'
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("facts", "minutes"),
     [
         ({"duration_minutes": b"0.0", "started_at": START, "ended_at": b'"2026-09-01T13:00:19Z"'}, 0.0),

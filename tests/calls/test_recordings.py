@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.calls.reading import change_by, facts_of, intake_of
+from tests.support.for_each import for_each
 from tests.support.vapi_sender import message
 
 PLAIN = "https://storage.example/recordings/a-mono.wav"
@@ -18,7 +19,7 @@ def report(artifact: object = None, **fields: Any) -> dict[str, Any]:
     return message("end-of-call-report", artifact=artifact, **fields)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("body", "url"),
     [
         (report({"recordingUrl": PLAIN, "stereoRecordingUrl": STEREO}), PLAIN),
@@ -66,7 +67,7 @@ def test_an_odd_part_of_a_recording_leaves_its_other_parts(mono: object) -> None
     assert facts_of(report({"recording": {"mono": mono, "stereoUrl": STEREO}})).get("recording_url") == STEREO
 
 
-@pytest.mark.parametrize(
+@for_each(
     "query",
     [
         "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Expires=1800&X-Amz-Signature=abcd",
@@ -80,7 +81,7 @@ def test_an_odd_part_of_a_recording_leaves_its_other_parts(mono: object) -> None
         "response-content-type=audio%2Fwav&X-Amz-Security-Token=abcd#t=5",
     ],
 )
-@pytest.mark.parametrize("place", ["recordingUrl", "stereoRecordingUrl", "recording"])
+@for_each("place", ["recordingUrl", "stereoRecordingUrl", "recording"])
 def test_a_presigned_address_loses_its_query(place: str, query: str) -> None:
     change = change_by(report({place: f"{PLAIN}?{query}"}))
     assert facts_of(report({place: f"{PLAIN}?{query}"}))["recording_url"] == PLAIN

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.calls.reading import facts_of, intake_of, record_of
+from tests.support.for_each import for_each
 from tests.support.vapi_sender import message
 
 REPORT = "end-of-call-report"
@@ -92,8 +93,8 @@ ORDERS = [
 ARRAYS = ["artifact.messages", "messages", "call.artifact.messages", "call.messages"]
 
 
-@pytest.mark.parametrize(("fact", "places"), ORDERS)
-@pytest.mark.parametrize("empty", [None, "", [], {}])
+@for_each(("fact", "places"), ORDERS)
+@for_each("empty", [None, "", [], {}])
 def test_the_first_place_that_is_not_empty_counts(fact: str, places: list[str], empty: object) -> None:
     for first in range(len(places)):
         body = report()
@@ -111,8 +112,8 @@ def test_the_first_messages_that_are_not_empty_count(empty: object) -> None:
         assert facts_of(body)["messages"] == [ARRAYS[first], {"a": None}]
 
 
-@pytest.mark.parametrize("place", ["analysis.structuredData", "call.analysis.structuredData"])
-@pytest.mark.parametrize("value", [{"a": None}, [{"a": 1}], "text", 0, False, 7.5, True])
+@for_each("place", ["analysis.structuredData", "call.analysis.structuredData"])
+@for_each("value", [{"a": None}, [{"a": 1}], "text", 0, False, 7.5, True])
 def test_structured_data_may_be_any_json(place: str, value: object) -> None:
     body = report()
     put(body, place, value)
@@ -142,13 +143,13 @@ DURATIONS: list[tuple[dict[str, Any], float | None]] = [
 ]
 
 
-@pytest.mark.parametrize(("fields", "minutes"), DURATIONS)
+@for_each(("fields", "minutes"), DURATIONS)
 def test_a_duration_is_in_minutes_with_two_decimals(fields: dict[str, Any], minutes: float | None) -> None:
     assert facts_of(report(**fields)).get("duration_minutes") == minutes
     assert record_of(report(**fields))["duration_minutes"] == minutes
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("times", "minutes"),
     [
         ({"startedAt": "2026-09-01T12:00:19Z", "endedAt": "2026-09-01T12:00:45.260Z"}, 0.44),
@@ -189,7 +190,7 @@ def test_a_time_in_the_message_outweighs_the_calls(name: str, fact: str) -> None
     assert facts_of(report(call=call, **{name: "2026-09-01T12:00:00Z"}))[fact] == "2026-09-01T12:00:00Z"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("fields", "cost"),
     [
         ({"cost": 0.1187}, 0.1187),

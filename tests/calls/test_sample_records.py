@@ -7,11 +7,11 @@ import uuid
 from typing import Any
 
 import msgspec
-import pytest
 
 from service.calls.record import CallRecord, View, render_record
 from service.calls.status import Ending, Rank
 from tests.calls.reading import STORED_AT_MS, change_by, for_view, intake_of, record_of, stored_by
+from tests.support.for_each import for_each
 from tests.support.vapi_sender import SAMPLE_CALL_ID, sample, sample_bytes, sample_names
 
 FULL = sample("outbound-end-of-call-report-full")["message"]
@@ -139,17 +139,17 @@ def test_every_sample_is_here() -> None:
     assert sorted(RECORDS) == sample_names()
 
 
-@pytest.mark.parametrize("name", sample_names())
+@for_each("name", sample_names())
 def test_a_sample_has_no_field_that_must_be_dropped(name: str) -> None:
     assert intake_of(sample_bytes(name)).dropped == 0
 
 
-@pytest.mark.parametrize("name", WITH_CALL)
+@for_each("name", WITH_CALL)
 def test_the_full_record_says_what_the_sample_says(name: str) -> None:
     assert record_of(sample_bytes(name)) == RECORDS[name]
 
 
-@pytest.mark.parametrize("name", WITH_CALL)
+@for_each("name", WITH_CALL)
 def test_the_summary_says_the_same_without_transcript_and_messages(name: str) -> None:
     full = RECORDS[name]
     assert full is not None
@@ -157,15 +157,15 @@ def test_the_summary_says_the_same_without_transcript_and_messages(name: str) ->
     assert record_of(sample_bytes(name), "summary") == expected
 
 
-@pytest.mark.parametrize("view", ["full", "summary"])
-@pytest.mark.parametrize("name", WITH_CALL)
+@for_each("view", ["full", "summary"])
+@for_each("name", WITH_CALL)
 def test_the_text_is_a_call_record(name: str, view: View) -> None:
     text = render_record(for_view(stored_by(change_by(sample_bytes(name))), view), view)
     record = msgspec.json.decode(text, type=CallRecord, strict=True)
     assert json.loads(msgspec.json.encode(record)).items() >= json.loads(text).items()
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("name", "rank", "timestamp_ms", "ending"),
     [
         ("unknown-future-type", Rank.OTHER_MESSAGE, 1788264000000, Ending.NONE),

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.calls.reading import change_by
+from tests.support.for_each import for_each
 from tests.support.vapi_sender import full_report, message, sample_bytes, sample_names, status_update
 
 SECRETS = [
@@ -37,8 +38,8 @@ def test_the_samples_hold_the_secrets_that_are_looked_for() -> None:
     assert [secret for secret in SECRETS if secret not in everything] == []
 
 
-@pytest.mark.parametrize("secret", SECRETS)
-@pytest.mark.parametrize("name", [name for name in sample_names() if name != "session.created-no-call"])
+@for_each("secret", SECRETS)
+@for_each("name", [name for name in sample_names() if name != "session.created-no-call"])
 def test_nothing_secret_in_a_sample_would_be_stored(name: str, secret: bytes) -> None:
     assert secret not in all_of(sample_bytes(name))
 

@@ -16,6 +16,7 @@ from service.calls.status import (
     rank_of,
     status_at,
 )
+from tests.support.for_each import for_each
 from tests.support.vapi_sender import SAMPLES
 
 STATUSES = ["scheduled", "queued", "ringing", "in-progress", "forwarding", "ended"]
@@ -27,7 +28,7 @@ def test_there_are_some_600_reasons() -> None:
     assert len(set(REASONS)) == len(REASONS) > 600
 
 
-@pytest.mark.parametrize("reason", REASONS)
+@for_each("reason", REASONS)
 def test_every_known_reason_has_one_of_the_six_outcomes(reason: str) -> None:
     outcome = outcome_of(reason)
     assert outcome in OUTCOMES
@@ -63,7 +64,7 @@ def test_these_and_no_other_known_reasons_have_that_outcome(outcome: str, reason
     assert {reason for reason in known if "no-answer" not in reason} == reasons
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("reason", "outcome"),
     [
         ("voicemail", "voicemail"),

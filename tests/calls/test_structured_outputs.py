@@ -8,6 +8,7 @@ import pytest
 
 from service.calls.results import ENOUGH_STRUCTURED_FIELDS, STRUCTURED_FIELDS
 from tests.calls.reading import facts_of, intake_of
+from tests.support.for_each import for_each
 from tests.support.vapi_sender import message, sample
 
 OURS: dict[str, Any] = dict.fromkeys(sorted(STRUCTURED_FIELDS))
@@ -21,7 +22,7 @@ def fewest(count: int) -> dict[str, Any]:
     return dict.fromkeys(sorted(STRUCTURED_FIELDS)[:count], "x")
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("outputs", "named"),
     [
         ({"u1": {"name": "CSAT", "result": 8}}, {"CSAT": 8}),

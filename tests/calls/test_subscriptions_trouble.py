@@ -48,7 +48,7 @@ async def test_trouble_is_tried_again(opened: OpenedStore, kestra: FakeKestra, s
 async def test_a_kestra_that_hangs_is_given_up_in_time_and_tried_again(opened: OpenedStore, kestra: FakeKestra) -> None:
     execution = paused_execution(kestra)
     kestra.hang_next(method="POST", is_done=True)
-    async with OneReplica(opened, try_within_s=0.3, sweeps=False) as replica:
+    async with OneReplica(opened, try_within_s=1.5, sweeps=False) as replica:
         await replica.calls.merge(change_from(full_report()))
         await replica.subscriptions.subscribe(CALL, EXECUTION)
         await replica.until_counted(resumed=1)
@@ -80,7 +80,7 @@ async def test_what_never_comes_right_is_dropped_at_last(
 
 async def test_ten_at_most_are_resumed_at_a_time_and_all_in_the_end(opened: OpenedStore, kestra: FakeKestra) -> None:
     executions = [paused_execution(kestra, f"execution{number}") for number in range(35)]
-    async with OneReplica(opened, try_within_s=5.0) as replica:
+    async with OneReplica(opened, try_within_s=8.0, lease_ms=60_000) as replica:
         await kestra_is_known(replica, kestra)
         sent_before = resumes_sent(kestra)
         kestra.hang_next(method="POST", times=10)

@@ -27,7 +27,7 @@ PACKAGES: dict[Style, tuple[str, ...]] = {
 }
 """kestrapy imports regex, but does not require it."""
 
-FETCHED_WITHIN_S = 50.0
+FETCHED_WITHIN_S = 120.0
 
 
 def folder_of_kestrapy(style: Style) -> Path:
@@ -71,7 +71,7 @@ class Kestrapy:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.communicate(timeout=10)
+        self._process.communicate(timeout=60)
 
     def do(self, api: str, method: str, *arguments: object, **options: object) -> dict[str, Any]:
         """Calls a method; returns ``{"result": ...}``, or ``{"error": <class>, "status": <HTTP status>}``."""

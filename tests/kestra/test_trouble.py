@@ -12,8 +12,9 @@ import pytest
 from service.kestra.client import KestraClient, Resumption
 from service.kestra.connection import MAX_ANSWER_BYTES, MAX_CONNECTIONS
 from tests.kestra.talking import PASSWORD, connected, refusal_of, settings_for
+from tests.support.eventually import PATIENCE_S, eventually
 from tests.support.fake_kestra import FakeKestra
-from tests.support.redis_server import free_port
+from tests.support.ports import free_port
 
 Ask = Callable[[KestraClient], Coroutine[Any, Any, object]]
 
@@ -196,12 +197,15 @@ async def test_more_requests_than_connections_wait_for_one_another(kestra: FakeK
     assert len({execution.id for execution in executions}) == len(kestra.executions) == 60
 
 
-async def test_one_that_waited_too_long_for_them_was_not_sent(kestra: FakeKestra, hurried: KestraClient) -> None:
+async def test_one_that_waited_too_long_for_them_was_not_sent(kestra: FakeKestra) -> None:
     kestra.hang_next(times=MAX_CONNECTIONS)
-    hanging = [asyncio.ensure_future(create(hurried)) for _ in range(MAX_CONNECTIONS)]
-    await asyncio.sleep(0.02)
-    assert "under way" in await refusal_of(create(hurried))
-    await asyncio.gather(*hanging, return_exceptions=True)
+    async with connected(kestra, within_s=PATIENCE_S) as client:
+        hanging = [asyncio.ensure_future(create(client)) for _ in range(MAX_CONNECTIONS)]
+        await eventually(lambda: len(kestra.requests) >= MAX_CONNECTIONS)
+        assert "under way" in await refusal_of(create(client))
+        for one in hanging:
+            one.cancel()
+        await asyncio.gather(*hanging, return_exceptions=True)
 
 
 async def test_a_request_given_up_leaves_the_client_usable(kestra: FakeKestra, client: KestraClient) -> None:
@@ -232,7 +236,7 @@ async def test_a_health_check_of_a_silent_kestra_is_short(kestra: FakeKestra, cl
     kestra.hang_next()
     started = time.monotonic()
     assert not any(await asyncio.gather(*[client.is_healthy() for _ in range(20)]))
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 9, "as short as other requests, not shorter"
 
 
 def test_the_settings_of_a_client_show_no_password(kestra: FakeKestra) -> None:

@@ -8,6 +8,7 @@ import httpx2
 import pytest
 
 from tests.outage.slow_senders import SlowSenders
+from tests.support.eventually import PATIENCE_S
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
 
@@ -36,5 +37,5 @@ def attacked(redis_process: RedisProcess) -> Iterator[Replica]:
 @pytest.fixture
 async def client(attacked: Replica) -> AsyncIterator[httpx2.AsyncClient]:
     """A well-behaved client of the attacked replica."""
-    async with httpx2.AsyncClient(base_url=attacked.url, timeout=10) as client:
+    async with httpx2.AsyncClient(base_url=attacked.url, timeout=PATIENCE_S) as client:
         yield client

@@ -19,6 +19,7 @@ from tests.outage.partial_service import (
     problems_of_sweep,
 )
 from tests.support.dead_shard import one_shard_dead, serve_partly
+from tests.support.eventually import eventually
 from tests.support.redis_server import RedisProcess
 from tests.support.redis_topologies import ClusterSetup, SentinelSetup, ask
 from tests.support.replica import Replica
@@ -91,6 +92,7 @@ async def run_row(row: Row, *, broken_s: float, settled_s: float = 2.0) -> Outco
         load = asyncio.create_task(post_at_rate(ledger, scene.replicas, row.per_second, until))
         await asyncio.sleep(1.0)
         mended_at = await row.break_it(scene, broken_s)
+        await eventually(lambda: ledger.first_success_after_s(mended_at) < float("inf"))
         await asyncio.sleep(settled_s)
         until.set()
         await load

@@ -7,8 +7,10 @@ import json
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
-ANSWER_S: Final = 8.0
-"""Far beyond what any answer may take here; only so that a failing test ends."""
+from tests.support.eventually import PATIENCE_S
+
+ANSWER_S: Final = PATIENCE_S
+"""Only so that a failing test ends."""
 
 
 @dataclass(frozen=True)

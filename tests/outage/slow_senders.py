@@ -9,8 +9,8 @@ from typing import Final
 
 from tests.support.replica import Replica
 
-GIVE_UP_S: Final = {"head": 14.0, "body": 36.0}
-"""How long a sender of each kind goes on."""
+GIVE_UP_S: Final = {"head": 40.0, "body": 80.0}
+"""How long a sender of each kind goes on. Only a sender that is never cut comes to that."""
 
 DRIBBLE_EVERY_S: Final = 0.5
 
@@ -39,19 +39,22 @@ class SlowSenders:
     def __init__(self) -> None:
         self.replica = Replica(log_level="warning", allow_unauthenticated="1").start()
         self._cut_after_s: dict[str, float] = {}
+        self._is_over = threading.Event()
         self._threads = {name: threading.Thread(target=self._dawdle, args=(name,), daemon=True) for name in OPENINGS}
         for thread in self._threads.values():
             thread.start()
 
     def cut_after_s(self, name: str) -> float | None:
         """Seconds from its first byte until the sender was cut, None if it never was."""
-        self._threads[name].join(_give_up_s(name) + 5)
+        self._threads[name].join(2 * _give_up_s(name))
         return self._cut_after_s.get(name)
 
     def close(self) -> None:
-        self.replica.stop()
+        """The senders leave first: the replica would wait for them as for any sender whose body is under way."""
+        self._is_over.set()
         for thread in self._threads.values():
-            thread.join(5)
+            thread.join()
+        self.replica.stop()
 
     def _dawdle(self, name: str) -> None:
         with socket.create_connection(("127.0.0.1", self.replica.port)) as connection:
@@ -63,7 +66,7 @@ class SlowSenders:
             else:
                 connection.sendall(OPENINGS[name])
             started = time.monotonic()
-            while time.monotonic() - started < _give_up_s(name):
+            while time.monotonic() - started < _give_up_s(name) and not self._is_over.is_set():
                 drop = b"\r\n" if name.endswith("breaks") else b"x" if name.startswith("dribbled") else b""
                 if _is_closed(connection, drop):
                     self._cut_after_s[name] = time.monotonic() - started

@@ -5,26 +5,24 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import time
 from collections.abc import Callable
 
 import pytest
 from redis.asyncio.connection import Connection
 
 from service.store.changes import Changes
-from tests.support.redis_server import free_port
+from tests.support.eventually import PATIENCE_S
+from tests.support.ports import free_port
 from tests.support.replica import Replica
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_replica_that_redis_never_answered_stops_in_time(
+def test_a_replica_that_redis_never_answered_stops(
     start_replica: Callable[..., Replica], number: signal.Signals
 ) -> None:
     replica = start_replica(redis_url=f"redis://127.0.0.1:{free_port()}")
-    started = time.monotonic()
     os.kill(replica.pid, number)
-    replica.wait(10)
-    assert time.monotonic() - started < 10
+    replica.wait()
 
 
 async def test_a_listener_that_is_just_failing_to_connect_can_be_closed() -> None:
@@ -36,6 +34,6 @@ async def test_a_listener_that_is_just_failing_to_connect_can_be_closed() -> Non
         for _ in range(turns):
             await asyncio.sleep(0)
         closing = asyncio.ensure_future(changes.close())
-        done, _ = await asyncio.wait({closing}, timeout=2)
+        done, _ = await asyncio.wait({closing}, timeout=PATIENCE_S)
         closing.cancel()
         assert done

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from service.calls.facts import LARGE_FACTS, SMALL_FACTS
@@ -14,9 +13,13 @@ from service.store.calls import CallStore
 from service.store.changes import Watch
 from service.store.shapes import CallChange, StoredCall
 from service.vapi.messages import decode_message
+from tests.support.eventually import PATIENCE_S, eventually
 
-FAR_S: Final = 60.0
-WOKEN_WITHIN_S: Final = 1.0
+FAR_S: Final = 600.0
+WOKEN_WITHIN_S: Final = PATIENCE_S
+
+until = eventually
+"""Its name in many tests."""
 
 NOT_OF_THE_MERGE: Final = frozenset(("id", "call_id", "version", "created_at", "updated_at", "expires_at"))
 """What may differ between two calls that got the same messages in another order."""
@@ -61,13 +64,6 @@ async def merged_facts(store: CallStore, call_id: str = "call-1") -> dict[str, A
     """The record without what depends on when and how often its messages came."""
     whole = await record(store, call_id)
     return {name: value for name, value in whole.items() if name not in NOT_OF_THE_MERGE}
-
-
-async def until(condition: Callable[[], Awaitable[bool]], within_s: float = 5.0) -> None:
-    """Wait for something that has no event of its own."""
-    async with asyncio.timeout(within_s):
-        while not await condition():  # noqa: ASYNC110 - the store in another process has no event
-            await asyncio.sleep(0.01)
 
 
 def in_seconds(seconds: float = FAR_S) -> float:

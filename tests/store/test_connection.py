@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any
 
 import pytest
 from redis.asyncio.connection import Connection
@@ -15,9 +15,9 @@ from service.store.connection import open_redis
 from service.store.keys import Keys
 from service.store.pipeline import Pipeline
 from tests.store.conftest import OpenedStore
+from tests.support.eventually import PATIENCE_S
+from tests.support.for_each import for_each
 from tests.support.redis_server import RedisProcess
-
-PATIENCE_S: Final = 1.2
 
 
 def _refusal(url: str) -> str:
@@ -26,7 +26,7 @@ def _refusal(url: str) -> str:
     return str(refused.value)
 
 
-@pytest.mark.parametrize(
+@for_each(
     "url",
     [
         "redis://127.0.0.1:port",
@@ -107,7 +107,7 @@ class _StumblingConnection(Connection):
 
 async def test_an_error_that_nobody_foresaw_fails_its_requests_and_no_later_ones(redis_process: RedisProcess) -> None:
     pipeline = Pipeline(
-        lambda: _StumblingConnection(host="127.0.0.1", port=redis_process.port, protocol=2), lanes=1, timeout_s=0.5
+        lambda: _StumblingConnection(host="127.0.0.1", port=redis_process.port, protocol=2), lanes=1, timeout_s=2.0
     )
     pipeline.start()
     try:

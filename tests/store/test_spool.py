@@ -17,6 +17,7 @@ from service.store.spool import Spool, SpoolUnavailableError
 from service.store.spool_drain import DRAIN_BATCH, decode_change
 from service.store.spool_file import FILE_NAME, SpooledChange, SpoolFile
 from tests.store.events import change, until
+from tests.support.eventually import eventually
 
 OpenSpool = Callable[..., Spool]
 
@@ -32,9 +33,11 @@ class Redis:
         self.raises: dict[str, Exception] = {}
         self.is_away = False
         self.pause_s = 0.0
+        self.asked = 0
 
     async def merge(self, one: CallChange) -> Merged:
         call_id = one.call_id.decode()
+        self.asked += 1
         await asyncio.sleep(self.pause_s)
         if self.is_away:
             raise StoreUnavailableError("away")
@@ -255,9 +258,9 @@ async def test_what_a_stopped_process_was_draining_is_drained_by_the_next_at_onc
 ) -> None:
     stopped = Spool(str(tmp_path), ROOMY)
     await put_all(stopped, "call-1", "call-2")
-    redis.pause_s = 60.0
+    redis.pause_s = 600.0
     draining = asyncio.create_task(stopped.drain_some(redis.merge, lambda _: None))
-    await asyncio.sleep(0.2)
+    await eventually(lambda: redis.asked > 0)
     draining.cancel()
     await stopped.close()
     redis.pause_s = 0.0

@@ -128,14 +128,14 @@ async def test_each_call_that_is_waited_for_has_its_turn_with_one_process(opened
 
 
 async def test_who_is_not_waited_for_any_more_has_no_turn(open_store: OpenStore) -> None:
-    opened = await open_store(PENDING_TTL_S=1)
+    opened = await open_store(PENDING_TTL_S=2)
     subscriptions = with_lease(opened, LEASE_MS)
     for call_id in (b"final", b"deleted", b"expired"):
         await subscriptions.subscribe(call_id, b"execution")
     await opened.store.merge(change_from(full_report("final")))
     await opened.store.delete(b"deleted")
     assert (await opened.store.survey()).awaited == 1
-    await asyncio.sleep(1.05)
+    await asyncio.sleep(2.05)
     # Another call that is waited for keeps the index alive in each bucket.
     living = [next(b"c%d" % n for n in range(9999) if bucket_of(b"c%d" % n) == bucket) for bucket in range(BUCKETS)]
     for call_id in living:

@@ -13,7 +13,8 @@ from http import HTTPStatus
 from typing import Any, Final, Self, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-STOP_S: Final = 5.0
+STOP_S: Final = 60.0
+"""Only so that a test ends whose fake does not."""
 
 _T = TypeVar("_T")
 

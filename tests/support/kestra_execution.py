@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
+
+from tests.support.eventually import PATIENCE_S, eventually
 
 TERMINAL: Final = ("SUCCESS", "WARNING", "FAILED", "KILLED", "CANCELLED", "RETRIED", "SKIPPED", "RESUBMITTED")
 
@@ -74,14 +74,14 @@ class FakeExecution:
         self.resume_inputs = dict(inputs)
         self.move("RESTARTED", "RUNNING")
 
-    async def until(self, *states: str, within_s: float = 10.0) -> None:
+    async def until(self, *states: str, within_s: float = PATIENCE_S) -> None:
         """Waits until it is in one of these states, or was."""
-        deadline = time.monotonic() + within_s
-        while not set(states) & set(self.states):
-            assert time.monotonic() < deadline, f"not {' or '.join(states)} within {within_s} s: {self.states}"
-            await asyncio.sleep(0.01)
+        try:
+            await eventually(lambda: not set(states).isdisjoint(self.states), within_s)
+        except TimeoutError:
+            raise AssertionError(f"not {' or '.join(states)} within {within_s} s: {self.states}") from None
 
-    async def until_resumed(self, within_s: float = 10.0) -> None:
+    async def until_resumed(self, within_s: float = PATIENCE_S) -> None:
         await self.until("RESTARTED", within_s=within_s)
 
     def as_json(self, *, with_outputs: bool) -> dict[str, Any]:

@@ -9,15 +9,14 @@ import shutil
 import socket
 import subprocess
 import tempfile
-import time
 from pathlib import Path
 from typing import Self
 
-from tests.support.redis_server import free_port
+from tests.support.eventually import PATIENCE_S, eventually_sync
+from tests.support.ports import free_port
 from tests.support.replica import ROOT
 
 CONFIGURATION = ROOT / "deploy" / "haproxy.cfg"
-START_S = 10.0
 
 
 class LoadBalancer:
@@ -54,20 +53,27 @@ class LoadBalancer:
         command = [haproxy(), "-f", str(CONFIGURATION), "-db"]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(command, env=self._addresses, stdout=log, stderr=log)
-        deadline = time.monotonic() + START_S
-        while time.monotonic() < deadline and self._process.poll() is None:
-            try:
-                with socket.create_connection(("127.0.0.1", self.port), timeout=0.2):
-                    return self
-            except OSError:
-                time.sleep(0.02)
-        raise RuntimeError(f"HAProxy did not start:\n{self.log}")
+        try:
+            eventually_sync(self._listens)
+        except TimeoutError:
+            raise RuntimeError(f"HAProxy did not start:\n{self.log}") from None
+        return self
+
+    def _listens(self) -> bool:
+        assert self._process is not None
+        if self._process.poll() is not None:
+            raise RuntimeError(f"HAProxy did not start:\n{self.log}")
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_S):
+                return True
+        except OSError:
+            return False
 
     def stop(self) -> None:
         """SIGTERM: it closes everything at once."""
         if self._process is not None:
             self._process.terminate()
-            self._process.wait(timeout=10)
+            self._process.wait(timeout=PATIENCE_S)
             self._process = None
 
 

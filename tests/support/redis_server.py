@@ -2,37 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import random
 import signal
 import socket
 import subprocess
 import tempfile
-import time
 from pathlib import Path
 from typing import Self
 
-START_S = 10.0
+from tests.support.eventually import PATIENCE_S, eventually_sync
+from tests.support.ports import free_cluster_port, free_port
 
-
-def free_port() -> int:
-    """From above where the system hands out its own: one of those may be somebody's before the server has it."""
-    while True:
-        port = random.randint(61_000, 65_500)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-
-
-def free_cluster_port() -> int:
-    """A Cluster node also listens 10,000 ports higher; both are taken from below where the system hands out its own."""
-    while True:
-        port = random.randint(12_000, 22_000)
-        with socket.socket() as one, socket.socket() as other, contextlib.suppress(OSError):
-            one.bind(("127.0.0.1", port))
-            other.bind(("127.0.0.1", port + 10_000))
-            return port
+__all__ = ["RedisProcess", "free_cluster_port", "free_port"]
 
 
 class RedisProcess:
@@ -65,16 +46,26 @@ class RedisProcess:
         log = (self._folder / "redis.log").open("ab")
         self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
         log.close()
-        deadline = time.monotonic() + START_S
-        while time.monotonic() < deadline:
-            try:
-                with socket.create_connection(("127.0.0.1", self.port), timeout=0.2) as connection:
-                    connection.sendall(b"PING\r\n")
-                    if connection.recv(64):
-                        return self
-            except OSError:
-                time.sleep(0.02)
-        raise RuntimeError(f"redis-server did not start: {(self._folder / 'redis.log').read_text()}")
+        try:
+            eventually_sync(self._answers)
+        except TimeoutError:
+            raise RuntimeError(f"redis-server did not start: {self._log()}") from None
+        return self
+
+    def _answers(self) -> bool:
+        """Whether our own process answers: one that found its port taken has ended, and somebody else might answer."""
+        assert self._process is not None
+        if self._process.poll() is not None:
+            raise RuntimeError(f"redis-server did not start: {self._log()}")
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_S) as connection:
+                connection.sendall(b"PING\r\n")
+                return bool(connection.recv(64))
+        except OSError:
+            return False
+
+    def _log(self) -> str:
+        return (self._folder / "redis.log").read_text()
 
     def stop(self) -> None:
         self._end(signal.SIGTERM)
@@ -97,5 +88,5 @@ class RedisProcess:
         if self._process.poll() is None:
             os.kill(self._process.pid, signal.SIGCONT)
             self._process.send_signal(number)
-        self._process.wait(timeout=10)
+        self._process.wait(timeout=PATIENCE_S)
         self._process = None

@@ -14,29 +14,42 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from tests.support.redis_server import RedisProcess, free_cluster_port, free_port
+from tests.support.eventually import PATIENCE_S, eventually_sync
+from tests.support.ports import free_cluster_port, free_port
+from tests.support.redis_server import RedisProcess
 
-SETTLE_S = 60.0
 SERVICE = "mymaster"
+
+ANSWERS_WITHIN_S = 10.0
+"""A living Redis answers our questions sooner, however busy the machine."""
 
 SYNC_AT_ONCE = ("--repl-diskless-sync-delay", "0")
 """A master waits five seconds for more replicas otherwise, before it sends the first one anything."""
 
-DOWN_AFTER_MS = 1500
+DOWN_AFTER_MS = 2500
 """Sentinels connect to a new master only once a second: with less than that they took each one for dead before they had
 spoken to it, and promoted one after the other, in the end also a server that had not caught up.
 """
 
 
-def wait_until(is_so: Callable[[], bool], what: str, within_s: float = SETTLE_S) -> float:
-    """Returns after how many seconds it was so."""
-    started = time.monotonic()
-    while time.monotonic() - started < within_s:
+NODE_TIMEOUT_MS = 1500
+"""A node that a busy machine does not let run for that long is taken for dead; with half a second that came about."""
+
+
+def wait_until(is_so: Callable[[], bool], what: str, within_s: float = PATIENCE_S) -> float:
+    """Returns after how many seconds it was so. A Redis that does not answer counts as no."""
+
+    def is_so_by_an_answer() -> bool:
         with contextlib.suppress(redis.RedisError):
-            if is_so():
-                return time.monotonic() - started
-        time.sleep(0.02)
-    raise TimeoutError(what)
+            return is_so()
+        return False
+
+    started = time.monotonic()
+    try:
+        eventually_sync(is_so_by_an_answer, within_s)
+    except TimeoutError:
+        raise TimeoutError(what) from None
+    return time.monotonic() - started
 
 
 WATCHER = ("watcher", "watching")
@@ -151,7 +164,7 @@ class SentinelSetup:
 
 
 class ClusterSetup:
-    """Three masters with a replica each; a node counts as dead after half a second."""
+    """Three masters with a replica each; a node counts as dead after NODE_TIMEOUT_MS."""
 
     def __init__(self) -> None:
         self.nodes: list[RedisProcess] = []
@@ -162,7 +175,7 @@ class ClusterSetup:
 
     def start(self) -> Self:
         options = [
-            "--cluster-enabled", "yes", "--cluster-node-timeout", "500", "--cluster-config-file", "nodes.conf",
+            "--cluster-enabled", "yes", "--cluster-node-timeout", str(NODE_TIMEOUT_MS), "--cluster-config-file", "nodes.conf",
             *SYNC_AT_ONCE,
         ]  # fmt: skip
         for _ in range(6):
@@ -170,7 +183,7 @@ class ClusterSetup:
         addresses = [f"127.0.0.1:{node.port}" for node in self.nodes]
         subprocess.run(
             ["redis-cli", "--cluster", "create", *addresses, "--cluster-replicas", "1", "--cluster-yes"],
-            check=True, capture_output=True, timeout=SETTLE_S,
+            check=True, capture_output=True, timeout=PATIENCE_S,
         )  # fmt: skip
         self.wait_until_whole()
         return self
@@ -214,8 +227,8 @@ def ask(process: RedisProcess, *command: str) -> Any:
 
 def client_of(process: RedisProcess) -> redis.Redis:
     return redis.Redis(
-        port=process.port, password=process.password, socket_timeout=0.5, socket_connect_timeout=0.5,
-        retry=Retry(NoBackoff(), 0),
+        port=process.port, password=process.password, socket_timeout=ANSWERS_WITHIN_S,
+        socket_connect_timeout=ANSWERS_WITHIN_S, retry=Retry(NoBackoff(), 0),
     )  # fmt: skip
 
 

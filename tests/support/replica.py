@@ -7,16 +7,15 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Self
 
-from tests.support.redis_server import free_port
+from tests.support.eventually import PATIENCE_S, eventually_sync
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
-START_S = 15.0
+START_S = PATIENCE_S
 
 SETTINGS_OF_TESTS = {"HOST": "127.0.0.1", "LOG_FORMAT": "json", "DRAIN_S": "0.2"}
 """On top of the defaults, unless a test says otherwise: nobody wants to wait three seconds for each replica to drain."""
@@ -62,23 +61,28 @@ class Replica:
         return self.launch().wait_until_served()
 
     def wait_until_served(self) -> Self:
-        deadline = time.monotonic() + START_S
-        while time.monotonic() < deadline:
-            try:
-                with urllib.request.urlopen(self.url + "/health/live", timeout=1):
-                    return self
-            except (OSError, urllib.error.URLError):
-                if self._process is not None and self._process.poll() is not None:
-                    break
-                time.sleep(0.03)
-        raise RuntimeError(f"the service did not start:\n{self.log}")
+        try:
+            eventually_sync(self._is_live)
+        except TimeoutError:
+            raise RuntimeError(f"the service did not start:\n{self.log}") from None
+        return self
+
+    def _is_live(self) -> bool:
+        assert self._process is not None
+        if self._process.poll() is not None:
+            raise RuntimeError(f"the service did not start:\n{self.log}")
+        try:
+            with urllib.request.urlopen(self.url + "/health/live", timeout=START_S):
+                return True
+        except OSError:
+            return False
 
     def terminate(self) -> None:
         """SIGTERM, without waiting."""
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
 
-    def wait(self, timeout_s: float = 12.0) -> int:
+    def wait(self, timeout_s: float = PATIENCE_S) -> int:
         assert self._process is not None
         return self._process.wait(timeout_s)
 

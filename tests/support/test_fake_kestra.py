@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import httpx2
 import pytest
 
+from tests.support.eventually import PATIENCE_S, eventually
 from tests.support.fake_kestra import FakeKestra, Style, is_label
 from tests.support.kestra_execution import FakeExecution
 from tests.support.multipart import Part, parts_of
@@ -15,6 +16,9 @@ from tests.support.multipart import Part, parts_of
 EXECUTIONS = "/api/v1/main/executions"
 FLOW = EXECUTIONS + "/ai_concierge/call_provider"
 FILES = {"request": (None, "{}")}
+
+A_SILENCE = httpx2.Timeout(PATIENCE_S, read=0.7)
+"""For a request that is never answered: connecting and sending may take their time."""
 
 
 @pytest.fixture(params=["v1", "v2"])
@@ -25,7 +29,7 @@ async def kestra(request: pytest.FixtureRequest) -> AsyncIterator[FakeKestra]:
 
 @pytest.fixture
 async def http(kestra: FakeKestra) -> AsyncIterator[httpx2.AsyncClient]:
-    async with httpx2.AsyncClient(base_url=kestra.url, timeout=10) as client:
+    async with httpx2.AsyncClient(base_url=kestra.url, timeout=PATIENCE_S) as client:
         yield client
 
 
@@ -152,19 +156,23 @@ async def test_it_plays_the_flow(http: httpx2.AsyncClient, kestra: FakeKestra) -
 
 
 async def test_what_goes_wrong_in_a_played_flow_fails_the_test() -> None:
+    played: list[str] = []
+
     async def play(execution: FakeExecution) -> None:
+        played.append(execution.flow)
         raise LookupError(execution.flow)
 
     with pytest.raises(LookupError, match="call_provider"):
         async with FakeKestra(play=play) as kestra, httpx2.AsyncClient(base_url=kestra.url) as http:
             await create(http)
-            await asyncio.sleep(0.05)
+            await eventually(lambda: bool(played))
 
 
 async def test_a_flow_still_playing_ends_with_the_fake() -> None:
-    ended = asyncio.Event()
+    began, ended = asyncio.Event(), asyncio.Event()
 
     async def play(execution: FakeExecution) -> None:
+        began.set()
         try:
             await execution.until_resumed(60)
         finally:
@@ -172,7 +180,7 @@ async def test_a_flow_still_playing_ends_with_the_fake() -> None:
 
     async with FakeKestra(play=play) as kestra, httpx2.AsyncClient(base_url=kestra.url) as http:
         await create(http)
-        await asyncio.sleep(0.05)
+        await eventually(began.is_set)
     assert ended.is_set()
 
 
@@ -187,7 +195,7 @@ async def test_it_refuses_hangs_and_cuts_when_told_to(kestra: FakeKestra, http: 
         await http.post(FLOW, files=FILES)
     kestra.hang_next()
     with pytest.raises(httpx2.ReadTimeout):
-        await http.post(FLOW, files=FILES, timeout=0.1)
+        await http.post(FLOW, files=FILES, timeout=A_SILENCE)
     assert len(kestra.executions) == 1
 
 

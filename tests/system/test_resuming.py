@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Iterator
-from typing import Final
 
 import httpx2
 import pytest
@@ -16,11 +15,6 @@ from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
 from tests.support.vapi_sender import full_report
 from tests.system.traffic import CALLS, post_webhook, until
-
-LEASE_S: Final = 10.0
-
-LEASE_AND_SWEEP_S: Final = 20.0
-"""The sweep comes every 1.5 s; and a busy machine needs some more."""
 
 Start = Callable[..., Replica]
 
@@ -71,7 +65,7 @@ async def test_a_replica_that_is_killed_as_soon_as_it_took_the_reports_loses_not
     await until(is_resuming)
     first.kill()
 
-    await asyncio.gather(*(execution.until_resumed(LEASE_AND_SWEEP_S) for execution in executions))
+    await asyncio.gather(*(execution.until_resumed() for execution in executions))
     assert {execution.resumes for execution in executions} == {1}
 
 
@@ -86,7 +80,7 @@ async def test_a_service_that_was_down_resumes_when_it_is_back(
     only.kill()
 
     start()
-    await execution.until_resumed(LEASE_AND_SWEEP_S)
+    await execution.until_resumed()
     assert execution.resumes == 1
 
 
@@ -108,7 +102,7 @@ async def test_a_replica_that_leaves_hands_over_what_it_cannot_finish(
     first.terminate()
     assert first.wait() in (0, -15)
 
-    await execution.until_resumed(LEASE_S / 2)
+    await execution.until_resumed()
     assert execution.resumes == 1
 
 
@@ -118,14 +112,18 @@ async def test_two_replicas_resume_two_hundred_executions_once_each(
     pair = (start(), start())
     executions = [paused_execution(kestra, f"execution{number}") for number in range(200)]
 
+    # Fewer at once than would keep this client from sending a head within the ten seconds that a connection has for it.
+    at_once = asyncio.Semaphore(40)
+
     async def live(number: int) -> None:
         """Subscribe and report in any order, each twice, anywhere."""
         call_id, execution_id = f"call-{number // 2}", executions[number].id
         steps = [subscribe(client, random.choice(pair), call_id, execution_id) for _ in range(2)]
         steps += [take_report(client, random.choice(pair), call_id) for _ in range(2)]
         random.shuffle(steps)
-        for step in steps:
-            await step
+        async with at_once:
+            for step in steps:
+                await step
 
     await asyncio.gather(*map(live, range(200)))
     await asyncio.gather(*(execution.until_resumed() for execution in executions))

@@ -20,8 +20,8 @@ SECRET, TOKEN = "webhook-secret", "read-token"
 TURN_S = 0.04
 """Each turn is a webhook and a poll: 50 requests a second."""
 
-DRAIN_S = 2.0
-"""Four times what HAProxy needs to notice, for slow machines."""
+DRAIN_S = 4.0
+"""Eight times what HAProxy needs to notice, for slow machines."""
 
 PARKED = 10
 RUN_UP_S = 1.0

@@ -11,6 +11,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from tests.support.eventually import PATIENCE_S
 from tests.support.replica import ROOT, Replica
 from tests.support.vapi_sender import sample, status_update
 from tests.system.traffic import post_webhook
@@ -52,7 +53,7 @@ async def run_loop(shell: str, script: str, replica: Replica, call_id: str) -> a
 
 async def outcome_of(loop: asyncio.subprocess.Process) -> tuple[int | None, list[str], dict[str, Any]]:
     """Exit status, the lines before the last, and the last line as JSON."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         printed, _ = await loop.communicate()
     *attempts, last = printed.decode().strip().splitlines()
     return loop.returncode, attempts, json.loads(last)
@@ -92,7 +93,7 @@ async def run_shipped(shell: str, replica: Replica, call_id: str, **more: str) -
         shell, str(ROOT / "deploy" / "kestra" / "shell_loop.sh"), stdout=asyncio.subprocess.PIPE,
         env={"PATH": os.environ["PATH"], **wanted},
     )  # fmt: skip
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         printed, _ = await loop.communicate()
     return loop.returncode, printed.decode().splitlines()
 

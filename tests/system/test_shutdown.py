@@ -7,19 +7,30 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import httpx2
 import pytest
 
+from service.config_loading import load_settings
+from service.server import GRACEFUL_S
 from tests.outage.raw_http import RawConnection, get, post
+from tests.support.access_log import LONGEST_ANSWER_S, answers_of, events_in, moment_of, slowest_s
+from tests.support.eventually import PATIENCE_S
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
 from tests.support.vapi_sender import full_report
-from tests.system.traffic import get_call, open_client, post_webhook, until, until_parked
+from tests.system.traffic import get_call, post_webhook, until, until_parked
+
+CANCELS = "timeout graceful shutdown exceeded"
+"""What uvicorn says when it gives up requests that are under way."""
 
 Start = Callable[..., Replica]
-DRAIN_S = 1.2
+DRAIN_S = 3.0
+"""Long enough for a busy machine to notice that the replica drains, and to be served meanwhile."""
+
+LONG_DRAIN_S = 60.0
+"""What happens long before its end did not wait for it; such a replica is killed."""
 
 
 @pytest.fixture
@@ -27,18 +38,34 @@ def replica(start_replica: Start, redis_process: RedisProcess) -> Replica:
     return start_replica(redis_url=redis_process.url, redis_key_prefix="shutdown", drain_s=DRAIN_S)
 
 
+@pytest.fixture
+def slow_to_go(start_replica: Start, redis_process: RedisProcess) -> Iterator[Replica]:
+    replica = start_replica(redis_url=redis_process.url, redis_key_prefix="shutdown", drain_s=LONG_DRAIN_S)
+    yield replica
+    replica.kill()
+
+
+async def until_not_ready(client: httpx2.AsyncClient, replica: Replica) -> None:
+    async def is_not_ready() -> bool:
+        return (await client.get(replica.url + "/health/ready")).status_code == 503
+
+    await until(is_not_ready)
+
+
 async def wait_for_end(replica: Replica) -> int:
     return await asyncio.to_thread(replica.wait)
 
 
-async def test_parked_polls_are_answered_202_within_a_second(client: httpx2.AsyncClient, replica: Replica) -> None:
-    polls = [asyncio.create_task(get_call(client, replica, f"unheard-{n}", wait="20")) for n in range(50)]
-    await until_parked(client, replica, 50)
-    replica.terminate()
-    async with asyncio.timeout(1):
-        answers = await asyncio.gather(*polls)
+async def test_parked_polls_are_answered_202_at_once(client: httpx2.AsyncClient, slow_to_go: Replica) -> None:
+    polls = [asyncio.create_task(get_call(client, slow_to_go, f"unheard-{n}", wait="25")) for n in range(50)]
+    await until_parked(client, slow_to_go, 50)
+    slow_to_go.terminate()
+    answers = await asyncio.gather(*polls)
     assert {answer.status_code for answer in answers} == {202}
     assert {answer.headers["connection"] for answer in answers} == {"close"}
+    lines = await answers_of(slow_to_go, 50, lambda answer: "wait_s" in answer)
+    (draining,) = [event for event in events_in(slow_to_go.log) if event["event"] == "service.draining"]
+    assert max(map(moment_of, lines)) - moment_of(draining) < LONGEST_ANSWER_S
 
 
 async def test_while_it_drains_it_is_not_ready_but_serves_and_asks_to_close(
@@ -48,31 +75,32 @@ async def test_while_it_drains_it_is_not_ready_but_serves_and_asks_to_close(
     ended = asyncio.create_task(wait_for_end(replica))
     started = time.monotonic()
 
-    async def is_not_ready() -> bool:
-        return (await client.get(replica.url + "/health/ready")).status_code == 503
-
-    await until(is_not_ready, within_s=1)
-    served = 0
-    while time.monotonic() - started < DRAIN_S - 0.4:
-        async with open_client() as newcomer:
-            answer = await post_webhook(newcomer, replica, full_report(f"draining-{served}"))
+    await until_not_ready(client, replica)
+    for number in range(3):
+        answer = await post_webhook(client, replica, full_report(f"draining-{number}"), Connection="close")
         assert answer.status_code == 200
         assert answer.headers["connection"] == "close"
-        served += 1
-        await asyncio.sleep(0.05)
     assert (await client.get(replica.url + "/health/live")).status_code == 200
-    await ended
-    assert served > 2
-    assert DRAIN_S - 0.2 < time.monotonic() - started < 10
+    assert await ended == 0
+    assert time.monotonic() - started > DRAIN_S - 0.2
 
 
 async def test_a_poll_that_comes_while_it_drains_is_answered_at_once(
-    client: httpx2.AsyncClient, replica: Replica
+    client: httpx2.AsyncClient, slow_to_go: Replica
 ) -> None:
-    replica.terminate()
-    await asyncio.sleep(0.2)
-    async with asyncio.timeout(1):
-        assert (await get_call(client, replica, "unheard-1", wait="20")).status_code == 202
+    slow_to_go.terminate()
+    await until_not_ready(client, slow_to_go)
+    assert (await get_call(client, slow_to_go, "unheard-1", wait="25")).status_code == 202
+    assert slowest_s(await answers_of(slow_to_go, 1, lambda answer: "wait_s" in answer)) < LONGEST_ANSWER_S
+
+
+async def takes_no_more(replica: Replica) -> bool:
+    """Whether the drain is over: nobody listens any more."""
+    try:
+        (await RawConnection.open(replica.port)).abort()
+    except ConnectionError:
+        return True
+    return False
 
 
 async def test_a_request_in_flight_is_finished(replica: Replica) -> None:
@@ -80,7 +108,7 @@ async def test_a_request_in_flight_is_finished(replica: Replica) -> None:
     async with await RawConnection.open(replica.port) as connection:
         await connection.send(request[:-20])
         replica.terminate()
-        await asyncio.sleep(DRAIN_S + 0.5)
+        await until(lambda: takes_no_more(replica))
         await connection.send(request[-20:])
         answer = await connection.answer()
         assert answer.status == 200
@@ -93,21 +121,21 @@ async def test_idle_connections_do_not_hold_it_up(replica: Replica) -> None:
     connections = [await RawConnection.open(replica.port) for _ in range(20)]
     await connections[0].send(get(b"/health/live"))
     await connections[0].answer()
-    started = time.monotonic()
     replica.terminate()
-    await wait_for_end(replica)
+    assert await wait_for_end(replica) == 0
     for connection in connections:
         connection.abort()
-    assert time.monotonic() - started < DRAIN_S + 2
+    assert CANCELS not in replica.log
 
 
-async def test_a_request_that_never_ends_does_not_keep_it_for_10_seconds(replica: Replica) -> None:
+async def test_a_request_that_never_ends_is_cancelled(replica: Replica) -> None:
+    """Before the body's own deadline of 30 s. That both times together fit into 10 s is arithmetic."""
     async with await RawConnection.open(replica.port) as connection:
         await connection.send(post(b"{}", b"X: 1")[:-1])
-        started = time.monotonic()
         replica.terminate()
         await wait_for_end(replica)
-    assert time.monotonic() - started < 10
+    assert CANCELS in replica.log
+    assert load_settings({}).drain_s + GRACEFUL_S < 10
 
 
 def test_sigterm_ends_in_exit_status_0(start_replica: Start) -> None:
@@ -117,9 +145,7 @@ def test_sigterm_ends_in_exit_status_0(start_replica: Start) -> None:
 
 
 def test_sigint_ends_promptly_whatever_the_drain_time(start_replica: Start) -> None:
-    replica = start_replica(drain_s=8)
-    started = time.monotonic()
+    replica = start_replica(drain_s=2 * PATIENCE_S)
     os.kill(replica.pid, signal.SIGINT)
     assert replica.wait() in (0, 130)
-    assert time.monotonic() - started < 4
     assert "Traceback" not in replica.log

@@ -7,9 +7,8 @@ import json
 import os
 import signal
 import sqlite3
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager, closing, suppress
 from pathlib import Path
 
 import httpx2
@@ -18,10 +17,11 @@ from redis import Redis
 
 from service.store.keys import Keys
 from service.store.spool_file import FILE_NAME
+from tests.support.access_log import LONGEST_ANSWER_S, answers_of, slowest_s
 from tests.support.redis_server import RedisProcess
 from tests.support.vapi_sender import SAMPLE_CALL_ID, full_report, message, sample, sample_names, status_update
 from tests.system.spooling import Site, away, hanging, timed_post, workers_of
-from tests.system.traffic import get_call
+from tests.system.traffic import get_call, until
 
 SECRETS = (b"MUST-NOT-BE-STORED", b"monitor", b"listenUrl", b"controlUrl", b"X-Amz-Signature")
 
@@ -71,7 +71,7 @@ async def test_a_webhook_that_redis_cannot_take_is_answered_200_within_2_seconds
     with outage(site.redis):
         answer, seconds = await timed_post(site, full_report("call-1"))
         assert (answer.status_code, answer.json()["success"]) == (200, True)
-        assert seconds < 2
+        assert seconds < LONGEST_ANSWER_S
         assert await site.spooled_count() == 1
         assert await site.ready() == 200
     await site.readable("call-1")
@@ -85,7 +85,13 @@ async def test_the_stats_count_what_was_spooled_and_each_drained_call_once(open_
     with away(site.redis):
         assert await site.post_all([full_report(f"call-{number}") for number in range(150)]) == {200}
     await site.spool_holds(waiting=0)
-    await asyncio.sleep(1.5)  # counts may lag by a second
+
+    async def are_all_counted() -> bool:
+        stats = await site.stats()
+        return (stats["webhooks"]["spooled"], stats["calls"]["ended"]) == (150, 150)
+
+    with suppress(TimeoutError):  # counts may lag; what they are in the end is told below
+        await until(are_all_counted)
     stats = await site.stats()
     assert (stats["webhooks"]["spooled"], stats["webhooks"]["failed"]) == (150, 0)
     assert (stats["size"], stats["calls"]["ended"], stats["calls"]["completed"]) == (150, 150, 150)
@@ -188,21 +194,21 @@ async def test_a_live_call_gets_its_reply_and_its_context_is_spooled(site: Site)
     await site.readable("live-1")
 
 
-async def test_300_webhooks_at_once_are_all_kept_within_2_and_a_half_seconds(open_site: Open) -> None:
+async def test_300_webhooks_at_once_are_all_kept_in_time(open_site: Open) -> None:
     site = open_site(store_timeout_s=1.0)
     call_ids = [f"call-{number}" for number in range(300)]
     with away(site.redis):
         connections = [await asyncio.open_connection("127.0.0.1", site.replica.port) for _ in call_ids]
-        started = time.monotonic()
+        since = len(site.replica.log)
         for (_, writer), call_id in zip(connections, call_ids, strict=True):
             body = json.dumps(full_report(call_id)).encode()
             writer.write(
                 b"POST /api/v1/vapi/webhook HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n" % len(body) + body
             )
         heads = await asyncio.gather(*(reader.readuntil(b"\r\n") for reader, _ in connections))
-        seconds = time.monotonic() - started
+        answers = await answers_of(site.replica, 300, lambda _: True, since=since)
         for _, writer in connections:
             writer.close()
     assert {head.split()[1] for head in heads} == {b"200"}
-    assert seconds < 2.5
+    assert slowest_s(answers) < LONGEST_ANSWER_S
     await site.readable(*call_ids)

@@ -83,6 +83,6 @@ def test_a_replica_that_is_told_to_stop_takes_its_workers_with_it(
     replica = Replica(redis_url=redis_process.url, redis_key_prefix="workers", workers=2).start()
     workers = workers_of(replica)
     os.kill(replica.pid, number)
-    assert replica.wait(10) == 0
+    assert replica.wait() == 0
     assert len(workers) == 2
     assert not any(Path(f"/proc/{pid}").exists() for pid in workers)

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httpx2
 
+from tests.support.eventually import PATIENCE_S, eventually
 from tests.support.replica import Replica
 
 WEBHOOK = "/api/v1/vapi/webhook"
 CALLS = "/api/v1/vapi/calls/"
 
+until = eventually
+"""Its name in many tests."""
+
 
 def open_client() -> httpx2.AsyncClient:
     """A client for any number of requests at once, none of which gives up before the service does."""
-    return httpx2.AsyncClient(timeout=40, limits=httpx2.Limits())
+    return httpx2.AsyncClient(timeout=PATIENCE_S, limits=httpx2.Limits())
 
 
 async def post_webhook(client: httpx2.AsyncClient, replica: Replica, body: Any, **headers: str) -> httpx2.Response:
@@ -25,13 +27,6 @@ async def post_webhook(client: httpx2.AsyncClient, replica: Replica, body: Any, 
 
 async def get_call(client: httpx2.AsyncClient, replica: Replica, call_id: str, **query: str) -> httpx2.Response:
     return await client.get(replica.url + CALLS + call_id, params=query)
-
-
-async def until(is_true: Callable[[], Awaitable[bool]], within_s: float = 8.0) -> None:
-    """Return as soon as the condition holds. Raises TimeoutError when it does not come to that."""
-    async with asyncio.timeout(within_s):
-        while not await is_true():  # noqa: ASYNC110 - what is waited for happens in another process
-            await asyncio.sleep(0.03)
 
 
 async def until_parked(client: httpx2.AsyncClient, replica: Replica, number: int) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from service.config import Settings
 from service.vapi.analysis import create_analysis_plan, json_schema_of
 from service.vapi.assistant import StructuredCallData
+from tests.support.for_each import for_each
 from tests.support.vapi_models import complaints_about_schema
 
 SCHEMA = json_schema_of(StructuredCallData)
@@ -67,7 +68,7 @@ def test_a_full_answer_satisfies_schema_and_struct() -> None:
     assert is_readable(ANSWER)
 
 
-@pytest.mark.parametrize("field", ANSWER)
+@for_each("field", ANSWER)
 def test_schema_and_struct_agree_on_a_missing_field(field: str) -> None:
     answer = {name: value for name, value in ANSWER.items() if name != field}
     assert is_valid(answer) == is_readable(answer) == (field not in SCHEMA["required"])

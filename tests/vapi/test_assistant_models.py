@@ -11,6 +11,7 @@ import pytest
 from service.config_loading import load_settings
 from service.vapi.assistant import create_assistant_config, create_saved_assistant_config
 from tests.support.call_requests import OPTIONAL, call_request
+from tests.support.for_each import for_each
 from tests.support.vapi_models import complaints_about_assistant, complaints_about_schema
 
 SETTINGS = load_settings({"VAPI_WEBHOOK_URL": "https://calls.example.com/hook", "VAPI_WEBHOOK_SECRET": "s"})
@@ -59,7 +60,7 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize(("break_it", "path"), WRONG.values(), ids=WRONG.keys())
+@for_each(("break_it", "path"), WRONG.values())
 def test_the_models_notice(break_it: Callable[[dict[str, Any]], None], path: str) -> None:
     config = deepcopy(PLACED)
     break_it(config)

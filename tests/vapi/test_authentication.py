@@ -10,6 +10,7 @@ import pytest
 from service.config_loading import load_settings
 from service.errors import InvalidSignatureError
 from service.vapi.authentication import WebhookProof, bearer_token
+from tests.support.for_each import for_each
 from tests.support.vapi_sender import sign
 from tests.vapi.proving import BODY, NOW_S, SECRET, is_taken, lower, proof_with, refusal
 
@@ -41,7 +42,7 @@ def test_a_mode_alone_takes_its_own_proof(mode: str) -> None:
     assert is_taken(proof_with(VAPI_WEBHOOK_AUTH=mode), headers_of(mode))
 
 
-@pytest.mark.parametrize(("on", "tried"), [(on, tried) for on in MODES for tried in MODES if on != tried])
+@for_each(("on", "tried"), [(on, tried) for on in MODES for tried in MODES if on != tried])
 def test_a_mode_that_is_off_proves_nothing(on: str, tried: str) -> None:
     assert refusal(proof_with(VAPI_WEBHOOK_AUTH=on), headers_of(tried)) == "no proof header"
 
@@ -51,8 +52,8 @@ def test_a_wrong_secret_is_refused(mode: str) -> None:
     assert not is_taken(proof_with(), headers_of(mode, "another-secret"))
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("secret", ["the-old-one", "the-new-one"])
+@for_each("mode", MODES)
+@for_each("secret", ["the-old-one", "the-new-one"])
 def test_two_secrets_at_once_both_prove_it(mode: str, secret: str) -> None:
     assert is_taken(proof_with(VAPI_WEBHOOK_SECRET="the-old-one, the-new-one"), headers_of(mode, secret))
 
@@ -73,10 +74,8 @@ def test_a_secret_may_hold_any_character(mode: str) -> None:
     assert is_taken(proof_with(VAPI_WEBHOOK_SECRET="schlüssel ✓"), headers)
 
 
-@pytest.mark.parametrize(
-    "header", [b"x-vapi-secret", b"authorization", b"x-signature", b"x-timestamp", b"x-vapi-signature"]
-)
-@pytest.mark.parametrize("mode", MODES)
+@for_each("header", [b"x-vapi-secret", b"authorization", b"x-signature", b"x-timestamp", b"x-vapi-signature"])
+@for_each("mode", MODES)
 def test_header_bytes_that_are_no_text_are_refused_not_stumbled_over(mode: str, header: bytes) -> None:
     headers = {**headers_of(mode), header: b"Bearer \xff\xfe\x00\x80"}
     proven_in_another_header = header not in headers_of(mode)
@@ -176,15 +175,15 @@ def test_without_any_setting_everything_is_taken() -> None:
     assert proof.verify_headers({}, NOW_S) is None
 
 
-@pytest.mark.parametrize("token", ["API_READ_TOKENS", "API_ADMIN_TOKENS"])
-@pytest.mark.parametrize("mode", MODES)
+@for_each("token", ["API_READ_TOKENS", "API_ADMIN_TOKENS"])
+@for_each("mode", MODES)
 def test_with_a_token_but_no_webhook_secret_nothing_is_taken(token: str, mode: str) -> None:
     proof = WebhookProof(load_settings({token: "a-token"}))
     assert not is_taken(proof, headers_of(mode, ""))
     assert not is_taken(proof, headers_of(mode, "a-token"))
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("value", "token"),
     [
         (b"Bearer abc", b"abc"),

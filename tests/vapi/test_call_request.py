@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from service.errors import InvalidRequestError
 from service.vapi.call_request import CallRequest, decode_call_request
 from tests.support.call_requests import FULL, OPTIONAL, REQUIRED, call_request
+from tests.support.for_each import for_each
 
 
 def complaints(value: Any) -> dict[str, str]:
@@ -33,8 +34,8 @@ def test_the_optional_fields_may_be_missing() -> None:
     assert (request.client_name, request.custom_prompt, request.provider_id) == (None, None, None)
 
 
-@pytest.mark.parametrize("nothing", [None, "", "  \n", "\u200b\x00"], ids=["null", "empty", "blank", "invisible"])
-@pytest.mark.parametrize("field", OPTIONAL)
+@for_each("nothing", [None, "", "  \n", "\u200b\x00"])
+@for_each("field", OPTIONAL)
 def test_an_optional_field_that_says_nothing_counts_as_missing(field: str, nothing: str | None) -> None:
     assert call_request(**{field: nothing}) == call_request()
 
@@ -46,8 +47,8 @@ def test_a_required_field_that_is_missing_is_named(field: str) -> None:
     }
 
 
-@pytest.mark.parametrize("nothing", ["", " \t ", "\u200b", "\ufeff \x00", "\u202e"])
-@pytest.mark.parametrize("field", ["providerName", "serviceNeeded", "userCriteria", "location"])
+@for_each("nothing", ["", " \t ", "\u200b", "\ufeff \x00", "\u202e"])
+@for_each("field", ["providerName", "serviceNeeded", "userCriteria", "location"])
 def test_a_required_text_that_says_nothing_is_refused(field: str, nothing: str) -> None:
     assert complaints(REQUIRED | {field: nothing}) == {f"$.{field}": "must not be empty"}
 
@@ -69,7 +70,7 @@ def test_everything_that_is_wrong_is_named_at_once() -> None:
     ]
 
 
-@pytest.mark.parametrize(
+@for_each(
     "phone",
     [
         "8641234567",

@@ -7,16 +7,17 @@ import time
 import pytest
 
 from service.vapi.messages import decode_message
+from tests.support.for_each import for_each
 from tests.support.vapi_sender import sample_bytes, sample_names
 from tests.vapi.decoding import NOT_A_MESSAGE, NOT_JSON, NOT_UTF8, around, refusal_of
 
-WHERE = pytest.mark.parametrize("field", ["zzz", "transcript", "cost", "analysis"])
+WHERE = for_each("field", ["zzz", "transcript", "cost", "analysis"])
 """A field that is skipped, two whose values are kept undecoded, and one that is opened."""
 
 HUGE_INTEGER_PART = "1" + "0" * 250
 
 
-@pytest.mark.parametrize("name", sample_names())
+@for_each("name", sample_names())
 def test_every_sample_is_taken(name: str) -> None:
     assert decode_message(sample_bytes(name)).message.type
 
@@ -29,7 +30,7 @@ def test_any_type_string_is_taken(type_: str) -> None:
     assert decode_message(b'{"message":{"type":%b}}' % text.encode()).message.type == type_
 
 
-@pytest.mark.parametrize(
+@for_each(
     "body",
     [
         b"",
@@ -56,7 +57,7 @@ def test_a_body_that_is_not_json_is_refused(body: bytes) -> None:
 
 
 @WHERE
-@pytest.mark.parametrize(
+@for_each(
     "value",
     [
         *("NaN", "Infinity", "-Infinity", "nan", "-NaN", "undefined", "None", "True", "tru", "nul", "nulll", ""),
@@ -70,14 +71,14 @@ def test_a_value_that_is_not_json_is_refused_wherever_it_stands(value: str, fiel
 
 
 @WHERE
-@pytest.mark.parametrize(
+@for_each(
     "value",
     [
         *("1e400", "-1e400", "1E400", "1e+400", "1.5e309", "100e307", "[0,1e999]", '{"a":[{"b":-1E+12345}]}'),
         *("1" + "0" * 309, "-" + "9" * 400, "9" * 400, "9" * 5000, "9" * 400 + ".5", "1" + "0" * 120 + "e200"),
         HUGE_INTEGER_PART + "e+99",
-        pytest.param(HUGE_INTEGER_PART + "e99"),
-        pytest.param(HUGE_INTEGER_PART + ".5e60"),
+        HUGE_INTEGER_PART + "e99",
+        HUGE_INTEGER_PART + ".5e60",
     ],
 )
 def test_a_number_beyond_a_double_is_refused_wherever_it_stands(value: str, field: str) -> None:
@@ -85,7 +86,7 @@ def test_a_number_beyond_a_double_is_refused_wherever_it_stands(value: str, fiel
 
 
 @WHERE
-@pytest.mark.parametrize(
+@for_each(
     "value",
     [
         *("1e308", "-1.7976931348623157e308", "1e-400", "0e999", "0.0e400", "1e-99999", "9" * 308, "1" + "0" * 308),
@@ -118,7 +119,7 @@ def test_bytes_that_are_not_utf8_are_refused_and_their_place_is_told(bad: bytes)
     assert [(detail.path, detail.message[:15]) for detail in refused.details] == [("$", "invalid byte at")]
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("body", "path"),
     [
         (b"5", "$"),

@@ -10,6 +10,7 @@ from service.calls.intake import change_of
 from service.errors import InvalidMessageError
 from service.vapi.messages import decode_message
 from service.vapi.replies import find_reply
+from tests.support.for_each import for_each
 from tests.vapi.decoding import NOT_JSON, around, refusal_of
 
 
@@ -53,8 +54,8 @@ Place = Callable[[str], tuple[bytes, int]]
 PLACES = (skipped, kept, merged, opened, replied, beside_an_odd_field)
 
 
-@pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("nest", [arrays, objects])
+@for_each("place", PLACES)
+@for_each("nest", [arrays, objects])
 def test_128_levels_are_taken_wherever_they_stand(nest: Callable[[int], str], place: Place) -> None:
     _, around_it = place("1")
     body, _ = place(nest(128 - around_it))
@@ -63,8 +64,8 @@ def test_128_levels_are_taken_wherever_they_stand(nest: Callable[[int], str], pl
     find_reply(received.message)
 
 
-@pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("nest", [arrays, objects])
+@for_each("place", PLACES)
+@for_each("nest", [arrays, objects])
 def test_901_levels_are_not_json_wherever_they_stand(nest: Callable[[int], str], place: Place) -> None:
     _, around_it = place("1")
     body, _ = place(nest(901 - around_it))
@@ -114,8 +115,8 @@ def test_brackets_in_what_is_no_json_at_all_are_refused_like_the_rest(body: byte
     assert str(refusal_of(body)) == NOT_JSON
 
 
-@pytest.mark.parametrize("frames", [0, 100, 300])
-@pytest.mark.parametrize("place", PLACES)
+@for_each("frames", [0, 100, 300])
+@for_each("place", PLACES)
 def test_levels_that_are_too_many_for_the_stack_are_not_json_either(place: Place, frames: int) -> None:
     def beneath(more: int) -> str | None:
         if more:

@@ -10,6 +10,7 @@ import pytest
 from service.calls.facts import SMALL_FACTS
 from service.calls.intake import Intake, change_of
 from service.vapi.messages import decode_message
+from tests.support.for_each import for_each
 from tests.support.vapi_sender import full_report
 
 OPENED = ("analysis", "artifact", "customer", "phoneNumber", "assistant")
@@ -31,16 +32,16 @@ def fact(intake: Intake, name: str) -> bytes:
     return intake.change.small[SMALL_FACTS.index(name)]
 
 
-@pytest.mark.parametrize("odd", [5, 0, 1.5, True, False, "text", "", [], [{"number": "+18645550123"}]])
-@pytest.mark.parametrize("name", OPENED)
+@for_each("odd", [5, 0, 1.5, True, False, "text", "", [], [{"number": "+18645550123"}]])
+@for_each("name", OPENED)
 def test_an_odd_field_of_a_message_is_dropped_and_counted_once(name: str, odd: object) -> None:
     intake = intake_of(report_with({name: odd}))
     assert intake.dropped == 1
     assert (fact(intake, "duration_minutes"), fact(intake, "cost")) == (b"0.44", b"0.1187")
 
 
-@pytest.mark.parametrize("odd", [5, True, "text", [1]])
-@pytest.mark.parametrize("name", [*OPENED, "assistantOverrides"])
+@for_each("odd", [5, True, "text", [1]])
+@for_each("name", [*OPENED, "assistantOverrides"])
 def test_an_odd_field_of_a_call_is_dropped_and_counted_once(name: str, odd: object) -> None:
     intake = intake_of(full_report(call={"id": "call-1", "assistantId": "a-1", name: odd}))
     assert intake.dropped == 1

@@ -9,6 +9,7 @@ import hmac
 import pytest
 
 from service.errors import SettingsError
+from tests.support.for_each import for_each
 from tests.support.vapi_sender import sign
 from tests.vapi.proving import BODY, NOW_S, SECRET, is_taken, lower, proof_with, refusal
 
@@ -26,14 +27,14 @@ def mac_of(payload: bytes) -> str:
     return hmac.new(SECRET.encode(), payload, hashlib.sha256).hexdigest()
 
 
-@pytest.mark.parametrize("unit", [1, 1000], ids=["seconds", "milliseconds"])
-@pytest.mark.parametrize("off_s", [0, 1, -1, 299, -299, 300, -300])
+@for_each("unit", [1, 1000])
+@for_each("off_s", [0, 1, -1, 299, -299, 300, -300])
 def test_a_timestamp_up_to_five_minutes_off_is_fresh(unit: int, off_s: int) -> None:
     assert is_taken(proof_with(), signed_at(str((int(NOW_S) + off_s) * unit)))
 
 
-@pytest.mark.parametrize("unit", [1, 1000], ids=["seconds", "milliseconds"])
-@pytest.mark.parametrize("off_s", [301, -301, 3600, -86_400, -int(NOW_S)])
+@for_each("unit", [1, 1000])
+@for_each("off_s", [301, -301, 3600, -86_400, -int(NOW_S)])
 def test_a_timestamp_further_off_is_refused_either_way(unit: int, off_s: int) -> None:
     assert refusal(proof_with(), signed_at(str((int(NOW_S) + off_s) * unit))) == TOO_OLD
 
@@ -122,7 +123,7 @@ def test_the_body_is_signed_as_it_is_whatever_is_in_it(body: bytes) -> None:
     assert is_taken(proof, lower({"X-Signature": mac_of(b"POST." + body)}), body)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("variable", "value"),
     [
         ("VAPI_HMAC_ALGORITHM", "sha512"),

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import pytest
-
 from service.config_loading import load_settings
 from service.vapi.authentication import WebhookProof
+from tests.support.for_each import for_each
 from tests.support.vapi_sender import sample_bytes
 from tests.vapi.proving import is_taken, lower, refusal
 
@@ -50,12 +49,12 @@ def test_there_are_48_vectors() -> None:
     assert len({name_of(vector) for vector in VECTORS}) == 48
 
 
-@pytest.mark.parametrize("vector", VECTORS, ids=name_of)
+@for_each("vector", VECTORS)
 def test_every_documented_way_to_sign_is_understood(vector: dict[str, Any]) -> None:
     assert is_taken(proof_of(vector), lower(vector["headers"]), BODY, STAMP_S)
 
 
-@pytest.mark.parametrize("vector", VECTORS, ids=name_of)
+@for_each("vector", VECTORS)
 def test_the_signature_of_another_body_is_refused(vector: dict[str, Any]) -> None:
     same_json = json.dumps(json.loads(BODY), separators=(",", ":")).encode()
     assert (
@@ -63,32 +62,32 @@ def test_the_signature_of_another_body_is_refused(vector: dict[str, Any]) -> Non
     )
 
 
-@pytest.mark.parametrize("vector", VECTORS, ids=name_of)
+@for_each("vector", VECTORS)
 def test_a_signature_changed_in_one_character_is_refused(vector: dict[str, Any]) -> None:
     headers = vector["headers"] | {"x-signature": flipped(vector["headers"]["x-signature"])}
     assert refusal(proof_of(vector), lower(headers), BODY, STAMP_S) == "signature does not match the body"
 
 
-@pytest.mark.parametrize("vector", VECTORS, ids=name_of)
+@for_each("vector", VECTORS)
 def test_a_signature_by_another_key_is_refused(vector: dict[str, Any]) -> None:
     proof = proof_of(vector, VAPI_WEBHOOK_SECRET="YW5vdGhlci1zZWNyZXQtYWx0b2dldGhlcg==")
     assert refusal(proof, lower(vector["headers"]), BODY, STAMP_S) == "signature does not match the body"
 
 
-@pytest.mark.parametrize("vector", VECTORS, ids=name_of)
+@for_each("vector", VECTORS)
 def test_only_vectors_that_sign_a_timestamp_grow_old(vector: dict[str, Any]) -> None:
     an_hour_later = STAMP_S + 3600
     assert is_taken(proof_of(vector), lower(vector["headers"]), BODY, an_hour_later) is not vector["includeTimestamp"]
 
 
-@pytest.mark.parametrize("vector", [vector for vector in VECTORS if vector["signaturePrefix"]], ids=name_of)
+@for_each("vector", [vector for vector in VECTORS if vector["signaturePrefix"]])
 def test_a_signature_without_its_prefix_is_refused(vector: dict[str, Any]) -> None:
     bare = vector["headers"]["x-signature"].removeprefix(vector["signaturePrefix"])
     headers = lower(vector["headers"] | {"x-signature": bare})
     assert refusal(proof_of(vector), headers, BODY, STAMP_S) == "signature lacks the configured prefix"
 
 
-@pytest.mark.parametrize("vector", [vector for vector in VECTORS if vector["signatureEncoding"] == "hex"], ids=name_of)
+@for_each("vector", [vector for vector in VECTORS if vector["signatureEncoding"] == "hex"])
 def test_hex_may_be_in_capitals_and_white_space_around_it_is_no_harm(vector: dict[str, Any]) -> None:
     prefix = vector["signaturePrefix"]
     digest = vector["headers"]["x-signature"].removeprefix(prefix)

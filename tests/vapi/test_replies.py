@@ -10,6 +10,7 @@ import pytest
 
 from service.vapi.messages import decode_message
 from service.vapi.replies import NOT_HANDLED, find_reply
+from tests.support.for_each import for_each
 from tests.support.vapi_sender import message, sample_bytes, sample_names
 
 
@@ -20,8 +21,8 @@ def reply_to(body: dict[str, Any]) -> Any:
     return json.loads(reply.body)
 
 
-@pytest.mark.parametrize("call_id", ["call-1", None], ids=["with-call", "without-call"])
-@pytest.mark.parametrize(
+@for_each("call_id", ["call-1", None])
+@for_each(
     ("type_", "answer"),
     [
         ("assistant-request", {"error": NOT_HANDLED}),
@@ -46,7 +47,7 @@ def test_a_voice_request_gets_silence_and_no_json() -> None:
     assert (reply.body, reply.content_type) == (b"", b"application/octet-stream")
 
 
-@pytest.mark.parametrize(
+@for_each(
     "body",
     [*map(sample_bytes, sample_names()), b'{"message":{"type":""}}', b'{"message":{"type":"Tool-Calls"}}'],
 )
@@ -70,7 +71,7 @@ def test_a_tool_call_that_stands_in_both_lists_gets_one_result() -> None:
     assert len(reply_to(message("tool-calls", toolCallList=calls, toolCalls=calls))["results"]) == 1
 
 
-@pytest.mark.parametrize("list_", [None, [], {}, "text", [5], [{}], [{"id": None}], [{"id": 5}]])
+@for_each("list_", [None, [], {}, "text", [5], [{}], [{"id": None}], [{"id": 5}]])
 def test_without_a_usable_first_list_the_second_serves(list_: object) -> None:
     answer = reply_to(message("tool-calls", toolCallList=list_, toolCalls=[{"id": "call_1"}]))
     assert [result["toolCallId"] for result in answer["results"]] == ["call_1"]

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from service.vapi.salvage import ABSENT, MAX_TIMESTAMP, Salvage, is_empty, timestamp_ms
+from tests.support.for_each import for_each
 
 READERS = ("text", "number", "array", "object", "anything", "time")
 
@@ -23,8 +24,8 @@ def read(reader: str, *values: str) -> tuple[str, int]:
     return salvage(*places).decode(), fields.dropped
 
 
-@pytest.mark.parametrize("reader", READERS)
-@pytest.mark.parametrize("empty", ["", "null", '""', "[]", "{}", "[ ]", "{\n  }", "[\r\n\t]"])
+@for_each("reader", READERS)
+@for_each("empty", ["", "null", '""', "[]", "{}", "[ ]", "{\n  }", "[\r\n\t]"])
 def test_an_empty_value_is_no_value_and_nothing_odd(reader: str, empty: str) -> None:
     assert read(reader, empty) == ("", 0)
 
@@ -47,12 +48,12 @@ def test_a_string_of_blanks_is_a_value_whatever_its_length(blank: str) -> None:
     assert not is_empty(blank.encode())
 
 
-@pytest.mark.parametrize("value", ["0", "false", "0.0", '"0"', "[0]", "[null]", '{"a":null}', "[[]]", '"null"'])
+@for_each("value", ["0", "false", "0.0", '"0"', "[0]", "[null]", '{"a":null}', "[[]]", '"null"'])
 def test_zero_and_false_are_values(value: str) -> None:
     assert read("anything", value) == (value, 0)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("reader", "values", "found", "dropped"),
     [
         ("text", ('"a"',), '"a"', 0),
@@ -84,7 +85,7 @@ def test_the_first_usable_place_counts(reader: str, values: tuple[str, ...], fou
     assert read(reader, *values) == (found, dropped)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("value", "moment"),
     [
         ('"2026-09-01T12:00:45.260Z"', "2026-09-01T12:00:45.260Z"),
@@ -106,7 +107,7 @@ def test_a_time_is_given_in_utc(value: str, moment: str) -> None:
     assert read("time", value) == (f'"{moment}"', 0)
 
 
-@pytest.mark.parametrize(
+@for_each(
     "value",
     [
         *('"soon"', '"2026-13-01T00:00:00Z"', '"2026-09-01T25:00:00Z"', '"12:00"', '"0000-01-01T00:00:00Z"', "true"),
@@ -121,7 +122,7 @@ def test_a_time_in_a_numeric_string_is_salvaged() -> None:
     assert read("time", '"1788264045260"') == ('"2026-09-01T12:00:45.260Z"', 0)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("value", "stamp"),
     [
         ("1788264045260", 1788264045260),

@@ -8,6 +8,7 @@ import pytest
 from service.calls.intake import change_of
 from service.vapi.json_text import replace_lone_surrogates
 from service.vapi.messages import decode_message
+from tests.support.for_each import for_each
 from tests.vapi.decoding import around, refusal_of
 
 LONE = [
@@ -44,15 +45,15 @@ MENDED = [
 ]
 
 
-@pytest.mark.parametrize("text", LONE)
-@pytest.mark.parametrize("field", ["zzz", "transcript", "analysis", "artifact"])
+@for_each("text", LONE)
+@for_each("field", ["zzz", "transcript", "analysis", "artifact"])
 def test_a_lone_surrogate_is_never_refused(text: str, field: str) -> None:
     value = f'"{text}"' if field in {"zzz", "transcript"} else f'{{"summary":"{text}","transcript":"{text}"}}'
     assert refusal_of(around(value, field)) is None
 
 
-@pytest.mark.parametrize("text", LONE)
-@pytest.mark.parametrize(
+@for_each("text", LONE)
+@for_each(
     "body",
     [
         '{"message":{"type":"TEXT"}}',
@@ -66,14 +67,14 @@ def test_a_lone_surrogate_may_stand_in_the_type_in_keys_and_before_an_odd_field(
     assert refusal_of(body.replace("TEXT", text).encode()) is None
 
 
-@pytest.mark.parametrize("text", [r"\ud83d", r"\ude00", r"\ud83d\u0041"])
-@pytest.mark.parametrize("odd", ['"call":"odd"', '"analysis":[]', '"artifact":5', '"call":{"id":"c","customer":"odd"}'])
+@for_each("text", [r"\ud83d", r"\ude00", r"\ud83d\u0041"])
+@for_each("odd", ['"call":"odd"', '"analysis":[]', '"artifact":5', '"call":{"id":"c","customer":"odd"}'])
 def test_a_lone_surrogate_after_an_odd_field_is_not_refused(text: str, odd: str) -> None:
     body = b'{"message":{"type":"x",%b,"transcript":"%b"}}' % (odd.encode(), text.encode())
     assert refusal_of(body) is None
 
 
-@pytest.mark.parametrize(("text", "mended"), MENDED)
+@for_each(("text", "mended"), MENDED)
 def test_a_lone_surrogate_becomes_the_replacement_character(text: str, mended: str) -> None:
     body = around(f'"{text}"', "transcript")
     message = decode_message(body).message
@@ -89,7 +90,7 @@ def test_what_is_no_lone_surrogate_stays_as_it_is(text: str) -> None:
     assert bytes(decode_message(body).message.transcript) == f'"{text}"'.encode()
 
 
-@pytest.mark.parametrize("text", LONE)
+@for_each("text", LONE)
 def test_all_facts_of_a_message_with_lone_surrogates_are_valid_unicode(text: str) -> None:
     body = (
         '{"message":{"type":"end-of-call-report","endedReason":"TEXT","transcript":"TEXT","messages":["TEXT"],'

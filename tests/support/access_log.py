@@ -1,0 +1,47 @@
+"""How long a replica itself says that its answers took, without the time that a busy client or machine adds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Final
+
+from tests.support.eventually import eventually
+from tests.support.replica import Replica
+
+LONGEST_ANSWER_S: Final = 5.0
+"""The promise is two seconds, to which ``make chaos`` holds a service that has the machine to itself. By its own clock
+even a replica with a tenth of a core needs no five seconds, unless it waits for Redis longer than it may."""
+
+
+def events_in(log: str) -> list[dict[str, Any]]:
+    """The lines of a replica's log that are whole and JSON."""
+    lines = (line for line in log.splitlines() if line.startswith("{") and line.endswith("}"))
+    return [json.loads(line) for line in lines]
+
+
+async def answers_of(
+    replica: Replica, number: int, is_meant: Callable[[dict[str, Any]], bool], *, since: int = 0
+) -> list[dict[str, Any]]:
+    """The access lines that are meant, once there are so many of them.
+
+    ``since`` is the length that the log had before. The replica must log at the info level.
+    """
+
+    def found() -> list[dict[str, Any]]:
+        events = events_in(replica.log[since:])
+        return [event for event in events if event["event"] == "request.finished" and is_meant(event)]
+
+    await eventually(lambda: len(found()) >= number)
+    return found()
+
+
+def slowest_s(answers: list[dict[str, Any]]) -> float:
+    """The longest that one of them took, from the request's head to its answer."""
+    return max(float(answer["duration_ms"]) for answer in answers) / 1000
+
+
+def moment_of(event: dict[str, Any]) -> float:
+    """When a line was written, in seconds of the epoch."""
+    return datetime.fromisoformat(event["timestamp"]).timestamp()
