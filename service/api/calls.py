@@ -47,7 +47,7 @@ async def find_live_by_phone(state: State, phone: str) -> list[StoredCall]:
     fragment = msgspec.json.encode(phone)
     ids = await state.calls.find_ids_by_phone(fragment[1:-1], state.sweep.now_ms())
     found = await asyncio.gather(*(find_settled(state, call_id, "summary") for call_id in ids))
-    return [call for call in found if isinstance(call, StoredCall) and call.small[0] == fragment]
+    return [call for call in found if isinstance(call, StoredCall) and call.facts["customer_phone"] == fragment]
 
 
 async def find_settled(state: State, call_id: bytes, view: View) -> StoredCall | Tombstone | None:

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from service.api.body import ClientGoneError, HeldBody
 from service.api.state import State
 from service.errors import Detail, InvalidRequestError
-from service.vapi.json_text import NotJSONError, check_utf8, is_too_deep
+from service.vapi.json_checks import check_utf8
 
 
 async def read_json(state: State, request: Request) -> tuple[bytes, Any]:
@@ -31,8 +31,6 @@ async def read_json(state: State, request: Request) -> tuple[bytes, Any]:
 def decode_json(body: bytes) -> Any:
     """Raises InvalidRequestError, see ``read_json``; it never quotes the body."""
     check_utf8(body)
-    if is_too_deep(body):
-        raise NotJSONError("nested too deeply")
     try:
         return msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError):

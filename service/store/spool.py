@@ -14,11 +14,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
 import structlog
 
 from service.errors import SettingsError, StoreRefusedError, StoreUnavailableError, UnavailableError
-from service.store.shapes import LAYOUT, CallChange, Merged
+from service.store.call_codec import UnreadableChangeError, decode_spooled, encode_spooled
+from service.store.shapes import CallChange, Merged
 from service.store.spool_file import Held, SpooledChange, SpoolFile
 
 log = structlog.get_logger(__name__)
@@ -37,12 +37,6 @@ CLAIM_MS: Final = 10_000
 """Longer than a batch takes; what a killed process had claimed is free again after this."""
 
 Merge = Callable[[CallChange], Awaitable[Merged]]
-
-_DECODER: Final = msgspec.msgpack.Decoder(CallChange)
-
-
-class UnreadableChangeError(Exception):
-    """What is in the spool is no change that this version understands."""
 
 
 class SpoolUnavailableError(UnavailableError):
@@ -78,7 +72,7 @@ class Spool:
         """
         loop = asyncio.get_running_loop()
         kept: asyncio.Future[None] = loop.create_future()
-        self._waiting.append((change.call_id.decode(), msgspec.msgpack.encode(change), kept))
+        self._waiting.append((change.call_id.decode(), encode_spooled(change), kept))
         if self._writing is None or self._writing.done():
             self._writing = loop.create_task(self._write(), name="spool-writer")
         try:
@@ -131,7 +125,7 @@ class Spool:
     async def _apply(self, spooled: SpooledChange, merge: Merge) -> Merged | None:
         """What the merge did; None when the change waits on, or was set aside because it can never be applied."""
         try:
-            return await merge(decode_change(spooled))
+            return await merge(decode_spooled(spooled.change))
         except (UnreadableChangeError, StoreRefusedError) as exc:
             reason = str(exc.__cause__ or exc)
             log.warning("spool.set_aside", id=spooled.id, call_id=spooled.call_id, error=reason)
@@ -185,17 +179,6 @@ def open_file(folder: str, max_bytes: int) -> SpoolFile:
         return SpoolFile(Path(folder), max_bytes)
     except (OSError, sqlite3.Error) as exc:
         raise SettingsError(f"SPOOL_DIR: {folder} cannot be used: {exc}") from None
-
-
-def decode_change(spooled: SpooledChange) -> CallChange:
-    """Raises UnreadableChangeError when it is none, or one whose facts were in another order."""
-    try:
-        change = _DECODER.decode(spooled.change)
-    except msgspec.DecodeError as exc:
-        raise UnreadableChangeError("it is damaged") from exc
-    if change.layout != LAYOUT:
-        raise UnreadableChangeError(f"it has layout {change.layout}, this version has {LAYOUT}")
-    return change
 
 
 def _now_ms() -> int:

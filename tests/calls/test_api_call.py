@@ -10,7 +10,6 @@ import msgspec
 import pytest
 
 from service.calls.api_call import change_of_api_call
-from service.calls.facts import LARGE_FACTS, SMALL_FACTS
 from service.calls.status import ENDED, Ending, Rank
 from service.errors import InvalidMessageError
 from service.store.shapes import CallChange
@@ -46,10 +45,7 @@ def change_of(*, expects_analysis: bool = True, **call: Any) -> CallChange:
 
 
 def facts_in(change: CallChange) -> dict[str, Any]:
-    named = zip(SMALL_FACTS + LARGE_FACTS, change.small + change.large, strict=True)
-    return {
-        name: json.loads(fragment[1:] if name == "ended_reason" else fragment) for name, fragment in named if fragment
-    }
+    return {name: json.loads(fragment) for name, fragment in change.facts.items()}
 
 
 def weight_of(change: CallChange) -> tuple[int, int, int]:

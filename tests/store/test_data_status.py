@@ -78,7 +78,8 @@ async def test_what_became_final_is_told_as_it_then_was(store: CallStore) -> Non
 
     assert merged.became_final is not None
     assert merged.became_final.version == 1
-    assert merged.became_final.small == (await stored(store)).small
+    known = (await stored(store)).facts
+    assert merged.became_final.facts == {name: known[name] for name in merged.became_final.facts}
     assert merged.became_final.has_transcript
 
 

@@ -7,7 +7,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from service.calls.facts import SMALL_FACTS
 from service.calls.intake import Intake, change_of
 from service.vapi.messages import decode_message
 from tests.support.vapi_sender import full_report
@@ -28,7 +27,7 @@ def report_with(fields: dict[str, object]) -> dict[str, Any]:
 
 def fact(intake: Intake, name: str) -> bytes:
     assert intake.change is not None
-    return intake.change.small[SMALL_FACTS.index(name)]
+    return intake.change.facts.get(name, b"")
 
 
 @pytest.mark.parametrize("odd", [5, 0, 1.5, True, False, "text", "", [], [{"number": "+18645550123"}]])

@@ -112,12 +112,10 @@ def assert_is_well_formed(intake: Intake | None) -> None:
         return
     change = intake.change
     assert 0 <= change.rank <= 9
-    assert 0 <= change.timestamp_ms < 2**53
+    assert 0 <= change.timestamp_ms < 10**16
     assert 0 <= change.status <= 6
     assert 0 <= change.ending <= 3
-    reason = change.small[1]
-    assert reason[:1] in {b"", b"0", b"1"}
-    for fragment in filter(None, (change.small[0], reason[1:], *change.small[2:], *change.large)):
+    for fragment in change.facts.values():
         assert SEPARATOR not in fragment
         json.dumps(json.loads(fragment), ensure_ascii=False, allow_nan=False).encode()
 
