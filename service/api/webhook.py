@@ -114,9 +114,9 @@ class Webhook:
     async def _understand(self, body: bytes) -> _Understood:
         try:
             if len(body) > LARGE_BODY_BYTES:
-                understood = await asyncio.get_running_loop().run_in_executor(self._aside, _understand, body)
+                understood = await asyncio.get_running_loop().run_in_executor(self._aside, understand, body)
             else:
-                understood = _understand(body)
+                understood = understand(body)
         except InvalidMessageError:
             self._state.metrics.webhook(UNKNOWN_TYPE, "invalid")
             raise
@@ -173,7 +173,8 @@ class Webhook:
         return "spooled", None
 
 
-def _understand(body: bytes) -> _Understood:
+def understand(body: bytes) -> _Understood:
+    """Raises InvalidMessageError."""
     try:
         received = decode_message(body)
         return _Understood(received.message, change_of(received), find_reply(received.message))

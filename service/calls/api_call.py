@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
+
 from service.calls.context import add_context
 from service.calls.ended_reasons import meaning_of
 from service.calls.facts import Facts
@@ -19,6 +21,7 @@ from service.vapi.json_checks import TOO_DEEP, NotJSONError, replace_lone_surrog
 from service.vapi.messages import Call, Results, ServerMessage, decode_message
 from service.vapi.salvage import ABSENT, Salvage, first_said, timestamp_ms
 
+_ANY_JSON: Final = msgspec.json.Decoder(msgspec.Raw)
 _AS_MESSAGE: Final = b'{"message":{"type":"","call":%b}}'
 
 
@@ -32,10 +35,14 @@ def change_of_api_call(body: bytes, *, expects_analysis: bool) -> CallChange:
     Raises:
         InvalidMessageError: it is no JSON, no object, or has no usable id.
     """
-    # Decoded as a webhook's call, by the decoder that knows all that can be odd in it.
-    call = decode_message(_AS_MESSAGE % replace_lone_surrogates(body)).message.call or Call()
+    text = replace_lone_surrogates(body)
     try:
+        _ANY_JSON.decode(text)  # or what closes our brackets would count as part of the message
+        # Decoded as a webhook's call, by the decoder that knows all that can be odd in it.
+        call = decode_message(_AS_MESSAGE % text).message.call or Call()
         return _change_of(call, expects_analysis=expects_analysis)
+    except msgspec.DecodeError as exc:
+        raise NotJSONError(str(exc)) from None
     except RecursionError:
         raise NotJSONError(TOO_DEEP) from None
 

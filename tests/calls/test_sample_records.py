@@ -11,7 +11,7 @@ import pytest
 
 from service.calls.record import CallRecord, View, render_record
 from service.calls.status import Ending, Rank
-from tests.calls.reading import STORED_AT_MS, change_by, for_view, intake_of, record_of, stored_by
+from tests.calls.reading import STORED_AT_MS, change_by, intake_of, record_of, stored_by
 from tests.support.vapi_sender import SAMPLE_CALL_ID, sample, sample_bytes, sample_names
 
 FULL = sample("outbound-end-of-call-report-full")["message"]
@@ -160,7 +160,7 @@ def test_the_summary_says_the_same_without_transcript_and_messages(name: str) ->
 @pytest.mark.parametrize("view", ["full", "summary"])
 @pytest.mark.parametrize("name", WITH_CALL)
 def test_the_text_is_a_call_record(name: str, view: View) -> None:
-    text = render_record(for_view(stored_by(change_by(sample_bytes(name))), view), view)
+    text = render_record(stored_by(change_by(sample_bytes(name))), view)
     record = msgspec.json.decode(text, type=CallRecord, strict=True)
     assert json.loads(msgspec.json.encode(record)).items() >= json.loads(text).items()
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from service.calls.intake import Intake, change_of
 from service.errors import InvalidMessageError
-from service.store.shapes import SEPARATOR
+from service.store.call_codec import SEPARATOR
 from service.vapi.messages import decode_message
 from service.vapi.replies import find_reply
 from tests.support.vapi_sender import full_report, message, preliminary_report, sample, sample_names, status_update

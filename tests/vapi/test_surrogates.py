@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from service.vapi.json_text import replace_lone_surrogates
 
 from service.calls.intake import change_of
+from service.vapi.json_checks import replace_lone_surrogates
 from service.vapi.messages import decode_message
 from tests.vapi.decoding import around, refusal_of
 
