@@ -71,7 +71,7 @@ class CallStore:
 
     async def _run_merge(self, call_id: bytes, *event: Argument) -> Merged:
         bucket = bucket_of(call_id)
-        result, has_due, first_final, first_complete, state, facts = await self._merge_script.run(
+        result, has_due, first_final, first_complete, state, facts, later = await self._merge_script.run(
             self._redis,
             bucket,
             *self._keys_of(call_id, bucket),
@@ -89,7 +89,7 @@ class CallStore:
         return Merged(
             is_deleted=False,
             is_changed=True,  # by the first sending, where the reply to that got lost
-            became_final=decode_stored_call(call_id, state, facts, None, {}) if first_final else None,
+            became_final=decode_stored_call(call_id, state, facts, later, {}) if first_final else None,
             became_complete=bool(first_complete),
         )
 

@@ -14,8 +14,8 @@
 --       14 token of this very request: when its reply got lost and it is sent again, it is told the same firsts
 --       15... large facts, '' where the event gives none; the first is the transcript
 -- Returns {result, 1 when subscriptions are to be resumed now, became final for the first time,
---         became complete for the first time, state, facts of the first layout}
---       result: -1 the call is deleted, 0 nothing changed, 1 changed; the last two only with a first time, else ''.
+--         became complete for the first time, state, facts, facts2}
+--       result: -1 the call is deleted, 0 nothing changed, 1 changed; the last three only with a first time, else ''.
 --
 -- Hash: state (11 numbers, see the end), facts (as ARGV 12, but the ended reason behind ARGV 11), stamps (17 digits a
 --       fact of ARGV 12, then 17 a large fact), facts2 (as ARGV 13, but each fact behind its stamp), 1... the large
@@ -40,9 +40,9 @@ if deleted then
     redis.call('PEXPIRE', call, result_ttl)
     redis.call('PEXPIRE', subscriptions, result_ttl)
   end
-  return {-1, 0, 0, 0, '', ''}
+  return {-1, 0, 0, 0, '', '', ''}
 end
-if not state_text and not is_event then return {0, 0, 0, 0, '', ''} end
+if not state_text and not is_event then return {0, 0, 0, 0, '', '', ''} end
 
 local PENDING, PARTIAL, COMPLETE, FETCH_FAILED = 0, 1, 2, 3
 
@@ -219,7 +219,7 @@ elseif level > 0 then
 end
 local is_step = derived ~= data_status
 is_changed = is_changed or is_step
-if not is_event and not is_step and final_by ~= token then return {0, 0, 0, 0, '', ''} end
+if not is_event and not is_step and final_by ~= token then return {0, 0, 0, 0, '', '', ''} end
 
 local is_final = derived >= COMPLETE
 local expires = now + (is_final and result_ttl or pending_ttl)
@@ -275,4 +275,4 @@ if is_changed then redis.call('PUBLISH', channel, id) end
 
 local is_first = first_final + first_complete > 0
 return {is_changed and 1 or 0, has_due, first_final, first_complete, is_first and state or '',
-  is_first and facts_text or ''}
+  is_first and facts_text or '', is_first and later_text or ''}

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 from redis import Redis
 
 from service.cli import main
+from service.store.call_codec import SPOOL_LAYOUT, encode_spooled
 from service.store.keys import Keys
-from service.store.shapes import LAYOUT, CallChange
+from service.store.shapes import CallChange
 from service.store.spool_file import FILE_NAME, SpoolFile
 from tests.store.events import change, change_from
 from tests.support.redis_server import RedisProcess, free_port
@@ -35,7 +37,7 @@ class Operator:
     def put(self, *changes: CallChange | bytes) -> None:
         file = SpoolFile(self.folder, 10_000_000)
         for one in changes:
-            packed = one if isinstance(one, bytes) else msgspec.msgpack.encode(one)
+            packed = one if isinstance(one, bytes) else encode_spooled(one)
             call_id = "garbage" if isinstance(one, bytes) else one.call_id.decode()
             file.put([(call_id, packed)], SPOOLED_AT_MS)
         file.close()
@@ -110,8 +112,9 @@ def test_show_says_of_what_cannot_be_read_that_it_cannot(operator: Operator) -> 
     assert operator.out.startswith("change 1 of call garbage cannot be read: ")
 
 
-def test_show_says_of_a_change_with_other_facts_than_todays_that_it_cannot_be_read(operator: Operator) -> None:
-    operator.put(msgspec.structs.replace(change("call-1"), layout=LAYOUT + 1))
+def test_show_says_of_a_change_of_a_later_layout_that_it_cannot_be_read(operator: Operator) -> None:
+    later = msgspec.msgpack.decode(encode_spooled(change("call-1")), type=dict[str, Any])
+    operator.put(msgspec.msgpack.encode(later | {"layout": SPOOL_LAYOUT + 1}))
     assert operator.spool("show", "1") == 0
     assert "cannot be read" in operator.out
 
