@@ -78,7 +78,7 @@ def first_version(opened: OpenedStore) -> FirstVersion:
 async def restore(opened: OpenedStore, name: str, call_id: str = "call-1") -> None:
     """A record as version 0.1.0 left it, its call's id aside."""
     key = opened.keys.call(call_id.encode())
-    await opened.redis.hset(key.decode(), mapping={**RECORDS[name]})
+    await opened.redis.hset(key.decode(), mapping=dict[Any, Any](RECORDS[name]))
     await opened.redis.pexpire(key.decode(), 60_000)
 
 

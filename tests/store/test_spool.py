@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from service.errors import SettingsError, StoreRefusedError, StoreUnavailableError
-from service.store.call_codec import decode_spooled
+from service.store.call_codec import decode_spooled, encode_spooled
 from service.store.shapes import CallChange, Merged
 from service.store.spool import DRAIN_BATCH, Spool, SpoolUnavailableError
 from service.store.spool_file import FILE_NAME, SpooledChange, SpoolFile
