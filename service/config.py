@@ -85,6 +85,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
     vapi_api_key: Secret | None = None
     vapi_phone_number_id: str | None = None
     vapi_webhook_url: str | None = None
+    assistant_analysis: Literal["analysis-plan", "structured-outputs"] = "analysis-plan"
     reconcile_per_second: Annotated[float, msgspec.Meta(gt=0, le=1000)] = 10.0
     call_allowed_prefixes: tuple[Annotated[str, msgspec.Meta(pattern=r"^\+[0-9]{0,15}\Z")], ...] = ()
 

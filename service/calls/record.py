@@ -16,6 +16,7 @@ from service.calls.ended_reasons import UNRELIABLE_OUTCOMES, Outcome, ReasonMean
 from service.calls.facts import LARGE_FACTS
 from service.calls.status import DataStatus, status_at
 from service.store.shapes import StoredCall
+from service.vapi.analysis import SUCCESS_OUTPUT, SUMMARY_OUTPUT
 from service.vapi.assistant import StructuredCallData
 from service.vapi.salvage import Salvage
 
@@ -28,10 +29,6 @@ LARGE_OF_VIEW: Final[dict[str, tuple[str, ...]]] = {
     "summary": tuple(name for name in LARGE_FACTS if name not in NOT_IN_SUMMARY),
 }
 """The large facts that a view needs."""
-
-SUMMARY_OUTPUT: Final = "call_summary"
-SUCCESS_OUTPUT: Final = "call_success"
-"""Structured outputs that stand in for an analysis's summary and verdict."""
 
 STRUCTURED_FIELDS: Final = frozenset(StructuredCallData.__struct_fields__)
 ENOUGH_STRUCTURED_FIELDS: Final = len(STRUCTURED_FIELDS) // 2
