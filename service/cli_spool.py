@@ -10,17 +10,16 @@ from typing import Final
 
 import msgspec
 
-from service.calls.facts import LARGE_FACTS, SMALL_FACTS
 from service.calls.record import iso_of
 from service.calls.status import status_at
 from service.config import Settings
 from service.errors import SettingsError
+from service.store.call_codec import UnknownLayoutError, UnreadableChangeError, decode_spooled
 from service.store.calls import CallStore
 from service.store.connection import open_redis
 from service.store.keys import Keys
 from service.store.shapes import Merged
 from service.store.spool import Spool, open_file
-from service.store.spool_drain import UnreadableChangeError, decode_change
 from service.store.spool_file import FILE_NAME, SpooledChange, SpoolFile
 
 EXIT_FAILED: Final = 1
@@ -68,11 +67,10 @@ def _show(settings: Settings, options: argparse.Namespace) -> int:
 
 def _described(spooled: SpooledChange) -> str:
     try:
-        change = decode_change(spooled)
-    except UnreadableChangeError as exc:
+        change = decode_spooled(spooled.change)
+    except (UnknownLayoutError, UnreadableChangeError) as exc:
         return f"change {spooled.id} of call {spooled.call_id} cannot be read: {exc}"
-    facts = zip((*SMALL_FACTS, *LARGE_FACTS), (*change.small, *change.large), strict=True)
-    shown = {name: msgspec.Raw(_plain(name, fragment)) for name, fragment in facts if fragment}
+    shown = {name: msgspec.Raw(fragment) for name, fragment in change.facts.items()}
     described = {
         "id": spooled.id,
         "call_id": spooled.call_id,
@@ -83,11 +81,6 @@ def _described(spooled: SpooledChange) -> str:
         "facts": shown,
     }
     return msgspec.json.format(msgspec.json.encode(described)).decode()
-
-
-def _plain(name: str, fragment: bytes) -> bytes:
-    """The ended reason is stored behind a mark, see CallChange."""
-    return fragment[1:] if name == "ended_reason" else fragment
 
 
 def _drain(settings: Settings, _: argparse.Namespace) -> int:

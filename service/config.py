@@ -85,6 +85,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
     vapi_api_key: Secret | None = None
     vapi_phone_number_id: str | None = None
     vapi_webhook_url: str | None = None
+    assistant_analysis: Literal["analysis-plan", "structured-outputs"] = "analysis-plan"
     reconcile_per_second: Annotated[float, msgspec.Meta(gt=0, le=1000)] = 10.0
     max_subscriptions: Positive = 100_000
     """One takes 0.6 kB of Redis's memory, 1.2 kB with the longest ids."""

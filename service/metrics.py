@@ -16,7 +16,7 @@ import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from service.calls.record import duration_minutes_of, outcome_of_call
+from service.calls.record import duration_minutes_of, meaning_of_call
 from service.log_writer import count_lines_lost
 from service.store.shapes import Merged, StoredCall
 
@@ -167,9 +167,9 @@ class Metrics:
         if minutes is not None and 0 <= minutes <= LONGEST_CALL_MINUTES:
             sums["calls.with_duration"] += 1
             sums["calls.duration_hundredths"] += round(minutes * 100)
-        if (outcome := outcome_of_call(call)) is not None:
-            sums[f"outcome.{outcome}"] += 1
-            reason = f"reason.{msgspec.json.decode(call.small[1][1:], type=str)[:MAX_REASON_LENGTH]}"
+        if (meaning := meaning_of_call(call)) is not None:
+            sums[f"outcome.{meaning.outcome}"] += 1
+            reason = f"reason.{msgspec.json.decode(call.facts['ended_reason'], type=str)[:MAX_REASON_LENGTH]}"
             known = reason in sums or len(sums) < MAX_REASONS
             sums[reason if known else "reason.other"] += 1
 

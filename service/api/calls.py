@@ -44,7 +44,7 @@ async def list_calls_by_phone(state: State, request: Request) -> Response:
     page = await state.phone_index.find_page(fragment[1:-1], offset=offset, limit=limit)
     found = await asyncio.gather(*(find_settled(state, call_id, "summary") for call_id in page.call_ids))
     # What expired, was deleted or got another number since the index was read is left out.
-    calls = [call for call in found if isinstance(call, StoredCall) and call.small[0] == fragment]
+    calls = [call for call in found if isinstance(call, StoredCall) and call.facts["customer_phone"] == fragment]
     calls.sort(key=lambda call: (call.updated_at_ms, call.call_id), reverse=True)
     pagination = {"limit": limit, "offset": offset, "hasMore": offset + limit < page.count}
     data = [msgspec.Raw(render_record(call, "summary")) for call in calls]

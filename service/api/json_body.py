@@ -10,7 +10,7 @@ from starlette.requests import Request
 from service.api.body import ClientGoneError, HeldBody
 from service.api.state import State
 from service.errors import Detail, InvalidRequestError
-from service.vapi.json_text import NotJSONError, check_utf8, is_too_deep
+from service.vapi.json_checks import check_utf8
 
 MAX_JSON_BYTES: Final = 64 * 1024
 """The longest call request, every text at its limit, has 24,000 characters; everything else is far shorter."""
@@ -41,8 +41,6 @@ async def read_json(state: State, request: Request, max_bytes: int = MAX_JSON_BY
 def decode_json(body: bytes) -> Any:
     """Raises InvalidRequestError, see ``read_json``; it never quotes the body."""
     check_utf8(body)
-    if is_too_deep(body):
-        raise NotJSONError("nested too deeply")
     try:
         return msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError):

@@ -28,7 +28,7 @@ from service.errors import (
 from service.store.rate_limit import RateLimit
 from service.store.shapes import CallChange
 from service.store.spool import SpoolUnavailableError
-from service.vapi.json_text import MAX_LOOK_BYTES
+from service.vapi.json_checks import TOO_DEEP, NotJSONError
 from service.vapi.messages import ServerMessage, decode_message
 from service.vapi.replies import Reply, find_reply
 
@@ -36,8 +36,8 @@ log = structlog.get_logger(__name__)
 
 PATHS: Final = ("/api/v1/vapi/webhook", "/api/v1/vapi/webhooks/vapi")
 
-LARGE_BODY_BYTES: Final = MAX_LOOK_BYTES
-"""Larger bodies are taken apart aside, one at a time: some are made to need long and much memory."""
+LARGE_BODY_BYTES: Final = 512 * 1024
+"""Larger bodies are decoded in a thread, one at a time: a hostile body may need much time and memory."""
 
 UNKNOWN_TYPE: Final = "unknown"
 """The type, in metrics, of a message that was refused before it was decoded."""
@@ -124,9 +124,9 @@ class Webhook:
     async def _understand(self, body: bytes) -> _Understood:
         try:
             if len(body) > LARGE_BODY_BYTES:
-                understood = await asyncio.get_running_loop().run_in_executor(self._aside, _understand, body)
+                understood = await asyncio.get_running_loop().run_in_executor(self._aside, understand, body)
             else:
-                understood = _understand(body)
+                understood = understand(body)
         except InvalidMessageError:
             self._state.metrics.webhook(UNKNOWN_TYPE, "invalid")
             raise
@@ -185,9 +185,13 @@ class Webhook:
         return "spooled", None
 
 
-def _understand(body: bytes) -> _Understood:
-    received = decode_message(body)
-    return _Understood(received.message, change_of(received), find_reply(received.message))
+def understand(body: bytes) -> _Understood:
+    """Raises InvalidMessageError."""
+    try:
+        received = decode_message(body)
+        return _Understood(received.message, change_of(received), find_reply(received.message))
+    except RecursionError:  # a part that was skipped before is decoded a few levels further down the stack
+        raise NotJSONError(TOO_DEEP) from None
 
 
 def _acknowledgement(message_type: str, change: CallChange | None) -> bytes:

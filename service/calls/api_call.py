@@ -8,25 +8,20 @@ from __future__ import annotations
 from typing import Final
 
 import msgspec
-from msgspec import Raw, Struct
 
 from service.calls.context import add_context
+from service.calls.ended_reasons import meaning_of
 from service.calls.facts import Facts
-from service.calls.intake import REPORT, has_analysis, is_call_id
+from service.calls.intake import REPORT, Weight, create_change, has_analysis, is_call_id
 from service.calls.results import add_results
-from service.calls.status import ENDED, Ending, Rank, rank_of, rules_out_analysis
+from service.calls.status import ENDED, Ending, Rank, rank_of
 from service.errors import InvalidMessageError
 from service.store.shapes import CallChange
-from service.vapi.json_text import NotJSONError, replace_lone_surrogates
+from service.vapi.json_checks import TOO_DEEP, NotJSONError, replace_lone_surrogates
 from service.vapi.messages import Call, Results, ServerMessage, decode_message
-from service.vapi.salvage import ABSENT, Salvage, timestamp_ms
+from service.vapi.salvage import ABSENT, Salvage, first_said, timestamp_ms
 
-
-class _Dated(Struct):
-    updatedAt: Raw = ABSENT  # noqa: N815 - VAPI's spelling
-
-
-_DATED: Final = msgspec.json.Decoder(_Dated)
+_ANY_JSON: Final = msgspec.json.Decoder(msgspec.Raw)
 _AS_MESSAGE: Final = b'{"message":{"type":"","call":%b}}'
 
 
@@ -40,50 +35,42 @@ def change_of_api_call(body: bytes, *, expects_analysis: bool) -> CallChange:
     Raises:
         InvalidMessageError: it is no JSON, no object, or has no usable id.
     """
-    call, updated_at = _decode_call(body)
-    fields = Salvage()
+    text = replace_lone_surrogates(body)
+    try:
+        _ANY_JSON.decode(text)  # or what closes our brackets would count as part of the message
+        # Decoded as a webhook's call, by the decoder that knows all that can be odd in it.
+        call = decode_message(_AS_MESSAGE % text).message.call or Call()
+        return _change_of(call, expects_analysis=expects_analysis)
+    except msgspec.DecodeError as exc:
+        raise NotJSONError(str(exc)) from None
+    except RecursionError:
+        raise NotJSONError(TOO_DEEP) from None
+
+
+def _change_of(call: Call, *, expects_analysis: bool) -> CallChange:
     call_id = call.id or ""
     if not is_call_id(call_id):
         raise InvalidMessageError("VAPI's answer is no call: its id is missing or unusable")
-    status = rank_of(call.status)
+    fields = Salvage()
     # The call's own fields as those of a message, so that they are read exactly as a report's are.
     message = ServerMessage(type=REPORT, **{name: getattr(call, name) for name in Results.__struct_fields__})
     facts = Facts()
     add_context(facts, message, call, fields)
-    rank, ending = status, Ending.NONE
-    if status == ENDED:
-        facts.ended_reason = call.endedReason or None
+    weight = Weight(rank_of(call.status), rank_of(call.status), Ending.NONE)
+    if weight.status == ENDED:
+        facts.ended_reason = first_said(call.endedReason)
         add_results(facts, message, call, fields)
-        rank, ending = _weigh_ended(call, facts, expects_analysis=expects_analysis)
-    return CallChange(
-        call_id=call_id.encode(),
-        rank=rank,
-        timestamp_ms=timestamp_ms(updated_at),
-        status=status,
-        ending=ending,
-        small=facts.small,
-        large=facts.large,
-    )
+        weight = _weigh_ended(message, call, facts, expects_analysis=expects_analysis)
+    outputs_at = call.artifact.structuredOutputsLastUpdatedAt if call.artifact is not None else ABSENT
+    return create_change(call_id, weight, max(timestamp_ms(call.updatedAt), timestamp_ms(outputs_at)), facts)
 
 
-def _decode_call(body: bytes) -> tuple[Call, Raw]:
-    """The call and its ``updatedAt``, by the webhooks' decoder, which knows all that can be odd in it."""
-    text = replace_lone_surrogates(body)
-    received = decode_message(_AS_MESSAGE % text)
-    try:
-        updated_at = _DATED.decode(text).updatedAt
-    except msgspec.ValidationError:
-        raise InvalidMessageError("VAPI's answer is no call: it is no object") from None
-    except msgspec.DecodeError as exc:
-        raise NotJSONError(str(exc)) from None
-    return received.message.call or Call(), updated_at
-
-
-def _weigh_ended(call: Call, facts: Facts, *, expects_analysis: bool) -> tuple[int, Ending]:
+def _weigh_ended(message: ServerMessage, call: Call, facts: Facts, *, expects_analysis: bool) -> Weight:
     """As the report that says the same: preliminary while an analysis may still come."""
-    if facts.analysis_summary or has_analysis(call.analysis):
-        return Rank.FULL_REPORT_WITH_ANALYSIS, Ending.FULL_REPORT
-    can_come = expects_analysis and not (facts.ended_reason and rules_out_analysis(facts.ended_reason))
+    if has_analysis(message, call, facts):
+        return Weight(Rank.FULL_REPORT_WITH_ANALYSIS, ENDED, Ending.FULL_REPORT)
+    reason = facts.ended_reason
+    can_come = expects_analysis and not (reason and meaning_of(reason).rules_out_analysis)
     if not can_come:
-        return Rank.FULL_REPORT, Ending.FULL_REPORT
-    return Rank.PRELIMINARY_REPORT, Ending.PRELIMINARY_REPORT
+        return Weight(Rank.FULL_REPORT, ENDED, Ending.FULL_REPORT)
+    return Weight(Rank.PRELIMINARY_REPORT, ENDED, Ending.PRELIMINARY_REPORT)

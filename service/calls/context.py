@@ -10,7 +10,7 @@ from msgspec import Raw, Struct
 from service.calls.facts import Facts
 from service.calls.phone import find_e164_in_sip, is_e164, normalize_phone
 from service.vapi.messages import Artifact, Assistant, Call, Customer, PhoneNumber, ServerMessage
-from service.vapi.salvage import Salvage, Text, is_empty
+from service.vapi.salvage import Salvage, Text, first_said, is_blank, is_empty
 
 MAX_PHONE_LENGTH: Final = 128
 """A number names an index key; the longest addresses seen have 60 characters."""
@@ -45,20 +45,23 @@ _OBJECT: Final = msgspec.json.Decoder(dict[str, Raw])
 
 
 def add_context(facts: Facts, message: ServerMessage, call: Call, fields: Salvage) -> None:
-    overrides = call.assistantOverrides or _ASSISTANT
+    given = (call.assistantOverrides, call.squadOverrides, call.workflowOverrides)
+    overrides = [each for each in given if each is not None]
     assistant, inline = message.assistant or _ASSISTANT, call.assistant or _ASSISTANT
     number, call_number = message.phoneNumber or _PHONE_NUMBER, call.phoneNumber or _PHONE_NUMBER
     facts.customer_phone = _customer_phone(message.customer or _CUSTOMER, call.customer or _CUSTOMER)
-    facts.assistant_id = call.assistantId or assistant.id or inline.id or None
-    facts.phone_number_id = call.phoneNumberId or number.id or call_number.id or None
-    places = (call.metadata, overrides.metadata, assistant.metadata, inline.metadata)
+    facts.assistant_id = first_said(call.assistantId, assistant.id, inline.id)
+    facts.phone_number_id = first_said(call.phoneNumberId, number.id, call_number.id)
+    facts.call_type = first_said(call.type)
+    places = (call.metadata, *(each.metadata for each in overrides), assistant.metadata, inline.metadata)
     own = [found for text in dict.fromkeys(map(bytes, places)) if (found := fields.object(text))]
     if own:
         facts.metadata = _on_one_line(_merged(own))
     for text in own:
         _add_provider(facts, fields.decode(text, _PROVIDER_CONTEXT))
     artifact = message.artifact or _ARTIFACT
-    for place in (overrides.variableValues, artifact.variableValues, artifact.variables, assistant.variableValues):
+    values = (*(each.variableValues for each in overrides), artifact.variableValues, artifact.variables)
+    for place in (*values, assistant.variableValues):
         if _is_provider_known(facts):
             break
         if text := fields.object(place):
@@ -68,7 +71,7 @@ def add_context(facts: Facts, message: ServerMessage, call: Call, fields: Salvag
 def _customer_phone(customer: Customer, call_customer: Customer) -> Text:
     if customer.number and is_e164(customer.number):
         return customer.number
-    numbers = [number for number in (customer.number, call_customer.number) if number and number.strip()]
+    numbers = [number for number in (customer.number, call_customer.number) if number and not is_blank(number)]
     found = [normalize_phone(number) for number in numbers if len(number) <= MAX_PHONE_LENGTH]
     for phone in found:
         if is_e164(phone):
@@ -97,15 +100,15 @@ def _merged(objects: list[bytes]) -> bytes:
 
 def _add_provider(facts: Facts, said: ProviderContext) -> None:
     """What is not known yet of the callers' own words: from metadata first, from the prompt's variables last."""
-    facts.provider_name = facts.provider_name or said.providerName or said.provider_name or None
-    facts.provider_phone = facts.provider_phone or said.providerPhone or said.provider_phone or None
-    facts.service_type = (
-        facts.service_type or said.serviceType or said.service_type or said.serviceNeeded or said.service_needed or None
+    facts.provider_name = first_said(facts.provider_name, said.providerName, said.provider_name)
+    facts.provider_phone = first_said(facts.provider_phone, said.providerPhone, said.provider_phone)
+    facts.service_type = first_said(
+        facts.service_type, said.serviceType, said.service_type, said.serviceNeeded, said.service_needed
     )
-    facts.location = facts.location or said.location or None
-    facts.user_criteria = facts.user_criteria or said.userCriteria or said.user_criteria or None
-    facts.urgency = facts.urgency or said.urgency or None
-    facts.service_request_id = facts.service_request_id or said.serviceRequestId or said.service_request_id or None
+    facts.location = first_said(facts.location, said.location)
+    facts.user_criteria = first_said(facts.user_criteria, said.userCriteria, said.user_criteria)
+    facts.urgency = first_said(facts.urgency, said.urgency)
+    facts.service_request_id = first_said(facts.service_request_id, said.serviceRequestId, said.service_request_id)
 
 
 def _is_provider_known(facts: Facts) -> bool:

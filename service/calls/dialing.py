@@ -98,10 +98,10 @@ class Dialing:
         change = change_of_api_call(answer, expects_analysis=self._settings.expect_analysis)
         ours = msgspec.json.encode({"id": change.call_id.decode(), "status": QUEUED, **stated})
         asked = change_of_api_call(ours, expects_analysis=self._settings.expect_analysis)
-        small = tuple(theirs or own for theirs, own in zip(change.small, asked.small, strict=True))
+        facts = {**asked.facts, **change.facts}
         if not change.status:
             change = msgspec.structs.replace(change, rank=asked.rank, status=asked.status)
-        return msgspec.structs.replace(change, small=small)
+        return msgspec.structs.replace(change, facts=facts)
 
     async def _start_flow(self, kestra: KestraClient, request: CallRequest) -> PlacedCall:
         # Before a Kestra that hangs has it: then nobody would know whether the flow was started.

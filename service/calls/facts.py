@@ -1,4 +1,8 @@
-"""The facts of a call, in the order in which they are stored, and how they become the JSON fragments of a change."""
+"""The facts of a call: their names, and how what a message says becomes the JSON fragments that are stored.
+
+A new fact is one line in Facts and one where it is read from VAPI. It goes behind the others of its kind: what is stored
+names no fact, it only keeps their order (store/call_codec.py).
+"""
 
 from __future__ import annotations
 
@@ -7,17 +11,9 @@ from typing import Final
 import msgspec
 from msgspec import Raw, Struct
 
-from service.calls.status import rules_out_analysis
-
-LARGE_FACTS: Final = ("transcript", "messages", "analysis_structured_data", "structured_outputs")
-"""Each in a field of its own, the transcript first; the last of the facts."""
-
 
 class Facts(Struct):
-    """What one message says of its call; None where it says nothing. Text is never empty, Raw is usable JSON.
-
-    The store wants the phone first and the ended reason second.
-    """
+    """What one message says of its call; None where it says nothing. Text is never blank, Raw is usable JSON."""
 
     customer_phone: str | None = None
     ended_reason: str | None = None
@@ -38,31 +34,32 @@ class Facts(Struct):
     service_request_id: str | None = None
     cost: Raw | None = None
     metadata: Raw | None = None
+    # Since the second layout.
+    customer_spoke: bool | None = None
+    call_type: str | None = None
+    forwarded_to: str | None = None
+    # The large ones, as JSON text.
     transcript: bytes = b""
     messages: bytes = b""
     analysis_structured_data: bytes = b""
     structured_outputs: bytes = b""
 
-    @property
-    def small(self) -> tuple[bytes, ...]:
-        """One JSON fragment for each of SMALL_FACTS, empty where nothing is said.
+    def fragments(self) -> dict[str, bytes]:
+        """What is said, as JSON text by the fact's name."""
+        values = msgspec.structs.astuple(self)
+        # One fragment a line: small facts hold no line break, and no fragment but nothing is "null".
+        lines = _ENCODER.encode_lines(values[: len(SMALL_FACTS)]).split(b"\n")
+        said = {name: line for name, line in zip(SMALL_FACTS, lines, strict=False) if line != b"null"}
+        for name in LARGE_FACTS:
+            if text := getattr(self, name):
+                said[name] = text
+        return said
 
-        The ended reason stands behind the mark that the store wants: 1 when no analysis can follow such an end, else 0.
-        """
-        values = list(msgspec.structs.astuple(self)[: len(SMALL_FACTS)])
-        if self.ended_reason is not None:
-            mark = b"1" if rules_out_analysis(self.ended_reason) else b"0"
-            values[1] = Raw(mark + msgspec.json.encode(self.ended_reason))
-        # One fragment a line: compact JSON holds no line break, and no fragment but nothing is "null".
-        lines = _ENCODER.encode_lines(values).replace(b"null\n", b"\n")
-        return tuple(lines.split(b"\n")[:-1])
 
-    @property
-    def large(self) -> tuple[bytes, ...]:
-        return self.transcript, self.messages, self.analysis_structured_data, self.structured_outputs
-
+LARGE_FACTS: Final = ("transcript", "messages", "analysis_structured_data", "structured_outputs")
+"""Each is stored in a field of its own, so that a summary need not read what it leaves out."""
 
 SMALL_FACTS: Final = Facts.__struct_fields__[: -len(LARGE_FACTS)]
-"""All others; they share one field."""
+"""All others; they are stored together."""
 
 _ENCODER: Final = msgspec.json.Encoder()

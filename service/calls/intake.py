@@ -9,18 +9,36 @@ import msgspec
 from msgspec import Struct
 
 from service.calls.context import add_context
+from service.calls.ended_reasons import meaning_of
 from service.calls.facts import Facts
-from service.calls.results import add_results
-from service.calls.status import ENDED, SNAPSHOT_STATUSES, Ending, Rank, rank_of
+from service.calls.results import (
+    add_results,
+    asks_for_structured_outputs,
+    has_duration_or_cost,
+    has_structured_output,
+)
+from service.calls.status import (
+    CALL_DELETED_OFFSET_MS,
+    CALL_DELETED_RANK,
+    ENDED,
+    MAX_STAMPED_MS,
+    SNAPSHOT_STATUSES,
+    Ending,
+    Rank,
+    rank_of,
+)
 from service.errors import Detail, InvalidMessageError
 from service.store.shapes import CallChange
-from service.vapi.messages import Analysis, Call, Received, ServerMessage
-from service.vapi.salvage import Salvage, is_empty, timestamp_ms
+from service.vapi.messages import Call, Received, Results, ServerMessage
+from service.vapi.salvage import Salvage, first_said, is_empty, timestamp_ms
 
 REPORT: Final = "end-of-call-report"
 STATUS_UPDATE: Final = "status-update"
+CALL_DELETED: Final = "call.deleted"
 
 CALL_ID: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,127}")
+
+DELETED_REASON: Final = "call-deleted"
 
 _NO_CALL: Final = Call()
 
@@ -34,7 +52,7 @@ class Intake(Struct, frozen=True):
     """Fields of an impossible type that were left out."""
 
 
-class _Weight(Struct, frozen=True):
+class Weight(Struct, frozen=True):
     rank: int
     status: int
     ending: Ending
@@ -51,9 +69,8 @@ def change_of(received: Received) -> Intake:
     call = message.call or _NO_CALL
     fields = Salvage(received.dropped)
     call_id = call.id or ""
-    speaks_of_end = message.type in (REPORT, STATUS_UPDATE)
     if not is_call_id(call_id):
-        if speaks_of_end:
+        if message.type in (REPORT, STATUS_UPDATE):
             raise InvalidMessageError(
                 "Invalid webhook payload", details=(Detail("$.message.call.id", "missing, or not a call id"),)
             )
@@ -63,43 +80,69 @@ def change_of(received: Received) -> Intake:
     if message.type == REPORT:
         add_results(facts, message, call, fields)
     weight = _weigh(message, call, facts)
-    if speaks_of_end and not 0 < weight.rank < ENDED:  # while it runs, `call.endedReason` is a passing SIP state
-        facts.ended_reason = message.endedReason or call.endedReason or None
-    change = CallChange(
+    timestamp = timestamp_ms(message.timestamp)
+    if message.type == CALL_DELETED:
+        facts.ended_reason = DELETED_REASON
+        timestamp = min(CALL_DELETED_OFFSET_MS + timestamp, MAX_STAMPED_MS)
+    elif weight.ending:
+        facts.ended_reason = first_said(message.endedReason, call.endedReason)
+    return Intake(create_change(call_id, weight, timestamp, facts), fields.dropped)
+
+
+def create_change(call_id: str, weight: Weight, timestamp: int, facts: Facts) -> CallChange:
+    """The change that these facts make; ``timestamp`` in ms."""
+    reason = facts.ended_reason
+    return CallChange(
         call_id=call_id.encode(),
         rank=weight.rank,
-        timestamp_ms=timestamp_ms(message.timestamp),
+        timestamp_ms=timestamp,
         status=weight.status,
         ending=weight.ending,
-        small=facts.small,
-        large=facts.large,
+        rules_out_analysis=reason is not None and meaning_of(reason).rules_out_analysis,
+        facts=facts.fragments(),
     )
-    return Intake(change, fields.dropped)
 
 
 def is_call_id(text: str) -> bool:
     return CALL_ID.fullmatch(text) is not None
 
 
-def _weigh(message: ServerMessage, call: Call, facts: Facts) -> _Weight:
+def _weigh(message: ServerMessage, call: Call, facts: Facts) -> Weight:
     if message.type == REPORT:
         return _weigh_report(message, call, facts)
+    if message.type == CALL_DELETED:
+        return Weight(CALL_DELETED_RANK, ENDED, Ending.FULL_REPORT)
     at_least = rank_of(call.status) if call.status in SNAPSHOT_STATUSES else 0
     if message.type == STATUS_UPDATE:
-        status = rank_of(message.status or call.status)
-        return _Weight(status, max(status, at_least), Ending.OVER if status == ENDED else Ending.NONE)
-    return _Weight(Rank.OTHER_MESSAGE, at_least, Ending.NONE)
+        status = rank_of(first_said(message.status, call.status))
+        return Weight(status, max(status, at_least), Ending.OVER if status == ENDED else Ending.NONE)
+    return Weight(Rank.OTHER_MESSAGE, at_least, Ending.NONE)
 
 
-def _weigh_report(message: ServerMessage, call: Call, facts: Facts) -> _Weight:
-    """A report is preliminary when it has no analysis, no duration and no cost: the full one follows."""
-    if facts.analysis_summary or has_analysis(message.analysis) or has_analysis(call.analysis):
-        return _Weight(Rank.FULL_REPORT_WITH_ANALYSIS, ENDED, Ending.FULL_REPORT)
-    if facts.duration_minutes is not None or facts.cost is not None:
-        return _Weight(Rank.FULL_REPORT, ENDED, Ending.FULL_REPORT)
-    return _Weight(Rank.PRELIMINARY_REPORT, ENDED, Ending.PRELIMINARY_REPORT)
+def _weigh_report(message: ServerMessage, call: Call, facts: Facts) -> Weight:
+    """A preliminary report is followed by a full one."""
+    if _lacks_outputs_asked_for(message, call, facts):
+        return Weight(Rank.PRELIMINARY_REPORT, ENDED, Ending.PRELIMINARY_REPORT)
+    if has_analysis(message, call, facts):
+        return Weight(Rank.FULL_REPORT_WITH_ANALYSIS, ENDED, Ending.FULL_REPORT)
+    if has_duration_or_cost(message, call):
+        return Weight(Rank.FULL_REPORT, ENDED, Ending.FULL_REPORT)
+    return Weight(Rank.PRELIMINARY_REPORT, ENDED, Ending.PRELIMINARY_REPORT)
 
 
-def has_analysis(analysis: Analysis | None) -> bool:
-    """True when it says anything at all."""
-    return analysis is not None and not all(is_empty(bytes(value)) for value in msgspec.structs.astuple(analysis))
+def has_analysis(message: Results, call: Results, facts: Facts) -> bool:
+    """True when there is a summary, structured data, a verdict or a structured output, wherever it stands."""
+    if facts.analysis_summary or facts.analysis_structured_data or facts.analysis_success_evaluation:
+        return True
+    # A value of an odd type is dropped, but it shows that there was an analysis.
+    places = (message.analysis, call.analysis)
+    values = [value for place in places if place is not None for value in msgspec.structs.astuple(place)]
+    return not all(is_empty(bytes(value)) for value in values) or has_structured_output(facts.structured_outputs)
+
+
+def _lacks_outputs_asked_for(message: ServerMessage, call: Call, facts: Facts) -> bool:
+    """VAPI works structured outputs out after the call, and may post a report before that."""
+    if not asks_for_structured_outputs(message, call) or has_structured_output(facts.structured_outputs):
+        return False
+    artifacts = (message.artifact, call.artifact)
+    return all(is_empty(bytes(artifact.skippedStructuredOutputs)) for artifact in artifacts if artifact is not None)

@@ -6,17 +6,33 @@ import hashlib
 import uuid
 from datetime import UTC, datetime
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any, Final, Literal
 
 import msgspec
+from msgspec import Raw
 
-from service.calls.status import DataStatus, is_analysis_reliable, outcome_of, status_at
+from service.calls.ended_reasons import UNRELIABLE_OUTCOMES, Outcome, ReasonMeaning, Retry, meaning_of
+from service.calls.facts import LARGE_FACTS
+from service.calls.status import DataStatus, status_at
 from service.store.shapes import StoredCall
+from service.vapi.analysis import SUCCESS_OUTPUT, SUMMARY_OUTPUT
+from service.vapi.assistant import StructuredCallData
+from service.vapi.salvage import Salvage
 
 View = Literal["full", "summary"]
 
-LARGE_OF_VIEW: Final[dict[str, tuple[int, ...]]] = {"full": (3, 4, 1, 2), "summary": (3, 4)}
-"""Which large facts a view needs, by their number from 1."""
+NOT_IN_SUMMARY: Final = ("transcript", "messages")
+
+LARGE_OF_VIEW: Final[dict[str, tuple[str, ...]]] = {
+    "full": LARGE_FACTS,
+    "summary": tuple(name for name in LARGE_FACTS if name not in NOT_IN_SUMMARY),
+}
+"""The large facts that a view needs."""
+
+STRUCTURED_FIELDS: Final = frozenset(StructuredCallData.__struct_fields__)
+ENOUGH_STRUCTURED_FIELDS: Final = len(STRUCTURED_FIELDS) // 2
+"""VAPI's model leaves keys out; a structured output with half of ours is ours, one with "notes" by chance is not."""
 
 
 class Transcript(msgspec.Struct):
@@ -59,7 +75,14 @@ class CallRecord(msgspec.Struct, kw_only=True):
     updated_at: str
     data_status: Literal["pending", "partial", "complete", "fetch_failed"]
     """The last two are final."""
-    outcome: Literal["completed", "voicemail", "busy", "no_answer", "cancelled", "failed"] | None
+    outcome: Outcome | None
+    retry: Retry | None
+    """Whether to call again: later, soon, or after somebody has fixed something."""
+    customer_spoke: bool | None
+    call_type: str | None
+    """inboundPhoneCall, outboundPhoneCall, webCall, ..."""
+    forwarded_to: str | None
+    """Number or SIP address."""
     analysis_reliable: bool | None
     cost: float | None
     """USD."""
@@ -69,52 +92,76 @@ class CallRecord(msgspec.Struct, kw_only=True):
     """Grows with every change of a fact or of ``data_status``."""
 
 
-_HEAD: Final = (
-    b'{"id":"%b","call_id":"%b","assistant_id":%b,"phone_number_id":%b,"customer_phone":%b,"status":%b,'
-    b'"ended_reason":%b,"started_at":%b,"ended_at":%b,"duration_minutes":%b,'
-)
-_HEAVY: Final = b'"transcript":%b,"messages":%b,'
-_TAIL: Final = (
-    b'"recording_url":%b,"analysis_summary":%b,"analysis_structured_data":%b,"analysis_success_evaluation":%b,'
-    b'"structured_outputs":%b,"provider_name":%b,"provider_phone":%b,"service_type":%b,"location":%b,'
-    b'"user_criteria":%b,"urgency":%b,"service_request_id":%b,"created_at":"%b","updated_at":"%b",'
-    b'"data_status":"%b","outcome":%b,"analysis_reliable":%b,"cost":%b,"metadata":%b,"expires_at":"%b","version":%d}'
-)
-_SUMMARY: Final = _HEAD + _TAIL
-_FULL: Final = _HEAD + _HEAVY + _TAIL
+_FIELDS: Final[dict[str, tuple[str, ...]]] = {
+    "full": CallRecord.__struct_fields__,
+    "summary": tuple(name for name in CallRecord.__struct_fields__ if name not in NOT_IN_SUMMARY),
+}
+_TEMPLATES: Final = {
+    view: b"{%b}" % b",".join(b'"%b":%%b' % name.encode() for name in names) for view, names in _FIELDS.items()
+}
+_in_order: Final = {view: itemgetter(*names) for view, names in _FIELDS.items()}
+
 _STATUS: Final = tuple(msgspec.json.encode(status_at(rank)) for rank in range(7))
-_DATA_STATUS: Final = tuple(status.name.lower().encode() for status in DataStatus)
+_DATA_STATUS: Final = tuple(b'"%b"' % status.name.lower().encode() for status in DataStatus)
 _NULL: Final = b"null"
+_OBJECT: Final = msgspec.json.Decoder(dict[str, Raw])
 _decode_text: Final = msgspec.json.Decoder(str).decode
 _VARIANT: Final = {digit: b"89ab"[int(chr(digit), 16) & 3 :][:1] for digit in b"0123456789abcdef"}
 _NAMESPACE: Final = hashlib.sha1(uuid.NAMESPACE_URL.bytes + b"urn:vapi:call:", usedforsecurity=False)
 
 
 def render_record(call: StoredCall, view: View) -> bytes:
-    """The record as JSON. ``call`` must hold the large facts of the view, in the order of ``LARGE_OF_VIEW``."""
-    (phone, ending, assistant_id, phone_number_id, started_at, ended_at, duration, recording_url, summary, evaluation,
-     provider_name, provider_phone, service_type, location, user_criteria, urgency, service_request_id, cost,
-     metadata) = [fact or _NULL for fact in call.small]  # fmt: skip
-    structured_data, outputs, *heavy = [fact or _NULL for fact in call.large]
-    outcome = outcome_of_call(call)
-    if heavy and heavy[0] is not _NULL:
-        heavy[0] = b'{"text":%b}' % heavy[0]
-    return (_FULL if view == "full" else _SUMMARY) % (
-        record_id(call.call_id), call.call_id, assistant_id, phone_number_id, phone, _STATUS[call.status],
-        ending[1:] if ending is not _NULL else _NULL, started_at, ended_at,
-        duration if duration is not _NULL else _minutes_between(started_at, ended_at), *heavy,
-        recording_url, summary, structured_data, evaluation, outputs, provider_name, provider_phone, service_type,
-        location, user_criteria, urgency, service_request_id, iso_of(call.created_at_ms), iso_of(call.updated_at_ms),
-        _DATA_STATUS[call.data_status], b'"%b"' % outcome.encode() if outcome else _NULL, _reliable(call, outcome),
-        cost, metadata if metadata is not _NULL else b"{}", iso_of(call.expires_at_ms), call.version,
-    )  # fmt: skip
+    """The record as JSON, put together from the stored fragments. ``call`` must hold the large facts of the view."""
+    values = {name: fragment or _NULL for name, fragment in call.facts.items()}
+    meaning = meaning_of_call(call)
+    values["id"] = b'"%b"' % record_id(call.call_id)
+    values["call_id"] = b'"%b"' % call.call_id
+    values["status"] = _STATUS[call.status]
+    values["created_at"] = b'"%b"' % iso_of(call.created_at_ms)
+    values["updated_at"] = b'"%b"' % iso_of(call.updated_at_ms)
+    values["expires_at"] = b'"%b"' % iso_of(call.expires_at_ms)
+    values["version"] = b"%d" % call.version
+    values["data_status"] = _DATA_STATUS[call.data_status]
+    values["outcome"] = _quoted(meaning.outcome if meaning else None)
+    values["retry"] = _quoted(meaning.retry if meaning else None)
+    values["analysis_reliable"] = _reliable(call, meaning)
+    if values["duration_minutes"] is _NULL:
+        values["duration_minutes"] = _minutes_between(values["started_at"], values["ended_at"])
+    if values["metadata"] is _NULL:
+        values["metadata"] = b"{}"
+    if values["structured_outputs"] is not _NULL:
+        _fill_from_outputs(values)
+    if view == "full" and values["transcript"] is not _NULL:
+        values["transcript"] = b'{"text":%b}' % values["transcript"]
+    record: bytes = _TEMPLATES[view] % _in_order[view](values)
+    return record
+
+
+def _fill_from_outputs(values: dict[str, bytes]) -> None:
+    """Structured outputs stand in for what the analysis does not say."""
+    outputs = _OBJECT.decode(values["structured_outputs"])
+    for name, output in (("analysis_summary", SUMMARY_OUTPUT), ("analysis_success_evaluation", SUCCESS_OUTPUT)):
+        if values[name] is _NULL and output in outputs:
+            values[name] = Salvage().text(outputs[output]) or _NULL
+    if values["analysis_structured_data"] is _NULL:
+        values["analysis_structured_data"] = _find_structured_data(outputs) or _NULL
+
+
+def _find_structured_data(outputs: dict[str, Raw]) -> bytes:
+    """The output that has the fields of our own schema; empty when none has."""
+    best, most = b"", ENOUGH_STRUCTURED_FIELDS - 1
+    for result in outputs.values():
+        text = bytes(result)
+        if text[:1] == b"{" and (shared := len(STRUCTURED_FIELDS & _OBJECT.decode(text).keys())) > most:
+            best, most = text, shared
+    return best
 
 
 def render_pending(call_id: bytes, call: StoredCall | None) -> bytes:
     """What a poll gets whose call is not final at the deadline; None for a call that nobody has heard of yet."""
     if call is None:
         return b'{"call_id":"%b","status":null,"data_status":"pending","updated_at":null}' % call_id
-    return b'{"call_id":"%b","status":%b,"data_status":"%b","updated_at":"%b"}' % (
+    return b'{"call_id":"%b","status":%b,"data_status":%b,"updated_at":"%b"}' % (
         call_id,
         _STATUS[call.status],
         _DATA_STATUS[call.data_status],
@@ -135,16 +182,18 @@ def record_id(call_id: bytes) -> bytes:
     return b"%b-%b-5%b-%b%b-%b" % (text[:8], text[8:12], text[13:16], _VARIANT[text[16]], text[17:20], text[20:32])
 
 
-def outcome_of_call(call: StoredCall) -> str | None:
-    """None while the call runs or while no reason is known."""
-    if call.data_status == DataStatus.PENDING or not call.small[1]:
+def meaning_of_call(call: StoredCall) -> ReasonMeaning | None:
+    """What the ended reason comes to; None while the call runs or while no reason is known."""
+    reason = call.facts["ended_reason"]
+    if call.data_status == DataStatus.PENDING or not reason:
         return None
-    return outcome_of(_decode_text(call.small[1][1:]))
+    return meaning_of(_decode_text(reason))
 
 
 def duration_minutes_of(call: StoredCall) -> float | None:
-    started_at, ended_at, duration = call.small[4:7]
-    minutes: float | None = msgspec.json.decode(duration or _minutes_between(started_at, ended_at))
+    facts = call.facts
+    fragment = facts["duration_minutes"] or _minutes_between(facts["started_at"], facts["ended_at"])
+    minutes: float | None = msgspec.json.decode(fragment)
     return minutes
 
 
@@ -153,10 +202,19 @@ def is_past_grace(call: StoredCall, now_ms: int, grace_ms: int) -> bool:
     return call.data_status == DataStatus.PARTIAL and now_ms >= call.over_at_ms + grace_ms
 
 
-def _reliable(call: StoredCall, outcome: str | None) -> bytes:
+def _quoted(word: str | None) -> bytes:
+    return _NULL if word is None else b'"%b"' % word.encode()
+
+
+def _reliable(call: StoredCall, meaning: ReasonMeaning | None) -> bytes:
+    """Whether a final record's analysis speaks of something that was said."""
     if call.data_status < DataStatus.COMPLETE:
         return _NULL
-    return b"true" if is_analysis_reliable(outcome, has_transcript=call.has_transcript) else b"false"
+    spoke = call.facts.get("customer_spoke")
+    # A transcript without this fact was stored by a version that did not know it yet.
+    has_spoken = spoke == b"true" if spoke else call.has_transcript
+    is_reliable = has_spoken and (meaning is None or meaning.outcome not in UNRELIABLE_OUTCOMES)
+    return b"true" if is_reliable else b"false"
 
 
 def _minutes_between(started_at: bytes, ended_at: bytes) -> bytes:

@@ -6,23 +6,22 @@ the original design's curl, inside ``message.call.*``.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 import msgspec
 from msgspec import Raw, Struct
 
 from service.calls.facts import Facts
-from service.vapi.assistant import StructuredCallData
-from service.vapi.messages import Analysis, Artifact, Call, Results, ServerMessage
-from service.vapi.salvage import Salvage, Text
-
-STRUCTURED_FIELDS: Final = frozenset(StructuredCallData.__struct_fields__)
-ENOUGH_STRUCTURED_FIELDS: Final = len(STRUCTURED_FIELDS) // 2
-"""VAPI's model leaves keys out; a structured output with half of ours is ours, one with "notes" by chance is not."""
+from service.calls.phone import normalize_phone
+from service.vapi.messages import Analysis, Artifact, ArtifactPlan, Call, Results, ServerMessage
+from service.vapi.salvage import ABSENT, Salvage, Text, first_said, is_empty
+from service.vapi.speech import customer_spoke, transcript_of
 
 _ANALYSIS: Final = Analysis()
 _ARTIFACT: Final = Artifact()
 _OBJECT: Final = msgspec.json.Decoder(dict[str, Raw])
+_NULL: Final = Raw(b"null")
 
 
 class _Mono(Struct):
@@ -36,12 +35,18 @@ class _Recording(Struct):
 
 class _Output(Struct):
     name: Text = None
-    result: Raw = Raw(b"null")
+    result: Raw = _NULL
+
+
+class _Destination(Struct):
+    number: Text = None
+    sipUri: Text = None  # noqa: N815
 
 
 _RECORDING: Final = msgspec.json.Decoder(_Recording)
 _OUTPUT: Final = msgspec.json.Decoder(_Output)
 _OUTPUTS: Final = msgspec.json.Decoder(dict[str, _Output])
+_DESTINATION: Final = msgspec.json.Decoder(_Destination)
 
 
 def add_results(facts: Facts, message: ServerMessage, call: Call, fields: Salvage) -> None:
@@ -55,16 +60,71 @@ def add_results(facts: Facts, message: ServerMessage, call: Call, fields: Salvag
     facts.recording_url = _recording(artifact, message, fields) or _recording(call_artifact, call, fields)
     summary = fields.text(analysis.summary, message.summary, call_analysis.summary, call.summary)
     facts.analysis_summary = _raw(summary)
-    evaluation = fields.text(analysis.successEvaluation, call_analysis.successEvaluation)
+    evaluation = fields.text(
+        analysis.successEvaluation, message.successEvaluation, call_analysis.successEvaluation, call.successEvaluation
+    )
     facts.analysis_success_evaluation = _raw(evaluation)
-    facts.cost = _raw(fields.number(message.cost) or _cost_of_call(call, fields))
-    facts.transcript = fields.text(artifact.transcript, message.transcript, call_artifact.transcript, call.transcript)
-    facts.messages = fields.array(artifact.messages, message.messages, call_artifact.messages, call.messages)
+    facts.cost = _raw(_cost(message, fields) or _cost_of_snapshot(call, fields))
+    facts.analysis_structured_data = fields.anything(
+        analysis.structuredData, message.structuredData, call_analysis.structuredData, call.structuredData
+    )
     outputs = _outputs(fields.object(artifact.structuredOutputs, call_artifact.structuredOutputs), fields)
-    structured_data = fields.anything(analysis.structuredData, call_analysis.structuredData)
-    facts.analysis_structured_data = structured_data or _find_structured_data(outputs)
     if outputs:
         facts.structured_outputs = msgspec.json.encode(outputs)
+    facts.forwarded_to = _forwarded_to(fields.object(message.destination, call.destination), fields)
+    _add_what_was_said(facts, (artifact, message, call_artifact, call), message, call, fields)
+
+
+def _add_what_was_said(
+    facts: Facts, places: tuple[Artifact | Results, ...], message: ServerMessage, call: Call, fields: Salvage
+) -> None:
+    facts.messages = fields.array(*(place.messages for place in places))
+    transcripts = [_transcript_as_text(bytes(place.transcript)) for place in places]
+    facts.transcript = fields.text(*map(Raw, transcripts))
+    # A blank transcript is empty, but it shows that nobody spoke; "" and [] show nothing.
+    said = facts.transcript or next((text for text in transcripts if text[:1] == b'"' and text != b'""'), b"")
+    plans = (plan.transcriptPlan for plan in artifact_plans(message, call))
+    name = first_said(*(plan.assistantName for plan in plans if plan is not None))
+    facts.customer_spoke = customer_spoke(facts.messages, said, name)
+
+
+def _transcript_as_text(transcript: bytes) -> bytes:
+    """A list of ``{role, message|content}`` as lines of text; anything else as it is."""
+    if transcript[:1] != b"[" or is_empty(transcript):
+        return transcript
+    return msgspec.json.encode(transcript_of(transcript) or " ")
+
+
+def artifact_plans(message: ServerMessage, call: Call) -> Iterator[ArtifactPlan]:
+    """What the call and its assistants were told to keep, what is nearest to this call first."""
+    overrides = (call.assistantOverrides, call.squadOverrides, call.workflowOverrides)
+    for holder in (call, *overrides, message.assistant, call.assistant):
+        if holder is not None and holder.artifactPlan is not None:
+            yield holder.artifactPlan
+
+
+def asks_for_structured_outputs(message: ServerMessage, call: Call) -> bool:
+    return any(
+        not is_empty(bytes(asked))
+        for plan in artifact_plans(message, call)
+        for asked in (plan.structuredOutputIds, plan.structuredOutputs)
+    )
+
+
+def has_structured_output(outputs: bytes) -> bool:
+    """True when one of ``{name: result}`` says anything."""
+    return bool(outputs) and any(not is_empty(bytes(result)) for result in _OBJECT.decode(outputs).values())
+
+
+def has_duration_or_cost(message: Results, call: Results) -> bool:
+    """True when any of a report's durations and costs is above 0, before rounding."""
+    reader = Salvage()  # what is odd here has been counted
+    for report in (message, call):
+        total = report.costBreakdown.total if report.costBreakdown is not None else ABSENT
+        places = (report.durationSeconds, report.durationMs, report.durationMinutes, report.cost, total)
+        if any((number := reader.number(place)) and float(number) > 0 for place in places):
+            return True
+    return False
 
 
 def _raw(fragment: bytes) -> Raw | None:
@@ -81,10 +141,24 @@ def _duration(report: Results, fields: Salvage) -> float | None:
     return round(float(number), 2) if number else None
 
 
-def _cost_of_call(call: Call, fields: Salvage) -> bytes:
+def _cost(report: Results, fields: Salvage) -> bytes:
+    breakdown = report.costBreakdown
+    return fields.number(report.cost) or (fields.number(breakdown.total) if breakdown is not None else b"")
+
+
+def _cost_of_snapshot(call: Call, fields: Salvage) -> bytes:
     """A hand-made report's cost; in real ones the snapshot's is 0 for ever, which says nothing."""
-    cost = fields.number(call.cost)
+    cost = _cost(call, fields)
     return cost if cost and float(cost) != 0 else b""
+
+
+def _forwarded_to(destination: bytes, fields: Salvage) -> Text:
+    """The number or SIP address that a call was transferred to; an assistant has neither."""
+    if not destination:
+        return None
+    given = fields.decode(destination, _DESTINATION)
+    number = first_said(given.number)
+    return normalize_phone(number) if number else first_said(given.sipUri)
 
 
 def _recording(artifact: Artifact, report: Results, fields: Salvage) -> Text:
@@ -116,14 +190,4 @@ def _outputs(text: bytes, fields: Salvage) -> dict[str, Raw]:
         values = {uuid: bytes(value) for uuid, value in _OBJECT.decode(text).items()}
         given = {uuid: fields.decode(value, _OUTPUT) for uuid, value in values.items() if value[:1] == b"{"}
         fields.dropped += len(values) - len(given)
-    return {output.name or uuid: output.result for uuid, output in given.items()}
-
-
-def _find_structured_data(outputs: dict[str, Raw]) -> bytes:
-    """The output that has the fields of our own schema, when the analysis itself came without structured data."""
-    best, most = b"", ENOUGH_STRUCTURED_FIELDS - 1
-    for result in outputs.values():
-        text = bytes(result)
-        if text[:1] == b"{" and (shared := len(STRUCTURED_FIELDS & _OBJECT.decode(text).keys())) > most:
-            best, most = text, shared
-    return best
+    return {first_said(output.name) or uuid: output.result for uuid, output in given.items()}

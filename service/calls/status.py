@@ -1,4 +1,4 @@
-"""The statuses of a call, their order, and what follows from how a call ended. The only place that knows them."""
+"""The statuses of a call, their order, and which message outweighs which. The only place that knows them."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ class Ending(IntEnum):
     """It ended; the report is still to come."""
     PRELIMINARY_REPORT = 2
     FULL_REPORT = 3
+    """Or that nothing more will come, since the call was deleted at VAPI."""
 
 
 class Rank(IntEnum):
@@ -41,6 +42,16 @@ class Rank(IntEnum):
     PRELIMINARY_REPORT = ENDED + 1
     FULL_REPORT = ENDED + 2
     FULL_REPORT_WITH_ANALYSIS = ENDED + 3
+
+
+CALL_DELETED_RANK: Final = STATUSES.index("forwarding") + 1
+CALL_DELETED_OFFSET_MS: Final = 2**53
+"""``call.deleted`` ranks between forwarding and ended, where no digit is free: it counts as a forwarding that is later than
+any other, for messages' own timestamps stay below 2^53.
+"""
+
+MAX_STAMPED_MS: Final = 10**16 - 1
+"""A stamp has 16 digits for the timestamp."""
 
 
 class DataStatus(IntEnum):
@@ -54,48 +65,3 @@ class DataStatus(IntEnum):
     @property
     def is_final(self) -> bool:
         return self >= DataStatus.COMPLETE
-
-
-NO_ANALYSIS_OUTCOMES: Final = frozenset({"voicemail", "no_answer", "busy", "cancelled"})
-"""After these no analysis can come: nobody talked."""
-
-UNRELIABLE_OUTCOMES: Final = frozenset({"voicemail", "no_answer", "busy"})
-"""VAPI's model then summarises a conversation that never was: a voicemail once became "status of the Q3 campaign"."""
-
-_NO_ANSWER: Final = frozenset({"customer-did-not-answer", "twilio-failed-to-connect-call"})
-_CANCELLED: Final = frozenset({"manually-canceled", "call-deleted", "scheduled-call-deleted"})
-_COMPLETED: Final = frozenset({"exceeded-max-duration", "silence-timed-out"})
-_COMPLETED_PREFIXES: Final = (
-    "customer-ended-call",
-    "assistant-ended-call",
-    "assistant-said-end-call-phrase",
-    "assistant-forwarded-call",
-)
-
-
-def outcome_of(ended_reason: str) -> str:
-    """What the 600 and more reasons, all free text, come down to.
-
-    voicemail, busy, no_answer, cancelled, completed or failed.
-    """
-    if "voicemail" in ended_reason:
-        return "voicemail"
-    if "busy" in ended_reason:
-        return "busy"
-    if ended_reason in _NO_ANSWER or "no-answer" in ended_reason:
-        return "no_answer"
-    if ended_reason in _CANCELLED:
-        return "cancelled"
-    if ended_reason in _COMPLETED or ended_reason.startswith(_COMPLETED_PREFIXES):
-        return "completed"
-    return "failed"
-
-
-def rules_out_analysis(ended_reason: str) -> bool:
-    """True when no analysis can follow such an end."""
-    return outcome_of(ended_reason) in NO_ANALYSIS_OUTCOMES
-
-
-def is_analysis_reliable(outcome: str | None, *, has_transcript: bool) -> bool:
-    """Whether a final record's analysis speaks of something that was said."""
-    return has_transcript and outcome not in UNRELIABLE_OUTCOMES

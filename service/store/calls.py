@@ -9,10 +9,17 @@ from typing import Any, Final
 import msgspec
 
 from service.config import Settings
+from service.store.call_codec import (
+    LARGE_FIELDS,
+    NO_EVENT,
+    decode_stored_call,
+    large_arguments,
+    script_arguments,
+)
 from service.store.command import Argument, Commands
 from service.store.keys import Keys, bucket_of
 from service.store.script import RESUME_WAITING, Script
-from service.store.shapes import MISSING, SEPARATOR, TOMBSTONE, CallChange, Merged, StoredCall, Tombstone
+from service.store.shapes import MISSING, TOMBSTONE, CallChange, Merged, StoredCall, Tombstone
 from service.store.survey import BucketSurvey, BucketSurveys, Survey
 
 DELETIONS_KEPT_MS: Final = 60_000
@@ -47,7 +54,7 @@ class CallStore:
             settings.report_grace_ms,
             b"1" if settings.expect_analysis else b"0",
         )
-        self._of_every_read: tuple[bytes, ...] = (b"state", b"facts", b"deleted")
+        self._of_every_read: tuple[bytes, ...] = (b"state", b"facts", b"facts2", b"deleted")
         if settings.vapi_api_key is not None:
             self._of_every_read += (b"gone",)
         self._merge_script = Script("merge_call.lua", uses=RESUME_WAITING)
@@ -56,24 +63,16 @@ class CallStore:
 
     def merge(self, change: CallChange, *, deadline: float | None = None) -> Coroutine[Any, Any, Merged]:
         """Apply an event to its call's record, creating it if there is none, and renew its life."""
-        return self._run_merge(
-            change.call_id,
-            change.stamp,
-            change.status,
-            int(change.ending),
-            SEPARATOR.join(change.small) + SEPARATOR,
-            _token(),
-            *change.large,
-            deadline=deadline,
-        )
+        event = (*script_arguments(change), _token(), *large_arguments(change))
+        return self._run_merge(change.call_id, *event, deadline=deadline)
 
     def settle(self, call_id: bytes, *, deadline: float | None = None) -> Coroutine[Any, Any, Merged]:
         """Apply what time alone changes: a partial record past its report grace becomes fetch_failed."""
-        return self._run_merge(call_id, b"", 0, 0, b"", _token(), deadline=deadline)
+        return self._run_merge(call_id, *NO_EVENT, _token(), deadline=deadline)
 
     async def _run_merge(self, call_id: bytes, *event: Argument, deadline: float | None) -> Merged:
         bucket = bucket_of(call_id)
-        result, has_due, first_final, first_complete, state, small = await self._merge_script.run(
+        result, has_due, first_final, first_complete, state, facts, later = await self._merge_script.run(
             self._redis,
             bucket,
             *self._keys_of(call_id, bucket),
@@ -92,14 +91,14 @@ class CallStore:
         return Merged(
             is_deleted=False,
             is_changed=True,  # by the first sending, where the reply to that got lost
-            became_final=_stored_call(call_id, state, small, ()) if first_final else None,
+            became_final=decode_stored_call(call_id, state, facts, later, {}) if first_final else None,
             became_complete=bool(first_complete),
         )
 
     async def find(
-        self, call_id: bytes, large: tuple[int, ...] = (), *, deadline: float | None = None
+        self, call_id: bytes, large: tuple[str, ...] = (), *, deadline: float | None = None
     ) -> StoredCall | Tombstone | None:
-        """The record with the named large facts (numbered from 1), a tombstone if it was deleted, None if unknown.
+        """The record with the named large facts, a tombstone if it was deleted, None if unknown.
 
         Where VAPI is asked for calls, Missing if it does not know this one either.
         """
@@ -108,16 +107,17 @@ class CallStore:
             b"HMGET",
             self._keys.calls[bucket] + call_id,
             *self._of_every_read,
-            *large,
+            *[LARGE_FIELDS[name] for name in large],
             bucket=bucket,
             share_as=(call_id, large),
             deadline=deadline,
         )
-        state, small = reply[0], reply[1]
-        if state is None:
-            deleted, *gone = reply[2 : len(self._of_every_read)]
-            return TOMBSTONE if deleted is not None else MISSING if any(gone) else None
-        return _stored_call(call_id, state, small, tuple(reply[len(self._of_every_read) :]))
+        fields = dict(zip((*self._of_every_read, *large), reply, strict=True))
+        if fields[b"state"] is None:
+            is_missing = fields.get(b"gone") is not None
+            return TOMBSTONE if fields[b"deleted"] is not None else MISSING if is_missing else None
+        texts = {name: fields[name] for name in large}
+        return decode_stored_call(call_id, fields[b"state"], fields[b"facts"], fields[b"facts2"], texts)
 
     async def delete(self, call_id: bytes) -> bool:
         """Remove the record and leave a tombstone in its place; False when there was no record."""
@@ -178,23 +178,3 @@ class CallStore:
 def _token() -> bytes:
     """Tells a request that is sent again from another one."""
     return b"%x" % random.getrandbits(64)
-
-
-def _stored_call(call_id: bytes, state: bytes, small: bytes, large: tuple[bytes | None, ...]) -> StoredCall:
-    version, created, updated, expires, status, ending, over_at, data_status, _, _, has_transcript = map(
-        int, state.split()
-    )
-    return StoredCall(
-        call_id,
-        version,
-        created,
-        updated,
-        expires,
-        status,
-        ending,
-        over_at,
-        data_status,
-        bool(has_transcript),
-        tuple(small.split(SEPARATOR)[:-1]),
-        large,
-    )

@@ -8,41 +8,48 @@
 --       7 '1' when an analysis is expected
 --       8 stamp of the event, 17 digits: rank, then timestamp in ms; '' when there is no event, only time passing
 --       9 status, 0 (none) upward  10 how far the event ends the call: 0 no, 1 over, 2 preliminary report, 3 full report
---       11 small facts, JSON fragments, each followed by \31; nothing before the \31 where the event gives none.
---          The first is the phone, in quotes. The second begins with '1' when no analysis can follow it.
---       12 token of this very request: when its reply got lost and it is sent again, it is told the same firsts
---       13... large facts, '' where the event gives none; the first is the transcript
+--       11 '1' when the event says that the call is over for a reason after which no analysis can come
+--       12 facts of the first layout and 13 later ones: JSON fragments, each followed by \31; nothing before the \31 where
+--          the event gives none. The first is the phone, in quotes, the second the ended reason.
+--       14 token of this very request: when its reply got lost and it is sent again, it is told the same firsts
+--       15... large facts, '' where the event gives none; the first is the transcript
 -- Returns {result, 1 when subscriptions are to be resumed now, became final for the first time,
---         became complete for the first time, state, small facts}
---       result: -1 the call is deleted, 0 nothing changed, 1 changed; the last two only with a first time, else ''.
+--         became complete for the first time, state, facts, facts2}
+--       result: -1 the call is deleted, 0 nothing changed, 1 changed; the last three only with a first time, else ''.
 --
--- Hash: state (11 numbers, see the end), facts (as ARGV 11), stamps (17 digits a fact), 1... the large facts, final_by
---       and complete_by (tokens), no_analysis (see there); or deleted.
+-- Hash: state (11 numbers, see the end), facts (as ARGV 12, but the ended reason behind ARGV 11), stamps (17 digits a
+--       fact of ARGV 12, then 17 a large fact), facts2 (as ARGV 13, but each fact behind its stamp), 1... the large
+--       facts, no_analysis ('1' once an event had ARGV 11), final_by and complete_by (tokens); or deleted.
+--       The version before reads state, facts and stamps and takes no number or fact more in them (call_codec.py).
 
 local call, expiry, updates, partial, subscriptions = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[8]
-local id, stamp, token = ARGV[1], ARGV[8], ARGV[12]
+local id, channel, phone_prefix = ARGV[1], ARGV[2], ARGV[3]
 local result_ttl, pending_ttl, grace = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local expects_analysis, stamp, given_status, given_ending = ARGV[7] == '1', ARGV[8], tonumber(ARGV[9]), tonumber(ARGV[10])
+local rules_out_analysis, first_facts, later_facts, token = ARGV[11], ARGV[12], ARGV[13], ARGV[14]
+local FIRST_LARGE = 15  -- in ARGV
 local is_event = stamp ~= ''
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
-local stored = redis.call('HMGET', call, 'state', 'facts', 'stamps', 'deleted', 'final_by', 'complete_by',
+local stored = redis.call('HMGET', call, 'state', 'facts', 'stamps', 'deleted', 'final_by', 'complete_by', 'facts2',
   'no_analysis')
-if stored[4] then
+local state_text, facts_text, stamps_text, deleted, final_by, complete_by, later_text, no_analysis = unpack(stored, 1, 8)
+if deleted then
   if is_event then
     redis.call('PEXPIRE', call, result_ttl)
     redis.call('PEXPIRE', subscriptions, result_ttl)
   end
-  return {-1, 0, 0, 0, '', ''}
+  return {-1, 0, 0, 0, '', '', ''}
 end
-if not stored[1] and not is_event then return {0, 0, 0, 0, '', ''} end
+if not state_text and not is_event then return {0, 0, 0, 0, '', '', ''} end
 
 local PENDING, PARTIAL, COMPLETE, FETCH_FAILED = 0, 1, 2, 3
 
 local version, created, updated, status, level, over_at, data_status = 0, now, now, 0, 0, 0, PENDING
 local was_final, was_complete, has_transcript = 0, 0, 0
-if stored[1] then
-  local v, c, u, s, l, o, d, f, k, t = string.match(stored[1],
+if state_text then
+  local v, c, u, s, l, o, d, f, k, t = string.match(state_text,
     '^(%d+) (%d+) (%d+) %d+ (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+)')
   version, created, updated, status, level = tonumber(v), tonumber(c), tonumber(u), tonumber(s), tonumber(l)
   over_at, data_status, was_final, was_complete = tonumber(o), tonumber(d), tonumber(f), tonumber(k)
@@ -79,9 +86,9 @@ local function is_greater(a, b)
 end
 
 local BLANK = '00000000000000000'
-local is_new = not stored[1]
+local is_new = not state_text
 local is_changed = is_new
-local facts_text, stamps_text = stored[2], stored[3]
+local old_facts, old_stamps, old_later = facts_text, stamps_text, later_text
 local writes = {'state', ''}  -- fields and values of the one HSET in the end
 
 local function write(field, value)
@@ -89,13 +96,17 @@ local function write(field, value)
   writes[#writes + 1] = value
 end
 
+local function outweighs(value, old, is_higher, is_reason)
+  return value ~= old and (is_higher or is_greater(comparable(value, is_reason), comparable(old, is_reason)))
+end
+
 -- A call's first event: whatever it gives is taken.
 local function take_all()
-  facts_text = ARGV[11]
-  local stamps = string.gsub(string.gsub(facts_text, '[^\31]+\31', stamp), '\31', BLANK)
-  for i = 13, #ARGV do
+  facts_text = string.gsub(first_facts, '^([^\31]*\31)([^\31])', '%1' .. rules_out_analysis .. '%2')
+  local stamps = string.gsub(string.gsub(first_facts, '[^\31]+\31', stamp), '\31', BLANK)
+  for i = FIRST_LARGE, #ARGV do
     stamps = stamps .. (ARGV[i] ~= '' and stamp or BLANK)
-    if ARGV[i] ~= '' then write(i - 12, ARGV[i]) end
+    if ARGV[i] ~= '' then write(i - FIRST_LARGE + 1, ARGV[i]) end
   end
   stamps_text = stamps
 end
@@ -105,10 +116,6 @@ end
 local function take_what_outweighs()
   local count, facts, stamps = 0, nil, nil
 
-  local function outweighs(value, old, is_higher, is_reason)
-    return value ~= old and (is_higher or is_greater(comparable(value, is_reason), comparable(old, is_reason)))
-  end
-
   local function stamp_anew(i)
     if not stamps then
       stamps = {}
@@ -117,9 +124,10 @@ local function take_what_outweighs()
     stamps[i] = stamp
   end
 
-  for value in string.gmatch(ARGV[11], '([^\31]*)\31') do
+  for value in string.gmatch(first_facts, '([^\31]*)\31') do
     count = count + 1
     if value ~= '' then
+      if count == 2 then value = rules_out_analysis .. value end
       local held = sub(stamps_text, 17 * count - 16, 17 * count)
       if stamp >= held then
         facts = facts or split(facts_text)
@@ -136,27 +144,44 @@ local function take_what_outweighs()
   end
 
   local rivals = {}  -- fields to be compared with what is there
-  for i = 13, #ARGV do
-    local n = count + i - 12
+  for i = FIRST_LARGE, #ARGV do
+    local field = i - FIRST_LARGE + 1
+    local n = count + field
     local held = sub(stamps_text, 17 * n - 16, 17 * n)
     if ARGV[i] ~= '' and stamp >= held then
       -- Nothing was given yet where the stamp is blank, unless by an event whose own stamp is that. And where something
       -- has changed already, to write the same once more is cheaper than to read it and see.
       if stamp > held and (held == BLANK or is_changed) then
-        take(i - 12, ARGV[i])
+        take(field, ARGV[i])
       else
-        rivals[#rivals + 1] = i - 12
+        rivals[#rivals + 1] = field
       end
       if stamp > held then stamp_anew(n) end
     end
   end
   local old = #rivals > 0 and redis.call('HMGET', call, unpack(rivals)) or {}
   for k, field in ipairs(rivals) do
-    local n, value = count + field, ARGV[field + 12]
+    local n, value = count + field, ARGV[field + FIRST_LARGE - 1]
     if outweighs(value, old[k] or '', stamp > sub(stamps_text, 17 * n - 16, 17 * n)) then take(field, value) end
   end
   if is_changed and facts then facts_text = table.concat(facts, '\31') .. '\31' end
   if stamps then stamps_text = table.concat(stamps) end
+end
+
+-- The same for the later facts. A version that knows more of them may have written this: what is behind ours stays.
+local function take_later()
+  local entries, count = split(later_text or ''), 0
+  for value in string.gmatch(later_facts, '([^\31]*)\31') do
+    count = count + 1
+    local entry = entries[count] or BLANK
+    local held, old = sub(entry, 1, 17), sub(entry, 18)
+    if value ~= '' and stamp >= held then
+      if outweighs(value, old, stamp > held) then is_changed = true else value = old end
+      entry = stamp .. value
+    end
+    entries[count] = entry
+  end
+  later_text = table.concat(entries, '\31') .. '\31'
 end
 
 local function phone_of(text) return string.match(text or '', '^"?([^\31]-)"?\31') or '' end
@@ -164,39 +189,45 @@ local old_phone = phone_of(facts_text)
 
 if is_event then
   if is_new then take_all() else take_what_outweighs() end
-  if facts_text ~= stored[2] then write('facts', facts_text) end
-  if stamps_text ~= stored[3] then write('stamps', stamps_text) end
-  if ARGV[13] ~= '' then has_transcript = 1 end
-  if tonumber(ARGV[9]) > status then
-    status = tonumber(ARGV[9])
+  take_later()
+  if facts_text ~= old_facts then write('facts', facts_text) end
+  if stamps_text ~= old_stamps then write('stamps', stamps_text) end
+  if later_text ~= old_later then write('facts2', later_text) end
+  if ARGV[FIRST_LARGE] ~= '' then has_transcript = 1 end
+  if given_status > status then
+    status = given_status
     is_changed = true
   end
-  level = math.max(level, tonumber(ARGV[10]))
+  level = math.max(level, given_ending)
   if level > 0 and over_at == 0 then over_at = now end
+  if given_ending > 0 and rules_out_analysis == '1' and not no_analysis then
+    no_analysis = '1'
+    write('no_analysis', '1')
+  end
 end
 
 -- An analysis is ruled out once any applied event rules it out, whichever event's reason the record keeps: so the result
--- is the same in every order. A field of its own, because replicas of the version before read exactly eleven numbers of
--- the state, and write it back without a twelfth. What they applied is known by the reason that they kept.
-local function rules_out_analysis(small_facts) return string.find(small_facts or '', '^[^\31]*\0311') ~= nil end
-local no_analysis = stored[7] or rules_out_analysis(stored[2]) or rules_out_analysis(ARGV[11])
-if no_analysis and not stored[7] then write('no_analysis', '1') end
+-- is the same in every order. What the version before applied is known by the mark before the reason that it kept.
+if not no_analysis and string.find(old_facts or '', '^[^\31]*\0311') then
+  no_analysis = '1'
+  write('no_analysis', '1')
+end
 
 local phone = phone_of(facts_text)
 local derived = PENDING
-if was_complete == 1 or level == 3 or (level == 2 and (no_analysis or ARGV[7] == '0')) then
+if was_complete == 1 or level == 3 or (level == 2 and (no_analysis or not expects_analysis)) then
   derived = COMPLETE
 elseif level > 0 then
   derived = now >= over_at + grace and FETCH_FAILED or PARTIAL
 end
 local is_step = derived ~= data_status
 is_changed = is_changed or is_step
-if not is_event and not is_step and stored[5] ~= token then return {0, 0, 0, 0, '', ''} end
+if not is_event and not is_step and final_by ~= token then return {0, 0, 0, 0, '', '', ''} end
 
 local is_final = derived >= COMPLETE
 local expires = now + (is_final and result_ttl or pending_ttl)
-local first_final = is_final and (was_final == 0 or stored[5] == token) and 1 or 0
-local first_complete = derived == COMPLETE and (was_complete == 0 or stored[6] == token) and 1 or 0
+local first_final = is_final and (was_final == 0 or final_by == token) and 1 or 0
+local first_complete = derived == COMPLETE and (was_complete == 0 or complete_by == token) and 1 or 0
 if is_changed then
   version = version + 1
   updated = math.max(now, updated)
@@ -209,13 +240,13 @@ writes[2] = state
 if first_final == 1 then write('final_by', token) end
 if first_complete == 1 then write('complete_by', token) end
 local is_new_phone = phone ~= old_phone
-local numbers_calls, numbers_updates = ARGV[3] .. phone, updates .. ':' .. phone
+local numbers_calls, numbers_updates = phone_prefix .. phone, updates .. ':' .. phone
 local index_ttl = math.max(result_ttl, pending_ttl)
 -- The phone's keys are not declared, as the record's own phone is not known before. In a Cluster slot that is moving Redis
 -- ends the script where it meets a key that is missing there: so those keys come first and the record last, and a merge
 -- that was ended is done as a whole when it is repeated.
 if is_new_phone and old_phone ~= '' then
-  redis.call('ZREM', ARGV[3] .. old_phone, id)
+  redis.call('ZREM', phone_prefix .. old_phone, id)
   redis.call('ZREM', updates .. ':' .. old_phone, id)
 end
 if phone ~= '' then
@@ -261,8 +292,8 @@ local has_due = 0
 if redis.call('PEXPIREAT', subscriptions, expires_text) == 1 and is_final then
   has_due = resume_waiting(subscriptions, KEYS[6], KEYS[7], id, now, index_ttl)
 end
-if is_changed then redis.call('PUBLISH', ARGV[2], id) end
+if is_changed then redis.call('PUBLISH', channel, id) end
 
 local is_first = first_final + first_complete > 0
 return {is_changed and 1 or 0, has_due, first_final, first_complete, is_first and state or '',
-  is_first and facts_text or ''}
+  is_first and facts_text or '', is_first and later_text or ''}

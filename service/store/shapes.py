@@ -6,31 +6,23 @@ from typing import Final
 
 import msgspec
 
-SEPARATOR: Final = b"\x1f"
-"""Between JSON fragments: a control character that valid JSON text holds nowhere."""
-
-
-LAYOUT: Final = 1
-"""Raised whenever the facts of a change or their order do: what was spooled with another must not be merged."""
-
 
 class CallChange(msgspec.Struct, frozen=True):
-    """What one event says of a call, ready to be merged. Fragments are JSON text; empty where it says nothing."""
+    """What one event says of a call, ready to be merged."""
 
     call_id: bytes
     rank: int
     """0..9: which kind of event outweighs which."""
     timestamp_ms: int
-    """The event's own, 0..2^53-1; 0 when it has none."""
+    """The event's own, 0 when it has none; fewer than 17 digits."""
     status: int
     """Position among the statuses, from 1; 0 when the event gives none."""
     ending: int
-    """How far the event ends the call: 0 not, 1 over, 2 preliminary report, 3 full report."""
-    small: tuple[bytes, ...]
-    """The phone first; the ended reason second, behind '1' when no analysis can follow it and '0' otherwise."""
-    large: tuple[bytes, ...]
-    """The transcript first."""
-    layout: int = LAYOUT
+    """How far the event ends the call, see Ending."""
+    rules_out_analysis: bool
+    """True when the event says that the call is over for a reason after which no analysis can come."""
+    facts: dict[str, bytes]
+    """JSON text by the fact's name; what the event does not say is left out."""
 
     @property
     def stamp(self) -> bytes:
@@ -51,9 +43,8 @@ class StoredCall(msgspec.Struct, frozen=True):
     """When the first event that says the call is over was applied; 0 while none was."""
     data_status: int
     has_transcript: bool
-    small: tuple[bytes, ...]
-    large: tuple[bytes | None, ...]
-    """Only what the view asked for."""
+    facts: dict[str, bytes]
+    """JSON text by the fact's name, empty where nothing is known; of the large ones only what the view asked for."""
 
 
 class Merged(msgspec.Struct, frozen=True):

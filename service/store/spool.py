@@ -14,10 +14,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
 import structlog
 
 from service.errors import SettingsError, UnavailableError
+from service.store.call_codec import encode_spooled
 from service.store.shapes import CallChange
 from service.store.spool_database import is_open_to_others
 from service.store.spool_drain import Drain, Merge, OnMerged, now_ms
@@ -67,7 +67,7 @@ class Spool:
         """
         loop = asyncio.get_running_loop()
         kept: asyncio.Future[None] = loop.create_future()
-        self._waiting[kept] = (change.call_id.decode(), msgspec.msgpack.encode(change))
+        self._waiting[kept] = (change.call_id.decode(), encode_spooled(change))
         if self._writing is None or self._writing.done():
             self._writing = loop.create_task(self._write(), name="spool-writer")
         try:

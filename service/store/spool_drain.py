@@ -18,8 +18,9 @@ import structlog
 
 from service.errors import StoreRefusedError, StoreUnavailableError
 from service.store.bucket_pauses import BucketPauses
+from service.store.call_codec import UnknownLayoutError, UnreadableChangeError, decode_spooled
 from service.store.keys import bucket_of
-from service.store.shapes import LAYOUT, CallChange, Merged
+from service.store.shapes import CallChange, Merged
 from service.store.spool_file import SpooledChange, SpoolFile
 
 log = structlog.get_logger(__name__)
@@ -38,16 +39,6 @@ LONGEST_PAUSE_MS: Final = 5_000
 Merge = Callable[[CallChange], Awaitable[Merged]]
 OnMerged = Callable[[Merged], None]
 InThread = Callable[..., Awaitable[Any]]
-
-_DECODER: Final = msgspec.msgpack.Decoder(CallChange)
-
-
-class UnreadableChangeError(Exception):
-    """What is in the spool is no change that this version understands."""
-
-
-class OtherLayoutError(UnreadableChangeError):
-    """Another version wrote it, and can read it."""
 
 
 class _Outcome(Enum):
@@ -144,8 +135,8 @@ class Drain:
 
     async def _apply(self, spooled: SpooledChange, merge: Merge, on_merged: OnMerged) -> _Outcome:
         try:
-            on_merged(await merge(decode_change(spooled)))
-        except OtherLayoutError:
+            on_merged(await merge(decode_spooled(spooled.change)))
+        except UnknownLayoutError:
             return _Outcome.WAITS
         except (UnreadableChangeError, StoreRefusedError) as exc:
             reason = str(exc.__cause__ or exc)
@@ -159,17 +150,6 @@ class Drain:
             log.exception("spool.change_failed", id=spooled.id, call_id=spooled.call_id)
             return _Outcome.WAITS
         return _Outcome.MERGED
-
-
-def decode_change(spooled: SpooledChange) -> CallChange:
-    """Raises UnreadableChangeError when it is none; OtherLayoutError when its facts are in another order."""
-    try:
-        change = _DECODER.decode(spooled.change)
-    except msgspec.DecodeError as exc:
-        raise UnreadableChangeError("it is damaged") from exc
-    if change.layout != LAYOUT:
-        raise OtherLayoutError(f"it has layout {change.layout}, this version has {LAYOUT}")
-    return change
 
 
 def now_ms() -> int:

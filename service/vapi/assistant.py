@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from service.config import Settings
-from service.vapi.analysis import create_analysis_plan
+from service.vapi.analysis import create_analysis_plan, create_structured_outputs
 from service.vapi.call_request import CallRequest
 from service.vapi.prompt import fill, read_prompt, values_of
 
@@ -162,9 +162,12 @@ def _assistant(prompt: str, first_message: str, settings: Settings) -> dict[str,
         "artifactPlan": {"recordingEnabled": True},
         # Every webhook carries the addresses of both, and whoever has them may listen in or take the call over.
         "monitorPlan": {"listenEnabled": False, "controlEnabled": False},
-        "analysisPlan": create_analysis_plan(StructuredCallData),
         "serverMessages": [*SERVER_MESSAGES],
     }
+    if settings.assistant_analysis == "structured-outputs":
+        assistant["artifactPlan"]["structuredOutputs"] = create_structured_outputs(StructuredCallData)
+    else:
+        assistant["analysisPlan"] = create_analysis_plan(StructuredCallData)
     if settings.vapi_webhook_url is not None:
         assistant["server"] = _server(settings.vapi_webhook_url, settings)
     return deepcopy(assistant)

@@ -13,14 +13,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from service.errors import Detail, InvalidMessageError
-from service.vapi.json_text import (
-    NotJSONError,
-    check_utf8,
-    has_huge_number,
-    is_surely_sound,
-    is_too_deep,
-    replace_lone_surrogates,
-)
+from service.vapi.json_checks import TOO_DEEP, NotJSONError, check_utf8, replace_lone_surrogates
 from service.vapi.salvage import ABSENT, Text, mend
 
 
@@ -33,10 +26,26 @@ class PhoneNumber(Struct):
     id: Text = None
 
 
+class TranscriptPlan(Struct):
+    assistantName: Text = None  # noqa: N815
+
+
+class ArtifactPlan(Struct):
+    """What VAPI was asked to keep of the call."""
+
+    recordingEnabled: Raw = ABSENT  # noqa: N815
+    structuredOutputIds: Raw = ABSENT  # noqa: N815
+    structuredOutputs: Raw = ABSENT  # noqa: N815
+    transcriptPlan: TranscriptPlan | None = None  # noqa: N815
+
+
 class Assistant(Struct):
+    """An assistant, or what a call changes of one: the overrides for assistant, squad and workflow look alike."""
+
     id: Text = None
     metadata: Raw = ABSENT
     variableValues: Raw = ABSENT  # noqa: N815
+    artifactPlan: ArtifactPlan | None = None  # noqa: N815
 
 
 class Analysis(Struct):
@@ -55,8 +64,14 @@ class Artifact(Struct):
     stereoRecordingUrl: Text = None  # noqa: N815
     recording: Raw = ABSENT
     structuredOutputs: Raw = ABSENT  # noqa: N815
+    skippedStructuredOutputs: Raw = ABSENT  # noqa: N815
+    structuredOutputsLastUpdatedAt: Raw = ABSENT  # noqa: N815
     variableValues: Raw = ABSENT  # noqa: N815
     variables: Raw = ABSENT
+
+
+class CostBreakdown(Struct):
+    total: Raw = ABSENT
 
 
 class Results(Struct):
@@ -70,11 +85,15 @@ class Results(Struct):
     durationMs: Raw = ABSENT  # noqa: N815
     durationMinutes: Raw = ABSENT  # noqa: N815
     cost: Raw = ABSENT
+    costBreakdown: CostBreakdown | None = None  # noqa: N815
     summary: Raw = ABSENT
+    structuredData: Raw = ABSENT  # noqa: N815
+    successEvaluation: Raw = ABSENT  # noqa: N815
     transcript: Raw = ABSENT
     messages: Raw = ABSENT
     recordingUrl: Text = None  # noqa: N815
     stereoRecordingUrl: Text = None  # noqa: N815
+    destination: Raw = ABSENT
     analysis: Analysis | None = None
     artifact: Artifact | None = None
     customer: Customer | None = None
@@ -86,10 +105,15 @@ class Call(Results):
     """``message.call``: a snapshot from when the call was created, never refreshed by VAPI."""
 
     id: Text = None
+    type: Text = None
     assistantId: Text = None  # noqa: N815
     phoneNumberId: Text = None  # noqa: N815
     metadata: Raw = ABSENT
     assistantOverrides: Assistant | None = None  # noqa: N815
+    squadOverrides: Assistant | None = None  # noqa: N815
+    workflowOverrides: Assistant | None = None  # noqa: N815
+    artifactPlan: ArtifactPlan | None = None  # noqa: N815
+    updatedAt: Raw = ABSENT  # noqa: N815
 
 
 class ServerMessage(Results, kw_only=True):
@@ -100,6 +124,7 @@ class ServerMessage(Results, kw_only=True):
     call: Call | None = None
     toolCallList: Raw = ABSENT  # noqa: N815
     toolCalls: Raw = ABSENT  # noqa: N815
+    toolWithToolCallList: Raw = ABSENT  # noqa: N815
 
 
 class _Envelope(Struct):
@@ -123,36 +148,27 @@ def decode_message(body: bytes) -> Received:
     A lone surrogate escape (VAPI cuts texts by length, through the middle of an emoji) becomes U+FFFD.
 
     Raises:
-        InvalidMessageError: not UTF-8, not JSON (``NaN``, deeper than 900 levels, a number beyond a double), not an
-            object, no ``message`` object, or no string ``message.type``.
+        InvalidMessageError: not UTF-8, not JSON (``NaN``, or deeper than the decoder takes), not an object, no
+            ``message`` object, or no string ``message.type``.
     """
-    is_sound = is_surely_sound(body)
-    if not is_sound:
-        check_utf8(body)
-        if is_too_deep(body):
-            raise NotJSONError("nested too deeply")
+    check_utf8(body)
     try:
-        received = Received(_DECODER.decode(body).message)
+        return Received(_DECODER.decode(body).message)
     except msgspec.ValidationError:
-        received = _decode_odd(replace_lone_surrogates(body))
+        return _decode_odd(replace_lone_surrogates(body))
     except RecursionError:
-        raise NotJSONError("nested too deeply") from None
+        raise NotJSONError(TOO_DEEP) from None
     except msgspec.DecodeError as exc:
         mended = replace_lone_surrogates(body)
         if mended == body:
             raise NotJSONError(str(exc)) from None
         return decode_message(mended)
-    if not is_sound and has_huge_number(body):
-        raise NotJSONError("number out of range")
-    return received
 
 
 def _decode_odd(body: bytes) -> Received:
     """The slow way, for a message with a value of an impossible type: mend or drop those values, keep the rest."""
     try:
         _ANY_JSON.decode(body)
-        if has_huge_number(body):
-            raise NotJSONError("number out of range")
         mended, dropped = mend(body, _Envelope)
         return Received(_DECODER.decode(mended).message, dropped)
     except msgspec.ValidationError as exc:
@@ -161,5 +177,7 @@ def _decode_odd(body: bytes) -> Received:
             "Invalid webhook payload",
             details=(Detail(path.strip("`") or "$", reason.replace("`", "")),),
         ) from None
-    except (msgspec.DecodeError, RecursionError) as exc:
+    except RecursionError:
+        raise NotJSONError(TOO_DEEP) from None
+    except msgspec.DecodeError as exc:
         raise NotJSONError(str(exc)) from None

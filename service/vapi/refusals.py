@@ -20,7 +20,7 @@ from service.errors import (
     TooManyRequestsError,
     UpstreamError,
 )
-from service.vapi.json_text import is_too_deep, replace_lone_surrogates
+from service.vapi.json_checks import replace_lone_surrogates
 
 log = structlog.get_logger(__name__)
 
@@ -99,8 +99,6 @@ def message_of(body: bytes, api_key: Secret) -> str:
 
 def find_json(body: bytes, wanted: type[_T]) -> _T | None:
     """What the body holds; None where it is no JSON of that type. A text cut within a character is mended."""
-    if is_too_deep(body):
-        return None
     try:
         return msgspec.json.decode(replace_lone_surrogates(body), type=wanted)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

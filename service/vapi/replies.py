@@ -6,7 +6,7 @@ https://docs.vapi.ai/server-url/events, https://docs.vapi.ai/knowledge-base/cust
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import msgspec
@@ -39,16 +39,20 @@ def _error(_: ServerMessage) -> dict[str, Any]:
 
 
 def _tool_results(message: ServerMessage) -> dict[str, Any]:
-    """One result per tool call; a result is one line, or VAPI drops it."""
-    calls = _calls_in(bytes(message.toolCallList)) or _calls_in(bytes(message.toolCalls))
-    return {"results": [{"toolCallId": call_id, "error": NOT_HANDLED} for call_id in calls]}
+    """One result per tool call, wherever it is listed; a result is one line, or VAPI drops it."""
+    lists = (message.toolCallList, message.toolCalls, message.toolWithToolCallList)
+    ids = dict.fromkeys(call_id for fragment in lists for call_id in _tool_call_ids(bytes(fragment)))
+    return {"results": [{"toolCallId": call_id, "error": NOT_HANDLED} for call_id in ids]}
 
 
-def _calls_in(fragment: bytes) -> list[str]:
+def _tool_call_ids(fragment: bytes) -> Iterator[str]:
+    """Of a list of tool calls, or of tools that each have their ``toolCall`` inside."""
     calls = msgspec.json.decode(fragment) if fragment else None
-    if not isinstance(calls, list):
-        return []
-    return [call["id"] for call in calls if isinstance(call, dict) and isinstance(call.get("id"), str)]
+    for entry in calls if isinstance(calls, list) else ():
+        inner = entry.get("toolCall") if isinstance(entry, dict) else None
+        call = inner if isinstance(inner, dict) else entry
+        if isinstance(call, dict) and isinstance(call.get("id"), str):
+            yield call["id"]
 
 
 _ANSWERS: Final[dict[str, Callable[[ServerMessage], dict[str, Any]]]] = {

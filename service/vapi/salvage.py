@@ -1,6 +1,6 @@
 """Makes the best of a field that is not of the type we want.
 
-Empty values (null, "", [], {}) are no values; 0 and false are. Scalars are salvaged: a numeric string as a number, any
+Empty values (null, [], {}, text of nothing but white space) are no values; 0 and false are. Scalars are salvaged: a numeric string as a number, any
 scalar as text. What cannot be salvaged is dropped and counted.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from math import isfinite
 from typing import Any, Final, TypeVar, get_args
 from urllib.parse import urlsplit, urlunsplit
 
@@ -19,7 +20,7 @@ ABSENT: Final = Raw()
 """A field that is not there; as bytes it is empty, which no JSON value is."""
 
 Text = str | None
-"""Of a field in a struct that ``mend`` can mend: empty text is as good as none."""
+"""Of a field in a struct that ``mend`` can mend: blank text is as good as none."""
 
 MAX_TIMESTAMP: Final = 2**53
 """From here on a double no longer tells one millisecond from the next."""
@@ -34,6 +35,9 @@ _NUMBER: Final = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?")
 _EMPTY: Final = (b"", b"null", b'""', b"[]", b"{}")
 _LONGEST_EMPTY: Final = max(map(len, _EMPTY))
 _LONGEST_PLAIN_TIME: Final = len('"2026-09-01T12:00:00.000000Z"')
+_BLANK: Final = re.compile(r"[\s\u200b\u2060\ufeff]*")
+"""White space of any language, and the characters of no width, one of which is called a no-break space as well."""
+
 _PRESIGNED: Final = re.compile(r"(?i)(?:^|&)(?:x-(?:amz|goog)-|(?:signature|sig|se|token|policy|key-pair-id|expires)=)")
 
 
@@ -124,11 +128,11 @@ class Salvage:
         for place in places:
             if place is ABSENT or is_empty(value := bytes(place)):
                 continue
-            if value[0] in b"-0123456789":
+            if value[0] in b"-0123456789" and isfinite(float(value)):
                 return value
             if value[0] == 0x22 and _NUMBER.fullmatch(text := _decode_text(value).strip()):
                 number = float(text)
-                if abs(number) != float("inf"):
+                if isfinite(number):
                     return msgspec.json.encode(number)
             self.dropped += 1
         return b""
@@ -173,10 +177,10 @@ class Salvage:
     def url(self, *places: Text) -> Text:
         """A plain address: a presigned one loses its query, which holds the signature and is dead after 30 minutes."""
         for text in places:
-            if not text or "?" not in text:
-                if text:
-                    return text
+            if not text or is_blank(text):
                 continue
+            if "?" not in text:
+                return text
             try:
                 parts = urlsplit(text)
             except ValueError:
@@ -189,10 +193,23 @@ class Salvage:
 
 
 def is_empty(value: bytes) -> bool:
-    """True for null, "", [], {} (white space within or not), and for a field that is not there."""
+    """True for null, [] and {} (white space within or not), blank text, and for a field that is not there."""
     if len(value) <= _LONGEST_EMPTY and value in _EMPTY:
         return True
-    return value[1:2] in b" \t\r\n" and value[:1] in (b"[", b"{") and not value[1:-1].strip()
+    first = value[0]
+    if first == 0x22:  # a blank text begins with white space, an escape, or a character beyond ASCII
+        return (not 0x20 < value[1] < 0x80 or value[1] == 0x5C) and is_blank(_decode_text(value))
+    return first in b"[{" and value[1] in b" \t\r\n" and not value[1:-1].strip()
+
+
+def is_blank(text: str) -> bool:
+    """True for text of nothing but white space."""
+    return _BLANK.fullmatch(text) is not None
+
+
+def first_said(*texts: Text) -> Text:
+    """The first text that is not blank."""
+    return next((text for text in texts if text and not is_blank(text)), None)
 
 
 def timestamp_ms(place: Raw) -> int:

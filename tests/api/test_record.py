@@ -18,7 +18,8 @@ FIELDS = [
     "ended_at", "duration_minutes", "transcript", "messages", "recording_url", "analysis_summary",
     "analysis_structured_data", "analysis_success_evaluation", "structured_outputs", "provider_name", "provider_phone",
     "service_type", "location", "user_criteria", "urgency", "service_request_id", "created_at", "updated_at",
-    "data_status", "outcome", "analysis_reliable", "cost", "metadata", "expires_at", "version",
+    "data_status", "outcome", "retry", "customer_spoke", "call_type", "forwarded_to", "analysis_reliable", "cost",
+    "metadata", "expires_at", "version",
 ]  # fmt: skip
 
 BODY_OF_THE_ORIGINAL_DESIGN = b"""{
@@ -140,7 +141,7 @@ async def test_the_duration_is_the_first_there_is_and_else_the_time_between(
         ("customer-busy", "busy"),
         ("customer-did-not-answer", "no_answer"),
         ("twilio-failed-to-connect-call", "no_answer"),
-        ("sip-no-answer", "no_answer"),
+        ("sip-no-answer", "failed"),
         ("manually-canceled", "cancelled"),
         ("customer-ended-call-during-transfer", "completed"),
         ("silence-timed-out", "completed"),

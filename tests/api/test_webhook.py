@@ -71,7 +71,6 @@ async def test_any_id_of_the_documented_form_names_a_call(client: httpx2.AsyncCl
         b'{"message":{"type":"hang"}',
         b'{"message":{"type":"hang","cost":NaN}}',
         b'{"message":{"type":"hang","cost":Infinity}}',
-        b'{"message":{"type":"hang","cost":1e999}}',
         b'{"message":{"type":"hang","x":"\xff\xfe"}}',
         b'{"message":{"type":"hang","x":' + b"[" * 1000 + b"]" * 1000 + b"}}",
         b"[" * 1_000_000,

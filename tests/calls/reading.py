@@ -9,10 +9,12 @@ import msgspec
 
 from service.calls.facts import LARGE_FACTS, SMALL_FACTS
 from service.calls.intake import Intake, change_of
-from service.calls.record import LARGE_OF_VIEW, View, render_record
+from service.calls.record import View, render_record
 from service.calls.status import DataStatus, Ending
 from service.store.shapes import CallChange, StoredCall
 from service.vapi.messages import decode_message
+
+NO_FACTS = dict.fromkeys((*SMALL_FACTS, *LARGE_FACTS), b"")
 
 STORED_AT_MS = 1_788_264_050_000
 """2026-09-01T12:00:50Z by the store's clock; a record made here was created and updated then and expires 1800 s on."""
@@ -29,19 +31,14 @@ def change_by(body: dict[str, Any] | bytes) -> CallChange:
 
 
 def facts_of(body: dict[str, Any] | bytes) -> dict[str, Any]:
-    """The facts that a body states, decoded; ``ended_reason`` without its mark."""
-    change = change_by(body)
-    named = zip(SMALL_FACTS + LARGE_FACTS, change.small + change.large, strict=True)
-    return {
-        name: json.loads(fragment[1:] if name == "ended_reason" else fragment) for name, fragment in named if fragment
-    }
+    """The facts that a body states, decoded."""
+    return {name: json.loads(fragment) for name, fragment in change_by(body).facts.items()}
 
 
 def stored_by(change: CallChange) -> StoredCall:
     """The record that a store would hold after this change and no other."""
-    has_no_analysis = change.small[1][:1] == b"1"
     is_complete = change.ending == Ending.FULL_REPORT or (
-        change.ending == Ending.PRELIMINARY_REPORT and has_no_analysis
+        change.ending == Ending.PRELIMINARY_REPORT and change.rules_out_analysis
     )
     partial = DataStatus.PARTIAL if change.ending else DataStatus.PENDING
     return StoredCall(
@@ -54,20 +51,14 @@ def stored_by(change: CallChange) -> StoredCall:
         ending=change.ending,
         over_at_ms=STORED_AT_MS if change.ending else 0,
         data_status=DataStatus.COMPLETE if is_complete else partial,
-        has_transcript=bool(change.large[0]),
-        small=change.small,
-        large=change.large,
+        has_transcript="transcript" in change.facts,
+        facts=NO_FACTS | change.facts,
     )
-
-
-def for_view(call: StoredCall, view: View) -> StoredCall:
-    """With the large facts that the view asks for, in its order."""
-    return msgspec.structs.replace(call, large=tuple(call.large[number - 1] for number in LARGE_OF_VIEW[view]))
 
 
 def record_of(body: dict[str, Any] | bytes, view: View = "full") -> dict[str, Any]:
     """The record after this body alone, as a poll returns it."""
-    record: dict[str, Any] = json.loads(render_record(for_view(stored_by(change_by(body)), view), view))
+    record: dict[str, Any] = json.loads(render_record(stored_by(change_by(body)), view))
     return record
 
 
@@ -82,15 +73,11 @@ EMPTY = StoredCall(
     over_at_ms=0,
     data_status=DataStatus.PENDING,
     has_transcript=False,
-    small=(b"",) * len(SMALL_FACTS),
-    large=(b"",) * len(LARGE_FACTS),
+    facts=NO_FACTS,
 )
 """A stored call of which nothing is known."""
 
 
 def call_with(facts: dict[str, bytes] | None = None, **stored: Any) -> StoredCall:
     """A stored call with these fragments; keyword arguments are its other fields."""
-    given = facts or {}
-    small = tuple(given.get(name, b"") for name in SMALL_FACTS)
-    large = tuple(given.get(name) for name in LARGE_FACTS)
-    return msgspec.structs.replace(EMPTY, small=small, large=large, **stored)
+    return msgspec.structs.replace(EMPTY, facts=NO_FACTS | (facts or {}), **stored)

@@ -15,14 +15,13 @@ from service.calls.record import (
     View,
     duration_minutes_of,
     iso_of,
-    outcome_of_call,
+    meaning_of_call,
     record_id,
     render_record,
 )
 from service.calls.status import DataStatus
 from service.store.shapes import StoredCall
-from tests.calls.reading import EMPTY, call_with, for_view
-from tests.support.for_each import for_each
+from tests.calls.reading import EMPTY, call_with
 
 BARE: dict[str, Any] = {
     "id": str(uuid.uuid5(uuid.NAMESPACE_URL, "urn:vapi:call:call-1")),
@@ -39,7 +38,7 @@ BARE: dict[str, Any] = {
 
 def rendered(call: StoredCall, view: View = "full") -> dict[str, Any]:
     """Also checks that the text is a CallRecord."""
-    text = render_record(for_view(call, view), view)
+    text = render_record(call, view)
     msgspec.json.decode(text, type=CallRecord, strict=True)
     record: dict[str, Any] = json.loads(text)
     return record
@@ -57,9 +56,9 @@ def test_every_fact_appears_under_its_name() -> None:
     texts = {name: f"value of {name}" for name in SMALL_FACTS}
     facts = {name: msgspec.json.encode(text) for name, text in texts.items()}
     facts |= {
-        "ended_reason": b'0"value of ended_reason"',
         "duration_minutes": b"0.44",
         "cost": b"1.187e-1",
+        "customer_spoke": b"true",
         "metadata": b'{"a":[1,null]}',
         "transcript": '"Grüß Gott \\ud83d\\ude00"'.encode(),
         "messages": b'[{"role":"bot"}]',
@@ -69,6 +68,7 @@ def test_every_fact_appears_under_its_name() -> None:
     expected = texts | {
         "duration_minutes": 0.44,
         "cost": 0.1187,
+        "customer_spoke": True,
         "metadata": {"a": [1, None]},
         "transcript": {"text": "Grüß Gott 😀"},
         "messages": [{"role": "bot"}],
@@ -107,41 +107,65 @@ def test_the_data_status_has_its_name(data_status: DataStatus, name: str) -> Non
     assert rendered(call_with(data_status=data_status))["data_status"] == name
 
 
-@for_each("data_status", DataStatus)
-@for_each(
-    ("reason", "outcome"), [(b'1"voicemail"', "voicemail"), (b'0"assistant-ended-call"', "completed"), (b"", None)]
+@pytest.mark.parametrize("data_status", DataStatus)
+@pytest.mark.parametrize(
+    ("reason", "outcome"), [(b'"voicemail"', "voicemail"), (b'"assistant-ended-call"', "completed"), (b"", None)]
 )
 def test_the_outcome_is_null_while_the_call_runs_or_no_reason_is_known(
     data_status: DataStatus, reason: bytes, outcome: str | None
 ) -> None:
     call = call_with({"ended_reason": reason}, data_status=data_status)
     expected = None if data_status == DataStatus.PENDING else outcome
-    assert rendered(call)["outcome"] == outcome_of_call(call) == expected
+    meaning = meaning_of_call(call)
+    assert rendered(call)["outcome"] == (meaning and meaning.outcome) == expected
 
 
-@for_each("data_status", DataStatus)
-@for_each(
-    ("reason", "has_transcript", "reliable"),
-    [
-        (b'0"assistant-ended-call"', True, True),
-        (b'0"assistant-ended-call"', False, False),
-        (b'1"voicemail"', True, False),
-        (b'1"customer-did-not-answer"', True, False),
-        (b'1"customer-busy"', False, False),
-        (b"", True, True),
-    ],
-)
-def test_reliability_is_null_until_the_record_is_final(
-    data_status: DataStatus, reason: bytes, *, has_transcript: bool, reliable: bool
+RELIABLE: list[tuple[bytes, bytes, bool, bool]] = [
+    # ended reason, customer_spoke, has_transcript, reliable
+    (b'"assistant-ended-call"', b"true", True, True),
+    (b'"assistant-ended-call"', b"true", False, True),
+    (b'"assistant-ended-call"', b"false", True, False),
+    (b'"assistant-ended-call"', b"", False, False),
+    (b'"pipeline-error-eleven-labs-system-busy-and-requested-upgrade"', b"true", True, True),
+    (b'"voicemail"', b"true", True, False),
+    (b'"customer-did-not-answer"', b"true", True, False),
+    (b'"customer-busy"', b"false", False, False),
+    (b"", b"true", True, True),
+]
+
+
+@pytest.mark.parametrize("data_status", DataStatus)
+def test_an_analysis_is_reliable_when_the_customer_spoke_and_null_until_the_record_is_final(
+    data_status: DataStatus,
 ) -> None:
-    call = call_with({"ended_reason": reason}, data_status=data_status, has_transcript=has_transcript)
-    assert rendered(call)["analysis_reliable"] is (reliable if data_status.is_final else None)
+    for reason, spoke, has_transcript, reliable in RELIABLE:
+        facts = {"ended_reason": reason, "customer_spoke": spoke}
+        call = call_with(facts, data_status=data_status, has_transcript=has_transcript)
+        expected = reliable if data_status.is_final else None
+        assert rendered(call)["analysis_reliable"] is expected, (reason, spoke, has_transcript)
+
+
+def test_a_record_of_the_version_that_did_not_tell_who_spoke_goes_by_its_transcript() -> None:
+    for has_transcript in (True, False):
+        facts = {"ended_reason": b'"assistant-ended-call"'}
+        call = call_with(facts, data_status=DataStatus.COMPLETE, has_transcript=has_transcript)
+        assert rendered(call)["analysis_reliable"] is has_transcript
+
+
+def test_structured_outputs_stand_in_for_a_missing_summary_and_verdict() -> None:
+    outputs = {"call_summary": "They can come on Thursday.", "call_success": True, "other": 1}
+    facts = {"structured_outputs": msgspec.json.encode(outputs)}
+    record = rendered(call_with(facts))
+    assert record["analysis_summary"] == "They can come on Thursday."
+    assert record["analysis_success_evaluation"] == "true"
+    stated = rendered(call_with(facts | {"analysis_summary": b'"No."', "analysis_success_evaluation": b'"false"'}))
+    assert (stated["analysis_summary"], stated["analysis_success_evaluation"]) == ("No.", "false")
 
 
 START = b'"2026-09-01T12:00:19.000Z"'
 
 
-@for_each(
+@pytest.mark.parametrize(
     ("facts", "minutes"),
     [
         ({"duration_minutes": b"0.0", "started_at": START, "ended_at": b'"2026-09-01T13:00:19Z"'}, 0.0),

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from service.calls.results import ENOUGH_STRUCTURED_FIELDS, STRUCTURED_FIELDS
-from tests.calls.reading import facts_of, intake_of
+from service.calls.record import ENOUGH_STRUCTURED_FIELDS, STRUCTURED_FIELDS
+from tests.calls.reading import facts_of, intake_of, record_of
 from tests.support.for_each import for_each
 from tests.support.vapi_sender import message, sample
 
@@ -74,40 +74,40 @@ def test_the_output_with_our_fields_stands_in_for_missing_structured_data() -> N
         "u3": {"name": "Ours", "result": OURS},
         "u4": {"name": "CSAT", "result": 8},
     }
-    assert facts_of(report(outputs))["analysis_structured_data"] == OURS
+    assert record_of(report(outputs))["analysis_structured_data"] == OURS
 
 
 @pytest.mark.parametrize("missing", [None, {}, [], ""])
 def test_empty_structured_data_is_missing_too(missing: object) -> None:
     body = report({"u": {"name": "Ours", "result": OURS}}, analysis={"structuredData": missing})
-    assert facts_of(body)["analysis_structured_data"] == OURS
+    assert record_of(body)["analysis_structured_data"] == OURS
 
 
 @pytest.mark.parametrize("own", [{"other": 1}, [1], "text", 0, False])
 def test_the_analysis_own_structured_data_comes_first(own: object) -> None:
     body = report({"u": {"name": "Ours", "result": OURS}}, analysis={"structuredData": own})
-    assert facts_of(body)["analysis_structured_data"] == own
+    assert record_of(body)["analysis_structured_data"] == own
 
 
 def test_half_of_our_fields_are_enough_and_less_are_not() -> None:
     enough, too_few = fewest(ENOUGH_STRUCTURED_FIELDS), fewest(ENOUGH_STRUCTURED_FIELDS - 1)
-    assert facts_of(report({"u": {"name": "A", "result": enough}}))["analysis_structured_data"] == enough
-    assert "analysis_structured_data" not in facts_of(report({"u": {"name": "A", "result": too_few}}))
+    assert record_of(report({"u": {"name": "A", "result": enough}}))["analysis_structured_data"] == enough
+    assert record_of(report({"u": {"name": "A", "result": too_few}}))["analysis_structured_data"] is None
 
 
 @pytest.mark.parametrize("order", [("most", "more"), ("more", "most")])
 def test_of_several_the_one_with_most_of_our_fields_counts(order: tuple[str, str]) -> None:
     results = {"most": OURS, "more": fewest(ENOUGH_STRUCTURED_FIELDS)}
     outputs = {name: {"name": name, "result": results[name]} for name in order}
-    assert facts_of(report(outputs))["analysis_structured_data"] == OURS
+    assert record_of(report(outputs))["analysis_structured_data"] == OURS
 
 
 @pytest.mark.parametrize("result", [[OURS], "text", None, 8])
 def test_a_result_that_is_no_object_never_stands_in(result: object) -> None:
-    assert "analysis_structured_data" not in facts_of(report({"u": {"name": "A", "result": result}}))
+    assert record_of(report({"u": {"name": "A", "result": result}}))["analysis_structured_data"] is None
 
 
 def test_the_samples_outputs_alone_give_its_structured_data() -> None:
     body = sample("outbound-end-of-call-report-full")
     expected = body["message"]["analysis"].pop("structuredData")
-    assert facts_of(body)["analysis_structured_data"] == expected
+    assert record_of(body)["analysis_structured_data"] == expected

@@ -33,7 +33,14 @@ def change_from(body: dict[str, Any]) -> CallChange:
 
 
 def change(
-    call_id: str = "call-1", *, rank: int = 0, at_ms: int = 0, status: int = 0, ending: int = 0, **facts: str
+    call_id: str = "call-1",
+    *,
+    rank: int = 0,
+    at_ms: int = 0,
+    status: int = 0,
+    ending: int = 0,
+    rules_out_analysis: bool = False,
+    **facts: str,
 ) -> CallChange:
     """A change with the named facts, each JSON text."""
     assert facts.keys() <= {*SMALL_FACTS, *LARGE_FACTS}
@@ -43,8 +50,8 @@ def change(
         timestamp_ms=at_ms,
         status=status,
         ending=ending,
-        small=tuple(facts.get(name, "").encode() for name in SMALL_FACTS),
-        large=tuple(facts.get(name, "").encode() for name in LARGE_FACTS),
+        rules_out_analysis=rules_out_analysis,
+        facts={name: text.encode() for name, text in facts.items()},
     )
 
 

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from service.calls.facts import LARGE_FACTS
 from service.store.asking import ASK_WITHIN_S, BACKOFF_STEP_MS, UNKNOWN_LIFE_MS, AskingStore, Claim
 from service.store.changes import Changes
 from service.store.keys import bucket_of
@@ -191,7 +192,7 @@ async def test_two_404_ten_seconds_apart_make_a_call_missing(opened: OpenedStore
     assert await opened.store.find(CALL) is None
     await pass_time(opened, 10)
     assert await asking.note_missing(CALL, await asking.claim(CALL))
-    assert await opened.store.find(CALL, (3, 4)) == MISSING
+    assert await opened.store.find(CALL, LARGE_FACTS) == MISSING
 
 
 async def test_a_missing_call_is_still_asked_for_now_and_then(opened: OpenedStore, asking: AskingStore) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from service.calls.facts import SMALL_FACTS
 from service.store.calls import CallStore
 from tests.store.conftest import OpenedStore, OpenStore
 from tests.store.events import change_from, record, stored, until
@@ -78,7 +79,8 @@ async def test_what_became_final_is_told_as_it_then_was(store: CallStore) -> Non
 
     assert merged.became_final is not None
     assert merged.became_final.version == 1
-    assert merged.became_final.small == (await stored(store)).small
+    known = (await stored(store)).facts
+    assert merged.became_final.facts == {name: known[name] for name in SMALL_FACTS}
     assert merged.became_final.has_transcript
 
 

@@ -47,7 +47,7 @@ async def _take(store: CallStore, step: CallChange | str, call_id: bytes) -> obj
 
 def _timeless(merged: Merged) -> tuple[object, ...]:
     final = merged.became_final
-    told = final and (final.version, final.status, final.ending, final.data_status, final.has_transcript, final.small)
+    told = final and (final.version, final.status, final.ending, final.data_status, final.has_transcript, final.facts)
     return merged.is_deleted, merged.is_changed, merged.became_complete, told
 
 
@@ -58,7 +58,7 @@ async def _rendered(store: CallStore, call_id: bytes, view: View) -> Any:
     try:
         record = json.loads(render_record(call, view))
     except ValueError:  # a change made by hand may hold what no message gives: a time that is none
-        return call.small, call.large, call.version, call.data_status
+        return call.facts, call.version, call.data_status
     return {name: value for name, value in record.items() if name not in CLOCKS}
 
 

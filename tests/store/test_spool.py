@@ -8,13 +8,13 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from service.errors import SettingsError, StoreRefusedError, StoreUnavailableError
+from service.store.call_codec import decode_spooled, encode_spooled
 from service.store.shapes import CallChange, Merged
 from service.store.spool import Spool, SpoolUnavailableError
-from service.store.spool_drain import DRAIN_BATCH, decode_change
+from service.store.spool_drain import DRAIN_BATCH
 from service.store.spool_file import FILE_NAME, SpooledChange, SpoolFile
 from tests.store.events import change, until
 from tests.support.eventually import eventually
@@ -104,7 +104,7 @@ async def put_all(spool: Spool, *call_ids: str) -> None:
 async def test_a_change_is_on_the_disk_whole_when_put_returns(spool: Spool, tmp_path: Path) -> None:
     one = change("call-1", rank=8, at_ms=5, status=6, ending=3, transcript='"Hello."', cost="0.1")
     await spool.put(one)
-    assert [decode_change(spooled) for spooled in on_disk(tmp_path)] == [one]
+    assert [decode_spooled(spooled.change) for spooled in on_disk(tmp_path)] == [one]
 
 
 async def test_concurrent_puts_share_commits(spool: Spool, tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ async def test_two_processes_drain_one_spool_without_double_work_or_loss(
 
 
 async def test_a_full_spool_refuses_and_has_room_again_after_draining(open_spool: OpenSpool, redis: Redis) -> None:
-    size = len(msgspec.msgpack.encode(change("call-1", status=1)))
+    size = len(encode_spooled(change("call-1", status=1)))
     spool = open_spool(max_bytes=2 * size)
     await put_all(spool, "call-1", "call-2")
     assert not spool.has_room
@@ -183,7 +183,7 @@ async def test_a_full_spool_refuses_and_has_room_again_after_draining(open_spool
 
 
 async def test_a_spool_that_had_to_refuse_says_that_it_has_no_room(open_spool: OpenSpool) -> None:
-    size = len(msgspec.msgpack.encode(change("call-1", status=1)))
+    size = len(encode_spooled(change("call-1", status=1)))
     spool = open_spool(max_bytes=2 * size + 1)
     await put_all(spool, "call-1", "call-2")
     with pytest.raises(SpoolUnavailableError):
@@ -192,7 +192,7 @@ async def test_a_spool_that_had_to_refuse_says_that_it_has_no_room(open_spool: O
 
 
 async def test_what_there_is_room_for_is_kept_although_others_came_at_the_same_time(open_spool: OpenSpool) -> None:
-    size = len(msgspec.msgpack.encode(change("call-1")))
+    size = len(encode_spooled(change("call-1")))
     spool = open_spool(max_bytes=2 * size)
     answers = await asyncio.gather(
         *(spool.put(change(f"call-{number}")) for number in range(3)), return_exceptions=True

@@ -6,14 +6,16 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from service.errors import StoreUnavailableError
 from service.store.bucket_pauses import LONGEST_PAUSE_S, SHORTEST_PAUSE_S, BucketPauses
+from service.store.call_codec import SPOOL_LAYOUT, encode_spooled
 from service.store.keys import BUCKETS, bucket_of
-from service.store.shapes import LAYOUT, CallChange, Merged
+from service.store.shapes import CallChange, Merged
 from service.store.spool import Spool
 from service.store.spool_drain import DRAIN_BATCH
 from service.store.spool_file import SpoolFile
@@ -60,11 +62,8 @@ def ids_in(buckets: Iterable[int], count: int, prefix: str = "call") -> list[str
 def fill(folder: Path, call_ids: Iterable[str], **fields: int) -> None:
     """Put many at once, as an outage leaves them behind."""
     file = SpoolFile(folder, ROOMY)
-    one = msgspec.structs.replace(change(status=1), **fields)
-    packed = [
-        (call_id, msgspec.msgpack.encode(msgspec.structs.replace(one, call_id=call_id.encode())))
-        for call_id in call_ids
-    ]
+    one = msgspec.msgpack.decode(encode_spooled(change(status=1)), type=dict[str, Any]) | fields
+    packed = [(call_id, msgspec.msgpack.encode(one | {"call_id": call_id.encode()})) for call_id in call_ids]
     file.put(packed, round(time.time() * 1000))
     file.close()
 
@@ -164,7 +163,7 @@ async def test_what_another_version_wrote_waits_for_it_and_keeps_nobody_waiting(
 ) -> None:
     shards = Shards()
     shards.dead = ()
-    fill(tmp_path, ids_in(range(BUCKETS), 5 * DRAIN_BATCH, "other"), layout=LAYOUT + 1)
+    fill(tmp_path, ids_in(range(BUCKETS), 5 * DRAIN_BATCH, "other"), layout=SPOOL_LAYOUT + 1)
     mine = ids_in(range(BUCKETS), 2 * DRAIN_BATCH)
     fill(tmp_path, mine)
     spool = open_spool()

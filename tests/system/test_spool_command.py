@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 from redis import Redis
 
 from service.cli import main
+from service.store.call_codec import SPOOL_LAYOUT, encode_spooled
 from service.store.keys import Keys
-from service.store.shapes import LAYOUT, CallChange
+from service.store.shapes import CallChange
 from service.store.spool_file import FILE_NAME, SpoolFile
 from tests.store.events import change, change_from
 from tests.support.redis_server import RedisProcess, free_port
@@ -32,12 +34,13 @@ class Operator:
         self.out = ""
         self.err = ""
 
-    def put(self, *changes: CallChange | bytes) -> None:
+    def put(self, *changes: CallChange | tuple[str, bytes] | bytes) -> None:
         file = SpoolFile(self.folder, 10_000_000)
         for one in changes:
-            packed = one if isinstance(one, bytes) else msgspec.msgpack.encode(one)
-            call_id = "garbage" if isinstance(one, bytes) else one.call_id.decode()
-            file.put([(call_id, packed)], SPOOLED_AT_MS)
+            if isinstance(one, CallChange):
+                file.put([(one.call_id.decode(), encode_spooled(one))], SPOOLED_AT_MS)
+            else:
+                file.put([one if isinstance(one, tuple) else ("garbage", one)], SPOOLED_AT_MS)
         file.close()
 
     def reject(self, number: int) -> None:
@@ -110,8 +113,13 @@ def test_show_says_of_what_cannot_be_read_that_it_cannot(operator: Operator) -> 
     assert operator.out.startswith("change 1 of call garbage cannot be read: ")
 
 
-def test_show_says_of_a_change_with_other_facts_than_todays_that_it_cannot_be_read(operator: Operator) -> None:
-    operator.put(msgspec.structs.replace(change("call-1"), layout=LAYOUT + 1))
+def of_a_later_layout(call_id: str) -> tuple[str, bytes]:
+    spooled = msgspec.msgpack.decode(encode_spooled(change(call_id, status=1)), type=dict[str, Any])
+    return call_id, msgspec.msgpack.encode(spooled | {"layout": SPOOL_LAYOUT + 1})
+
+
+def test_show_says_of_a_change_of_a_later_layout_that_it_cannot_be_read(operator: Operator) -> None:
+    operator.put(of_a_later_layout("call-1"))
     assert operator.spool("show", "1") == 0
     assert "cannot be read" in operator.out
 
@@ -237,7 +245,7 @@ def test_retry_of_what_waits_or_is_not_there_fails_and_changes_nothing(operator:
 def test_drain_goes_on_with_what_redis_takes_behind_any_number_that_it_does_not(
     operator: Operator,
 ) -> None:
-    operator.put(*(msgspec.structs.replace(change(f"call-{n}", status=1), layout=LAYOUT + 1) for n in range(100)))
+    operator.put(*(of_a_later_layout(f"call-{n}") for n in range(100)))
     operator.put(change("behind", status=1))
     assert operator.spool("drain") == 1
     assert operator.out.splitlines()[-1] == "1 merged, 100 waiting, 0 rejected"

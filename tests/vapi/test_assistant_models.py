@@ -20,8 +20,13 @@ PLACED = create_assistant_config(call_request(**OPTIONAL), SETTINGS)
 
 @pytest.mark.parametrize(
     "config",
-    [PLACED, create_saved_assistant_config(SETTINGS), create_assistant_config(call_request(), load_settings({}))],
-    ids=["placed", "saved", "without-server"],
+    [
+        PLACED,
+        create_saved_assistant_config(SETTINGS),
+        create_assistant_config(call_request(), load_settings({})),
+        create_saved_assistant_config(load_settings({"ASSISTANT_ANALYSIS": "structured-outputs"})),
+    ],
+    ids=["placed", "saved", "without-server", "structured-outputs"],
 )
 def test_vapi_knows_every_key_and_every_word(config: dict[str, Any]) -> None:
     assert complaints_about_assistant(config) == []

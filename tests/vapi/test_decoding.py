@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from service.vapi.messages import decode_message
@@ -13,8 +11,6 @@ from tests.vapi.decoding import NOT_A_MESSAGE, NOT_JSON, NOT_UTF8, around, refus
 
 WHERE = for_each("field", ["zzz", "transcript", "cost", "analysis"])
 """A field that is skipped, two whose values are kept undecoded, and one that is opened."""
-
-HUGE_INTEGER_PART = "1" + "0" * 250
 
 
 @for_each("name", sample_names())
@@ -71,18 +67,9 @@ def test_a_value_that_is_not_json_is_refused_wherever_it_stands(value: str, fiel
 
 
 @WHERE
-@for_each(
-    "value",
-    [
-        *("1e400", "-1e400", "1E400", "1e+400", "1.5e309", "100e307", "[0,1e999]", '{"a":[{"b":-1E+12345}]}'),
-        *("1" + "0" * 309, "-" + "9" * 400, "9" * 400, "9" * 5000, "9" * 400 + ".5", "1" + "0" * 120 + "e200"),
-        HUGE_INTEGER_PART + "e+99",
-        HUGE_INTEGER_PART + "e99",
-        HUGE_INTEGER_PART + ".5e60",
-    ],
-)
-def test_a_number_beyond_a_double_is_refused_wherever_it_stands(value: str, field: str) -> None:
-    assert str(refusal_of(around(value, field))) == NOT_JSON
+def test_a_number_beyond_a_double_is_no_reason_to_refuse_a_message(field: str) -> None:
+    for value in ("1e400", "-1e400", "[0,1e999]", '{"a":[{"b":-1E+12345}]}', "9" * 5000, "1" + "0" * 120 + "e200"):
+        assert refusal_of(around(value, field)) is None, value
 
 
 @WHERE
@@ -100,13 +87,6 @@ def test_a_number_within_a_double_is_taken_as_is_text_that_looks_like_one(value:
 
 def test_a_number_with_two_points_is_refused_also_beside_a_huge_one() -> None:
     assert str(refusal_of(around("1.2.3,1e400"))) == NOT_JSON
-
-
-def test_a_huge_number_before_a_string_without_end_is_refused_at_once() -> None:
-    body = b'{"message":{"type":"x","a":1e400,"b":"' + b'\\"' * 12_000
-    started = time.process_time()
-    assert str(refusal_of(body)) == NOT_JSON
-    assert time.process_time() - started < 1.0
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -43,9 +44,26 @@ def test_much_white_space_in_an_empty_value_is_still_nothing(empty: str) -> None
     assert is_empty(empty.encode())
 
 
-@pytest.mark.parametrize("blank", ['" "', '"   "', f'"{" " * 40}"', '"\t"'])
-def test_a_string_of_blanks_is_a_value_whatever_its_length(blank: str) -> None:
-    assert not is_empty(blank.encode())
+def test_text_of_nothing_but_white_space_is_empty_in_any_script() -> None:
+    blanks = (
+        " ",
+        " " * 40,
+        "\t",
+        "\n",
+        "\r\n",
+        "\u00a0",
+        "\u202f",
+        "\u3000",
+        "\u2028",
+        "\ufeff",
+        "\u200b",
+        " \u00a0\n",
+    )
+    for blank in blanks:
+        assert is_empty(json.dumps(blank).encode()), ascii(blank)
+        assert is_empty(json.dumps(blank, ensure_ascii=False).encode()), ascii(blank)
+    for text in ("a", " a", "\u00a0a", "\\", "\u0000", "é"):
+        assert not is_empty(json.dumps(text).encode()), ascii(text)
 
 
 @for_each("value", ["0", "false", "0.0", '"0"', "[0]", "[null]", '{"a":null}', "[[]]", '"null"'])

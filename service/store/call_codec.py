@@ -1,0 +1,144 @@
+"""How a call's facts are laid out in Redis and in the spool. Nothing else in Python knows their order.
+
+The first layout packs 19 small facts into one field of the call's hash (``facts``), their stamps and those of the large
+facts into another (``stamps``). Replicas of the version that wrote it take no further fact there: they unpack exactly 19.
+So facts that came later stand in a third field (``facts2``), each behind its own stamp, which those replicas leave alone.
+It may grow: a reader takes the facts that it knows and leaves the rest of the field as it is.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from service.calls.ended_reasons import meaning_of
+from service.calls.facts import LARGE_FACTS, SMALL_FACTS
+from service.store.command import Argument
+from service.store.shapes import CallChange, StoredCall
+
+SEPARATOR: Final = b"\x1f"
+"""Behind each fact: a control character that valid JSON text holds nowhere."""
+
+FIRST_FACTS: Final = SMALL_FACTS[:19]
+"""Those of the first layout, the phone first and the ended reason second."""
+
+LATER_FACTS: Final = SMALL_FACTS[19:]
+
+LARGE_FIELDS: Final = {name: number for number, name in enumerate(LARGE_FACTS, 1)}
+"""The field of the call's hash that holds each of the large facts."""
+
+STAMP_DIGITS: Final = 17
+
+SPOOL_LAYOUT: Final = 1
+"""Raised only when an older version would merge a spooled change wrongly; what is added by name changes nothing for it."""
+
+
+class UnreadableChangeError(Exception):
+    """What is in the spool is damaged."""
+
+
+class UnknownLayoutError(Exception):
+    """What is in the spool was written by a later version, which will read it."""
+
+
+class _SpooledChange(msgspec.Struct):
+    """A change as it is written to the spool: the facts of the first layout in their order, later ones by name."""
+
+    call_id: bytes
+    rank: int
+    timestamp_ms: int
+    status: int
+    ending: int
+    small: tuple[bytes, ...]
+    large: tuple[bytes, ...]
+    layout: int = SPOOL_LAYOUT
+    later: dict[str, bytes] = {}
+
+
+_NO_FACTS: Final = dict.fromkeys(SMALL_FACTS, b"")
+_DECODER: Final = msgspec.msgpack.Decoder(_SpooledChange)
+_decode_text: Final = msgspec.json.Decoder(str).decode
+
+
+NO_EVENT: Final[tuple[Argument, ...]] = (b"", 0, 0, b"0", b"", b"")
+"""The same as ``script_arguments`` gives, for when only time has passed."""
+
+
+def script_arguments(change: CallChange) -> tuple[Argument, ...]:
+    """The event's part of merge_call.lua's ARGV."""
+    say = change.facts.get
+    return (
+        change.stamp,
+        change.status,
+        int(change.ending),
+        b"1" if change.rules_out_analysis else b"0",
+        b"".join([say(name, b"") + SEPARATOR for name in FIRST_FACTS]),
+        b"".join([say(name, b"") + SEPARATOR for name in LATER_FACTS]),
+    )
+
+
+def large_arguments(change: CallChange) -> list[bytes]:
+    return [change.facts.get(name, b"") for name in LARGE_FACTS]
+
+
+def decode_stored_call(
+    call_id: bytes, state: bytes, first: bytes, later: bytes | None, large: dict[str, bytes | None]
+) -> StoredCall:
+    """A record from its hash's fields ``state``, ``facts``, ``facts2`` and those of the large facts that were read."""
+    version, created, updated, expires, status, ending, over_at, data_status, _, _, has_transcript = map(
+        int, state.split()
+    )
+    facts = _NO_FACTS | dict(zip(FIRST_FACTS, first.split(SEPARATOR), strict=False))
+    facts["ended_reason"] = facts["ended_reason"][1:]  # behind a mark that the first layout keeps for its own script
+    for name, stamped in zip(LATER_FACTS, (later or b"").split(SEPARATOR), strict=False):
+        facts[name] = stamped[STAMP_DIGITS:]
+    for name, text in large.items():
+        facts[name] = text or b""
+    return StoredCall(
+        call_id, version, created, updated, expires, status, ending, over_at, data_status, bool(has_transcript), facts
+    )
+
+
+def encode_spooled(change: CallChange) -> bytes:
+    """A change as the spool keeps it; a process of the version before can merge it, without the later facts."""
+    said = change.facts
+    first = {name: said.get(name, b"") for name in FIRST_FACTS}
+    if reason := first["ended_reason"]:
+        first["ended_reason"] = (b"1" if change.rules_out_analysis else b"0") + reason
+    return msgspec.msgpack.encode(
+        _SpooledChange(
+            change.call_id,
+            change.rank,
+            change.timestamp_ms,
+            change.status,
+            change.ending,
+            small=tuple(first.values()),
+            large=tuple(large_arguments(change)),
+            later={name: said[name] for name in LATER_FACTS if name in said},
+        )
+    )
+
+
+def decode_spooled(text: bytes) -> CallChange:
+    """Raises UnreadableChangeError or UnknownLayoutError."""
+    try:
+        layout = msgspec.msgpack.decode(text, type=_Layout).layout
+        if layout != SPOOL_LAYOUT:
+            raise UnknownLayoutError(f"it has layout {layout}, this version reads {SPOOL_LAYOUT}")
+        spooled = _DECODER.decode(text)
+    except msgspec.DecodeError as exc:
+        raise UnreadableChangeError("it is damaged") from exc
+    named: dict[str, Any] = dict(zip(FIRST_FACTS + LARGE_FACTS, spooled.small + spooled.large, strict=False))
+    facts = {name: text for name, text in (named | spooled.later).items() if text}
+    reason = facts.pop("ended_reason", b"")[1:]
+    if reason and spooled.ending:  # the version before also kept the passing states of running calls
+        facts["ended_reason"] = reason
+    rules_out = "ended_reason" in facts and meaning_of(_decode_text(reason)).rules_out_analysis
+    return CallChange(
+        spooled.call_id, spooled.rank, spooled.timestamp_ms, spooled.status, spooled.ending, rules_out, facts
+    )
+
+
+class _Layout(msgspec.Struct):
+    layout: int = SPOOL_LAYOUT

@@ -1,0 +1,260 @@
+-- Stands before the scripts that make a record final, remove it, or learn that there will be none.
+--
+-- Makes due whatever waits for the call (see subscribe.lua) and ends its turns with reconciling. Returns 1 when something
+-- is to be resumed now, else 0.
+local function resume_waiting(subscriptions, due, subscribed, id, now, index_ttl)
+  local has_due, states = 0, redis.call('HGETALL', subscriptions)
+  for i = 1, #states, 2 do
+    if states[i + 1] == 'waiting' then
+      redis.call('ZADD', due, now, id .. ' ' .. states[i])
+      has_due = 1
+    end
+  end
+  redis.call('PEXPIRE', due, index_ttl)
+  redis.call('ZREM', subscribed, id)
+  return has_due
+end
+
+-- Merge one event into a call's record, in one atomic step; also applies the end of the report grace.
+-- The outcome does not depend on the order, the repetition or the interleaving of the events of one lifetime.
+--
+-- KEYS  1 call (hash)  2 expiry index  3 update index  4 partial index  5 deleted index (unused here)
+--       6 due index  7 subscribed index  8 the call's subscriptions (hash, see subscribe.lua)
+-- ARGV  1 call id  2 channel  3 prefix of the phone index of this bucket (same slot as the keys)
+--       4 life of a final record, ms  5 life of one that is not, ms  6 report grace, ms
+--       7 '1' when an analysis is expected
+--       8 stamp of the event, 17 digits: rank, then timestamp in ms; '' when there is no event, only time passing
+--       9 status, 0 (none) upward  10 how far the event ends the call: 0 no, 1 over, 2 preliminary report, 3 full report
+--       11 small facts, JSON fragments, each followed by \31; nothing before the \31 where the event gives none.
+--          The first is the phone, in quotes. The second begins with '1' when no analysis can follow it.
+--       12 token of this very request: when its reply got lost and it is sent again, it is told the same firsts
+--       13... large facts, '' where the event gives none; the first is the transcript
+-- Returns {result, 1 when subscriptions are to be resumed now, became final for the first time,
+--         became complete for the first time, state, small facts}
+--       result: -1 the call is deleted, 0 nothing changed, 1 changed; the last two only with a first time, else ''.
+--
+-- Hash: state (11 numbers, see the end), facts (as ARGV 11), stamps (17 digits a fact), 1... the large facts, final_by
+--       and complete_by (tokens); or deleted.
+
+local call, expiry, updates, partial, subscriptions = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[8]
+local id, stamp, token = ARGV[1], ARGV[8], ARGV[12]
+local result_ttl, pending_ttl, grace = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local is_event = stamp ~= ''
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+local stored = redis.call('HMGET', call, 'state', 'facts', 'stamps', 'deleted', 'final_by', 'complete_by')
+if stored[4] then
+  if is_event then
+    redis.call('PEXPIRE', call, result_ttl)
+    redis.call('PEXPIRE', subscriptions, result_ttl)
+  end
+  return {-1, 0, 0, 0, '', ''}
+end
+if not stored[1] and not is_event then return {0, 0, 0, 0, '', ''} end
+
+local PENDING, PARTIAL, COMPLETE, FETCH_FAILED = 0, 1, 2, 3
+
+local version, created, updated, status, level, over_at, data_status = 0, now, now, 0, 0, 0, PENDING
+local was_final, was_complete, has_transcript = 0, 0, 0
+if stored[1] then
+  local v, c, u, s, l, o, d, f, k, t = string.match(stored[1],
+    '^(%d+) (%d+) (%d+) %d+ (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+)')
+  version, created, updated, status, level = tonumber(v), tonumber(c), tonumber(u), tonumber(s), tonumber(l)
+  over_at, data_status, was_final, was_complete = tonumber(o), tonumber(d), tonumber(f), tonumber(k)
+  has_transcript = tonumber(t)
+end
+
+local sub = string.sub
+
+local function split(text)
+  local parts, count = {}, 0
+  for part in string.gmatch(text, '([^\31]*)\31') do
+    count = count + 1
+    parts[count] = part
+  end
+  return parts
+end
+
+-- What is compared of a fragment: the ended reason without its mark, text without its closing quote, so that a text
+-- is less than its continuation.
+local function comparable(fragment, is_reason)
+  local first = is_reason and 2 or 1
+  return string.sub(fragment, first, string.sub(fragment, first, first) == '"' and -2 or -1)
+end
+
+-- By bytes: Lua's own comparison of strings follows the server's locale. (Stamps are digits of one length: safe.)
+-- Equal stretches are skipped a thousand bytes at a time: two deliveries of a large report share nearly all of them.
+local function is_greater(a, b)
+  local at = 1
+  while at <= #a and string.sub(a, at, at + 999) == string.sub(b, at, at + 999) do at = at + 1000 end
+  for i = at, math.min(#a, #b, at + 999) do
+    local x, y = string.byte(a, i), string.byte(b, i)
+    if x ~= y then return x > y end
+  end
+  return #a > #b
+end
+
+local BLANK = '00000000000000000'
+local is_new = not stored[1]
+local is_changed = is_new
+local facts_text, stamps_text = stored[2], stored[3]
+local writes = {'state', ''}  -- fields and values of the one HSET in the end
+
+local function write(field, value)
+  writes[#writes + 1] = field
+  writes[#writes + 1] = value
+end
+
+-- A call's first event: whatever it gives is taken.
+local function take_all()
+  facts_text = ARGV[11]
+  local stamps = string.gsub(string.gsub(facts_text, '[^\31]+\31', stamp), '\31', BLANK)
+  for i = 13, #ARGV do
+    stamps = stamps .. (ARGV[i] ~= '' and stamp or BLANK)
+    if ARGV[i] ~= '' then write(i - 12, ARGV[i]) end
+  end
+  stamps_text = stamps
+end
+
+-- Fact by fact: taken where the event's stamp is higher, or equal and the value greater; a higher one stamps what is
+-- there already anew. What is there is taken apart only when the first fact may have to be taken.
+local function take_what_outweighs()
+  local count, facts, stamps = 0, nil, nil
+
+  local function outweighs(value, old, is_higher, is_reason)
+    return value ~= old and (is_higher or is_greater(comparable(value, is_reason), comparable(old, is_reason)))
+  end
+
+  local function stamp_anew(i)
+    if not stamps then
+      stamps = {}
+      for n = 1, #stamps_text / 17 do stamps[n] = sub(stamps_text, 17 * n - 16, 17 * n) end
+    end
+    stamps[i] = stamp
+  end
+
+  for value in string.gmatch(ARGV[11], '([^\31]*)\31') do
+    count = count + 1
+    if value ~= '' then
+      local held = sub(stamps_text, 17 * count - 16, 17 * count)
+      if stamp >= held then
+        facts = facts or split(facts_text)
+        if outweighs(value, facts[count] or '', stamp > held, count == 2) then
+          facts[count], is_changed = value, true
+        end
+        if stamp > held then stamp_anew(count) end
+      end
+    end
+  end
+  local function take(field, value)
+    write(field, value)
+    is_changed = true
+  end
+
+  local rivals = {}  -- fields to be compared with what is there
+  for i = 13, #ARGV do
+    local n = count + i - 12
+    local held = sub(stamps_text, 17 * n - 16, 17 * n)
+    if ARGV[i] ~= '' and stamp >= held then
+      -- Nothing was given yet where the stamp is blank, unless by an event whose own stamp is that. And where something
+      -- has changed already, to write the same once more is cheaper than to read it and see.
+      if stamp > held and (held == BLANK or is_changed) then
+        take(i - 12, ARGV[i])
+      else
+        rivals[#rivals + 1] = i - 12
+      end
+      if stamp > held then stamp_anew(n) end
+    end
+  end
+  local old = #rivals > 0 and redis.call('HMGET', call, unpack(rivals)) or {}
+  for k, field in ipairs(rivals) do
+    local n, value = count + field, ARGV[field + 12]
+    if outweighs(value, old[k] or '', stamp > sub(stamps_text, 17 * n - 16, 17 * n)) then take(field, value) end
+  end
+  if is_changed and facts then facts_text = table.concat(facts, '\31') .. '\31' end
+  if stamps then stamps_text = table.concat(stamps) end
+end
+
+local function phone_of(text) return string.match(text or '', '^"?([^\31]-)"?\31') or '' end
+local old_phone = phone_of(facts_text)
+
+if is_event then
+  if is_new then take_all() else take_what_outweighs() end
+  if facts_text ~= stored[2] then write('facts', facts_text) end
+  if stamps_text ~= stored[3] then write('stamps', stamps_text) end
+  if ARGV[13] ~= '' then has_transcript = 1 end
+  if tonumber(ARGV[9]) > status then
+    status = tonumber(ARGV[9])
+    is_changed = true
+  end
+  level = math.max(level, tonumber(ARGV[10]))
+  if level > 0 and over_at == 0 then over_at = now end
+end
+
+local phone, ending = phone_of(facts_text), string.match(facts_text, '^[^\31]*\31([^\31]?)')
+local derived = PENDING
+if level == 3 or (level == 2 and (ending == '1' or ARGV[7] == '0')) then
+  derived = COMPLETE
+elseif level > 0 then
+  derived = now >= over_at + grace and FETCH_FAILED or PARTIAL
+end
+local is_step = derived ~= data_status
+is_changed = is_changed or is_step
+if not is_event and not is_step and stored[5] ~= token then return {0, 0, 0, 0, '', ''} end
+
+local is_final = derived >= COMPLETE
+local expires = now + (is_final and result_ttl or pending_ttl)
+local first_final = is_final and (was_final == 0 or stored[5] == token) and 1 or 0
+local first_complete = derived == COMPLETE and (was_complete == 0 or stored[6] == token) and 1 or 0
+if is_changed then
+  version = version + 1
+  updated = math.max(now, updated)
+end
+-- As text once: Redis writes every number it is given anew, with seventeen digits.
+local expires_text = string.format('%d', expires)
+local state = string.format('%d %d %d %s %d %d %d %d %d %d %d', version, created, updated, expires_text, status, level,
+  over_at, derived, math.max(was_final, first_final), math.max(was_complete, first_complete), has_transcript)
+writes[2] = state
+if first_final == 1 then write('final_by', token) end
+if first_complete == 1 then write('complete_by', token) end
+redis.call('HSET', call, unpack(writes))
+redis.call('PEXPIREAT', call, expires_text)
+
+local is_new_phone = phone ~= old_phone
+local numbers_calls = ARGV[3] .. phone
+redis.call('ZADD', expiry, expires_text, id)
+if is_changed then redis.call('ZADD', updates, updated, id) end
+if derived == PARTIAL then
+  redis.call('ZADD', partial, over_at, id)
+elseif data_status == PARTIAL then
+  redis.call('ZREM', partial, id)
+end
+if is_new_phone and old_phone ~= '' then redis.call('ZREM', ARGV[3] .. old_phone, id) end
+if phone ~= '' then redis.call('ZADD', numbers_calls, expires_text, id) end
+
+-- What need not be done for every event: indices live for twice the longest life, so that they outlive their entries
+-- when their own life is renewed seldom; and each new call takes away what died of others.
+local index_ttl = math.max(result_ttl, pending_ttl)
+if is_new or is_step or is_new_phone or now - created > index_ttl then
+  for _, index in ipairs({expiry, updates, partial, numbers_calls}) do redis.call('PEXPIRE', index, 2 * index_ttl) end
+end
+if is_new or is_new_phone then
+  local dead = redis.call('ZRANGEBYSCORE', expiry, '-inf', '(' .. now, 'LIMIT', 0, 10)
+  if #dead > 0 then
+    redis.call('ZREM', expiry, unpack(dead))
+    redis.call('ZREM', updates, unpack(dead))
+    redis.call('ZREM', partial, unpack(dead))
+  end
+  redis.call('ZREMRANGEBYSCORE', numbers_calls, '-inf', '(' .. now)
+end
+
+local has_due = 0
+if redis.call('PEXPIREAT', subscriptions, expires_text) == 1 and is_final then
+  has_due = resume_waiting(subscriptions, KEYS[6], KEYS[7], id, now, index_ttl)
+end
+if is_changed then redis.call('PUBLISH', ARGV[2], id) end
+
+local is_first = first_final + first_complete > 0
+return {is_changed and 1 or 0, has_due, first_final, first_complete, is_first and state or '',
+  is_first and facts_text or ''}

@@ -1,0 +1,212 @@
+"""Records and spooled changes of version 0.1.0 are read and merged, and its replicas read and merge ours."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from service.calls.facts import LARGE_FACTS
+from service.calls.record import LARGE_OF_VIEW, render_record
+from service.calls.status import DataStatus
+from service.store.call_codec import (
+    SPOOL_LAYOUT,
+    UnknownLayoutError,
+    UnreadableChangeError,
+    decode_spooled,
+    encode_spooled,
+)
+from service.store.keys import bucket_of
+from service.store.shapes import CallChange, StoredCall
+from tests.calls.reading import change_by
+from tests.store.conftest import OpenedStore
+from tests.store.events import record
+from tests.support.vapi_sender import sample, sample_bytes
+
+FOLDER = Path(__file__).parents[1] / "samples" / "first_layout"
+RECORDS: dict[str, dict[str, str]] = json.loads((FOLDER / "records.json").read_text())
+SPOOLED: dict[str, str] = json.loads((FOLDER / "spooled.json").read_text())
+FULL = "outbound-end-of-call-report-full"
+PRELIMINARY = "outbound-end-of-call-report-preliminary"
+QUEUED = "outbound-status-update-queued"
+VOICEMAIL = "outbound-end-of-call-report-voicemail"
+NO_ANSWER = "outbound-end-of-call-report-no-answer-minimal"
+
+
+class FirstVersion:
+    """What version 0.1.0 does to a record: its own script, and how it takes a record apart."""
+
+    def __init__(self, opened: OpenedStore) -> None:
+        self._opened = opened
+        self._script = (FOLDER / "merge_call.lua").read_text()
+
+    async def merge(self, name: str, call_id: str) -> None:
+        change = msgspec.msgpack.decode(bytes.fromhex(SPOOLED[name]), type=dict[str, Any])
+        keys, bucket = self._opened.keys, bucket_of(call_id.encode())
+        stamp = b"%d%016d" % (change["rank"], change["timestamp_ms"])
+        await self._opened.redis.eval(
+            self._script, 8,
+            keys.call(call_id.encode()), *keys.indices[bucket], keys.subscriptions[bucket] + call_id.encode(),
+            call_id, keys.changes, keys.phones[bucket], 1_800_000, 46_800_000, 60_000, "1",
+            stamp, change["status"], change["ending"], b"\x1f".join(change["small"]) + b"\x1f", "token",
+            *change["large"],
+        )  # fmt: skip
+
+    async def read(self, call_id: str) -> dict[str, Any]:
+        """Fails where that version would have answered 500: it unpacks 11 numbers and 19 facts, all of them JSON."""
+        key = self._opened.keys.call(call_id.encode())
+        flat = await self._opened.redis.execute_command("HGETALL", key)  # type: ignore[no-untyped-call]
+        fields = flat if isinstance(flat, dict) else dict(zip(flat[::2], flat[1::2], strict=True))
+        numbers = [int(number) for number in fields[b"state"].split()]
+        facts = fields[b"facts"].split(b"\x1f")[:-1]
+        assert (len(numbers), len(facts), len(fields[b"stamps"])) == (11, 19, 17 * 23)
+        reason = facts[1]
+        assert reason[:1] in {b"", b"0", b"1"}
+        values = [*facts[:1], reason[1:], *facts[2:], *(fields.get(b"%d" % number, b"") for number in range(1, 5))]
+        return {"data_status": numbers[7], "facts": [json.loads(value or b"null") for value in values]}
+
+
+@pytest.fixture
+def first_version(opened: OpenedStore) -> FirstVersion:
+    return FirstVersion(opened)
+
+
+async def restore(opened: OpenedStore, name: str, call_id: str = "call-1") -> None:
+    """A record as version 0.1.0 left it, its call's id aside."""
+    key = opened.keys.call(call_id.encode())
+    await opened.redis.hset(key.decode(), mapping=dict[Any, Any](RECORDS[name]))
+    await opened.redis.pexpire(key.decode(), 60_000)
+
+
+def sent(name: str, call_id: str = "call-1") -> CallChange:
+    return msgspec.structs.replace(change_by(sample_bytes(name)), call_id=call_id.encode())
+
+
+@pytest.mark.parametrize("name", RECORDS)
+async def test_a_record_of_the_first_version_is_served_whole(opened: OpenedStore, name: str) -> None:
+    await restore(opened, name)
+    served = await record(opened.store)
+    facts = dict(zip(("customer_phone", "ended_reason"), RECORDS[name]["facts"].split("\x1f"), strict=False))
+    assert served["customer_phone"] == json.loads(facts["customer_phone"])
+    assert served["ended_reason"] == json.loads(facts["ended_reason"][1:] or "null")
+    assert (served["customer_spoke"], served["call_type"], served["forwarded_to"]) == (None, None, None)
+
+
+async def test_a_reliable_record_of_the_first_version_stays_reliable(opened: OpenedStore) -> None:
+    await restore(opened, FULL)
+    assert (await record(opened.store))["analysis_reliable"] is True
+
+
+async def test_a_preliminary_record_of_the_first_version_becomes_complete_by_the_full_report(
+    opened: OpenedStore,
+) -> None:
+    await restore(opened, PRELIMINARY)
+    await opened.store.merge(sent(FULL))
+    served = await record(opened.store)
+    assert (served["data_status"], served["customer_spoke"], served["cost"]) == ("complete", True, 0.1187)
+
+
+@pytest.mark.parametrize("name", [FULL, VOICEMAIL, NO_ANSWER])
+async def test_a_preliminary_report_takes_nothing_from_a_complete_record_of_the_first_version(
+    opened: OpenedStore, name: str
+) -> None:
+    await restore(opened, name)
+    before = await record(opened.store)
+    await opened.store.merge(sent(PRELIMINARY))
+    after = await record(opened.store)
+    assert after["data_status"] == "complete"
+    kept = ("ended_reason", "analysis_summary", "cost", "recording_url", "structured_outputs")
+    assert {field: after[field] for field in kept} == {field: before[field] for field in kept}
+
+
+NEW_RECORDS = (QUEUED, PRELIMINARY, FULL, VOICEMAIL, NO_ANSWER, "call.deleted", "hang")
+
+
+async def test_the_first_version_reads_whatever_we_write(opened: OpenedStore, first_version: FirstVersion) -> None:
+    for name in NEW_RECORDS:
+        await opened.store.merge(sent(name, name))
+        assert await first_version.read(name), name
+
+
+async def test_the_first_version_merges_into_what_we_wrote_and_leaves_the_newer_facts(
+    opened: OpenedStore, first_version: FirstVersion
+) -> None:
+    await opened.store.merge(sent(FULL))
+    await first_version.merge(PRELIMINARY, "call-1")
+    served = await record(opened.store)
+    assert (served["data_status"], served["customer_spoke"], served["call_type"]) == (
+        "complete", True, "outboundPhoneCall",
+    )  # fmt: skip
+    assert served["cost"] == 0.1187
+
+
+async def test_what_both_versions_merge_in_any_order_is_complete_and_says_the_same(
+    opened: OpenedStore, first_version: FirstVersion
+) -> None:
+    names = [QUEUED, PRELIMINARY, FULL]
+    chance = random.Random(20_260_901)
+    expected = sample(FULL)["message"]
+    for turn in range(40):
+        call_id = f"call-{turn}"
+        for name in chance.sample(names * 2, 6):
+            if chance.random() < 0.5:
+                await first_version.merge(name, call_id)
+            else:
+                await opened.store.merge(sent(name, call_id))
+            assert await first_version.read(call_id)
+        served = await record(opened.store, call_id)
+        assert served["data_status"] == "complete", call_id
+        assert served["transcript"]["text"] == expected["artifact"]["transcript"], call_id
+        assert served["analysis_summary"] == expected["analysis"]["summary"], call_id
+        assert served["analysis_reliable"] is True, call_id
+
+
+@pytest.mark.parametrize("name", SPOOLED)
+def test_a_change_that_the_first_version_spooled_is_read_by_name(name: str) -> None:
+    spooled = decode_spooled(bytes.fromhex(SPOOLED[name]))
+    today = sent(name, name)
+    known = {fact: text for fact, text in today.facts.items() if fact not in {"customer_spoke", "call_type"}}
+    assert {fact: spooled.facts.get(fact) for fact in known} == known
+    assert (spooled.call_id, spooled.status, spooled.rules_out_analysis) == (
+        today.call_id, today.status, today.rules_out_analysis,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NEW_RECORDS)
+def test_a_spooled_change_comes_back_as_it_was(name: str) -> None:
+    assert decode_spooled(encode_spooled(sent(name))) == sent(name)
+
+
+@pytest.mark.parametrize("name", NEW_RECORDS)
+def test_the_first_version_finds_its_facts_in_what_we_spool(name: str) -> None:
+    spooled = msgspec.msgpack.decode(encode_spooled(sent(name)), type=dict[str, Any])
+    assert (spooled["layout"], len(spooled["small"]), len(spooled["large"])) == (1, 19, 4)
+    assert spooled["small"][1][:1] in {b"", b"0", b"1"}
+
+
+def test_a_layout_of_the_future_is_told_from_damage() -> None:
+    later = msgspec.msgpack.decode(encode_spooled(sent(FULL)), type=dict[str, Any])
+    with pytest.raises(UnknownLayoutError):
+        decode_spooled(msgspec.msgpack.encode(later | {"layout": SPOOL_LAYOUT + 1}))
+    with pytest.raises(UnreadableChangeError):
+        decode_spooled(b"\xc1damaged")
+
+
+async def test_facts_of_a_later_version_stay_where_they_are(opened: OpenedStore) -> None:
+    await opened.store.merge(sent(PRELIMINARY))
+    key = opened.keys.call(b"call-1").decode()
+    theirs = b"9" + b"0" * 16 + b'"a fact that we do not know"\x1f'
+    ours: Any = await opened.redis.hget(key, "facts2")
+    await opened.redis.hset(key, "facts2", ours + theirs)
+    await opened.store.merge(sent(FULL))
+    merged: Any = await opened.redis.hget(key, "facts2")
+    assert merged.endswith(theirs)
+    call = await opened.store.find(b"call-1", LARGE_OF_VIEW["full"])
+    assert isinstance(call, StoredCall)
+    assert call.data_status == DataStatus.COMPLETE
+    assert set(LARGE_FACTS) <= call.facts.keys()
+    assert render_record(call, "full")

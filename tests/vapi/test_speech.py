@@ -1,0 +1,89 @@
+"""Who spoke on a call: by its messages, else by its transcript, whatever the labels and the script."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from service.vapi.speech import customer_spoke, transcript_of
+
+
+def spoke(messages: Any = None, transcript: str | None = None, name: str | None = None) -> bool | None:
+    return customer_spoke(
+        b"" if messages is None else json.dumps(messages).encode(),
+        b"" if transcript is None else json.dumps(transcript).encode(),
+        name,
+    )
+
+
+def test_messages_tell_whether_the_customer_said_anything() -> None:
+    bot, system = {"role": "bot", "message": "Hi."}, {"role": "system", "message": "Prompt."}
+    expected: list[tuple[list[Any], bool | None]] = [
+        ([system, bot, {"role": "user", "message": "Yes."}], True),
+        ([{"role": "customer", "content": "Yes."}], True),
+        ([bot, {"role": "user", "content": [{"type": "text", "text": "Yes."}]}], True),
+        ([bot, {"role": "User", "message": "Yes."}], True),
+        ([bot, {"role": "user", "message": ""}], False),
+        ([bot, {"role": "user", "message": " \u00a0\u3000"}], False),
+        ([bot, {"role": "user", "message": None}, {"role": "user", "message": 5}], False),
+        ([{"role": "assistant", "message": "Hi."}], False),
+        ([{"role": "bot"}], False),
+        ([system], None),
+        ([{"role": "tool_calls", "message": "x"}], None),
+        (["text", 5, None, {"role": 5, "message": "x"}], None),
+        ([5, {"role": "user", "message": "Yes."}], True),
+        ([], None),
+    ]
+    wrong = [(messages, spoke(messages)) for messages, tells in expected if spoke(messages) is not tells]
+    assert wrong == []
+
+
+def test_messages_decide_before_the_transcript() -> None:
+    assert spoke([{"role": "bot", "message": "Hi."}], "User: Yes.") is False
+    assert spoke([{"role": "user", "message": "Yes."}], "AI: Hi.") is True
+    assert spoke([{"role": "system", "message": "Prompt."}], "User: Yes.") is True
+
+
+def test_a_transcript_tells_by_its_labels() -> None:
+    expected: list[tuple[str, bool]] = [
+        ("AI: Hi.\nUser: Yes.\n", True),
+        ("AI: Hi.\nAI: Are you still there?\n", False),
+        ("Assistant: Hi.\nBot: Hello?\nai: Hm?", False),
+        ("AI: Hi.\nUser:\n", False),
+        ("AI: Hi.\nUser: \u00a0\u3000\n", False),
+        ("AI: Hi.\nUser:\nYes.", True),
+        ("AI: Hi.\nAre you there?", False),
+        ("AI: Hi,\n  it is 10:30.\nSee https://example.com: it says so.", False),
+        ("Yes, hello?", True),
+        ("\n \nHello?\nAI: Hi.", True),
+        ("AI: Hi.\nCustomer: Yes.", True),
+        ("AI: Hi.\nSeller: Yes.", True),
+        ("AI：你好。\n用户：在。", True),
+        ("AI：你好。", False),
+        ("AI: Hi.\r\nUser: Yes.\r\n", True),
+        (" \n\u00a0", False),
+    ]
+    wrong = [(transcript, spoke(None, transcript)) for transcript, told in expected if spoke(None, transcript) != told]
+    assert wrong == []
+
+
+def test_the_assistant_may_have_a_name_of_its_own_in_the_transcript() -> None:
+    assert spoke(None, "Buyer: Hi.\nBuyer: Still there?", "Buyer") is False
+    assert spoke(None, "Buyer: Hi.\nSeller: Yes.", "buyer ") is True
+    assert spoke(None, "Buyer: Hi.") is True
+
+
+def test_without_messages_and_transcript_nobody_knows() -> None:
+    assert spoke() is None
+    assert spoke([]) is None
+
+
+def test_a_listed_transcript_becomes_lines() -> None:
+    lines = [
+        {"role": "system", "message": "Prompt."},
+        {"role": "assistant", "message": "Are you free?"},
+        {"role": "user", "content": "Yes."},
+        {"role": "bot", "message": "  "},
+        "odd",
+    ]
+    assert transcript_of(json.dumps(lines).encode()) == "AI: Are you free?\nUser: Yes.\n"
