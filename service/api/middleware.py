@@ -45,6 +45,10 @@ class Envelope:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
+        path: str = scope["path"]
+        if path.endswith("/") or path.startswith("//"):
+            # VAPI and Kestra are configured by hand, and neither repeats a 404: a slash too many must not cost a result.
+            scope["path"] = "/" + path.strip("/")
         headers = scope["named_headers"] = by_name(scope["headers"])
         request_id = request_id_of(headers)
         fields: dict[str, Any] = {"method": scope["method"], "request_id": request_id.decode()}
