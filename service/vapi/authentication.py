@@ -35,8 +35,7 @@ class WebhookProof:
         modes = settings.vapi_webhook_auth
         self._is_open = settings.is_open
         self._secrets = tuple(secret.reveal().encode() for secret in settings.vapi_webhook_secret)
-        self._secret_header = _header(settings.vapi_secret_header) if "secret" in modes else None
-        self._takes_bearer = "bearer" in modes
+        self._secret_headers = _secret_headers_of(settings)
         schemes = {"hmac": _configured_scheme, "legacy": _legacy_scheme}
         self._schemes = [make(settings) for mode, make in schemes.items() if mode in modes and self._secrets]
 
@@ -50,14 +49,11 @@ class WebhookProof:
         if self._is_open:
             return None
         offered = False
-        if self._secret_header is not None and (sent := headers.get(self._secret_header)) is not None:
-            offered = True
-            if is_any_of(sent, self._secrets):
-                return None
-        if self._takes_bearer and (token := bearer_token(headers)) is not None:
-            offered = True
-            if is_any_of(token, self._secrets):
-                return None
+        for header in self._secret_headers:
+            if (sent := headers.get(header)) is not None:
+                offered = True
+                if is_any_of(_without_bearer(sent), self._secrets):
+                    return None
         return self._check_of(headers, now_s, "no secret fits" if offered else "no proof header")
 
     def _check_of(self, headers: Mapping[bytes, bytes], now_s: float, otherwise: str) -> SignatureCheck:
@@ -203,6 +199,21 @@ def _shape_of(algorithm: str, *, is_hex: bool) -> re.Pattern[bytes]:
 
 def _encode(digest: bytes, *, is_hex: bool) -> bytes:
     return digest.hex().encode() if is_hex else base64.b64encode(digest)
+
+
+def _secret_headers_of(settings: Settings) -> tuple[bytes, ...]:
+    """Where a request may show a secret as it is; VAPI's documents of March 2025 put it into the signature's header."""
+    headers: dict[bytes, None] = {}
+    if "secret" in settings.vapi_webhook_auth:
+        headers |= dict.fromkeys((_header(settings.vapi_secret_header), LEGACY_HEADER))
+    if "bearer" in settings.vapi_webhook_auth:
+        headers[b"authorization"] = None
+    return tuple(headers)
+
+
+def _without_bearer(value: bytes) -> bytes:
+    """VAPI's credentials have a switch for the word, whatever the header."""
+    return value[7:].strip() if value[:7].lower() == b"bearer " else value
 
 
 def bearer_token(headers: Mapping[bytes, bytes]) -> bytes | None:

@@ -137,7 +137,7 @@ def test_the_body_is_signed_as_it_is_whatever_is_in_it(body: bytes) -> None:
     ],
 )
 def test_the_legacy_signature_is_off_once_hmac_is_configured(variable: str, value: str) -> None:
-    assert refusal(proof_with(**{variable: value}), LEGACY) == "no proof header"
+    assert refusal(proof_with(**{variable: value}), LEGACY) == "no secret fits"
 
 
 def test_an_empty_hmac_variable_configures_nothing() -> None:
