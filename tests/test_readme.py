@@ -1,4 +1,4 @@
-"""The README holds what it says: its table of settings is the struct, its commands run as written."""
+"""The READMEs hold what they say: settings, log events and the Redis user are the code's, commands run as written."""
 
 from __future__ import annotations
 
@@ -12,8 +12,12 @@ import pytest
 from service.cli import shown
 from service.config import Settings, variable_of
 from tests.support.replica import ROOT, Replica
+from tests.system.test_secure_redis import RULE
 
 README = (ROOT / "README.md").read_text()
+OPERATING = (ROOT / "deploy" / "README.md").read_text()
+
+LOGGED = re.compile(r'''log\.(?:debug|info|warning|error|exception)\(\s*"([a-z_]+\.[a-z_]+)"''')
 
 
 def documented_settings() -> dict[str, str]:
@@ -75,4 +79,42 @@ def test_the_long_poll_answers_at_once_for_a_final_record(start_replica: Callabl
 
 def test_every_make_target_named_exists() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    assert set(re.findall(r"make ([a-z-]+) ", README)) <= targets | {"sure", "its", "their"}
+    for text in (README, OPERATING):
+        assert set(re.findall(r"(?:^|`)make ([a-z-]+)", text, re.MULTILINE)) <= targets
+
+
+def test_every_file_named_exists() -> None:
+    named = set(re.findall(r"`((?:service|tests)/[a-z_/.]+)`", README + OPERATING))
+    assert len(named) > 10
+    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+
+
+def test_every_link_leads_somewhere() -> None:
+    broken = []
+    for folder in (ROOT, ROOT / "deploy", ROOT / "deploy" / "kestra"):
+        for target, _, section in re.findall(
+            r"\]\((?!https?:)([^)#]*)(#([^)]+))?\)", (folder / "README.md").read_text()
+        ):
+            file = folder / target / "README.md" if (folder / target).is_dir() else folder / target
+            if not file.is_file() or (section and section not in sections_of(file.read_text())):
+                broken.append((folder.name, target, section))
+    assert broken == []
+
+
+def sections_of(text: str) -> set[str]:
+    """The anchors that GitHub gives to the headings."""
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_event_of_the_log_is_in_the_table_of_the_log() -> None:
+    events = {event for file in (ROOT / "service").rglob("*.py") for event in LOGGED.findall(file.read_text())}
+    documented = set(re.findall(r"`([a-z_]+\.[a-z_]+)`", OPERATING.partition("## The log")[2]))
+    assert "request.finished" in events
+    assert events - documented == set()
+
+
+def test_the_redis_user_is_the_one_that_is_tested() -> None:
+    shown = re.search(r"ACL SETUSER service on >PASSWORD (.*?)```", OPERATING, re.DOTALL)
+    assert shown is not None
+    assert shown[1].split() == RULE.split()
