@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import structlog
 from starlette.exceptions import HTTPException
@@ -45,10 +45,11 @@ class Envelope:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
-        path: str = scope["path"]
-        if path.endswith("/") or path.startswith("//"):
+        raw_path: bytes = scope["raw_path"]
+        if raw_path.endswith(b"/") or raw_path.startswith(b"//"):
             # VAPI and Kestra are configured by hand, and neither repeats a 404: a slash too many must not cost a result.
-            scope["path"] = "/" + path.strip("/")
+            scope["raw_path"] = b"/" + raw_path.strip(b"/")
+            scope["path"] = unquote(scope["raw_path"].decode("ascii"))
         headers = scope["named_headers"] = by_name(scope["headers"])
         request_id = request_id_of(headers)
         fields: dict[str, Any] = {"method": scope["method"], "request_id": request_id.decode()}

@@ -74,7 +74,6 @@ async def test_an_unchanged_record_has_an_id_and_is_kept_by_no_cache(client: htt
     [
         "/nowhere",
         "/api",
-        WEBHOOK + "/",
         "/api/v1/vapi/webhook2",
         CALLS + "a/b",
         BY_PHONE,

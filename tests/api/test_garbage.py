@@ -93,15 +93,24 @@ async def caller(redis_process: RedisProcess) -> AsyncIterator[Caller]:
     await life
 
 
+ATTEMPTS = 5
+"""What goes on beside the requests, such as a look at Redis that comes too late on a busy machine, may leave some too."""
+
+
 @pytest.mark.parametrize("name", REQUESTS)
 async def test_a_request_leaves_no_cycles_behind(caller: Caller, name: str) -> None:
     await caller.ask(REQUESTS["webhook: outbound-end-of-call-report-full"])
     await caller.ask(REQUESTS[name])  # what is made but once may leave some
-    gc.collect()
-    gc.disable()
-    try:
-        statuses = {await caller.ask(REQUESTS[name]) for _ in range(ROUNDS)}
-        assert gc.collect() == 0
-    finally:
-        gc.enable()
-    assert statuses == {STATUS.get(name, 200)}
+    left: list[int] = []
+    for _ in range(ATTEMPTS):
+        gc.collect()
+        gc.disable()
+        try:
+            statuses = {await caller.ask(REQUESTS[name]) for _ in range(ROUNDS)}
+            left.append(gc.collect())
+        finally:
+            gc.enable()
+        assert statuses == {STATUS.get(name, 200)}
+        if not left[-1]:
+            return
+    pytest.fail(f"objects in cycles after each {ROUNDS} requests: {left}")

@@ -93,8 +93,6 @@ DEEP = 1_000_000
         b'{"message":{"type":"hang","call":' + b'{"call":' * 100_000 + b"1" + b"}" * 100_000 + b"}}",
         b'{"message":{"type":"status-update","status":"ended","call":{"id":"deep-1"},"timestamp":NaN}}',
         b'{"message":{"type":"status-update","status":"ended","call":{"id":"deep-1"},"cost":-Infinity}}',
-        b'{"message":{"type":"hang","call":{"id":"deep-1"},"cost":1e999}}',
-        b'{"message":{"type":"hang","call":{"id":"deep-1"},"cost":' + b"9" * 5000 + b"}}",
         b'{"message":{"type":"hang","call":{"id":"deep-1"}}}{}',
         b'{"message":{"type":"hang","call":{"id":"deep-1"}}',
         b'\xef\xbb\xbf{"message":{"type":"hang","call":{"id":"deep-1"}}}',

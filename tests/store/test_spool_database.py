@@ -8,10 +8,10 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
 import pytest
 import structlog
 
+from service.store.call_codec import encode_spooled
 from service.store.keys import bucket_of
 from service.store.shapes import CallChange, Merged
 from service.store.spool import Spool
@@ -53,7 +53,7 @@ class VersionBefore:
 
     def put(self, *call_ids: str) -> None:
         for call_id in call_ids:
-            packed = msgspec.msgpack.encode(change(call_id, status=1))
+            packed = encode_spooled(change(call_id, status=1))
             self._database.execute("BEGIN IMMEDIATE")
             cursor = self._database.execute(
                 "INSERT INTO spooled (call_id, spooled_at_ms, size_bytes) VALUES (?, ?, ?)", (call_id, 1, len(packed))
@@ -113,7 +113,7 @@ async def test_a_process_of_the_version_before_may_use_the_file_meanwhile(
 ) -> None:
     before.put("old-1", "old-2")
     file = SpoolFile(tmp_path, ROOMY)
-    file.put([("new-1", msgspec.msgpack.encode(change("new-1", status=1)))], 1)
+    file.put([("new-1", encode_spooled(change("new-1", status=1)))], 1)
     before.put("old-3")
 
     assert [one.call_id for one in file.claim(2, 1000, 10_000)] == ["old-1", "old-2"]
