@@ -16,7 +16,7 @@ from service.calls.intake import REPORT, has_analysis, is_call_id
 from service.calls.results import add_results
 from service.calls.status import ENDED, Ending, Rank, rank_of, rules_out_analysis
 from service.errors import InvalidMessageError
-from service.store.shapes import CallChange
+from service.store.shapes import CallChange, new_token
 from service.vapi.json_text import NotJSONError, replace_lone_surrogates
 from service.vapi.messages import Call, Results, ServerMessage, decode_message
 from service.vapi.salvage import ABSENT, Salvage, timestamp_ms
@@ -63,6 +63,7 @@ def change_of_api_call(body: bytes, *, expects_analysis: bool) -> CallChange:
         ending=ending,
         small=facts.small,
         large=facts.large,
+        token=new_token(),
     )
 
 

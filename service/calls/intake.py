@@ -13,7 +13,7 @@ from service.calls.facts import Facts
 from service.calls.results import add_results
 from service.calls.status import ENDED, SNAPSHOT_STATUSES, Ending, Rank, rank_of
 from service.errors import Detail, InvalidMessageError
-from service.store.shapes import CallChange
+from service.store.shapes import CallChange, new_token
 from service.vapi.messages import Analysis, Call, Received, ServerMessage
 from service.vapi.salvage import Salvage, is_empty, timestamp_ms
 
@@ -73,6 +73,7 @@ def change_of(received: Received) -> Intake:
         ending=weight.ending,
         small=facts.small,
         large=facts.large,
+        token=new_token(),
     )
     return Intake(change, fields.dropped)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
@@ -12,7 +11,7 @@ from service.config import Settings
 from service.store.command import Argument, Commands
 from service.store.keys import Keys, bucket_of
 from service.store.script import RESUME_WAITING, Script
-from service.store.shapes import MISSING, SEPARATOR, TOMBSTONE, CallChange, Merged, StoredCall, Tombstone
+from service.store.shapes import MISSING, SEPARATOR, TOMBSTONE, CallChange, Merged, StoredCall, Tombstone, new_token
 from service.store.survey import BucketSurvey, BucketSurveys, Survey
 
 DELETIONS_KEPT_MS: Final = 60_000
@@ -62,14 +61,14 @@ class CallStore:
             change.status,
             int(change.ending),
             SEPARATOR.join(change.small) + SEPARATOR,
-            _token(),
+            change.token or new_token(),
             *change.large,
             deadline=deadline,
         )
 
     def settle(self, call_id: bytes, *, deadline: float | None = None) -> Coroutine[Any, Any, Merged]:
         """Apply what time alone changes: a partial record past its report grace becomes fetch_failed."""
-        return self._run_merge(call_id, b"", 0, 0, b"", _token(), deadline=deadline)
+        return self._run_merge(call_id, b"", 0, 0, b"", new_token(), deadline=deadline)
 
     async def _run_merge(self, call_id: bytes, *event: Argument, deadline: float | None) -> Merged:
         bucket = bucket_of(call_id)
@@ -131,7 +130,7 @@ class CallStore:
             self._keys.phones[bucket],
             self._result_ttl_ms,
             DELETIONS_KEPT_MS,
-            _token(),
+            new_token(),
             self._index_ttl_ms,
             keys=8,
             is_durable=True,
@@ -173,11 +172,6 @@ class CallStore:
     def _tell_due(self, bucket: int, count: int) -> None:
         if count and self._on_due is not None:
             self._on_due(bucket)
-
-
-def _token() -> bytes:
-    """Tells a request that is sent again from another one."""
-    return b"%x" % random.getrandbits(64)
 
 
 def _stored_call(call_id: bytes, state: bytes, small: bytes, large: tuple[bytes | None, ...]) -> StoredCall:

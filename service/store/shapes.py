@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Final
 
 import msgspec
@@ -12,6 +13,11 @@ SEPARATOR: Final = b"\x1f"
 
 LAYOUT: Final = 1
 """Raised whenever the facts of a change or their order do: what was spooled with another must not be merged."""
+
+
+def new_token() -> bytes:
+    """Names one request to a script, so that sending it again can be told from another request."""
+    return os.urandom(8).hex().encode()
 
 
 class CallChange(msgspec.Struct, frozen=True):
@@ -31,6 +37,10 @@ class CallChange(msgspec.Struct, frozen=True):
     large: tuple[bytes, ...]
     """The transcript first."""
     layout: int = LAYOUT
+    token: bytes = b""
+    """Every merge of this change carries it; each has one of its own where it is empty. Redis may apply a merge whose
+    reply comes too late: when the change is merged again, also out of the spool, that reply tells what it was the first
+    to bring about."""
 
     @property
     def stamp(self) -> bytes:

@@ -98,6 +98,20 @@ async def test_the_stats_count_what_was_spooled_and_each_drained_call_once(open_
     assert stats["webhooks"]["delivery_success_rate"] == 1
 
 
+async def test_a_call_is_counted_once_although_a_hanging_redis_took_its_report_after_all(site: Site) -> None:
+    """What was written to a Redis that hangs is applied when it goes on, before the spool is drained."""
+    await site.post(status_update("ringing", "before"))  # from then on Redis knows the script by its hash
+    with hanging(site.redis):
+        assert await site.post_all([full_report(f"call-{number}") for number in range(20)]) == {200}
+    await site.spool_holds(waiting=0)
+
+    async def are_all_counted() -> bool:
+        calls = (await site.stats())["calls"]
+        return (calls["ended"], calls["completed"]) == (20, 20)
+
+    await until(are_all_counted)
+
+
 @pytest.mark.parametrize("redis_at_the_restart", ["back", "away"])
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_what_was_acknowledged_survives_kill_9_of_the_whole_replica(
