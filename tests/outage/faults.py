@@ -18,10 +18,11 @@ from tests.outage.partial_service import (
     problems_of_stats,
     problems_of_sweep,
 )
+from tests.support.cluster_setup import ClusterSetup
 from tests.support.dead_shard import one_shard_dead, serve_partly
 from tests.support.eventually import eventually
 from tests.support.redis_server import RedisProcess
-from tests.support.redis_topologies import ClusterSetup, SentinelSetup, ask
+from tests.support.redis_topologies import SentinelSetup, ask
 from tests.support.replica import Replica
 from tests.support.slow_proxy import SlowProxy
 
