@@ -29,7 +29,6 @@ class Ledger:
     refused: int = 0
     broken: int = 0
     """Connections that a killed process took with it."""
-    slowest_s: float = 0.0
     troubled_at: list[float] = field(default_factory=list)
     """When those were sent that were refused, reset, or answered slowly."""
 
@@ -44,7 +43,6 @@ class Ledger:
             self.troubled_at.append(started)
             return
         finished = time.monotonic()
-        self.slowest_s = max(self.slowest_s, finished - started)
         if answer.status_code == 200:
             self.acknowledged.append(call_id)
             self.acknowledged_at.append(finished)
