@@ -139,7 +139,12 @@ class CallStore:
         return bool(existed)
 
     async def survey(
-        self, *, changed_since_ms: tuple[int, ...] = (), newest: int = 0, takes_turns: bool = False
+        self,
+        *,
+        changed_since_ms: tuple[int, ...] = (),
+        newest: int = 0,
+        takes_turns: bool = False,
+        deadline: float | None = None,
     ) -> Survey:
         """Look over all buckets: what lives, what is past its grace, what changed since, which are the newest.
 
@@ -148,10 +153,11 @@ class CallStore:
         Args:
             changed_since_ms: the ``now_ms`` of an earlier survey; without it no changes are looked for.
             newest: how many of the newest records are wanted.
+            deadline: until when the buckets may answer (``time.monotonic``).
             takes_turns: take up the calls that somebody is subscribed to and whose turn it is; nobody else gets the
                 same ones within 5 s.
         """
-        survey = await self._surveys.look_at_all(changed_since_ms, newest, takes_turns=takes_turns)
+        survey = await self._surveys.look_at_all(changed_since_ms, newest, takes_turns=takes_turns, deadline=deadline)
         for bucket, count in enumerate(survey.resumable):
             self._tell_due(bucket, count)
         return survey

@@ -11,7 +11,7 @@ from service.metrics import Metrics
 from service.store.calls import CallStore
 from service.store.changes import Changes
 from service.store.keys import BUCKETS, bucket_of
-from service.store.survey import Survey
+from service.store.survey import BucketSurvey
 from tests.store.conftest import OpenedStore
 
 AHEAD_MS: Final = 60_000
@@ -24,11 +24,10 @@ OTHER: Final = next(
 class _OneMasterAhead(CallStore):
     """As if the bucket of OTHER were on a master whose clock is a minute ahead."""
 
-    async def survey(self, **options: Any) -> Survey:
-        survey = await super().survey(**options)
-        clocks = list(survey.now_ms)
-        clocks[bucket_of(OTHER)] += AHEAD_MS
-        return msgspec.structs.replace(survey, now_ms=tuple(clocks))
+    async def survey_bucket(self, bucket: int, *args: Any, **options: Any) -> BucketSurvey:
+        survey = await super().survey_bucket(bucket, *args, **options)
+        ahead_ms = AHEAD_MS if bucket == bucket_of(OTHER) else 0
+        return msgspec.structs.replace(survey, now_ms=survey.now_ms + ahead_ms)
 
 
 async def test_a_master_whose_clock_is_ahead_ends_no_grace_of_another_masters_calls(opened: OpenedStore) -> None:
