@@ -43,6 +43,11 @@ class RawConnection:
     async def __aexit__(self, *_: object) -> None:
         self.abort()
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the other side has closed it."""
+        return self._reader.at_eof()
+
     def abort(self) -> None:
         self._writer.transport.abort()
 
@@ -86,6 +91,41 @@ class RawConnection:
         except ConnectionError:
             pass
         return True
+
+
+class KeptConnections:
+    """To one replica, as many as requests are under way at once; a tenth of what an HTTP client's library costs."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._free: list[RawConnection] = []
+
+    async def ask(self, request: bytes, within_s: float = ANSWER_S) -> RawAnswer:
+        """Raises OSError or IncompleteReadError when there is no answer."""
+        connection = await self._take()
+        try:
+            await connection.send(request)
+            answer = await connection.answer(within_s)
+        except BaseException:
+            connection.abort()
+            raise
+        if answer.header("connection") == "close":
+            connection.abort()
+        else:
+            self._free.append(connection)
+        return answer
+
+    def close(self) -> None:
+        for connection in self._free:
+            connection.abort()
+
+    async def _take(self) -> RawConnection:
+        while self._free:
+            connection = self._free.pop()
+            if not connection.is_over:
+                return connection
+            connection.abort()
+        return await RawConnection.open(self._port)
 
 
 async def ask(port: int, request: bytes, within_s: float = ANSWER_S) -> RawAnswer:

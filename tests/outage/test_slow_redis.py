@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.outage.raw_http import RawConnection, get, post
+from tests.outage.raw_http import KeptConnections, get, post
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
 from tests.support.slow_proxy import SlowProxyProcess
@@ -78,22 +78,14 @@ def slowest_s(replica: Replica) -> float:
 
 
 class Senders:
-    """Connections that are kept: whoever is free sends the next request."""
+    """Notes what came back."""
 
     def __init__(self, port: int) -> None:
-        self._port = port
-        self._free: list[RawConnection] = []
+        self._connections = KeptConnections(port)
+        self.close = self._connections.close
 
     async def send(self, name: str, request: bytes, answers: Answers) -> None:
-        connection = self._free.pop() if self._free else await RawConnection.open(self._port)
-        await connection.send(request)
-        answer = await connection.answer(CLIENT_GIVES_UP_S)
-        answers.status[name] = answer.status
-        self._free.append(connection)
-
-    def close(self) -> None:
-        for connection in self._free:
-            connection.abort()
+        answers.status[name] = (await self._connections.ask(request, CLIENT_GIVES_UP_S)).status
 
 
 async def send_at_rate(replica: Replica, prefix: str, per_second: int = PER_SECOND) -> Answers:
