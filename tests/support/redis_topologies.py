@@ -184,6 +184,11 @@ class SentinelSetup:
         return known["num-other-sentinels"] == "2" and known["num-slaves"] == str(self._replicas)
 
 
+def connections_of_the_service(server: RedisProcess) -> set[str]:
+    """Their ids, at a server behind Sentinels."""
+    return {one["id"] for one in client_of(server).client_list() if one["user"] == CLIENT[0]}
+
+
 def ask(process: RedisProcess, *command: str) -> Any:
     return client_of(process).execute_command(*command)  # type: ignore[no-untyped-call]
 
