@@ -28,8 +28,6 @@ from service.assembly import assemble
 from service.config import Settings
 from service.errors import InvalidRequestError, NotFoundError
 from service.lifespan import lifespan_of
-from service.store.command import unavailable
-from service.store.on_time import OnTime
 
 Handler = Callable[[State, Request], Awaitable[Response]]
 
@@ -54,19 +52,6 @@ class _Endpoint:
         self._state.tokens.verify(scope, self._access)
         response = await self._handler(self._state, Request(scope, receive))
         await response(scope, receive, send)
-
-
-def _within_store_timeout(handler: Handler) -> Handler:
-    """For a handler that asks Redis several times: all of that within ``STORE_TIMEOUT_S``."""
-
-    async def answer(state: State, request: Request) -> Response:
-        try:
-            async with OnTime(state.settings.store_timeout_s):
-                return await handler(state, request)
-        except TimeoutError as exc:
-            raise unavailable(exc) from exc
-
-    return answer
 
 
 class _ByMethod:
@@ -106,7 +91,7 @@ def _routes(state: State) -> dict[str, dict[str, tuple[ASGIApp, str]]]:
         },
         by_phone: {
             "GET": (
-                to(by_phone, _within_store_timeout(calls.list_calls_by_phone), Access.READ),
+                to(by_phone, calls.list_calls_by_phone, Access.READ),
                 "the calls of a phone number",
             )
         },
@@ -119,7 +104,7 @@ def _routes(state: State) -> dict[str, dict[str, tuple[ASGIApp, str]]]:
         },
         stats: {
             "GET": (
-                to(stats, _within_store_timeout(get_stats), Access.ADMIN),
+                to(stats, get_stats, Access.ADMIN),
                 "what is stored, and the counts of all replicas",
             )
         },

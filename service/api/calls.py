@@ -22,6 +22,9 @@ MAX_LIMIT: Final = 100
 MAX_OFFSET: Final = 10_000
 """Bounds what a page costs: offset + limit index entries are read for it."""
 
+LOOK_SHARE: Final = 0.5
+"""Of ``STORE_TIMEOUT_S``; one attempt at a server takes as much."""
+
 
 async def delete_call(state: State, request: Request) -> Response:
     call_id = read_call_id(request.path_params["call_id"])
@@ -41,8 +44,10 @@ async def list_calls_by_phone(state: State, request: Request) -> Response:
     limit = read_int(request, "limit", default=10, least=1, most=MAX_LIMIT)
     offset = read_int(request, "offset", default=0, least=0, most=MAX_OFFSET)
     fragment = msgspec.json.encode(phone)
-    page = await state.phone_index.find_page(fragment[1:-1], offset=offset, limit=limit)
-    found = await asyncio.gather(*(find_settled(state, call_id, "summary") for call_id in page.call_ids))
+    look_until, deadline = deadlines_of(state)
+    page = await state.phone_index.find_page(fragment[1:-1], offset=offset, limit=limit, deadline=look_until)
+    reads = (find_settled(state, call_id, "summary", deadline=deadline) for call_id in page.call_ids)
+    found = await asyncio.gather(*reads)
     # What expired, was deleted or got another number since the index was read is left out.
     calls = [call for call in found if isinstance(call, StoredCall) and call.facts["customer_phone"] == fragment]
     calls.sort(key=lambda call: (call.updated_at_ms, call.call_id), reverse=True)
@@ -52,12 +57,25 @@ async def list_calls_by_phone(state: State, request: Request) -> Response:
     return JSONAnswer(data=data, count=page.count, pagination=pagination, **missing)
 
 
-async def find_settled(state: State, call_id: bytes, view: View) -> StoredCall | Tombstone | None:
-    """The call as it stands now, all of it within ``STORE_TIMEOUT_S``.
+def deadlines_of(state: State) -> tuple[float, float]:
+    """Until when an answer about many calls may look over all buckets, and until when it may read the calls it found.
+
+    A bucket whose shard is away does not answer. A look that waited for it until the request's time is up would leave
+    none to read what the others have.
+    """
+    now, timeout_s = time.monotonic(), state.settings.store_timeout_s
+    return now + timeout_s * LOOK_SHARE, now + timeout_s
+
+
+async def find_settled(
+    state: State, call_id: bytes, view: View, *, deadline: float | None = None
+) -> StoredCall | Tombstone | None:
+    """The call as it stands now, all of it within ``STORE_TIMEOUT_S`` or by ``deadline`` (``time.monotonic``).
 
     The end of its report's grace is applied as far as Redis, which may be full, takes it.
     """
-    deadline = time.monotonic() + state.settings.store_timeout_s
+    if deadline is None:
+        deadline = time.monotonic() + state.settings.store_timeout_s
     call = await state.calls.find(call_id, LARGE_OF_VIEW[view], deadline=deadline)
     now_ms, grace_ms = state.sweep.now_ms(call_id), state.settings.report_grace_ms
     if isinstance(call, StoredCall) and is_past_grace(call, now_ms, grace_ms):

@@ -6,6 +6,7 @@ While a shard of a Cluster is away, ``missing_buckets`` says which of the 32 buc
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter as Tally
 from typing import Any, Final
 
@@ -13,7 +14,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.api.calls import find_settled, read_int
+from service.api.calls import deadlines_of, find_settled, read_int
 from service.api.responses import JSONAnswer
 from service.api.state import State
 from service.calls.record import iso_of
@@ -31,12 +32,12 @@ WEBHOOK_COUNTS: Final = ("received", "stored", "ignored", "invalid", "unauthoriz
 
 async def get_stats(state: State, request: Request) -> Response:
     limit = read_int(request, "limit", default=20, least=0, most=MAX_ENTRIES)
-    survey, counted, probe = await asyncio.gather(
-        state.calls.survey(newest=limit), _find_counts(state), state.store_health.probe()
+    (survey, entries), counted, probe = await asyncio.gather(
+        _look(state, limit), _find_counts(state), state.store_health.probe()
     )
     stats: dict[str, Any] = {
         "size": survey.size,
-        "entries": await _entries(state, survey),
+        "entries": entries,
         **_counts(state, survey, counted),
         "store": {"writable": probe.is_writable, "latency_ms": probe.latency_ms, "spool": _spool(state)},
     }
@@ -45,18 +46,26 @@ async def get_stats(state: State, request: Request) -> Response:
     return JSONAnswer(stats=stats)
 
 
+async def _look(state: State, limit: int) -> tuple[Survey, list[dict[str, Any]]]:
+    """What all buckets hold, and the newest of it, both within ``STORE_TIMEOUT_S``."""
+    look_until, deadline = deadlines_of(state)
+    survey = await state.calls.survey(newest=limit, deadline=look_until)
+    return survey, await _entries(state, survey, deadline)
+
+
 async def _find_counts(state: State) -> tuple[Tally[str], list[Replica]] | None:
     """None while the bucket that has the counts of all replicas is away."""
     try:
-        return await state.counts.read()
+        return await state.counts.read(deadline=time.monotonic() + state.settings.store_timeout_s)
     except StoreUnavailableError:
         return None
 
 
-async def _entries(state: State, survey: Survey) -> list[dict[str, Any]]:
+async def _entries(state: State, survey: Survey, deadline: float) -> list[dict[str, Any]]:
     """The newest, left out what cannot be read any more: a shard may go away between the two looks."""
     found = await asyncio.gather(
-        *(find_settled(state, call_id, "summary") for _, call_id in survey.newest), return_exceptions=True
+        *(find_settled(state, call_id, "summary", deadline=deadline) for _, call_id in survey.newest),
+        return_exceptions=True,
     )
     for outcome in found:
         if isinstance(outcome, BaseException) and not isinstance(outcome, StoreUnavailableError):

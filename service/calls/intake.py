@@ -28,7 +28,7 @@ from service.calls.status import (
     rank_of,
 )
 from service.errors import Detail, InvalidMessageError
-from service.store.shapes import CallChange
+from service.store.shapes import CallChange, new_token
 from service.vapi.messages import Call, Received, Results, ServerMessage
 from service.vapi.salvage import Salvage, first_said, is_empty, timestamp_ms
 
@@ -100,6 +100,7 @@ def create_change(call_id: str, weight: Weight, timestamp: int, facts: Facts) ->
         ending=weight.ending,
         rules_out_analysis=reason is not None and meaning_of(reason).rules_out_analysis,
         facts=facts.fragments(),
+        token=new_token(),
     )
 
 

@@ -54,6 +54,7 @@ class _SpooledChange(msgspec.Struct):
     large: tuple[bytes, ...]
     layout: int = SPOOL_LAYOUT
     later: dict[str, bytes] = {}
+    token: bytes = b""
 
 
 _NO_FACTS: Final = dict.fromkeys(SMALL_FACTS, b"")
@@ -116,6 +117,7 @@ def encode_spooled(change: CallChange) -> bytes:
             small=tuple(first.values()),
             large=tuple(large_arguments(change)),
             later={name: said[name] for name in LATER_FACTS if name in said},
+            token=change.token,
         )
     )
 
@@ -136,7 +138,14 @@ def decode_spooled(text: bytes) -> CallChange:
         facts["ended_reason"] = reason
     rules_out = "ended_reason" in facts and meaning_of(_decode_text(reason)).rules_out_analysis
     return CallChange(
-        spooled.call_id, spooled.rank, spooled.timestamp_ms, spooled.status, spooled.ending, rules_out, facts
+        spooled.call_id,
+        spooled.rank,
+        spooled.timestamp_ms,
+        spooled.status,
+        spooled.ending,
+        rules_out,
+        facts,
+        spooled.token,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
@@ -19,7 +18,7 @@ from service.store.call_codec import (
 from service.store.command import Argument, Commands
 from service.store.keys import Keys, bucket_of
 from service.store.script import RESUME_WAITING, Script
-from service.store.shapes import MISSING, TOMBSTONE, CallChange, Merged, StoredCall, Tombstone
+from service.store.shapes import MISSING, TOMBSTONE, CallChange, Merged, StoredCall, Tombstone, new_token
 from service.store.survey import BucketSurvey, BucketSurveys, Survey
 
 DELETIONS_KEPT_MS: Final = 60_000
@@ -63,12 +62,12 @@ class CallStore:
 
     def merge(self, change: CallChange, *, deadline: float | None = None) -> Coroutine[Any, Any, Merged]:
         """Apply an event to its call's record, creating it if there is none, and renew its life."""
-        event = (*script_arguments(change), _token(), *large_arguments(change))
+        event = (*script_arguments(change), change.token or new_token(), *large_arguments(change))
         return self._run_merge(change.call_id, *event, deadline=deadline)
 
     def settle(self, call_id: bytes, *, deadline: float | None = None) -> Coroutine[Any, Any, Merged]:
         """Apply what time alone changes: a partial record past its report grace becomes fetch_failed."""
-        return self._run_merge(call_id, *NO_EVENT, _token(), deadline=deadline)
+        return self._run_merge(call_id, *NO_EVENT, new_token(), deadline=deadline)
 
     async def _run_merge(self, call_id: bytes, *event: Argument, deadline: float | None) -> Merged:
         bucket = bucket_of(call_id)
@@ -131,7 +130,7 @@ class CallStore:
             self._keys.phones[bucket],
             self._result_ttl_ms,
             DELETIONS_KEPT_MS,
-            _token(),
+            new_token(),
             self._index_ttl_ms,
             keys=8,
             is_durable=True,
@@ -140,7 +139,12 @@ class CallStore:
         return bool(existed)
 
     async def survey(
-        self, *, changed_since_ms: tuple[int, ...] = (), newest: int = 0, takes_turns: bool = False
+        self,
+        *,
+        changed_since_ms: tuple[int, ...] = (),
+        newest: int = 0,
+        takes_turns: bool = False,
+        deadline: float | None = None,
     ) -> Survey:
         """Look over all buckets: what lives, what is past its grace, what changed since, which are the newest.
 
@@ -149,10 +153,11 @@ class CallStore:
         Args:
             changed_since_ms: the ``now_ms`` of an earlier survey; without it no changes are looked for.
             newest: how many of the newest records are wanted.
+            deadline: until when the buckets may answer (``time.monotonic``).
             takes_turns: take up the calls that somebody is subscribed to and whose turn it is; nobody else gets the
                 same ones within 5 s.
         """
-        survey = await self._surveys.look_at_all(changed_since_ms, newest, takes_turns=takes_turns)
+        survey = await self._surveys.look_at_all(changed_since_ms, newest, takes_turns=takes_turns, deadline=deadline)
         for bucket, count in enumerate(survey.resumable):
             self._tell_due(bucket, count)
         return survey
@@ -173,8 +178,3 @@ class CallStore:
     def _tell_due(self, bucket: int, count: int) -> None:
         if count and self._on_due is not None:
             self._on_due(bucket)
-
-
-def _token() -> bytes:
-    """Tells a request that is sent again from another one."""
-    return b"%x" % random.getrandbits(64)

@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import structlog
@@ -32,6 +34,15 @@ MAX_REDIRECTS: Final = 3
 
 ASK_NODE_S: Final = 0.3
 """How long a node may take to say who has what; one that hangs is not waited for, another knows as well."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Map:
+    """A Cluster as one of its nodes sees it. Two that name the same masters are the same."""
+
+    owners: tuple[tuple[int, Address], ...]
+    """Of each bucket that somebody has."""
+    nodes: tuple[Address, ...] = field(compare=False)
 
 
 class ClusterPipeline:
@@ -157,44 +168,53 @@ class ClusterPipeline:
         await asyncio.wait([self._renew()], timeout=max(0.0, deadline - time.monotonic()))
 
     async def _inquire(self) -> None:
-        """Ask all nodes that we know of at once, and believe the first that answers."""
+        """Ask all nodes that we know of at once, until most of them, or all that answer, have said who has what.
+
+        Not the first alone: a node that was cut off from the others, but not from us, answers with an old map.
+        """
         asked = list(dict.fromkeys((*self._nodes, *self._seeds)))
-        inquiries = [asyncio.ensure_future(self._slots_of(node)) for node in asked]
+        inquiries = [asyncio.ensure_future(self._map_of(node)) for node in asked]
+        votes: Counter[_Map] = Counter()
         try:
             for answer in asyncio.as_completed(inquiries):
                 try:
-                    self._learn(await answer)
+                    votes[await answer] += 1
                 except (RedisError, OSError, TimeoutError, LookupError, TypeError, ValueError) as exc:
                     log.debug("cluster.node_silent", error=str(exc))
                     if "cluster support disabled" in str(exc):
                         self._wrong_topology.notice(IS_NO_CLUSTER)
-                else:
-                    return
+                if votes and max(votes.values()) > len(asked) / 2:
+                    break
         finally:
             for inquiry in inquiries:
                 inquiry.cancel()
             await asyncio.gather(*inquiries, return_exceptions=True)
+        if votes:
+            self._believe(votes.most_common(1)[0][0])
 
-    async def _slots_of(self, node: Address) -> tuple[Address, list[Any]]:
+    async def _map_of(self, node: Address) -> _Map:
         connection = self._connect_to(node)
         try:
             async with asyncio.timeout(ASK_NODE_S):
                 await connection.send_command("CLUSTER", "SLOTS")
-                return node, await connection.read_response()
+                return self._map_in(await connection.read_response(), node)
         finally:
             await connection.disconnect(nowait=True)
 
-    def _learn(self, answer: tuple[Address, list[Any]]) -> None:
+    def _map_in(self, ranges: list[Any], node: Address) -> _Map:
         """https://redis.io/docs/latest/commands/cluster-slots/: ``[first slot, last slot, master, replica...]`` each."""
-        node, ranges = answer
         nodes: list[Address] = []
+        owners: dict[int, Address] = {}
         for first, last, *hosts in ranges:
             addresses = [_address_of((host or b"").decode(), port, node) for host, port, *_ in hosts]
             nodes += addresses
-            for bucket, slot in enumerate(self._slots):
-                if first <= slot <= last:
-                    self._owners[bucket] = addresses[0]
-        self._nodes = list(dict.fromkeys(nodes))
+            owners |= {bucket: addresses[0] for bucket, slot in enumerate(self._slots) if first <= slot <= last}
+        return _Map(tuple(sorted(owners.items())), tuple(dict.fromkeys(nodes)))
+
+    def _believe(self, believed: _Map) -> None:
+        for bucket, owner in believed.owners:
+            self._owners[bucket] = owner
+        self._nodes = list(believed.nodes)
         for gone in self._pipelines.keys() - set(self._nodes):
             closing = asyncio.get_running_loop().create_task(self._pipelines.pop(gone).close())
             self._closing.add(closing)

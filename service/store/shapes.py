@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from typing import Final
 
 import msgspec
+
+
+def new_token() -> bytes:
+    """Names one request to a script, so that sending it again can be told from another request."""
+    return os.urandom(8).hex().encode()
 
 
 class CallChange(msgspec.Struct, frozen=True):
@@ -23,6 +29,10 @@ class CallChange(msgspec.Struct, frozen=True):
     """True when the event says that the call is over for a reason after which no analysis can come."""
     facts: dict[str, bytes]
     """JSON text by the fact's name; what the event does not say is left out."""
+    token: bytes = b""
+    """Every merge of this change carries it; each has one of its own where it is empty. Redis may apply a merge whose
+    reply comes too late: when the change is merged again, also out of the spool, that reply tells what it was the first
+    to bring about."""
 
     @property
     def stamp(self) -> bytes:

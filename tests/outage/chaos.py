@@ -40,7 +40,7 @@ def line_of(outcome: Outcome) -> str:
     cells = (
         row.topology, row.fault, "yes" if row.has_spool else "no", str(row.wait_replicas), str(ledger.sent),
         str(len(ledger.acknowledged)), str(ledger.refused), str(ledger.broken), missing_of(row, outcome.missing),
-        f"{ledger.slowest_s:.2f} s", f"{outcome.first_success_after_s:.2f} s", f"{outcome.well_after_s:.2f} s",
+        f"{outcome.slowest_s:.2f} s", f"{outcome.first_success_after_s:.2f} s", f"{outcome.well_after_s:.2f} s",
     )  # fmt: skip
     return f"| {' | '.join(cells)} |"
 
@@ -53,8 +53,8 @@ def problems_of(outcome: Outcome) -> list[str]:
     problems = list(outcome.problems)
     if outcome.row.promises and outcome.missing:
         problems.append(f"{outcome.missing} acknowledged webhooks are missing")
-    if outcome.ledger.slowest_s > SLOWEST_ALLOWED_S:
-        problems.append(f"an answer took {outcome.ledger.slowest_s:.2f} s")
+    if outcome.slowest_s > SLOWEST_ALLOWED_S:
+        problems.append(f"an answer took {outcome.slowest_s:.2f} s")
     if outcome.first_success_after_s > FIRST_SUCCESS_ALLOWED_S:
         problems.append(f"first success only after {outcome.first_success_after_s:.2f} s")
     return problems

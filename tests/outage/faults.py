@@ -6,7 +6,7 @@ import asyncio
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 import httpx2
@@ -18,12 +18,14 @@ from tests.outage.partial_service import (
     problems_of_stats,
     problems_of_sweep,
 )
+from tests.support.access_log import slowest_webhook_s
+from tests.support.cluster_setup import ClusterSetup
 from tests.support.dead_shard import one_shard_dead, serve_partly
 from tests.support.eventually import eventually
 from tests.support.redis_server import RedisProcess
-from tests.support.redis_topologies import ClusterSetup, SentinelSetup, ask
+from tests.support.redis_topologies import SentinelSetup, ask
 from tests.support.replica import Replica
-from tests.support.slow_proxy import SlowProxy
+from tests.support.slow_proxy import SlowProxyProcess
 
 PER_SECOND = 100.0
 
@@ -41,7 +43,7 @@ class Scene:
     redis: RedisProcess | SentinelSetup | ClusterSetup
     problems: list[str] = field(default_factory=list)
     """What did not go on while something was broken."""
-    proxy: SlowProxy | None = None
+    proxy: SlowProxyProcess | None = None
 
     @property
     def server(self) -> RedisProcess:
@@ -72,6 +74,8 @@ class Outcome:
     row: Row
     ledger: Ledger
     missing: int
+    slowest_s: float
+    """By the replicas' own clocks: a client that posts so much is slow itself."""
     first_success_after_s: float
     well_after_s: float
     problems: list[str]
@@ -79,14 +83,15 @@ class Outcome:
 
 async def run_row(row: Row, *, broken_s: float, settled_s: float = 2.0) -> Outcome:
     """Load before, during and after the fault, then the reckoning."""
-    async with AsyncExitStack() as stack:
+    with ExitStack() as stack:
         redis = _redis_of(row.topology)
         stack.callback(redis.stop)
         redis.start()
         proxy = None
         if row.has_proxy:
             assert isinstance(redis, RedisProcess)
-            proxy = await stack.enter_async_context(SlowProxy(redis.port))
+            proxy = SlowProxyProcess(redis.port)
+            stack.callback(proxy.stop)
         scene = stack.enter_context(set_up(row, redis, proxy))
         ledger, until = Ledger(f"ledger-{time.monotonic_ns()}"), asyncio.Event()
         load = asyncio.create_task(post_at_rate(ledger, scene.replicas, row.per_second, until))
@@ -98,18 +103,21 @@ async def run_row(row: Row, *, broken_s: float, settled_s: float = 2.0) -> Outco
         await load
         missing = await find_missing(ledger, scene.replicas)
         first_success_after_s, well_after_s = ledger.first_success_after_s(mended_at), ledger.well_after_s(mended_at)
-        return Outcome(row, ledger, len(missing), first_success_after_s, well_after_s, scene.problems)
+        slowest_s = max(map(slowest_webhook_s, scene.replicas))
+        return Outcome(row, ledger, len(missing), slowest_s, first_success_after_s, well_after_s, scene.problems)
 
 
 @contextmanager
-def set_up(row: Row, redis: RedisProcess | SentinelSetup | ClusterSetup, proxy: SlowProxy | None) -> Iterator[Scene]:
+def set_up(
+    row: Row, redis: RedisProcess | SentinelSetup | ClusterSetup, proxy: SlowProxyProcess | None
+) -> Iterator[Scene]:
     with ExitStack() as stack:
         replicas = []
         redis_url = redis.url if proxy is None else proxy.url
         for _ in range(2):
             spool = {"spool_dir": tempfile.mkdtemp(prefix="spool-test-")} if row.has_spool else {}
             replica = Replica(
-                redis_url=redis_url, store_wait_replicas=row.wait_replicas, log_level="warning", drain_s=1, **spool
+                redis_url=redis_url, store_wait_replicas=row.wait_replicas, log_level="info", drain_s=1, **spool
             )
             stack.callback(replica.stop)
             replicas.append(replica.start())
@@ -135,9 +143,9 @@ async def hang(scene: Scene, broken_s: float) -> float:
 async def be_late(scene: Scene, broken_s: float) -> float:
     """Redis is well, and whatever passes between it and the replicas is late."""
     assert scene.proxy is not None
-    scene.proxy.commands_s = scene.proxy.replies_s = LATE_S
+    scene.proxy.delay(commands_s=LATE_S, replies_s=LATE_S)
     await asyncio.sleep(broken_s)
-    scene.proxy.commands_s = scene.proxy.replies_s = 0.0
+    scene.proxy.delay()
     return time.monotonic()
 
 

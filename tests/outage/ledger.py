@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import time
 from dataclasses import dataclass, field
 
 import httpx2
 
+from tests.outage.raw_http import KeptConnections, post
 from tests.support.replica import Replica
 from tests.support.vapi_sender import full_report
 
@@ -29,28 +31,26 @@ class Ledger:
     refused: int = 0
     broken: int = 0
     """Connections that a killed process took with it."""
-    slowest_s: float = 0.0
     troubled_at: list[float] = field(default_factory=list)
     """When those were sent that were refused, reset, or answered slowly."""
 
-    async def post(self, client: httpx2.AsyncClient, replica: Replica) -> None:
+    async def post(self, connections: KeptConnections) -> None:
         self.sent += 1
         call_id = f"{self.prefix}-{self.sent}"
         started = time.monotonic()
         try:
-            answer = await client.post(f"{replica.url}/api/v1/vapi/webhook", json=full_report(call_id))
-        except httpx2.HTTPError:
+            answer = await connections.ask(post(json.dumps(full_report(call_id)).encode()), ANSWER_LIMIT_S)
+        except (OSError, asyncio.IncompleteReadError):
             self.broken += 1
             self.troubled_at.append(started)
             return
         finished = time.monotonic()
-        self.slowest_s = max(self.slowest_s, finished - started)
-        if answer.status_code == 200:
+        if answer.status == 200:
             self.acknowledged.append(call_id)
             self.acknowledged_at.append(finished)
         else:
             self.refused += 1
-        if answer.status_code != 200 or finished - started > SLOW_S:
+        if answer.status != 200 or finished - started > SLOW_S:
             self.troubled_at.append(started)
 
     def first_success_after_s(self, moment: float) -> float:
@@ -64,16 +64,17 @@ class Ledger:
 
 async def post_at_rate(ledger: Ledger, replicas: list[Replica], per_second: float, until: asyncio.Event) -> None:
     """Post to the replicas in turn, without waiting for answers, until told to stop."""
-    limits = httpx2.Limits(max_connections=1000, max_keepalive_connections=200)
-    async with httpx2.AsyncClient(timeout=ANSWER_LIMIT_S, limits=limits) as client:
-        loop = asyncio.get_running_loop()
-        started, posts = loop.time(), set()
-        for number in itertools.count():
-            if until.is_set():
-                break
-            posts.add(asyncio.create_task(ledger.post(client, replicas[number % len(replicas)])))
-            await asyncio.sleep(max(0.0, started + (number + 1) / per_second - loop.time()))
-        await asyncio.gather(*posts)
+    kept = [KeptConnections(replica.port) for replica in replicas]
+    loop = asyncio.get_running_loop()
+    started, posts = loop.time(), set()
+    for number in itertools.count():
+        if until.is_set():
+            break
+        posts.add(asyncio.create_task(ledger.post(kept[number % len(kept)])))
+        await asyncio.sleep(max(0.0, started + (number + 1) / per_second - loop.time()))
+    await asyncio.gather(*posts)
+    for connections in kept:
+        connections.close()
 
 
 async def find_missing(ledger: Ledger, replicas: list[Replica]) -> list[str]:

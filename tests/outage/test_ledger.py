@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.outage.faults import Row, hang, kill_and_restart, kill_master, kill_replica, run_row
+from tests.outage.faults import Row, be_late, hang, kill_and_restart, kill_master, kill_replica, run_row
 
 ROWS = [
     Row("one Redis", "Redis hangs", hang, has_spool=True),
+    Row("one Redis", "Redis is slow", be_late, has_spool=True, per_second=200.0, has_proxy=True),
     Row("one Redis", "Redis killed, restarted", kill_and_restart),
     Row("one Redis", "replica killed", kill_replica),
     Row("Sentinel", "master killed", kill_master, wait_replicas=1, has_spool=True),

@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from tests.outage.raw_http import RawConnection, get, post
+from tests.outage.raw_http import KeptConnections, get, post
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
-from tests.support.slow_proxy import SlowProxy
+from tests.support.slow_proxy import SlowProxyProcess
 from tests.support.vapi_sender import full_report, preliminary_report
 from tests.system.traffic import CALLS
 
@@ -52,18 +52,19 @@ def redis() -> Iterator[RedisProcess]:
 
 
 @pytest.fixture
-async def proxy(redis: RedisProcess) -> AsyncIterator[SlowProxy]:
-    async with SlowProxy(redis.port) as proxy:
-        yield proxy
+def proxy(redis: RedisProcess) -> Iterator[SlowProxyProcess]:
+    proxy = SlowProxyProcess(redis.port)
+    yield proxy
+    proxy.stop()
 
 
 @pytest.fixture
-def start(proxy: SlowProxy) -> Iterator[StartReplica]:
+def start(proxy: SlowProxyProcess) -> Iterator[StartReplica]:
     replicas: list[Replica] = []
 
     def start_one(**settings: object) -> Replica:
         replicas.append(Replica(redis_url=proxy.url, log_level="info", **settings))
-        return replicas[-1].launch()
+        return replicas[-1].start()
 
     yield start_one
     for replica in replicas:
@@ -76,28 +77,15 @@ def slowest_s(replica: Replica) -> float:
     return float(max(line["duration_ms"] for line in lines if not line["route"].startswith("/health"))) / 1000
 
 
-async def until_alive(replica: Replica) -> None:
-    """Without blocking the loop that the proxy runs on."""
-    await asyncio.to_thread(replica.wait_until_served)
-
-
 class Senders:
-    """Connections that are kept: whoever is free sends the next request."""
+    """Notes what came back."""
 
     def __init__(self, port: int) -> None:
-        self._port = port
-        self._free: list[RawConnection] = []
+        self._connections = KeptConnections(port)
+        self.close = self._connections.close
 
     async def send(self, name: str, request: bytes, answers: Answers) -> None:
-        connection = self._free.pop() if self._free else await RawConnection.open(self._port)
-        await connection.send(request)
-        answer = await connection.answer(CLIENT_GIVES_UP_S)
-        answers.status[name] = answer.status
-        self._free.append(connection)
-
-    def close(self) -> None:
-        for connection in self._free:
-            connection.abort()
+        answers.status[name] = (await self._connections.ask(request, CLIENT_GIVES_UP_S)).status
 
 
 async def send_at_rate(replica: Replica, prefix: str, per_second: int = PER_SECOND) -> Answers:
@@ -133,15 +121,14 @@ async def missing_of(replica: Replica, names: list[str]) -> list[str]:
 @pytest.mark.parametrize("spool", ["without a spool", "with a spool"])
 @pytest.mark.parametrize("limit", [0, 1_000_000], ids=["no rate limit", "with a rate limit"])
 async def test_no_webhook_waits_longer_than_two_seconds_for_a_redis_whose_replies_are_late(
-    proxy: SlowProxy, start: StartReplica, tmp_path: Path, spool: str, limit: int
+    proxy: SlowProxyProcess, start: StartReplica, tmp_path: Path, spool: str, limit: int
 ) -> None:
     replica = start(redis_key_prefix=tmp_path.name, rate_limit_per_minute=limit, **SPOOL_SETTINGS[spool](tmp_path))
-    await until_alive(replica)
-    proxy.commands_s = proxy.replies_s = 0.15
+    proxy.delay(commands_s=0.15, replies_s=0.15)
 
     answers = await send_at_rate(replica, "late")
 
-    proxy.commands_s = proxy.replies_s = 0.0
+    proxy.delay()
     assert len(answers.status) == PER_SECOND * SENT_FOR_S
     assert set(answers.status.values()) <= {200, 503}
     assert spool == "without a spool" or len(answers.with_status(200)) > len(answers.with_status(503))
@@ -151,16 +138,15 @@ async def test_no_webhook_waits_longer_than_two_seconds_for_a_redis_whose_replie
 
 @pytest.mark.parametrize("spool", ["without a spool", "with a spool"])
 async def test_a_redis_too_slow_for_what_comes_costs_nobody_more_than_two_seconds(
-    proxy: SlowProxy, start: StartReplica, tmp_path: Path, spool: str
+    proxy: SlowProxyProcess, start: StartReplica, tmp_path: Path, spool: str
 ) -> None:
     """Each attempt at Redis is answered in time, and yet there is more than fits through."""
     replica = start(redis_key_prefix=tmp_path.name, **SPOOL_SETTINGS[spool](tmp_path))
-    await until_alive(replica)
-    proxy.commands_s = proxy.replies_s = 0.22
+    proxy.delay(commands_s=0.22, replies_s=0.22)
 
     answers = await send_at_rate(replica, "slower")
 
-    proxy.commands_s = proxy.replies_s = 0.0
+    proxy.delay()
     assert set(answers.status.values()) <= {200, 503}
     assert spool == "without a spool" or len(answers.with_status(200)) > len(answers.with_status(503))
     assert slowest_s(replica) < ANSWERED_WITHIN_S
@@ -168,13 +154,12 @@ async def test_a_redis_too_slow_for_what_comes_costs_nobody_more_than_two_second
 
 
 async def test_a_read_that_ends_a_reports_grace_waits_for_its_three_commands_no_longer_than_for_one(
-    proxy: SlowProxy, start: StartReplica, tmp_path: Path
+    proxy: SlowProxyProcess, start: StartReplica, tmp_path: Path
 ) -> None:
     replica = start(redis_key_prefix=tmp_path.name, report_grace_s=0.3)
-    await until_alive(replica)
     names = [f"grace-{number}" for number in range(20)]
     answers, senders = Answers(), Senders(replica.port)
-    proxy.replies_s = 0.45  # each command is in time, three of them are not
+    proxy.delay(replies_s=0.45)  # each command is in time, three of them are not
     asking = []
     for name in names:
         await senders.send(name, post(json.dumps(preliminary_report(name)).encode()), answers)

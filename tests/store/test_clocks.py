@@ -24,8 +24,8 @@ OTHER: Final = next(
 class _OneMasterAhead(CallStore):
     """As if the bucket of OTHER were on a master whose clock is a minute ahead."""
 
-    async def survey_bucket(self, bucket: int, *options: Any, **more: Any) -> BucketSurvey:
-        survey = await super().survey_bucket(bucket, *options, **more)
+    async def survey_bucket(self, bucket: int, *args: Any, **options: Any) -> BucketSurvey:
+        survey = await super().survey_bucket(bucket, *args, **options)
         ahead_ms = AHEAD_MS if bucket == bucket_of(OTHER) else 0
         return msgspec.structs.replace(survey, now_ms=survey.now_ms + ahead_ms)
 

@@ -21,9 +21,10 @@ from service.store.shapes import StoredCall
 from service.store.subscriptions import SubscriptionStore
 from tests.store.conftest import OpenedStore, OpenStore
 from tests.store.events import change, change_from, is_woken, until
+from tests.support.cluster_setup import ClusterSetup
 from tests.support.dead_shard import one_shard_dead, serve_partly, shard_of
 from tests.support.redis_server import RedisProcess
-from tests.support.redis_topologies import ClusterSetup, ask
+from tests.support.redis_topologies import ask
 from tests.support.vapi_sender import status_update
 
 WITHIN_S = 30.0

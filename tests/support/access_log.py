@@ -42,6 +42,12 @@ def slowest_s(answers: list[dict[str, Any]]) -> float:
     return max(float(answer["duration_ms"]) for answer in answers) / 1000
 
 
+def slowest_webhook_s(replica: Replica) -> float:
+    """Of all webhooks that the replica has logged."""
+    lines = [event for event in events_in(replica.log) if event.get("route") == "/api/v1/vapi/webhook"]
+    return slowest_s(lines)
+
+
 def moment_of(event: dict[str, Any]) -> float:
     """When a line was written, in seconds of the epoch."""
     return datetime.fromisoformat(event["timestamp"]).timestamp()

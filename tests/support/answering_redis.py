@@ -16,6 +16,8 @@ class AnsweringRedis:
     def __init__(self) -> None:
         self.answer = FINE
         self.fine: frozenset[bytes] = frozenset()
+        self.late_s = 0.0
+        """How long every answer takes."""
         self.asked: set[bytes] = set()
         """Names of all commands that came."""
         self._server: asyncio.Server | None = None
@@ -46,6 +48,7 @@ class AnsweringRedis:
                 while (command := parser.gets()) is not False:
                     name = command[0].upper()
                     self.asked.add(name)
+                    await asyncio.sleep(self.late_s)
                     writer.write(FINE if name in self.fine else self.answer)
         except ConnectionError:
             pass

@@ -10,8 +10,9 @@ from itertools import count
 from redis.crc import key_slot
 
 from service.store.keys import BUCKETS, Keys, bucket_of
+from tests.support.cluster_setup import ClusterSetup
 from tests.support.redis_server import RedisProcess
-from tests.support.redis_topologies import ClusterSetup, ask, client_of
+from tests.support.redis_topologies import ask, client_of
 
 SLOT_KEYS = Keys("any").probes
 """The prefix is outside the braces: the slots are the same with every one."""

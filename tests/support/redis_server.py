@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -72,6 +73,14 @@ class RedisProcess:
 
     def kill(self) -> None:
         self._end(signal.SIGKILL)
+
+    def forget(self) -> None:
+        """Lose everything that is on the disk, while it is not running."""
+        for left in self._folder.iterdir():
+            if left.is_dir():
+                shutil.rmtree(left)
+            elif left.suffix == ".rdb":
+                left.unlink()
 
     def pause(self) -> None:
         """Hang: connections stay open, nothing is answered."""

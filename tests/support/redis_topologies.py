@@ -1,12 +1,11 @@
-"""Real Sentinels and a real Cluster out of redis-server processes on free ports."""
+"""Real Sentinels out of redis-server processes on free ports, and how tests ask any Redis."""
 
 from __future__ import annotations
 
 import contextlib
-import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,7 +14,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from tests.support.eventually import PATIENCE_S, eventually_sync
-from tests.support.ports import free_cluster_port, free_port
+from tests.support.ports import free_port
 from tests.support.redis_server import RedisProcess
 
 SERVICE = "mymaster"
@@ -31,9 +30,13 @@ DOWN_AFTER_MS = 2500
 spoken to it, and promoted one after the other, in the end also a server that had not caught up.
 """
 
+NOBODY_DIES_MS = 120_000
+"""No test takes so long."""
 
-NODE_TIMEOUT_MS = 1500
-"""A node that a busy machine does not let run for that long is taken for dead; with half a second that came about."""
+DURABLE = ("--appendonly", "yes")
+"""What the README asks of every Redis. Without it a killed master comes back empty and calls itself master for eight
+seconds, until the Sentinels make it a replica: if they lost the new master meanwhile, they might promote that one.
+"""
 
 
 def wait_until(is_so: Callable[[], bool], what: str, within_s: float = PATIENCE_S) -> float:
@@ -76,7 +79,7 @@ class SentinelSetup:
         return f"redis+sentinel://{':'.join(CLIENT)}@{hosts}/{SERVICE}"
 
     def start(self) -> Self:
-        options = [*SYNC_AT_ONCE, "--masteruser", WATCHER[0], "--masterauth", WATCHER[1]]
+        options = [*DURABLE, *SYNC_AT_ONCE, "--masteruser", WATCHER[0], "--masterauth", WATCHER[1]]
         for user, password in (WATCHER, CLIENT):
             options += ["--user", user, "on", f">{password}", "~*", "&*", "+@all"]
         master = RedisProcess(*options, password=PASSWORD).start()
@@ -108,6 +111,24 @@ class SentinelSetup:
         """Seconds until another server calls itself master."""
         others = [server for server in self.servers if server not in masters_before]
         return wait_until(lambda: any(client_of(one).role()[0] == b"master" for one in others), "nobody was promoted")
+
+    @contextlib.contextmanager
+    def without_another_failover(self, masters_before: list[RedisProcess]) -> Iterator[None]:
+        """From when the Sentinels name the next master, they take nobody else for dead.
+
+        On a busy machine a healthy master may be silent for seconds, too. What it acknowledged and had not passed on
+        is lost in the failover that follows, which only STORE_WAIT_REPLICAS would prevent.
+        """
+        wait_until(lambda: self.master() not in masters_before, "the Sentinels name no other master")
+        self._take_for_dead_after(NOBODY_DIES_MS)
+        try:
+            yield
+        finally:
+            self._take_for_dead_after(DOWN_AFTER_MS)
+
+    def _take_for_dead_after(self, silence_ms: int) -> None:
+        for sentinel in self.sentinels:
+            ask(sentinel, "SENTINEL", "SET", SERVICE, "down-after-milliseconds", str(silence_ms))
 
     def wait_until_whole(self) -> None:
         """Until every server is up again, replicates from the one master, and the Sentinels know so."""
@@ -163,62 +184,9 @@ class SentinelSetup:
         return known["num-other-sentinels"] == "2" and known["num-slaves"] == str(self._replicas)
 
 
-class ClusterSetup:
-    """Three masters with a replica each; a node counts as dead after NODE_TIMEOUT_MS."""
-
-    def __init__(self) -> None:
-        self.nodes: list[RedisProcess] = []
-
-    @property
-    def url(self) -> str:
-        return "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes[:3])
-
-    def start(self) -> Self:
-        options = [
-            "--cluster-enabled", "yes", "--cluster-node-timeout", str(NODE_TIMEOUT_MS), "--cluster-config-file", "nodes.conf",
-            *SYNC_AT_ONCE,
-        ]  # fmt: skip
-        for _ in range(6):
-            self.nodes.append(RedisProcess(*options, port=free_cluster_port()).start())
-        addresses = [f"127.0.0.1:{node.port}" for node in self.nodes]
-        subprocess.run(
-            ["redis-cli", "--cluster", "create", *addresses, "--cluster-replicas", "1", "--cluster-yes"],
-            check=True, capture_output=True, timeout=PATIENCE_S,
-        )  # fmt: skip
-        self.wait_until_whole()
-        return self
-
-    def stop(self) -> None:
-        for node in self.nodes:
-            node.stop()
-
-    def masters(self) -> list[RedisProcess]:
-        return [node for node in self.nodes if self._is_master(node)]
-
-    def wait_for_promotion(self, masters_before: list[RedisProcess]) -> float:
-        """Seconds until a node that was a replica calls itself master."""
-        replicas = [node for node in self.nodes if node not in masters_before]
-        return wait_until(lambda: any(map(self._is_master, replicas)), "nobody was promoted")
-
-    def wait_until_whole(self) -> None:
-        """Until every node is up again, and every replica follows its master."""
-        wait_until(
-            lambda: len(self.masters()) == 3 and all(map(self._is_ready, self.nodes)), "the Cluster is not whole"
-        )
-
-    @staticmethod
-    def _is_master(node: RedisProcess) -> bool:
-        try:
-            return bool(client_of(node).role()[0] == b"master")
-        except redis.RedisError:
-            return False
-
-    @staticmethod
-    def _is_ready(node: RedisProcess) -> bool:
-        role = client_of(node).role()
-        state = ask(node, "CLUSTER", "INFO")
-        is_ok = "ok" in str(state.get("cluster_state") if isinstance(state, dict) else state)
-        return is_ok and (role[0] == b"master" or role[3] == b"connected")
+def connections_of_the_service(server: RedisProcess) -> set[str]:
+    """Their ids, at a server behind Sentinels."""
+    return {one["id"] for one in client_of(server).client_list() if one["user"] == CLIENT[0]}
 
 
 def ask(process: RedisProcess, *command: str) -> Any:

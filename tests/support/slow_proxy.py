@@ -1,9 +1,47 @@
-"""A TCP proxy before a redis-server that passes everything on, but later."""
+"""A TCP proxy before a redis-server that passes everything on, but later.
+
+``python -m tests.support.slow_proxy <port of Redis>`` runs one: it prints its own port, then reads the two delays, in
+seconds, from each line of its standard input, and prints an empty line once they hold.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
+from pathlib import Path
 from typing import Self
+
+from tests.support.eventually import PATIENCE_S
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class SlowProxyProcess:
+    """A SlowProxy in a process of its own, for tests that send much: their own event loop would make it slower still."""
+
+    def __init__(self, redis_port: int) -> None:
+        command = [sys.executable, "-m", "tests.support.slow_proxy", str(redis_port)]
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True, bufsize=1)
+        self.port = int(self._line())
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def delay(self, *, commands_s: float = 0.0, replies_s: float = 0.0) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{commands_s} {replies_s}\n")
+        self._line()
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.communicate(timeout=PATIENCE_S)
+
+    def _line(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline()
 
 
 class SlowProxy:
@@ -20,9 +58,13 @@ class SlowProxy:
         self._transports: set[asyncio.BaseTransport] = set()
 
     @property
-    def url(self) -> str:
+    def port(self) -> int:
         assert self._server is not None
-        return f"redis://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/0"
+        return int(self._server.sockets[0].getsockname()[1])
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
@@ -60,3 +102,17 @@ class SlowProxy:
             else:
                 loop.call_at(due, writer.write, chunk)
         raise ConnectionResetError
+
+
+async def serve(redis_port: int) -> None:
+    """Until standard input ends, as it does when whoever started this process is gone."""
+    loop = asyncio.get_running_loop()
+    async with SlowProxy(redis_port) as proxy:
+        print(proxy.port, flush=True)
+        while line := await loop.run_in_executor(None, sys.stdin.readline):
+            proxy.commands_s, proxy.replies_s = map(float, line.split())
+            print(flush=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(int(sys.argv[1])))

@@ -14,9 +14,10 @@ import httpx2
 from redis.crc import key_slot
 
 from service.store.keys import Keys
+from tests.support.cluster_setup import ClusterSetup
 from tests.support.eventually import PATIENCE_S
 from tests.support.redis_server import RedisProcess
-from tests.support.redis_topologies import ClusterSetup, SentinelSetup, ask
+from tests.support.redis_topologies import SentinelSetup, ask
 from tests.support.replica import Replica
 from tests.support.vapi_sender import full_report
 from tests.system.traffic import get_call, post_webhook, until_parked

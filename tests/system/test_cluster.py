@@ -14,9 +14,10 @@ from redis.crc import key_slot
 
 from service.store.keys import BUCKETS, Keys, bucket_of
 from tests.calls.resuming import paused_execution
+from tests.support.cluster_setup import ClusterSetup
 from tests.support.fake_kestra import FakeKestra
 from tests.support.redis_server import RedisProcess, free_port
-from tests.support.redis_topologies import ClusterSetup, ask
+from tests.support.redis_topologies import ask
 from tests.support.replica import Replica
 from tests.support.vapi_sender import full_report, status_update
 from tests.system.failover import Prober, call_ids_at, slots_of, wakes_at_once

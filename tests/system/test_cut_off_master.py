@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from tests.support.redis_server import RedisProcess
-from tests.support.redis_topologies import CLIENT, SentinelSetup, ask, client_of
+from tests.support.redis_topologies import SentinelSetup, ask, connections_of_the_service
 from tests.support.replica import Replica
 from tests.support.vapi_sender import full_report
 from tests.system.failover import wakes_at_once
@@ -45,11 +45,6 @@ def _is_master(server: RedisProcess) -> bool:
     return bool(ask(server, "ROLE")[0] == b"master")
 
 
-def _connections_of_the_service(server: RedisProcess) -> set[str]:
-    """Their ids."""
-    return {one["id"] for one in client_of(server).client_list() if one["user"] == CLIENT[0]}
-
-
 async def test_a_master_that_was_replaced_behind_our_back_is_left_by_every_connection(
     client: httpx2.AsyncClient,
     setup: SentinelSetup,
@@ -61,7 +56,7 @@ async def test_a_master_that_was_replaced_behind_our_back_is_left_by_every_conne
     old, new = await asyncio.to_thread(lose_master)
 
     async def is_left() -> bool:
-        return not _connections_of_the_service(old)
+        return not connections_of_the_service(old)
 
     await until(is_left, LEFT_WITHIN_S)
     names = [f"after-{number}" for number in range(40)]
@@ -117,11 +112,11 @@ async def test_sentinels_that_are_gone_move_nobody_and_those_that_return_do(
     replica = start_replica(redis_url=setup.url)
     master = setup.master()
     assert (await post_webhook(client, replica, full_report("asked"))).status_code == 200
-    connected = _connections_of_the_service(master)
+    connected = connections_of_the_service(master)
     for sentinel in setup.sentinels:
         sentinel.pause()
     await asyncio.sleep(3)  # several questions that nobody answers
     assert (await post_webhook(client, replica, full_report("unasked"))).status_code == 200
-    assert connected <= _connections_of_the_service(master)
+    assert connected <= connections_of_the_service(master)
     for sentinel in setup.sentinels:
         sentinel.resume()

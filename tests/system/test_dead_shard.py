@@ -11,8 +11,9 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from tests.support.cluster_setup import ClusterSetup
 from tests.support.dead_shard import DeadShard, one_shard_dead, serve_partly
-from tests.support.redis_topologies import ClusterSetup, ask
+from tests.support.redis_topologies import ask
 from tests.support.replica import Replica
 from tests.support.vapi_sender import full_report
 from tests.system.traffic import get_call, post_webhook, until

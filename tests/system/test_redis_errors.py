@@ -13,9 +13,9 @@ import pytest
 
 from tests.support.answering_redis import AnsweringRedis
 from tests.support.call_requests import REQUIRED
+from tests.support.cluster_setup import ClusterSetup
 from tests.support.fake_kestra import FakeKestra
 from tests.support.redis_server import RedisProcess
-from tests.support.redis_topologies import ClusterSetup
 from tests.support.replica import Replica
 from tests.support.vapi_sender import full_report, status_update
 from tests.system.traffic import CALLS, WEBHOOK, get_call, post_webhook, until

@@ -11,7 +11,8 @@ import pytest
 import redis
 from redis.crc import key_slot
 
-from tests.support.redis_topologies import ClusterSetup, client_of
+from tests.support.cluster_setup import ClusterSetup
+from tests.support.redis_topologies import client_of
 from tests.support.replica import Replica
 from tests.support.vapi_sender import full_report, status_update
 from tests.system.test_cluster import KEYS, Move, call_ids_in

@@ -98,6 +98,20 @@ async def test_the_stats_count_what_was_spooled_and_each_drained_call_once(open_
     assert stats["webhooks"]["delivery_success_rate"] == 1
 
 
+async def test_a_call_is_counted_once_although_a_hanging_redis_took_its_report_after_all(site: Site) -> None:
+    """What was written to a Redis that hangs is applied when it goes on, before the spool is drained."""
+    await site.post(status_update("ringing", "before"))  # from then on Redis knows the script by its hash
+    with hanging(site.redis):
+        assert await site.post_all([full_report(f"call-{number}") for number in range(20)]) == {200}
+    await site.spool_holds(waiting=0)
+
+    async def are_all_counted() -> bool:
+        calls = (await site.stats())["calls"]
+        return (calls["ended"], calls["completed"]) == (20, 20)
+
+    await until(are_all_counted)
+
+
 @pytest.mark.parametrize("redis_at_the_restart", ["back", "away"])
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_what_was_acknowledged_survives_kill_9_of_the_whole_replica(
@@ -203,7 +217,8 @@ async def test_300_webhooks_at_once_are_all_kept_in_time(open_site: Open) -> Non
         for (_, writer), call_id in zip(connections, call_ids, strict=True):
             body = json.dumps(full_report(call_id)).encode()
             writer.write(
-                b"POST /api/v1/vapi/webhook HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+                b"POST /api/v1/vapi/webhook HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n" % len(body)
+                + body
             )
         heads = await asyncio.gather(*(reader.readuntil(b"\r\n") for reader, _ in connections))
         answers = await answers_of(site.replica, 300, lambda _: True, since=since)

@@ -1,0 +1,91 @@
+"""A real Cluster out of redis-server processes on free ports."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+from collections.abc import Iterator
+from typing import Self
+
+import redis
+
+from tests.support.eventually import PATIENCE_S
+from tests.support.ports import free_cluster_port
+from tests.support.redis_server import RedisProcess
+from tests.support.redis_topologies import NOBODY_DIES_MS, SYNC_AT_ONCE, ask, client_of, wait_until
+
+NODE_TIMEOUT_MS = 1500
+"""A node that a busy machine does not let run for that long is taken for dead; with half a second that came about."""
+
+
+class ClusterSetup:
+    """Three masters with a replica each; a node counts as dead after NODE_TIMEOUT_MS."""
+
+    def __init__(self) -> None:
+        self.nodes: list[RedisProcess] = []
+
+    @property
+    def url(self) -> str:
+        return "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes[:3])
+
+    def start(self) -> Self:
+        options = [
+            "--cluster-enabled", "yes", "--cluster-node-timeout", str(NODE_TIMEOUT_MS), "--cluster-config-file", "nodes.conf",
+            *SYNC_AT_ONCE,
+        ]  # fmt: skip
+        for _ in range(6):
+            self.nodes.append(RedisProcess(*options, port=free_cluster_port()).start())
+        addresses = [f"127.0.0.1:{node.port}" for node in self.nodes]
+        subprocess.run(
+            ["redis-cli", "--cluster", "create", *addresses, "--cluster-replicas", "1", "--cluster-yes"],
+            check=True, capture_output=True, timeout=PATIENCE_S,
+        )  # fmt: skip
+        self.wait_until_whole()
+        return self
+
+    def stop(self) -> None:
+        for node in self.nodes:
+            node.stop()
+
+    def masters(self) -> list[RedisProcess]:
+        return [node for node in self.nodes if self._is_master(node)]
+
+    def wait_for_promotion(self, masters_before: list[RedisProcess]) -> float:
+        """Seconds until a node that was a replica calls itself master."""
+        replicas = [node for node in self.nodes if node not in masters_before]
+        return wait_until(lambda: any(map(self._is_master, replicas)), "nobody was promoted")
+
+    @contextlib.contextmanager
+    def without_another_failover(self, masters_before: list[RedisProcess]) -> Iterator[None]:
+        """After a promotion the living nodes take nobody else for dead; as of SentinelSetup."""
+        living = [node for node in self.nodes if node not in masters_before or self._is_master(node)]
+        self._take_for_dead_after(living, NOBODY_DIES_MS)
+        try:
+            yield
+        finally:
+            self._take_for_dead_after(living, NODE_TIMEOUT_MS)
+
+    @staticmethod
+    def _take_for_dead_after(nodes: list[RedisProcess], silence_ms: int) -> None:
+        for node in nodes:
+            ask(node, "CONFIG", "SET", "cluster-node-timeout", str(silence_ms))
+
+    def wait_until_whole(self) -> None:
+        """Until every node is up again, and every replica follows its master."""
+        wait_until(
+            lambda: len(self.masters()) == 3 and all(map(self._is_ready, self.nodes)), "the Cluster is not whole"
+        )
+
+    @staticmethod
+    def _is_master(node: RedisProcess) -> bool:
+        try:
+            return bool(client_of(node).role()[0] == b"master")
+        except redis.RedisError:
+            return False
+
+    @staticmethod
+    def _is_ready(node: RedisProcess) -> bool:
+        role = client_of(node).role()
+        state = ask(node, "CLUSTER", "INFO")
+        is_ok = "ok" in str(state.get("cluster_state") if isinstance(state, dict) else state)
+        return is_ok and (role[0] == b"master" or role[3] == b"connected")
