@@ -16,6 +16,7 @@ from service.api.state import State
 from service.calls.phone import mask_phone, normalize_phone
 from service.calls.record import LARGE_OF_VIEW, View, is_past_grace, render_record
 from service.errors import Detail, InvalidRequestError, NotFoundError, StoreUnavailableError
+from service.store.all_buckets import broad_deadline
 from service.store.shapes import StoredCall, Tombstone
 
 MAX_LIMIT: Final = 100
@@ -41,7 +42,8 @@ async def list_calls_by_phone(state: State, request: Request) -> Response:
     limit = read_int(request, "limit", default=10, least=1, most=MAX_LIMIT)
     offset = read_int(request, "offset", default=0, least=0, most=MAX_OFFSET)
     fragment = msgspec.json.encode(phone)
-    page = await state.phone_index.find_page(fragment[1:-1], offset=offset, limit=limit)
+    deadline = broad_deadline(state.settings.store_timeout_s)
+    page = await state.phone_index.find_page(fragment[1:-1], offset=offset, limit=limit, deadline=deadline)
     found = await asyncio.gather(*(find_settled(state, call_id, "summary") for call_id in page.call_ids))
     # What expired, was deleted or got another number since the index was read is left out.
     calls = [call for call in found if isinstance(call, StoredCall) and call.facts["customer_phone"] == fragment]

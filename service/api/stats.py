@@ -6,6 +6,7 @@ While a shard of a Cluster is away, ``missing_buckets`` says which of the 32 buc
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter as Tally
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ from service.calls.record import iso_of
 from service.calls.status import DataStatus, status_at
 from service.errors import StoreUnavailableError
 from service.metrics import RECONCILED, SUBSCRIPTION_RESULTS
+from service.store.all_buckets import broad_deadline
 from service.store.counts import Replica
 from service.store.shapes import StoredCall
 from service.store.survey import Survey
@@ -31,8 +33,11 @@ WEBHOOK_COUNTS: Final = ("received", "stored", "ignored", "invalid", "unauthoriz
 
 async def get_stats(state: State, request: Request) -> Response:
     limit = read_int(request, "limit", default=20, least=0, most=MAX_ENTRIES)
+    deadline = broad_deadline(state.settings.store_timeout_s)
     survey, counted, probe = await asyncio.gather(
-        state.calls.survey(newest=limit), _find_counts(state), state.store_health.probe()
+        state.calls.survey(newest=limit, deadline=deadline),
+        _find_counts(state, deadline),
+        state.store_health.probe(deadline - time.monotonic()),
     )
     stats: dict[str, Any] = {
         "size": survey.size,
@@ -45,10 +50,10 @@ async def get_stats(state: State, request: Request) -> Response:
     return JSONAnswer(stats=stats)
 
 
-async def _find_counts(state: State) -> tuple[Tally[str], list[Replica]] | None:
+async def _find_counts(state: State, deadline: float) -> tuple[Tally[str], list[Replica]] | None:
     """None while the bucket that has the counts of all replicas is away."""
     try:
-        return await state.counts.read()
+        return await state.counts.read(deadline=deadline)
     except StoreUnavailableError:
         return None
 

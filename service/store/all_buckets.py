@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Collection
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 import msgspec
 
 from service.errors import StoreUnavailableError
 from service.store.keys import BUCKETS
+
+ASKED_FOR_SHARE: Final = 0.8
+"""Of ``STORE_TIMEOUT_S``: a request that first asks all buckets still has to read what the living ones named."""
 
 Reply = TypeVar("Reply")
 
@@ -20,6 +24,11 @@ class BucketReplies(msgspec.Struct, Generic[Reply], frozen=True):
     replies: dict[int, Reply]
     missing: tuple[int, ...]
     """The buckets that did not answer within ``STORE_TIMEOUT_S``."""
+
+
+def broad_deadline(store_timeout_s: float) -> float:
+    """By ``time.monotonic``: until when a request that began now may wait for buckets that do not answer."""
+    return time.monotonic() + ASKED_FOR_SHARE * store_timeout_s
 
 
 async def ask_all_buckets(

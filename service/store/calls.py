@@ -90,7 +90,7 @@ class CallStore:
             return _CHANGED if result == 1 else _DELETED if result == -1 else _UNCHANGED
         return Merged(
             is_deleted=False,
-            is_changed=True,  # by the first sending, where the reply to that got lost
+            is_changed=True,  # also on a retry: the first attempt changed it, and its reply was lost
             became_final=decode_stored_call(call_id, state, facts, later, {}) if first_final else None,
             became_complete=bool(first_complete),
         )
@@ -100,7 +100,7 @@ class CallStore:
     ) -> StoredCall | Tombstone | None:
         """The record with the named large facts, a tombstone if it was deleted, None if unknown.
 
-        Where VAPI is asked for calls, Missing if it does not know this one either.
+        Where VAPI is asked for calls, Missing if VAPI does not know this one either.
         """
         bucket = bucket_of(call_id)
         reply = await self._redis.execute(
@@ -140,7 +140,12 @@ class CallStore:
         return bool(existed)
 
     async def survey(
-        self, *, changed_since_ms: tuple[int, ...] = (), newest: int = 0, takes_turns: bool = False
+        self,
+        *,
+        changed_since_ms: tuple[int, ...] = (),
+        newest: int = 0,
+        takes_turns: bool = False,
+        deadline: float | None = None,
     ) -> Survey:
         """Look over all buckets: what lives, what is past its grace, what changed since, which are the newest.
 
@@ -151,8 +156,9 @@ class CallStore:
             newest: how many of the newest records are wanted.
             takes_turns: take up the calls that somebody is subscribed to and whose turn it is; nobody else gets the
                 same ones within 5 s.
+            deadline: as of every method; buckets that have not answered by then are named as missing.
         """
-        survey = await self._surveys.look_at_all(changed_since_ms, newest, takes_turns=takes_turns)
+        survey = await self._surveys.look_at_all(changed_since_ms, newest, takes_turns=takes_turns, deadline=deadline)
         for bucket, count in enumerate(survey.resumable):
             self._tell_due(bucket, count)
         return survey

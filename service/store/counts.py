@@ -47,10 +47,11 @@ class CountStore:
             self._execute("PEXPIRE", self._keys.processes, COUNTS_TTL_MS),
         )
 
-    async def read(self) -> tuple[Tally[str], list[Replica]]:
+    async def read(self, *, deadline: float | None = None) -> tuple[Tally[str], list[Replica]]:
         """The sums over all processes of the last two hours, and the replicas that these belong to."""
-        members: list[bytes] = await self._execute("ZRANGE", self._keys.processes, 0, -1)
-        hashes = await asyncio.gather(*(self._execute("HGETALL", self._keys.counts(member)) for member in members))
+        execute = partial(self._execute, deadline=deadline)
+        members: list[bytes] = await execute("ZRANGE", self._keys.processes, 0, -1)
+        hashes = await asyncio.gather(*(execute("HGETALL", self._keys.counts(member)) for member in members))
         sums: Tally[str] = Tally()
         replicas: dict[str, Replica] = {}
         for member, flat in zip(members, hashes, strict=True):

@@ -47,17 +47,17 @@ class PhoneIndex:
         self._index_ttl_ms = 2 * max(settings.result_ttl_ms, settings.pending_ttl_ms)
         self._script = Script("newest_of_phone.lua")
 
-    async def find_page(self, phone: bytes, *, offset: int, limit: int) -> PhonePage:
+    async def find_page(self, phone: bytes, *, offset: int, limit: int, deadline: float | None = None) -> PhonePage:
         """The ids from ``offset`` on. ``phone`` is a JSON string's inside, as in the record.
 
         Each bucket is asked for its share of offset + limit; then, if need be, those that may have more of it are asked
         for twice as many, and so on.
 
         Raises:
-            StoreUnavailableError: no bucket answers within ``STORE_TIMEOUT_S``.
+            StoreUnavailableError: no bucket answers within ``STORE_TIMEOUT_S``, or by ``deadline`` (``time.monotonic``).
         """
         wanted = offset + limit
-        first = await self._ask(phone, dict.fromkeys(range(BUCKETS), _share_of(wanted)))
+        first = await self._ask(phone, dict.fromkeys(range(BUCKETS), _share_of(wanted)), deadline)
         buckets, missing = {**first.replies}, {*first.missing}
         while True:
             entries = sorted((entry for bucket in buckets.values() for entry in bucket.entries), reverse=True)[:wanted]
@@ -71,17 +71,17 @@ class PhoneIndex:
                 call_ids = [call_id for _, call_id in entries[offset:]]
                 return PhonePage(call_ids, sum(bucket.count for bucket in buckets.values()), tuple(sorted(missing)))
             try:
-                again = await self._ask(phone, more)
+                again = await self._ask(phone, more, deadline)
             except StoreUnavailableError:
                 missing |= more.keys()
             else:
                 buckets |= again.replies
                 missing |= {*again.missing}
 
-    async def _ask(self, phone: bytes, sizes: dict[int, int]) -> BucketReplies[_Newest]:
-        return await ask_all_buckets(lambda bucket: self._newest(bucket, phone, sizes[bucket]), sizes)
+    async def _ask(self, phone: bytes, sizes: dict[int, int], deadline: float | None) -> BucketReplies[_Newest]:
+        return await ask_all_buckets(lambda bucket: self._newest(bucket, phone, sizes[bucket], deadline), sizes)
 
-    async def _newest(self, bucket: int, phone: bytes, size: int) -> _Newest:
+    async def _newest(self, bucket: int, phone: bytes, size: int, deadline: float | None) -> _Newest:
         rank = 0
         while True:
             rank, count, flat = await self._script.run(
@@ -94,6 +94,7 @@ class PhoneIndex:
                 rank,
                 self._index_ttl_ms,
                 keys=3,
+                deadline=deadline,
             )
             if rank < 0:
                 moments = map(int, flat[1::2])

@@ -68,7 +68,13 @@ class BucketSurveys:
         self._script = Script("survey_bucket.lua")
 
     async def look_at(
-        self, bucket: int, changed_since_ms: int | None = None, newest: int = 0, *, takes_turns: bool = False
+        self,
+        bucket: int,
+        changed_since_ms: int | None = None,
+        newest: int = 0,
+        *,
+        takes_turns: bool = False,
+        deadline: float | None = None,
     ) -> BucketSurvey:
         """As CallStore.survey_bucket."""
         now, size, due, changed, latest, resumable, awaited, in_turn = await self._script.run(
@@ -83,13 +89,16 @@ class BucketSurveys:
             self._keys.subscriptions[bucket],
             self._index_ttl_ms,
             keys=6,
+            deadline=deadline,
         )
         entries = [(int(float(score)), call_id) for call_id, score in _pairs(latest)]
         return BucketSurvey(now, size, due, changed, entries, resumable, awaited, in_turn)
 
-    async def look_at_all(self, changed_since_ms: tuple[int, ...], newest: int, *, takes_turns: bool) -> Survey:
+    async def look_at_all(
+        self, changed_since_ms: tuple[int, ...], newest: int, *, takes_turns: bool, deadline: float | None
+    ) -> Survey:
         """As CallStore.survey."""
-        look = partial(self.look_at, newest=newest, takes_turns=takes_turns)
+        look = partial(self.look_at, newest=newest, takes_turns=takes_turns, deadline=deadline)
         answered = await ask_all_buckets(
             lambda bucket: look(bucket, changed_since_ms[bucket] if changed_since_ms else None)
         )
