@@ -95,6 +95,14 @@ class RunningBatch:
             self._note(index, await self._result_of(index))
 
     async def _result_of(self, index: int) -> bytes:
+        try:
+            return await self._dial(index)
+        except Exception:
+            # Without a result for each of its calls the batch would never end.
+            log.exception("batch.call_failed", batch_id=self._claim.batch_id, index=index)
+            return failure("Internal server error")
+
+    async def _dial(self, index: int) -> bytes:
         if self._is_stopping:
             return STOPPED
         try:
@@ -103,13 +111,7 @@ class RunningBatch:
             return failure(f"{exc}; this call was not placed")
         except asyncio.CancelledError:
             return STOPPED
-        if not may_dial:
-            return GIVEN_UP
-        try:
-            return await self._place(index)
-        except Exception:
-            log.exception("batch.call_failed", batch_id=self._claim.batch_id, index=index)
-            return failure("Internal server error")
+        return await self._place(index) if may_dial else GIVEN_UP
 
     def _note(self, index: int, result: bytes) -> None:
         self._results[index] = self._unwritten[index] = result

@@ -118,6 +118,17 @@ async def test_a_fault_of_ours_is_the_result_of_that_call_only() -> None:
     assert results == [{"success": False, "error": "Internal server error"}, {"success": True, "data": {}}]
 
 
+async def test_a_fault_before_a_call_is_dialled_is_its_result_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def mark_dialling(_: BatchClaim, __: int) -> bool:
+        raise ValueError("a fault of ours")
+
+    async with opened_house() as house:
+        monkeypatch.setattr(house.store, "mark_dialling", mark_dialling)
+        results = await house.results(await house.begin(2))
+    assert results == [{"success": False, "error": "Internal server error"}] * 2
+    assert house.dialled.indices == []
+
+
 async def test_at_the_end_of_the_process_every_call_has_a_result_in_redis() -> None:
     async with opened_house() as house:
         claim = await house.begin(4, max_concurrent=2)
