@@ -11,6 +11,7 @@
 | ``<prefix>:{<bucket>}:updates:<number>`` | zset, call id by updated_at in ms | past its last entry | both; newest_of_phone.lua (what the version before did not write) | newest_of_phone.lua |
 | ``<prefix>:{<bucket>}:subs:<call id>`` | hash, execution id to its state | as long as the call's record, an hour where there is none | subscribe.lua, whatever makes due, claims or settles | the same |
 | ``<prefix>:{<bucket>}:due`` | zset, ``<call id> <execution id>`` by the ms of the next try | past its last entry | the same | claim_due.lua, survey_bucket.lua |
+| ``<prefix>:{<bucket>}:claimed:<process>`` | string, token and entries of the last claim | one lease | claim_due.lua | claim_due.lua |
 | ``<prefix>:{<bucket>}:subscribed`` | zset, id of a call that is waited for by the ms of its turn | the same | subscribe.lua, survey_bucket.lua | survey_bucket.lua |
 | ``<prefix>:{<bucket>}:subscriptions``, ``...:subscriptions_unknown`` | zset, ``<call id> <execution id>`` by the ms of the next look | past its last entry | subscribe.lua, count_subscriptions.lua | count_subscriptions.lua |
 | ``<prefix>:{<bucket>}:rate:<client>:<minute>`` | string | two minutes | rate_limit.lua | rate_limit.lua |
@@ -82,7 +83,7 @@ class Keys:
         return self._buckets[bucket] + b"due"
 
     def claimed(self, bucket: int, process: bytes) -> bytes:
-        """What a process claimed last of what is due."""
+        """The subscriptions that this process claimed last in this bucket."""
         return b"%bclaimed:%b" % (self._buckets[bucket], process)
 
     def subscribed(self, bucket: int) -> bytes:
