@@ -111,7 +111,11 @@ class RunningBatch:
             return failure(f"{exc}; this call was not placed")
         except asyncio.CancelledError:
             return STOPPED
-        return await self._place(index) if may_dial else GIVEN_UP
+        if not may_dial:
+            return GIVEN_UP
+        if self._is_stopping:  # since the note was asked for: nobody would wait for this call any more
+            return STOPPED
+        return await self._place(index)
 
     def _note(self, index: int, result: bytes) -> None:
         self._results[index] = self._unwritten[index] = result
