@@ -87,6 +87,7 @@ def lifespan_of(state: State, redis: RedisTopology) -> Callable[[Router], Any]:
         for task in background:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
+        await state.sweep.close()
         if subscriptions is not None:
             await subscriptions.close()
         await asyncio.gather(state.placing.close(), state.batches.close())

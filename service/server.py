@@ -117,8 +117,8 @@ def collect_less_often() -> None:
 
 
 def keep_freed_memory() -> None:
-    """Have the C library keep what bodies and batches free: by default it gives the kernel every 128 kB back, and a page
-    that is had anew costs as much as a page of decoding.
+    """Have the C library keep freed memory: by default it returns every 128 kB, and getting a page back from the kernel
+    costs as much as decoding one.
 
     https://man7.org/linux/man-pages/man3/mallopt.3.html; glibc only, elsewhere nothing happens.
     """

@@ -26,7 +26,8 @@ async def get_live(_: State, __: Request) -> Response:
 async def get_ready(state: State, _: Request) -> Response:
     """200 when a webhook of some call can be durably taken now.
 
-    Not of every call: all replicas lack the same shard, and without them the calls of the other shards would be lost too.
+    One lost shard makes no replica unready: all of them lack it, and without them the calls of the other shards would be
+    lost too.
     """
     if state.changes.is_draining:
         raise UnavailableError("Shutting down")

@@ -26,7 +26,8 @@ async def read_json(state: State, request: Request, max_bytes: int = MAX_JSON_BY
 
     Raises:
         InvalidRequestError: not UTF-8, not JSON, nested too deeply, or it ended early.
-        BodyTooLargeError: over ``max_bytes``; UnavailableError: others' unfinished bodies need the room more.
+        BodyTooLargeError: over ``max_bytes``; UnavailableError: the budget for unfinished
+            bodies is full, and this one had to give way.
     """
     scope = request.scope
     with HeldBody(state.bodies, min(max_bytes, state.settings.max_body_bytes)) as held:

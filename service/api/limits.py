@@ -25,7 +25,7 @@ UNPROVEN_BYTES: Final = 32 * 1024 * 1024
 """The same of webhooks whose signature can only be checked once their body is whole."""
 
 CALLERS_BYTES: Final = 16 * 1024 * 1024
-"""What unfinished bodies of callers with a token may hold: 256 of the usual limit, and nothing of what webhooks need."""
+"""What unfinished bodies of callers with a token may hold, 256 of the usual limit. Webhooks have budgets of their own."""
 
 
 class FailedProofs:

@@ -16,7 +16,7 @@ from service.calls.record import View
 from service.errors import Detail, InvalidRequestError
 
 MAX_QUERY_KEPT: Final = 100
-"""Bytes of a query that is worth keeping what it says."""
+"""Longest query string whose parsed form is cached, in bytes."""
 
 _NO_QUERY: Final[tuple[View, float | None]] = ("full", None)
 _SECONDS: Final = re.compile(r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+", re.ASCII)

@@ -1,4 +1,4 @@
-"""``GET /api/v1/vapi/calls/{call_id}/recording``: on to a fresh link; the stored address is private and opens for nobody."""
+"""``GET /api/v1/vapi/calls/{call_id}/recording``: redirects to a fresh signed link; the stored URL is private."""
 
 from __future__ import annotations
 

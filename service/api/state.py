@@ -1,4 +1,4 @@
-"""What a request handler can reach: made once per process by app.py, handed down, never global."""
+"""What a request handler can reach: made once per process by assembly.py, handed down, never global."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.api.calls import deadlines_of, find_settled, read_int
+from service.api.calls import LOOK_SHARE, deadlines_of, find_settled, read_int
 from service.api.responses import JSONAnswer
 from service.api.state import State
 from service.calls.record import iso_of
@@ -33,7 +33,7 @@ WEBHOOK_COUNTS: Final = ("received", "stored", "ignored", "invalid", "unauthoriz
 async def get_stats(state: State, request: Request) -> Response:
     limit = read_int(request, "limit", default=20, least=0, most=MAX_ENTRIES)
     (survey, entries), counted, probe = await asyncio.gather(
-        _look(state, limit), _find_counts(state), state.store_health.probe()
+        _look(state, limit), _find_counts(state), state.store_health.probe(LOOK_SHARE * state.settings.store_timeout_s)
     )
     stats: dict[str, Any] = {
         "size": survey.size,

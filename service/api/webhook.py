@@ -47,7 +47,7 @@ MAX_TYPE_LENGTH: Final = 200
 
 
 REPLY_DELAY_S: Final = 0.05
-"""What a live call may wait for Redis: nearly always enough for what its message told to be there when it is answered."""
+"""How long a live call's reply waits for the merge, so that the record usually exists when VAPI gets it."""
 
 
 class _Understood(msgspec.Struct, frozen=True):

@@ -95,6 +95,14 @@ class RunningBatch:
             self._note(index, await self._result_of(index))
 
     async def _result_of(self, index: int) -> bytes:
+        try:
+            return await self._dial(index)
+        except Exception:
+            # Without a result for each of its calls the batch would never end.
+            log.exception("batch.call_failed", batch_id=self._claim.batch_id, index=index)
+            return failure("Internal server error")
+
+    async def _dial(self, index: int) -> bytes:
         if self._is_stopping:
             return STOPPED
         try:
@@ -105,11 +113,9 @@ class RunningBatch:
             return STOPPED
         if not may_dial:
             return GIVEN_UP
-        try:
-            return await self._place(index)
-        except Exception:
-            log.exception("batch.call_failed", batch_id=self._claim.batch_id, index=index)
-            return failure("Internal server error")
+        if self._is_stopping:  # since the note was asked for: nobody would wait for this call any more
+            return STOPPED
+        return await self._place(index)
 
     def _note(self, index: int, result: bytes) -> None:
         self._results[index] = self._unwritten[index] = result

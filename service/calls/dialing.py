@@ -104,7 +104,7 @@ class Dialing:
         return msgspec.structs.replace(change, facts=facts)
 
     async def _start_flow(self, kestra: KestraClient, request: CallRequest) -> PlacedCall:
-        # Before a Kestra that hangs has it: then nobody would know whether the flow was started.
+        # Check Kestra first: once a POST hangs, nobody knows whether the flow was started.
         await kestra.verify_present()
         ids = {"service_request_id": request.service_request_id, "provider_id": request.provider_id}
         labels = {name: text for name, text in ids.items() if text is not None}

@@ -47,7 +47,7 @@ class Facts(Struct):
     def fragments(self) -> dict[str, bytes]:
         """What is said, as JSON text by the fact's name."""
         values = msgspec.structs.astuple(self)
-        # One fragment a line: small facts hold no line break, and no fragment but nothing is "null".
+        # One value a line, as small facts hold no line break. A line "null" is a fact that is absent.
         lines = _ENCODER.encode_lines(values[: len(SMALL_FACTS)]).split(b"\n")
         said = {name: line for name, line in zip(SMALL_FACTS, lines, strict=False) if line != b"null"}
         for name in LARGE_FACTS:

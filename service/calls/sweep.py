@@ -64,12 +64,14 @@ class Sweep:
                 look = loop.create_task(self._look_at(bucket), name=f"sweep-{bucket}")
                 self._looks[bucket] = look
                 look.add_done_callback(partial(self._forget, bucket))
-        try:
-            await asyncio.wait(self._looks.values(), timeout=WAIT_S)
-        except asyncio.CancelledError:
-            for look in self._looks.values():
-                look.cancel()
-            raise
+        await asyncio.wait(self._looks.values(), timeout=WAIT_S)
+
+    async def close(self) -> None:
+        """After ``sweep`` was cancelled: end the looks at buckets that it left behind."""
+        looks = list(self._looks.values())
+        for look in looks:
+            look.cancel()
+        await asyncio.gather(*looks, return_exceptions=True)
 
     def _forget(self, bucket: int, _: asyncio.Task[None]) -> None:
         del self._looks[bucket]

@@ -146,7 +146,7 @@ class KestraClient:
         return await self.find_problem() is None
 
     async def find_problem(self) -> str | None:
-        """What is wrong with Kestra in a sentence, None when it is healthy; as old, and as patient, as above."""
+        """What is wrong with Kestra in a sentence, None when it is healthy. Cached and time-bounded like ``is_healthy``."""
         try:
             self._style.verify(await self._health.get())
         except UpstreamError as exc:

@@ -128,9 +128,12 @@ def decode_spooled(text: bytes) -> CallChange:
         layout = msgspec.msgpack.decode(text, type=_Layout).layout
         if layout != SPOOL_LAYOUT:
             raise UnknownLayoutError(f"it has layout {layout}, this version reads {SPOOL_LAYOUT}")
-        spooled = _DECODER.decode(text)
+        return _change_of(_DECODER.decode(text))
     except msgspec.DecodeError as exc:
         raise UnreadableChangeError("it is damaged") from exc
+
+
+def _change_of(spooled: _SpooledChange) -> CallChange:
     named: dict[str, Any] = dict(zip(FIRST_FACTS + LARGE_FACTS, spooled.small + spooled.large, strict=False))
     facts = {name: text for name, text in (named | spooled.later).items() if text}
     reason = facts.pop("ended_reason", b"")[1:]

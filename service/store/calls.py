@@ -89,7 +89,7 @@ class CallStore:
             return _CHANGED if result == 1 else _DELETED if result == -1 else _UNCHANGED
         return Merged(
             is_deleted=False,
-            is_changed=True,  # by the first sending, where the reply to that got lost
+            is_changed=True,  # also on a retry: the first attempt changed it, and its reply was lost
             became_final=decode_stored_call(call_id, state, facts, later, {}) if first_final else None,
             became_complete=bool(first_complete),
         )
@@ -99,7 +99,7 @@ class CallStore:
     ) -> StoredCall | Tombstone | None:
         """The record with the named large facts, a tombstone if it was deleted, None if unknown.
 
-        Where VAPI is asked for calls, Missing if it does not know this one either.
+        Where VAPI is asked for calls, Missing if VAPI does not know this one either.
         """
         bucket = bucket_of(call_id)
         reply = await self._redis.execute(
@@ -156,6 +156,7 @@ class CallStore:
             deadline: until when the buckets may answer (``time.monotonic``).
             takes_turns: take up the calls that somebody is subscribed to and whose turn it is; nobody else gets the
                 same ones within 5 s.
+            deadline: as of every method; buckets that have not answered by then are named as missing.
         """
         survey = await self._surveys.look_at_all(changed_since_ms, newest, takes_turns=takes_turns, deadline=deadline)
         for bucket, count in enumerate(survey.resumable):

@@ -140,7 +140,7 @@ class Changes:
         while True:
             await asyncio.sleep(HEARTBEAT_S)
             if self._is_overdue():
-                await asyncio.sleep(SECOND_LOOK_S)  # the answer may be here, and we too busy to have read it
+                await asyncio.sleep(SECOND_LOOK_S)  # the reply may be in the socket buffer: let the loop read it
             if self._is_overdue():
                 raise TimeoutError("the subscription's connection does not answer")
             if self.is_subscribed:

@@ -97,7 +97,7 @@ class ClusterPipeline:
     async def find_masters(self) -> dict[str, int]:
         """The masters that have the buckets, by address, each with one of its buckets; ``unknown`` where nobody has it."""
         if None in self._owners:
-            await self._renewed(asyncio.get_running_loop().time() + ASK_NODE_S)
+            await self._renewed(time.monotonic() + ASK_NODE_S)
         return {
             f"{owner[0]}:{owner[1]}" if owner is not None else "unknown": bucket
             for bucket, owner in enumerate(self._owners)

@@ -74,11 +74,12 @@ class StoreHealth:
     def topology_problem(self) -> str | None:
         return self._redis.topology_problem
 
-    async def probe(self) -> StoreProbe:
-        """All masters; takes as long as the slowest, ``STORE_TIMEOUT_S`` at most."""
+    async def probe(self, within_s: float | None = None) -> StoreProbe:
+        """All masters; takes as long as the slowest, ``STORE_TIMEOUT_S`` or ``within_s`` at most."""
         probes = await self._begin_probes()
-        await asyncio.wait(probes.values())
-        return StoreProbe({name: probe.result() for name, probe in probes.items()})
+        await asyncio.wait(probes.values(), timeout=within_s)
+        silent = MasterProbe(False, round((within_s or 0.0) * 1000, 3), "no answer in time", 0.0)
+        return StoreProbe({name: probe.result() if probe.done() else silent for name, probe in probes.items()})
 
     async def is_partly_writable(self) -> bool:
         """As of StoreProbe, known as soon as one master has taken its probe: a dead one makes nobody wait."""

@@ -36,7 +36,7 @@ class Link(Protocol):
 async def open_link(connection: AbstractConnection) -> Link:
     """Connect as redis-py does it: TLS, password, database, who is the master are its business.
 
-    From then on the link reads what arrives; redis-py itself would wait for ever, also for the end of the connection.
+    From then on the link reads the socket itself. Do not call redis-py's reads: they would hang.
 
     Raises:
         redis.exceptions.RedisError, OSError: there is nobody, or nobody who lets us in.

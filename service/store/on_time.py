@@ -7,11 +7,11 @@ from types import TracebackType
 from typing import Final
 
 STEPS: Final = 4
-"""Slices of the time that is given; see OnTime."""
+"""Slices of the timeout; see OnTime."""
 
 
 class OnTime:
-    """``async with``: raises TimeoutError at the end of that time, as far as the event loop kept up with it.
+    """``async with``: raises TimeoutError after ``within_s``, not counting time for which the event loop was blocked.
 
     A loop that was busy for a second finds timers and replies due together, and would hold a Redis for hung that had
     answered long ago. So the time is counted in steps, and between two steps there is always a look for replies.

@@ -72,7 +72,7 @@ class Tombstone(msgspec.Struct, frozen=True):
 
 
 class Missing(Tombstone, frozen=True):
-    """Where a record would be of a call that VAPI does not know: the same to who polls, until a message says otherwise."""
+    """VAPI answered 404 twice. Pollers see the call as deleted until a message of it arrives."""
 
 
 TOMBSTONE: Final = Tombstone()

@@ -34,7 +34,7 @@ LOOKED_AT_ONCE: Final = 500
 """Per bucket and look, so that no look blocks Redis for more than about 2 ms."""
 
 UNKNOWN_SHARE: Final = 10
-"""A tenth of all may be of calls that nobody knows: whoever invents ids takes no place from those who wait for a call."""
+"""A tenth of all may be of calls that nobody knows, so that made-up ids cannot use up the places of real calls."""
 
 FREE_SHARE: Final = 10
 """A tenth of Redis's memory is for webhooks."""

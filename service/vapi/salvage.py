@@ -1,7 +1,7 @@
 """Makes the best of a field that is not of the type we want.
 
-Empty values (null, [], {}, text of nothing but white space) are no values; 0 and false are. Scalars are salvaged: a numeric string as a number, any
-scalar as text. What cannot be salvaged is dropped and counted.
+Empty values (null, [], {}, blank text) count as absent; 0 and false do not. Scalars are salvaged: a numeric string as a
+number, any scalar as text. What cannot be salvaged is dropped and counted.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def mend(text: bytes, struct: type[Struct]) -> tuple[bytes, int]:
 
 
 _fields_of = cache(msgspec.structs.fields)
-"""Asked for but once: each time it takes long and leaves a cycle behind, for the collector of garbage."""
+"""Cached: ``structs.fields`` is slow and leaves reference cycles."""
 
 
 def _struct_of(hint: Any) -> type[Struct] | None:

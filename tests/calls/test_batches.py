@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from service.calls.batches import Batches, Place
+from service.calls.batches import LEFT_BEHIND, STOPPED, Batches, Place
 from service.errors import UnavailableError
 from service.store.batches import BatchClaim, BatchStore, create_batch_claim
 from tests.store.conftest import OpenedStore
@@ -116,6 +116,37 @@ async def test_a_fault_of_ours_is_the_result_of_that_call_only() -> None:
     async with opened_house() as house:
         results = await house.results(await house.begin(2, place=place))
     assert results == [{"success": False, "error": "Internal server error"}, {"success": True, "data": {}}]
+
+
+async def test_a_call_that_is_noted_while_the_process_ends_is_not_dialled(monkeypatch: pytest.MonkeyPatch) -> None:
+    is_asked, is_ending = asyncio.Event(), asyncio.Event()
+
+    async def mark_dialling(_: BatchClaim, __: int) -> bool:
+        is_asked.set()
+        await is_ending.wait()
+        return True
+
+    async with opened_house() as house:
+        monkeypatch.setattr(house.store, "mark_dialling", mark_dialling)
+        claim = await house.begin(1)
+        await is_asked.wait()
+        asyncio.get_running_loop().call_later(0.05, is_ending.set)
+        await house.batches.close()
+        standing = await house.store.find(claim.batch_id, LEFT_BEHIND)
+    assert standing is not None
+    assert standing.results == [STOPPED]
+    assert house.dialled.indices == []
+
+
+async def test_a_fault_before_a_call_is_dialled_is_its_result_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def mark_dialling(_: BatchClaim, __: int) -> bool:
+        raise ValueError("a fault of ours")
+
+    async with opened_house() as house:
+        monkeypatch.setattr(house.store, "mark_dialling", mark_dialling)
+        results = await house.results(await house.begin(2))
+    assert results == [{"success": False, "error": "Internal server error"}] * 2
+    assert house.dialled.indices == []
 
 
 async def test_at_the_end_of_the_process_every_call_has_a_result_in_redis() -> None:

@@ -115,6 +115,19 @@ async def test_the_problem_of_a_hung_redis_has_words(open_on: OpenStore, own_red
     assert probe.problem
 
 
+async def test_who_has_less_time_than_a_hung_redis_is_told_that_it_is_silent(
+    open_on: OpenStore, own_redis: RedisProcess
+) -> None:
+    opened = await open_on(STORE_TIMEOUT_S=1.0)
+    await opened.pipeline.execute(b"PING")
+    own_redis.pause()
+
+    probe = await StoreHealth(opened.pipeline, opened.keys).probe(within_s=0.01)
+
+    own_redis.resume()
+    assert (probe.is_writable, probe.problem) == (False, "no answer in time")
+
+
 async def test_a_redis_that_refuses_the_probe_itself_is_not_healthy() -> None:
     process = RedisProcess("--rename-command", "SET", "").start()
     try:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
+from service.store.call_codec import decode_spooled, encode_spooled
 from service.store.calls import CallStore
 from service.store.shapes import CallChange
-from service.store.spool_drain import decode_change
-from service.store.spool_file import SpooledChange
 from tests.store.events import change_from
 from tests.support.vapi_sender import full_report
 
 
 def out_of_the_spool(change: CallChange) -> CallChange:
-    encoded = msgspec.msgpack.encode(change)
-    return decode_change(SpooledChange(1, change.call_id.decode(), 0, encoded))
+    return decode_spooled(encode_spooled(change))
 
 
 async def test_a_change_that_is_merged_again_out_of_the_spool_is_told_its_firsts_again(store: CallStore) -> None:
@@ -24,7 +24,7 @@ async def test_a_change_that_is_merged_again_out_of_the_spool_is_told_its_firsts
 
     assert first.became_final is not None
     assert again.became_final is not None
-    assert again.became_final.small == first.became_final.small
+    assert again.became_final.facts == first.became_final.facts
     assert (first.became_complete, again.became_complete) == (True, True)
 
 
@@ -36,8 +36,8 @@ async def test_the_same_message_delivered_twice_is_told_nothing_the_second_time(
 
 
 async def test_a_change_that_the_version_before_spooled_without_a_token_is_merged(store: CallStore) -> None:
-    old = {name: value for name, value in msgspec.structs.asdict(change_from(full_report())).items() if name != "token"}
-    encoded = msgspec.msgpack.encode(old)
-    merged = await store.merge(decode_change(SpooledChange(1, "call-1", 0, encoded)))
+    spooled = msgspec.msgpack.decode(encode_spooled(change_from(full_report())), type=dict[str, Any])
+    del spooled["token"]
+    merged = await store.merge(decode_spooled(msgspec.msgpack.encode(spooled)))
 
     assert merged.became_final is not None

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from service.errors import SettingsError, StoreRefusedError, StoreUnavailableError
-from service.store.call_codec import decode_spooled, encode_spooled
+from service.store.call_codec import UnreadableChangeError, decode_spooled, encode_spooled
 from service.store.shapes import CallChange, Merged
 from service.store.spool import Spool, SpoolUnavailableError
 from service.store.spool_drain import DRAIN_BATCH
@@ -105,6 +105,12 @@ async def test_a_change_is_on_the_disk_whole_when_put_returns(spool: Spool, tmp_
     one = change("call-1", rank=8, at_ms=5, status=6, ending=3, transcript='"Hello."', cost="0.1")
     await spool.put(one)
     assert [decode_spooled(spooled.change) for spooled in on_disk(tmp_path)] == [one]
+
+
+def test_a_change_with_a_reason_that_is_no_text_is_unreadable() -> None:
+    damaged = change("call-1", rank=8, status=6, ending=3, ended_reason="5")
+    with pytest.raises(UnreadableChangeError):
+        decode_spooled(encode_spooled(damaged))
 
 
 async def test_concurrent_puts_share_commits(spool: Spool, tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ async def sweeping(store: CallStore, changes: Changes) -> AsyncIterator[tuple[Sw
     yield sweep, subscribed
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+    await sweep.close()
 
 
 async def data_status_of(store: CallStore, call_id: str) -> int | None:
@@ -102,6 +103,18 @@ async def test_the_look_at_living_shards_is_on_time_while_another_hangs(cluster:
         assert sweep.now_ms() > 0
     cluster.wait_until_whole()
     await redis.commands.close()
+
+
+async def test_looks_that_were_left_behind_end_when_it_is_closed(
+    opened: OpenedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opened.store, "survey_bucket", lambda *_, **__: asyncio.Event().wait())
+    sweep = Sweep(opened.store, Changes(opened.connect, opened.keys.changes), Metrics().merged)
+    await sweep.sweep()
+    left = [task for task in asyncio.all_tasks() if task.get_name().startswith("sweep-")]
+    assert len(left) == 32
+    await sweep.close()
+    assert all(task.cancelled() for task in left)
 
 
 async def _differs(sweep: Sweep, bucket: int, before: int | None) -> bool:
