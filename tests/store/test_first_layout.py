@@ -178,7 +178,8 @@ def test_a_change_that_the_first_version_spooled_is_read_by_name(name: str) -> N
 
 @pytest.mark.parametrize("name", NEW_RECORDS)
 def test_a_spooled_change_comes_back_as_it_was(name: str) -> None:
-    assert decode_spooled(encode_spooled(sent(name))) == sent(name)
+    change = sent(name)
+    assert decode_spooled(encode_spooled(change)) == change
 
 
 @pytest.mark.parametrize("name", NEW_RECORDS)
