@@ -88,9 +88,10 @@ def lifespan_of(state: State, redis: RedisTopology) -> Callable[[Router], Any]:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
         await state.sweep.close()
+        closing = [state.placing.close(), state.batches.close()]
         if subscriptions is not None:
-            await subscriptions.close()
-        await asyncio.gather(state.placing.close(), state.batches.close())
+            closing.append(subscriptions.close())
+        await asyncio.gather(*closing)  # at once: one after the other they would take longer than orchestrators wait
         with suppress(StoreUnavailableError):
             await write_counts()
         await state.changes.close()

@@ -52,7 +52,7 @@ class WebhookProof:
         for header in self._secret_headers:
             if (sent := headers.get(header)) is not None:
                 offered = True
-                if is_any_of(_without_bearer(sent), self._secrets):
+                if is_any_of(sent, self._secrets) or is_any_of(_without_bearer(sent), self._secrets):
                     return None
         return self._check_of(headers, now_s, "no secret fits" if offered else "no proof header")
 
@@ -218,10 +218,8 @@ def _without_bearer(value: bytes) -> bytes:
 
 def bearer_token(headers: Mapping[bytes, bytes]) -> bytes | None:
     """The token of an ``Authorization: Bearer`` header, None when there is none (RFC 6750)."""
-    value = headers.get(b"authorization")
-    if value is None or value[:7].lower() != b"bearer ":
-        return None
-    return value[7:].strip()
+    value = headers.get(b"authorization", b"")
+    return _without_bearer(value) if value[:7].lower() == b"bearer " else None
 
 
 def _verify_fresh(timestamp: bytes, now_s: float) -> None:

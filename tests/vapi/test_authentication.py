@@ -42,6 +42,11 @@ def test_a_mode_alone_takes_its_own_proof(mode: str) -> None:
     assert is_taken(proof_with(VAPI_WEBHOOK_AUTH=mode), headers_of(mode))
 
 
+def test_a_secret_that_begins_with_the_word_bearer_is_taken_as_it_is() -> None:
+    secret = f"Bearer {SECRET}"
+    assert is_taken(proof_with(VAPI_WEBHOOK_SECRET=secret), lower({"X-Vapi-Secret": secret}))
+
+
 @for_each(("on", "tried"), [(on, tried) for on in MODES for tried in MODES if on != tried])
 def test_a_mode_that_is_off_proves_nothing(on: str, tried: str) -> None:
     assert refusal(proof_with(VAPI_WEBHOOK_AUTH=on), headers_of(tried)) in {"no proof header", "no secret fits"}
