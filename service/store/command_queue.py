@@ -38,8 +38,13 @@ BUSY_S: Final = 0.005
 """Three turns of an idle loop take 0.1 ms; one in which a large batch of replies is handled takes 20."""
 
 
+BUSY_SHARE: Final = 0.5
+"""Of a tick in which the loop was busy. A loop that is always busy a little still answers within twice the time; one that
+is blocked for a second has no ticks meanwhile, and loses none of the time that it is owed."""
+
+
 class ResponsiveClock:
-    """Time as far as the event loop kept up with it: it stands still while the loop is busy.
+    """Time as far as the event loop kept up with it: it goes slower while the loop is busy, and not while it is blocked.
 
     A loop that was busy for a second finds deadlines and replies due together, and commands that it never wrote. Redis
     was not slow then, so it is given the time that it was owed. Every TICK_S the clock lets the loop take a few turns,
@@ -65,8 +70,7 @@ class ResponsiveClock:
         if left:
             loop.call_soon(self._take_turns, loop, left - 1)
             return
-        if now - self._began_turns_at < BUSY_S:
-            self.now_s += TICK_S
+        self.now_s += TICK_S if now - self._began_turns_at < BUSY_S else TICK_S * BUSY_SHARE
         self.is_going = False
         if self._on_tick():
             self.go(loop)

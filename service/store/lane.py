@@ -54,6 +54,7 @@ class Lane:
         attempt_s: float,
         wait_replicas: int,
         is_patient: bool,
+        wake_another: Callable[[], None],
         on_doubt: Callable[[], None] | None,
         wrong_topology: WrongTopology,
     ) -> None:
@@ -68,6 +69,7 @@ class Lane:
             self._wait = hiredis.pack_command(wait)
         self._wait_replicas = wait_replicas
         self._is_patient = is_patient
+        self._wake_another = wake_another
         self._on_doubt = on_doubt
         self._wrong_topology = wrong_topology
         self._servers_left = 0
@@ -122,6 +124,8 @@ class Lane:
                 await self._idle
                 continue
             batch = self._batch = self._queue.take(self._largest_batch)
+            if self._queue:
+                self._wake_another()  # a batch ends early when its commands are large
             try:
                 await self._exchange(batch)
             except Exception as exc:

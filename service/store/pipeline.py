@@ -61,6 +61,7 @@ class Pipeline:
                 attempt_s=self._attempt_s,
                 wait_replicas=wait_replicas,
                 is_patient=is_patient,
+                wake_another=self._wake_a_lane,
                 on_doubt=on_doubt,
                 wrong_topology=self._wrong_topology,
             )
