@@ -43,7 +43,9 @@ class Deadline:
         self._at = self._loop.time() + seconds
 
     def set_if_sooner(self, seconds: float) -> None:
-        self._at = min(self._at, self._loop.time() + seconds)
+        at = self._loop.time() + seconds
+        if at < self._at:
+            self._at = at
 
     def clear(self) -> None:
         """For as long as it is the application's turn."""

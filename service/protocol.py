@@ -13,7 +13,8 @@ from service.connections import Connections
 from service.deadline import Deadline
 from service.errors import InvalidRequestError, ServiceError, UnavailableError
 from service.request_cycle import OneWriteCycle, Refusal
-from service.request_size import Phase, RequestSize
+from service.request_size import RequestSize
+from service.request_target import connection_scope_of, head_without_offer, in_origin_form, scope_of
 
 HEADERS_DEADLINE_S: Final = 10.0
 BODY_DEADLINE_S: Final = 30.0
@@ -37,7 +38,7 @@ class HeldFlow(FlowControl):
     is_held = False
 
     def resume_reading(self) -> None:
-        if not self.is_held:
+        if self.read_paused and not self.is_held:
             super().resume_reading()
 
 
@@ -58,6 +59,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if "connections" not in self.app_state:
             self.app_state["connections"] = Connections()
         self._shared: Connections = self.app_state["connections"]
+        self._connection_scope = connection_scope_of(self)
         self._size = RequestSize()
         self._charged_bytes = self._dropped_bytes = 0
         self._unread, self._parsed = b"", 0
@@ -116,8 +118,9 @@ class BoundedProtocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(piece)
         except httptools.HttpParserUpgrade as offer:
-            head = self._head_without_offer()
+            head = head_without_offer(self.parser, self.url, self.headers)
             self.parser = httptools.HttpRequestParser(self)  # the old one ends with an offer that also says "close"
+            self._size = RequestSize()
             self._parse(head)
             return int(offer.args[0])
         except httptools.HttpParserError as exc:
@@ -128,22 +131,13 @@ class BoundedProtocol(HttpToolsProtocol):
                 self._refuse(error)
         return len(piece)
 
-    def _head_without_offer(self) -> bytes:
-        """The head again, without ``Upgrade``: we decline by answering the request as it is (RFC 9110, section 7.8).
-
-        httptools takes all that follows an offer for another protocol; Java's client offers h2c with every first
-        request, also with one that has a body.
-        """
-        version = self.parser.get_http_version().encode()
-        lines = [b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, version)]
-        lines += [b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade"]
-        self._size = RequestSize()
-        return b"".join((*lines, b"\r\n"))
-
     def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self._size.phase = Phase.HEAD
+        self._begin_head()
+        self._size.phase = "head"
         self._deadline.set_if_sooner(HEADERS_DEADLINE_S)
+
+    def _begin_head(self) -> None:
+        self.url, self.headers, self.expect_100_continue = b"", [], False
 
     def on_headers_complete(self) -> None:
         if error := self._size.find_error(self.url, self.headers):
@@ -153,8 +147,8 @@ class BoundedProtocol(HttpToolsProtocol):
                 raise InvalidRequestError("CONNECT is not supported")
             return
         self._shared.waiting.pop(self, None)
-        if self.url[:1] != b"/":
-            self._take_absolute_target()
+        if self.url[:1] != b"/" or b"#" in self.url:
+            self.url, self.headers = in_origin_form(self.url, self.headers)
         self._queue_request()
         self._size.begin_body()
         if self.pipeline:
@@ -165,27 +159,42 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _queue_request(self) -> None:
         """Have the application answer, at once or behind the requests before it on this connection."""
-        super().on_headers_complete()
-        self.cycle.__class__ = OneWriteCycle
-
-    def _take_absolute_target(self) -> None:
-        """``http://host/path``: its host replaces ``Host`` (RFC 9112, section 3.2.2), and its path may be empty."""
-        target = httptools.parse_url(self.url)
-        if target.host is None:
-            return
-        host = target.host if target.port is None else b"%b:%d" % (target.host, target.port)
-        self.headers[:] = [*(header for header in self.headers if header[0] != b"host"), (b"host", host)]
-        self.url = (target.path or b"/") + (b"?" + target.query if target.query else b"")
+        version = self.parser.get_http_version()
+        scope = scope_of(self._connection_scope, self.parser.get_method(), version, self.url, self.headers)
+        before = self.cycle
+        self.cycle = OneWriteCycle(
+            scope=scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=version != "1.0" and self.parser.should_keep_alive(),
+            on_response=self.on_response_complete,
+        )
+        if before is None or before.response_complete:
+            self._start_asgi_task(self.cycle, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, self.app))
 
     def on_body(self, body: bytes) -> None:
         self._size.body_bytes += len(body)
+        cycle = self.cycle
+        if not cycle.body and not cycle.response_complete:
+            cycle.body, body = body, b""  # type: ignore[assignment]  # uvicorn would copy it twice; most come in one piece
+        elif isinstance(cycle.body, bytes):
+            cycle.body = bytearray(cycle.body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         if self.parser.should_upgrade():
             return
         super().on_message_complete()
-        self._size.phase = Phase.START
+        self._size.phase = "start"
         if self.cycle.response_complete:
             self._deadline.set(self.timeout_keep_alive)
             self._shared.waiting[self] = None
@@ -207,19 +216,20 @@ class BoundedProtocol(HttpToolsProtocol):
         self.server_state.total_requests += 1
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
-            if self._size.phase is Phase.BODY and not self.pipeline:
+            if self._size.phase == "body" and not self.pipeline:
                 self._deadline.set(BODY_DEADLINE_S)
-        elif self._size.phase is not Phase.BODY:
+        elif self._size.phase != "body":
             self._shared.waiting[self] = None
-            if self._size.phase is Phase.START:
+            if self._size.phase == "start":
                 self._deadline.set(self.timeout_keep_alive)
-        self._parse_unread()
+        if self._charged_bytes:
+            self._parse_unread()
         self.flow.resume_reading()
 
     def resume_writing(self) -> None:
         super().resume_writing()
         if self._is_untaken:
-            self._is_untaken = False
+            self._is_untaken = self.flow.is_held = False
             self.on_response_complete()
 
     def _refuse(self, error: ServiceError) -> None:
@@ -228,12 +238,12 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         self._is_refused = True
         self._deadline.clear()
-        headers = self.cycle.scope["headers"] if self._size.phase is Phase.BODY else self.headers
+        headers = self.cycle.scope["headers"] if self._size.phase == "body" else self.headers
         request_id = [header for header in headers if header[0] == b"x-request-id"]
-        if self._size.phase is Phase.BODY and not self._withdraw(self.cycle):
+        if self._size.phase == "body" and not self._withdraw(self.cycle):
             return
-        super().on_message_begin()
-        self.url, self.headers[:], self.app = b"/", request_id, Refusal(error)
+        self._begin_head()
+        self.url, self.headers, self.app = b"/", request_id, Refusal(error)
         self._queue_request()
         self.cycle.keep_alive = False
         self.parser = None  # type: ignore[assignment]  # it may hold a header of 64 kB, and is not asked again
@@ -279,9 +289,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _end_late(self) -> None:
         """Cut a connection that is late; answers before an unfinished head, or on their way, are still sent."""
-        if self._size.phase is Phase.HEAD and self._is_answering():
+        if self._size.phase == "head" and self._is_answering():
             self._read_no_more()
-        elif self._size.phase is not Phase.START or not self.transport.get_write_buffer_size():
+        elif self._size.phase != "start" or not self.transport.get_write_buffer_size():
             self.transport.abort()
 
     def give_way(self) -> None:
