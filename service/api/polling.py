@@ -6,8 +6,9 @@ import asyncio
 import math
 import random
 import time
-from typing import Final, NamedTuple
+from typing import Final
 
+import msgspec
 from starlette.types import Receive, Scope, Send
 
 from service.api.auth import Access
@@ -36,7 +37,7 @@ PAUSE_AFTER_FAILURE_S: Final = (1.0, 3.0)
 """Until a poll whose read failed reads again; random, or thousands that one slow moment failed would come back at once."""
 
 
-class _Answer(NamedTuple):
+class _Answer(msgspec.Struct, frozen=True):
     """What a poll is sent. It does not hold the record, which is freed before a slow client has taken the body."""
 
     status: int

@@ -45,13 +45,10 @@ async def send_unchanged(send: Send, headers: Headers) -> None:
     await send({"type": "http.response.body", "body": b""})
 
 
-class Body:
-    """The bytes of a large body, shared by all answers that are being sent with it."""
+class Body(msgspec.Struct, eq=False, weakref=True):
+    """The bytes of a body; all answers that are being sent with a large one share it."""
 
-    __slots__ = ("__weakref__", "content")
-
-    def __init__(self, content: bytes) -> None:
-        self.content = content
+    content: bytes
 
 
 class SharedBodies:
