@@ -43,9 +43,7 @@ class Deadline:
         self._at = self._loop.time() + seconds
 
     def set_if_sooner(self, seconds: float) -> None:
-        at = self._loop.time() + seconds
-        if at < self._at:
-            self._at = at
+        self._at = min(self._at, self._loop.time() + seconds)
 
     def clear(self) -> None:
         """For as long as it is the application's turn."""

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final
+from typing import Final
 
 import httptools
-from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from service.connections import Connections
 from service.deadline import Deadline
 from service.errors import InvalidRequestError, ServiceError, UnavailableError
-from service.request_cycle import OneWriteCycle, Refusal
+from service.request_cycle import HeldFlow, Refusal, new_cycle
 from service.request_size import RequestSize
-from service.request_target import connection_scope_of, head_without_offer, in_origin_form, scope_of
+from service.request_target import head_without_offer, in_origin_form
 
 HEADERS_DEADLINE_S: Final = 10.0
 BODY_DEADLINE_S: Final = 30.0
@@ -30,16 +29,6 @@ WAITING_REQUEST_BYTES: Final = 4 * 1024
 
 DROPPED_BYTES: Final = 1024 * 1024
 """How much a refused sender may still send before the connection is cut."""
-
-
-class HeldFlow(FlowControl):
-    """uvicorn resumes reading whenever an application asks for its body: here not while something read still waits."""
-
-    is_held = False
-
-    def resume_reading(self) -> None:
-        if self.read_paused and not self.is_held:
-            super().resume_reading()
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -59,7 +48,6 @@ class BoundedProtocol(HttpToolsProtocol):
         if "connections" not in self.app_state:
             self.app_state["connections"] = Connections()
         self._shared: Connections = self.app_state["connections"]
-        self._connection_scope = connection_scope_of(self)
         self._size = RequestSize()
         self._charged_bytes = self._dropped_bytes = 0
         self._unread, self._parsed = b"", 0
@@ -94,7 +82,7 @@ class BoundedProtocol(HttpToolsProtocol):
             if self._dropped_bytes > DROPPED_BYTES:
                 self.transport.abort()
             return
-        self._unread = self._unread[self._parsed :] + data
+        self._unread = self._unread[self._parsed :] + data if self._unread else data
         self._parsed = 0
         self._parse_unread()
 
@@ -105,11 +93,12 @@ class BoundedProtocol(HttpToolsProtocol):
             self._parsed += self._parse(unread[self._parsed : end])
         if self._is_refused or self._parsed >= len(unread):
             self._unread, self._parsed = b"", 0
-        self.flow.is_held = self._is_untaken or len(self._unread) - self._parsed > HELD_BYTES
-        if self.flow.is_held:
-            self.flow.pause_reading()
+        flow = self.flow
+        flow.is_held = self._is_untaken or len(self._unread) - self._parsed > HELD_BYTES
+        if flow.is_held:
+            flow.pause_reading()
         elif self.pipeline:
-            self.flow.resume_reading()  # or nobody would see that the client of a parked poll leaves
+            flow.resume_reading()  # or nobody would see that the client of a parked poll leaves
         self._charge()
 
     def _parse(self, piece: bytes) -> int:
@@ -159,23 +148,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _queue_request(self) -> None:
         """Have the application answer, at once or behind the requests before it on this connection."""
-        version = self.parser.get_http_version()
-        scope = scope_of(self._connection_scope, self.parser.get_method(), version, self.url, self.headers)
-        before = self.cycle
-        self.cycle = OneWriteCycle(
-            scope=scope,
-            transport=self.transport,
-            flow=self.flow,
-            logger=self.logger,
-            access_logger=self.access_logger,
-            access_log=False,
-            default_headers=self.server_state.default_headers,
-            message_event=asyncio.Event(),
-            expect_100_continue=self.expect_100_continue,
-            keep_alive=version != "1.0" and self.parser.should_keep_alive(),
-            on_response=self.on_response_complete,
-        )
+        before, self.cycle = self.cycle, new_cycle(self)
         if before is None or before.response_complete:
+            self._answering = self.cycle
             self._start_asgi_task(self.cycle, self.app)
         else:
             self.flow.pause_reading()
@@ -201,10 +176,6 @@ class BoundedProtocol(HttpToolsProtocol):
         else:
             self._deadline.clear()
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        self._answering = cycle
-        super()._start_asgi_task(cycle, app)
-
     def on_response_complete(self) -> None:
         """Go on with what waits, once the client has taken this answer."""
         if self.transport.is_closing():
@@ -215,7 +186,8 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         self.server_state.total_requests += 1
         if self.pipeline:
-            self._start_asgi_task(*self.pipeline.pop())
+            self._answering, app = self.pipeline.pop()
+            self._start_asgi_task(self._answering, app)
             if self._size.phase == "body" and not self.pipeline:
                 self._deadline.set(BODY_DEADLINE_S)
         elif self._size.phase != "body":
