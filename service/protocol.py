@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final
+from typing import Final
 
 import httptools
-from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from service.connections import Connections
 from service.deadline import Deadline
 from service.errors import InvalidRequestError, ServiceError, UnavailableError
-from service.request_cycle import OneWriteCycle, Refusal
-from service.request_size import Phase, RequestSize
+from service.request_cycle import HeldFlow, Refusal, new_cycle
+from service.request_size import RequestSize
+from service.request_target import head_without_offer, in_origin_form
 
 HEADERS_DEADLINE_S: Final = 10.0
 BODY_DEADLINE_S: Final = 30.0
@@ -29,16 +29,6 @@ WAITING_REQUEST_BYTES: Final = 4 * 1024
 
 DROPPED_BYTES: Final = 1024 * 1024
 """How much a refused sender may still send before the connection is cut."""
-
-
-class HeldFlow(FlowControl):
-    """uvicorn resumes reading whenever an application asks for its body: here not while something read still waits."""
-
-    is_held = False
-
-    def resume_reading(self) -> None:
-        if not self.is_held:
-            super().resume_reading()
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -92,7 +82,7 @@ class BoundedProtocol(HttpToolsProtocol):
             if self._dropped_bytes > DROPPED_BYTES:
                 self.transport.abort()
             return
-        self._unread = self._unread[self._parsed :] + data
+        self._unread = self._unread[self._parsed :] + data if self._unread else data
         self._parsed = 0
         self._parse_unread()
 
@@ -103,11 +93,12 @@ class BoundedProtocol(HttpToolsProtocol):
             self._parsed += self._parse(unread[self._parsed : end])
         if self._is_refused or self._parsed >= len(unread):
             self._unread, self._parsed = b"", 0
-        self.flow.is_held = self._is_untaken or len(self._unread) - self._parsed > HELD_BYTES
-        if self.flow.is_held:
-            self.flow.pause_reading()
+        flow = self.flow
+        flow.is_held = self._is_untaken or len(self._unread) - self._parsed > HELD_BYTES
+        if flow.is_held:
+            flow.pause_reading()
         elif self.pipeline:
-            self.flow.resume_reading()  # or nobody would see that the client of a parked poll leaves
+            flow.resume_reading()  # or nobody would see that the client of a parked poll leaves
         self._charge()
 
     def _parse(self, piece: bytes) -> int:
@@ -116,8 +107,9 @@ class BoundedProtocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(piece)
         except httptools.HttpParserUpgrade as offer:
-            head = self._head_without_offer()
+            head = head_without_offer(self.parser, self.url, self.headers)
             self.parser = httptools.HttpRequestParser(self)  # the old one ends with an offer that also says "close"
+            self._size = RequestSize()
             self._parse(head)
             return int(offer.args[0])
         except httptools.HttpParserError as exc:
@@ -128,22 +120,13 @@ class BoundedProtocol(HttpToolsProtocol):
                 self._refuse(error)
         return len(piece)
 
-    def _head_without_offer(self) -> bytes:
-        """The head again, without ``Upgrade``: we decline by answering the request as it is (RFC 9110, section 7.8).
-
-        httptools takes all that follows an offer for another protocol; Java's client offers h2c with every first
-        request, also with one that has a body.
-        """
-        version = self.parser.get_http_version().encode()
-        lines = [b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, version)]
-        lines += [b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade"]
-        self._size = RequestSize()
-        return b"".join((*lines, b"\r\n"))
-
     def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self._size.phase = Phase.HEAD
+        self._begin_head()
+        self._size.phase = "head"
         self._deadline.set_if_sooner(HEADERS_DEADLINE_S)
+
+    def _begin_head(self) -> None:
+        self.url, self.headers, self.expect_100_continue = b"", [], False
 
     def on_headers_complete(self) -> None:
         if error := self._size.find_error(self.url, self.headers):
@@ -153,8 +136,8 @@ class BoundedProtocol(HttpToolsProtocol):
                 raise InvalidRequestError("CONNECT is not supported")
             return
         self._shared.waiting.pop(self, None)
-        if self.url[:1] != b"/":
-            self._take_absolute_target()
+        if self.url[:1] != b"/" or b"#" in self.url:
+            self.url, self.headers = in_origin_form(self.url, self.headers)
         self._queue_request()
         self._size.begin_body()
         if self.pipeline:
@@ -165,36 +148,33 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _queue_request(self) -> None:
         """Have the application answer, at once or behind the requests before it on this connection."""
-        super().on_headers_complete()
-        self.cycle.__class__ = OneWriteCycle
-
-    def _take_absolute_target(self) -> None:
-        """``http://host/path``: its host replaces ``Host`` (RFC 9112, section 3.2.2), and its path may be empty."""
-        target = httptools.parse_url(self.url)
-        if target.host is None:
-            return
-        host = target.host if target.port is None else b"%b:%d" % (target.host, target.port)
-        self.headers[:] = [*(header for header in self.headers if header[0] != b"host"), (b"host", host)]
-        self.url = (target.path or b"/") + (b"?" + target.query if target.query else b"")
+        before, self.cycle = self.cycle, new_cycle(self)
+        if before is None or before.response_complete:
+            self._answering = self.cycle
+            self._start_asgi_task(self.cycle, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, self.app))
 
     def on_body(self, body: bytes) -> None:
         self._size.body_bytes += len(body)
+        cycle = self.cycle
+        if not cycle.body and not cycle.response_complete:
+            cycle.body, body = body, b""  # type: ignore[assignment]  # uvicorn would copy it twice; most come in one piece
+        elif isinstance(cycle.body, bytes):
+            cycle.body = bytearray(cycle.body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         if self.parser.should_upgrade():
             return
         super().on_message_complete()
-        self._size.phase = Phase.START
+        self._size.phase = "start"
         if self.cycle.response_complete:
             self._deadline.set(self.timeout_keep_alive)
             self._shared.waiting[self] = None
         else:
             self._deadline.clear()
-
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        self._answering = cycle
-        super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
         """Go on with what waits, once the client has taken this answer."""
@@ -206,20 +186,22 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         self.server_state.total_requests += 1
         if self.pipeline:
-            self._start_asgi_task(*self.pipeline.pop())
-            if self._size.phase is Phase.BODY and not self.pipeline:
+            self._answering, app = self.pipeline.pop()
+            self._start_asgi_task(self._answering, app)
+            if self._size.phase == "body" and not self.pipeline:
                 self._deadline.set(BODY_DEADLINE_S)
-        elif self._size.phase is not Phase.BODY:
+        elif self._size.phase != "body":
             self._shared.waiting[self] = None
-            if self._size.phase is Phase.START:
+            if self._size.phase == "start":
                 self._deadline.set(self.timeout_keep_alive)
-        self._parse_unread()
+        if self._charged_bytes:
+            self._parse_unread()
         self.flow.resume_reading()
 
     def resume_writing(self) -> None:
         super().resume_writing()
         if self._is_untaken:
-            self._is_untaken = False
+            self._is_untaken = self.flow.is_held = False
             self.on_response_complete()
 
     def _refuse(self, error: ServiceError) -> None:
@@ -228,12 +210,12 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         self._is_refused = True
         self._deadline.clear()
-        headers = self.cycle.scope["headers"] if self._size.phase is Phase.BODY else self.headers
+        headers = self.cycle.scope["headers"] if self._size.phase == "body" else self.headers
         request_id = [header for header in headers if header[0] == b"x-request-id"]
-        if self._size.phase is Phase.BODY and not self._withdraw(self.cycle):
+        if self._size.phase == "body" and not self._withdraw(self.cycle):
             return
-        super().on_message_begin()
-        self.url, self.headers[:], self.app = b"/", request_id, Refusal(error)
+        self._begin_head()
+        self.url, self.headers, self.app = b"/", request_id, Refusal(error)
         self._queue_request()
         self.cycle.keep_alive = False
         self.parser = None  # type: ignore[assignment]  # it may hold a header of 64 kB, and is not asked again
@@ -279,9 +261,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _end_late(self) -> None:
         """Cut a connection that is late; answers before an unfinished head, or on their way, are still sent."""
-        if self._size.phase is Phase.HEAD and self._is_answering():
+        if self._size.phase == "head" and self._is_answering():
             self._read_no_more()
-        elif self._size.phase is not Phase.START or not self.transport.get_write_buffer_size():
+        elif self._size.phase != "start" or not self.transport.get_write_buffer_size():
             self.transport.abort()
 
     def give_way(self) -> None:

@@ -1,4 +1,4 @@
-"""How HTTP is written: uvicorn's cycle of a request and its response, with one write a response; and refusals."""
+"""How HTTP is written: uvicorn's cycle of a request and its response, with one write a response; its flow; refusals."""
 
 from __future__ import annotations
 
@@ -7,16 +7,28 @@ from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from service.errors import ServiceError
 from service.headers import request_id_of
+from service.request_target import scope_of
 
 LINGER_S: Final = 2.0
 """How long a refused sender may go on sending before we close: closing at once would reset the connection, and the
 sender would never see why."""
 
 _BODILESS: Final = (204, 304)
+
+
+class HeldFlow(FlowControl):
+    """uvicorn resumes reading whenever an application asks for its body: here not while something read still waits."""
+
+    is_held = False
+
+    def resume_reading(self) -> None:
+        if self.read_paused and not self.is_held:
+            super().resume_reading()
 
 
 class OneWriteCycle(RequestResponseCycle):
@@ -65,6 +77,25 @@ class OneWriteCycle(RequestResponseCycle):
         start, body = _messages_of(ServiceError("Internal server error"), {})
         await self.send(start)
         await self.send(body)
+
+
+def new_cycle(connection: HttpToolsProtocol) -> OneWriteCycle:
+    """For the request whose head has just been parsed."""
+    parser = connection.parser
+    version = parser.get_http_version()
+    return OneWriteCycle(
+        scope=scope_of(connection, parser.get_method(), version),
+        transport=connection.transport,
+        flow=connection.flow,
+        logger=connection.logger,
+        access_logger=connection.access_logger,
+        access_log=False,
+        default_headers=connection.server_state.default_headers,
+        message_event=asyncio.Event(),
+        expect_100_continue=connection.expect_100_continue,
+        keep_alive=version != "1.0" and parser.should_keep_alive(),
+        on_response=connection.on_response_complete,
+    )
 
 
 class Refusal:

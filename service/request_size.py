@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import Enum, auto
-from typing import Final
+from typing import Final, Literal
 
 from service.errors import HeadTooLargeError, InvalidRequestError, ServiceError
 
@@ -22,12 +21,8 @@ LEAST_BODY_PIECE_BYTES: Final = 256
 """A piece ends with an empty line, but not before so many bytes: a read of nothing but line breaks is few pieces."""
 
 
-class Phase(Enum):
-    """What of a request comes next."""
-
-    START = auto()
-    HEAD = auto()
-    BODY = auto()
+Phase = Literal["start", "head", "body"]
+"""What of a request comes next. Words, because a member of an Enum takes 0.1 us to look up, ten times a request."""
 
 
 class RequestSize:
@@ -39,28 +34,28 @@ class RequestSize:
     __slots__ = ("_sent_bytes", "body_bytes", "head_bytes", "phase")
 
     def __init__(self) -> None:
-        self.phase = Phase.START
+        self.phase: Phase = "start"
         self.head_bytes = 0
         self._sent_bytes = 0
         self.body_bytes = 0
         """Without what chunks, their extensions and trailers add."""
 
     def begin_body(self) -> None:
-        self.phase = Phase.BODY
+        self.phase = "body"
         self.head_bytes = self._sent_bytes = self.body_bytes = 0
 
     def add(self, piece: bytes) -> None:
-        if self.phase is Phase.BODY:
+        if self.phase == "body":
             self._sent_bytes += len(piece)
         else:
             self.head_bytes += min(len(piece), HEAD_PIECE_BYTES)  # what is beyond is of the body
 
     def find_error(self, url: bytes, headers: Sequence[object]) -> ServiceError | None:
         """Why the request is refused; ``url`` and ``headers`` are what was parsed so far."""
-        if self.phase is Phase.BODY:
+        if self.phase == "body":
             if self._sent_bytes - self.body_bytes > MAX_HEADER_BYTES + self.body_bytes // 2:
                 return InvalidRequestError("The body's chunks are too small, or its trailers too large")
-        elif max(self.head_bytes, len(url)) > MAX_HEADER_BYTES:
+        elif self.head_bytes > MAX_HEADER_BYTES or len(url) > MAX_HEADER_BYTES:
             return HeadTooLargeError(f"The request's headers are larger than {MAX_HEADER_BYTES} bytes")
         elif len(headers) > MAX_HEADERS:
             return HeadTooLargeError(f"The request has more than {MAX_HEADERS} headers")
@@ -71,7 +66,7 @@ class RequestSize:
 
         A request whose body holds no line break is one piece with it: so are nearly all webhooks.
         """
-        if self.phase is not Phase.BODY:
+        if self.phase != "body":
             least, most = start + LEAST_HEAD_PIECE_BYTES, start + HEAD_PIECE_BYTES
         elif unread.find(b"\r", start) < 0:
             return len(unread)

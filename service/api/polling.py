@@ -6,14 +6,15 @@ import asyncio
 import math
 import random
 import time
-from typing import Final, NamedTuple
+from typing import Final
 
+import msgspec
 from starlette.types import Receive, Scope, Send
 
 from service.api.auth import Access
 from service.api.calls import find_settled
 from service.api.poll_request import PollRequest, is_known, read_poll_request
-from service.api.responses import Body, Headers, SharedBodies, send_answer, send_unchanged
+from service.api.responses import LARGE_BODY_BYTES, Headers, SharedBodies, SharedBody, send_answer, send_unchanged
 from service.api.state import State
 from service.calls.record import etag_of, render_pending, render_record
 from service.calls.status import DataStatus
@@ -26,8 +27,6 @@ ROUTE: Final = PREFIX + "{call_id}"
 
 RETRY_AFTER: Final = (b"retry-after", b"1")
 
-NOTHING: Final = Body(b"")
-
 SHORTEST_PARK_S: Final = 0.05
 """What time alone changes is written down by whoever comes first; the others need not hurry."""
 
@@ -36,12 +35,14 @@ PAUSE_AFTER_FAILURE_S: Final = (1.0, 3.0)
 """Until a poll whose read failed reads again; random, or thousands that one slow moment failed would come back at once."""
 
 
-class _Answer(NamedTuple):
+class _Answer(msgspec.Struct, frozen=True):
     """What a poll is sent. It does not hold the record, which is freed before a slow client has taken the body."""
 
     status: int
-    body: Body
+    body: bytes
     headers: Headers
+    shared: SharedBody | None = None
+    """What holds the body, where others may be sent it, too."""
 
 
 class Polling:
@@ -67,7 +68,7 @@ class Polling:
         if answer.status == 304:
             await send_unchanged(send, answer.headers)
         else:
-            await send_answer(send, answer.status, answer.body.content, answer.headers)
+            await send_answer(send, answer.status, answer.body, answer.headers)
 
     async def _answer_now(self, poll: PollRequest) -> _Answer:
         call = await self._read(poll)
@@ -171,20 +172,22 @@ class Polling:
 
     def _record(self, poll: PollRequest, call: StoredCall, etag: bytes, more: Headers) -> _Answer:
         self._state.metrics.poll(200)
+        headers = ((b"etag", etag), *more)
         key = (call.call_id, etag, call.expires_at_ms)
-        body = self._bodies.find(key)
-        if body is None:
-            body = self._bodies.keep(key, b'{"success":true,"data":%b}' % render_record(call, poll.view))
-        return _Answer(200, body, ((b"etag", etag), *more))
+        shared = self._bodies.find(key)
+        if shared is not None:
+            return _Answer(200, shared.content, headers, shared)
+        body = b'{"success":true,"data":%b}' % render_record(call, poll.view)
+        return _Answer(200, body, headers, self._bodies.keep(key, body) if len(body) > LARGE_BODY_BYTES else None)
 
     def _pending(self, poll: PollRequest, call: StoredCall | None, more: Headers) -> _Answer:
         self._state.metrics.poll(202)
-        body = Body(b'{"success":true,"data":%b}' % render_pending(poll.call_id, call))
+        body = b'{"success":true,"data":%b}' % render_pending(poll.call_id, call)
         return _Answer(202, body, (RETRY_AFTER, *more))
 
     def _unchanged(self, etag: bytes, more: Headers) -> _Answer:
         self._state.metrics.poll(304)
-        return _Answer(304, NOTHING, ((b"etag", etag), *more))
+        return _Answer(304, b"", ((b"etag", etag), *more))
 
 
 def is_settled(poll: PollRequest, call: StoredCall | Tombstone | None) -> bool:

@@ -45,13 +45,10 @@ async def send_unchanged(send: Send, headers: Headers) -> None:
     await send({"type": "http.response.body", "body": b""})
 
 
-class Body:
+class SharedBody(msgspec.Struct, eq=False, weakref=True):
     """The bytes of a large body, shared by all answers that are being sent with it."""
 
-    __slots__ = ("__weakref__", "content")
-
-    def __init__(self, content: bytes) -> None:
-        self.content = content
+    content: bytes
 
 
 class SharedBodies:
@@ -61,15 +58,13 @@ class SharedBodies:
     """
 
     def __init__(self) -> None:
-        self._bodies: WeakValueDictionary[Hashable, Body] = WeakValueDictionary()
+        self._bodies: WeakValueDictionary[Hashable, SharedBody] = WeakValueDictionary()
 
-    def find(self, key: Hashable) -> Body | None:
+    def find(self, key: Hashable) -> SharedBody | None:
         return self._bodies.get(key) if self._bodies else None
 
-    def keep(self, key: Hashable, content: bytes) -> Body:
-        body = Body(content)
-        if len(content) > LARGE_BODY_BYTES:
-            self._bodies[key] = body
+    def keep(self, key: Hashable, content: bytes) -> SharedBody:
+        body = self._bodies[key] = SharedBody(content)
         return body
 
 

@@ -129,8 +129,8 @@ class Pipeline:
             return waiter
         command = None if share_as is None else self._queue.find_shared(share_as)
         if command is None:
-            owed_s = min(self._attempt_s, deadline - now)
-            owed_until = self._clock.now_s + owed_s
+            clock = self._clock
+            owed_until = clock.now_s + min(self._attempt_s, deadline - now)
             command = Command(
                 args, script, share_as, waiter, deadline, owed_until, is_durable=is_durable, is_asking=is_asking
             )
@@ -138,8 +138,8 @@ class Pipeline:
             if not waiting:
                 waiter.set_exception(unavailable(ConnectionError("too many commands wait for Redis")))
                 return waiter
-            if not self._clock.is_going:
-                self._clock.go(loop)
+            if not clock.is_going:
+                clock.go(loop)
             # A lane that was woken takes up to MAX_BATCH commands; wake another only for every MAX_BATCH-th.
             if waiting % MAX_BATCH == 1:
                 self._wake_a_lane()
