@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from functools import partial
 from types import FrameType
 from typing import Any, Final
@@ -44,70 +44,97 @@ def lifespan_of(state: State, redis: RedisTopology) -> Callable[[Router], Any]:
             now_ms = round(time.time() * 1000)
             await state.counts.write(state.metrics.sums(), started_at_ms=started_at_ms, now_ms=now_ms)
 
-        async def publish() -> None:
-            state.metrics.publish()
-
-        redis.commands.start()
-        state.changes.start()
-        loop = asyncio.get_running_loop()
-        background = [
-            loop.create_task(repeat(state.sweep.sweep, SWEEP_EVERY_S), name="sweep"),
-            loop.create_task(repeat(write_counts, COUNTS_EVERY_S), name="counts"),
-            loop.create_task(repeat(publish, PUBLISH_EVERY_S), name="metrics"),
-        ]
-        if state.settings.redis_url.startswith("memory://"):
-            free = partial(free_expired, redis.commands)
-            background.append(loop.create_task(repeat(free, FREE_EVERY_S), name="free-expired"))
-        if state.spool is not None:
-            drain = partial(state.spool.drain_in_background, state.calls.merge, state.metrics.merged)
-            background.append(loop.create_task(repeat(drain, DRAIN_EVERY_S), name="spool-drain"))
-        if (subscriptions := state.subscriptions) is not None:
-            background.append(loop.create_task(repeat(subscriptions.take_up, 0.0), name="subscriptions"))
-        if (reconciler := state.reconciler) is not None:
-            background += [loop.create_task(reconciler.work(), name="reconciler") for _ in range(reconciler.workers)]
-        if redis.sentinels is not None:
-            background.append(loop.create_task(repeat(redis.sentinels.watch, 0.0), name="sentinels"))
-        if state.settings.is_open:
-            log.warning(
-                "service.unauthenticated",
-                advice="anybody on this machine may do everything; set VAPI_WEBHOOK_SECRET, API_READ_TOKENS and "
-                "API_ADMIN_TOKENS",
-            )
-        if state.settings.can_place_calls and state.settings.can_fail_over and not state.settings.store_wait_replicas:
-            log.warning(
-                "service.may_phone_twice",
-                advice="a failover of Redis may lose the claim of an Idempotency-Key, and a repeated request then rings "
-                "again; set STORE_WAIT_REPLICAS=1, with two replicas or more",
-            )
-        for variable in settings_not_in_use(state.settings):
-            log.warning("setting.not_in_use", variable=variable)
-        log.info("service.started", version=__version__, store=state.settings.redis_url.split("://")[0])
-        with drain_on_signal(state):
-            yield {"connections": state.connections}
-        for task in background:
-            task.cancel()
-        await asyncio.gather(*background, return_exceptions=True)
-        await state.sweep.close()
-        closing = [state.placing.close(), state.batches.close()]
-        if subscriptions is not None:
-            closing.append(subscriptions.close())
-        await asyncio.gather(*closing)  # at once: one after the other they would take longer than orchestrators wait
-        with suppress(StoreUnavailableError):
-            await write_counts()
-        await state.changes.close()
-        if state.spool is not None:
-            await state.spool.close()
-        if state.vapi is not None:
-            await state.vapi.close()
-        if state.kestra is not None:
-            await state.kestra.close()
-        await redis.commands.close()
-        if redis.sentinels is not None:
-            await redis.sentinels.close()
-        log.info("service.stopped")
-        drain_logs()
+        async with AsyncExitStack() as at_the_end:  # closes what is left also when closing one part fails
+            at_the_end.callback(drain_logs)
+            at_the_end.callback(log.info, "service.stopped")
+            _close_parts(at_the_end, state, redis)
+            at_the_end.push_async_callback(_write_last_counts, write_counts)
+            at_the_end.push_async_callback(_finish_work, state)
+            redis.commands.start()
+            state.changes.start()
+            at_the_end.push_async_callback(_cancel, _start_background(state, redis, write_counts))
+            _tell_of_the_start(state)
+            with drain_on_signal(state):
+                yield {"connections": state.connections}
 
     return lifespan
+
+
+def _start_background(
+    state: State, redis: RedisTopology, write_counts: Callable[[], Awaitable[None]]
+) -> list[asyncio.Task[None]]:
+    """What goes on beside the requests, each in a task with a name."""
+    loop = asyncio.get_running_loop()
+    tasks: list[asyncio.Task[None]] = []
+
+    def start(name: str, work: Callable[[], Awaitable[object]], every_s: float) -> None:
+        tasks.append(loop.create_task(repeat(work, every_s), name=name))
+
+    async def publish() -> None:
+        state.metrics.publish()
+
+    start("sweep", state.sweep.sweep, SWEEP_EVERY_S)
+    start("counts", write_counts, COUNTS_EVERY_S)
+    start("metrics", publish, PUBLISH_EVERY_S)
+    if state.settings.redis_url.startswith("memory://"):
+        start("free-expired", partial(free_expired, redis.commands), FREE_EVERY_S)
+    if state.spool is not None:
+        drain = partial(state.spool.drain_in_background, state.calls.merge, state.metrics.merged)
+        start("spool-drain", drain, DRAIN_EVERY_S)
+    if state.subscriptions is not None:
+        start("subscriptions", state.subscriptions.take_up, 0.0)
+    if redis.sentinels is not None:
+        start("sentinels", redis.sentinels.watch, 0.0)
+    if (reconciler := state.reconciler) is not None:
+        tasks += [loop.create_task(reconciler.work(), name="reconciler") for _ in range(reconciler.workers)]
+    return tasks
+
+
+def _tell_of_the_start(state: State) -> None:
+    if state.settings.is_open:
+        log.warning(
+            "service.unauthenticated",
+            advice="anybody on this machine may do everything; set VAPI_WEBHOOK_SECRET, API_READ_TOKENS and "
+            "API_ADMIN_TOKENS",
+        )
+    if state.settings.can_place_calls and state.settings.can_fail_over and not state.settings.store_wait_replicas:
+        log.warning(
+            "service.may_phone_twice",
+            advice="a failover of Redis may lose the claim of an Idempotency-Key, and a repeated request then rings "
+            "again; set STORE_WAIT_REPLICAS=1, with two replicas or more",
+        )
+    for variable in settings_not_in_use(state.settings):
+        log.warning("setting.not_in_use", variable=variable)
+    log.info("service.started", version=__version__, store=state.settings.redis_url.split("://")[0])
+
+
+async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _finish_work(state: State) -> None:
+    """At once: one after the other they would take longer than orchestrators wait."""
+    closing = [state.sweep.close(), state.placing.close(), state.batches.close()]
+    if state.subscriptions is not None:
+        closing.append(state.subscriptions.close())
+    await asyncio.gather(*closing)
+
+
+async def _write_last_counts(write_counts: Callable[[], Awaitable[None]]) -> None:
+    with suppress(StoreUnavailableError):
+        await write_counts()
+
+
+def _close_parts(at_the_end: AsyncExitStack, state: State, redis: RedisTopology) -> None:
+    """Redis last, and the change feed first of all."""
+    if redis.sentinels is not None:
+        at_the_end.push_async_callback(redis.sentinels.close)
+    at_the_end.push_async_callback(redis.commands.close)
+    for part in (state.kestra, state.vapi, state.spool, state.changes):
+        if part is not None:
+            at_the_end.push_async_callback(part.close)
 
 
 async def repeat(work: Callable[[], Awaitable[object]], every_s: float) -> None:

@@ -14,8 +14,11 @@ from typing import Any, Final
 GATHER_S: Final = 0.05
 """How long lines wait for one another: a system call per line costs more than the line."""
 
-MAX_WAITING_LINES: Final = 10_000
-"""About 3 MB: a second of lines at full load. Beyond, lines are left out and counted."""
+MAX_WAITING_BYTES: Final = 3 * 1024 * 1024
+"""As if all lines that wait were as long as the newest. Beyond, lines are left out and counted."""
+
+LINE_BYTES: Final = 300
+"""A usual line; so 10,000 of them may wait, a second of lines at full load, but only 300 tracebacks of 10 kB."""
 
 LAST_LINES_S: Final = 0.5
 """How long the end of the process waits for lines that are not written yet."""
@@ -47,7 +50,7 @@ class LogWriter(io.RawIOBase):
 
     def write(self, data: Any, /) -> int:
         line = bytes(data)
-        if len(self._waiting) < MAX_WAITING_LINES:
+        if len(self._waiting) * max(len(line), LINE_BYTES) < MAX_WAITING_BYTES:
             self._waiting.append(line)
         else:
             self.lines_lost += 1
