@@ -217,7 +217,8 @@ async def test_300_webhooks_at_once_are_all_kept_in_time(open_site: Open) -> Non
         for (_, writer), call_id in zip(connections, call_ids, strict=True):
             body = json.dumps(full_report(call_id)).encode()
             writer.write(
-                b"POST /api/v1/vapi/webhook HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+                b"POST /api/v1/vapi/webhook HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n" % len(body)
+                + body
             )
         heads = await asyncio.gather(*(reader.readuntil(b"\r\n") for reader, _ in connections))
         answers = await answers_of(site.replica, 300, lambda _: True, since=since)
