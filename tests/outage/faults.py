@@ -227,9 +227,8 @@ async def hang_shard(scene: Scene, broken_s: float) -> float:
     with one_shard_dead(cluster) as shard:
         await asyncio.sleep(broken_s)
         (call_id,) = shard.living_ids(f"lost-{time.monotonic_ns()}", 1)
-        living = [node for node in cluster.masters() if node is not shard.master]
         async with httpx2.AsyncClient(timeout=40) as client:
-            scene.problems.extend(await problems_of_sweep(client, scene.replicas, living, call_id))
+            scene.problems.extend(await problems_of_sweep(client, scene.replicas, shard.living_masters, call_id))
             scene.problems.extend(await problems_of_stats(client, scene.replicas[0], shard))
     return time.monotonic()
 
@@ -238,14 +237,13 @@ async def hang_shard_while_others_are_full(scene: Scene, broken_s: float) -> flo
     """What was spooled of the others is stored as soon as they have room, although the dead shard's waits."""
     cluster = _cluster_of(scene)
     with one_shard_dead(cluster) as shard:
-        living = [node for node in cluster.masters() if node is not shard.master]
         call_ids = shard.living_ids(f"behind-{time.monotonic_ns()}", 50)
-        for node in living:
+        for node in shard.living_masters:
             ask(node, "CONFIG", "SET", "maxmemory", "1")
         async with httpx2.AsyncClient(timeout=40) as client:
             await asyncio.sleep(broken_s)
             scene.problems.extend(await problems_of_posting(client, scene.replicas[0], call_ids))
-            for node in living:
+            for node in shard.living_masters:
                 ask(node, "CONFIG", "SET", "maxmemory", "0")
             scene.problems.extend(await problems_of_draining(client, scene.replicas[0], call_ids))
     return time.monotonic()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterable
 
 import httpx2
 
@@ -22,7 +23,7 @@ DEAF_EVERY_S = 0.02
 
 
 async def problems_of_sweep(
-    client: httpx2.AsyncClient, replicas: list[Replica], living: list[RedisProcess], call_id: str
+    client: httpx2.AsyncClient, replicas: list[Replica], living: Iterable[RedisProcess], call_id: str
 ) -> list[str]:
     """A parked poll whose notification is lost: every subscription is cut again and again meanwhile."""
     is_over = asyncio.Event()
@@ -64,7 +65,7 @@ async def problems_of_draining(client: httpx2.AsyncClient, replica: Replica, cal
     return [f"{len(left)} of {len(call_ids)} still wait in the spool behind a dead shard's"] if left else []
 
 
-async def _deafen(nodes: list[RedisProcess], is_over: asyncio.Event) -> None:
+async def _deafen(nodes: Iterable[RedisProcess], is_over: asyncio.Event) -> None:
     while not is_over.is_set():
         for node in nodes:
             await asyncio.to_thread(ask, node, "CLIENT", "KILL", "TYPE", "pubsub")

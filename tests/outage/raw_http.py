@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -12,9 +11,6 @@ from tests.support.eventually import PATIENCE_S
 
 ANSWER_S: Final = PATIENCE_S
 """Only so that a failing test ends."""
-
-KEPT_S: Final = 3.0
-"""The service closes a connection on which nothing came for 5 s; a request must not meet that moment."""
 
 
 @dataclass(frozen=True)
@@ -102,8 +98,7 @@ class KeptConnections:
 
     def __init__(self, port: int) -> None:
         self._port = port
-        self._free: list[tuple[float, RawConnection]] = []
-        """Those that wait, the longest first, with the moment since when they do."""
+        self._free: list[RawConnection] = []
 
     async def ask(self, request: bytes, within_s: float = ANSWER_S) -> RawAnswer:
         """Raises OSError or IncompleteReadError when there is no answer."""
@@ -117,17 +112,17 @@ class KeptConnections:
         if answer.header("connection") == "close":
             connection.abort()
         else:
-            self._free.append((time.monotonic(), connection))
+            self._free.append(connection)
         return answer
 
     def close(self) -> None:
-        for _, connection in self._free:
+        for connection in self._free:
             connection.abort()
 
     async def _take(self) -> RawConnection:
         while self._free:
-            free_since, connection = self._free.pop()
-            if not connection.is_over and time.monotonic() - free_since < KEPT_S:
+            connection = self._free.pop()
+            if not connection.is_over:
                 return connection
             connection.abort()
         return await RawConnection.open(self._port)

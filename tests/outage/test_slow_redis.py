@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 
 from tests.outage.raw_http import KeptConnections, get, post
+from tests.support.access_log import LONGEST_ANSWER_S
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
 from tests.support.slow_proxy import SlowProxyProcess
 from tests.support.vapi_sender import full_report, preliminary_report
 from tests.system.traffic import CALLS
 
-PER_SECOND = 600
-SENT_FOR_S = 5.0
-ANSWERED_WITHIN_S = 4.0
-"""By the service's own clock. The promise is two seconds; without a bound the last of these waited 9 s."""
+PER_SECOND = 400
+SENT_FOR_S = 8.0
+"""Batches of 16 on four connections carry 213 a second where a reply takes 0.3 s: without a bound the last would wait 7 s."""
 
 CLIENT_GIVES_UP_S = 60.0
 READ_BACK_WITHIN_S = 60.0
@@ -132,7 +132,7 @@ async def test_no_webhook_waits_longer_than_two_seconds_for_a_redis_whose_replie
     assert len(answers.status) == PER_SECOND * SENT_FOR_S
     assert set(answers.status.values()) <= {200, 503}
     assert spool == "without a spool" or len(answers.with_status(200)) > len(answers.with_status(503))
-    assert slowest_s(replica) < ANSWERED_WITHIN_S
+    assert slowest_s(replica) < LONGEST_ANSWER_S
     assert await missing_of(replica, answers.with_status(200)) == []
 
 
@@ -149,7 +149,7 @@ async def test_a_redis_too_slow_for_what_comes_costs_nobody_more_than_two_second
     proxy.delay()
     assert set(answers.status.values()) <= {200, 503}
     assert spool == "without a spool" or len(answers.with_status(200)) > len(answers.with_status(503))
-    assert slowest_s(replica) < ANSWERED_WITHIN_S
+    assert slowest_s(replica) < LONGEST_ANSWER_S
     assert await missing_of(replica, answers.with_status(200)) == []
 
 
@@ -170,4 +170,4 @@ async def test_a_read_that_ends_a_reports_grace_waits_for_its_three_commands_no_
     senders.close()
 
     assert set(answers.status.values()) <= {200, 503}
-    assert slowest_s(replica) < ANSWERED_WITHIN_S
+    assert slowest_s(replica) < LONGEST_ANSWER_S

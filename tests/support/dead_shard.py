@@ -23,6 +23,7 @@ class DeadShard:
     master: RedisProcess
     buckets: tuple[int, ...]
     """Those that nobody can reach."""
+    living_masters: tuple[RedisProcess, ...]
 
     @property
     def address(self) -> str:
@@ -42,13 +43,15 @@ def serve_partly(cluster: ClusterSetup) -> None:
 
 
 def shard_of(cluster: ClusterSetup, bucket: int) -> DeadShard:
-    slots: list[list[object]] = ask(cluster.masters()[0], "CLUSTER", "SLOTS")
+    masters = cluster.masters()
+    slots: list[list[object]] = ask(masters[0], "CLUSTER", "SLOTS")
     ports = {}
     for one, key in enumerate(SLOT_KEYS):
         slot = key_slot(key)
         ports[one] = next(owner[1] for first, last, owner, *_ in slots if int(str(first)) <= slot <= int(str(last)))  # type: ignore[index]
     master = next(node for node in cluster.nodes if node.port == ports[bucket])
-    return DeadShard(master, tuple(one for one, port in ports.items() if port == master.port))
+    buckets = tuple(one for one, port in ports.items() if port == master.port)
+    return DeadShard(master, buckets, tuple(node for node in masters if node is not master))
 
 
 @contextmanager

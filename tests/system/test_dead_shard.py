@@ -122,7 +122,7 @@ async def test_what_living_shards_take_leaves_the_spool_while_another_is_dead(
 ) -> None:
     replica = begin(spool_dir=tmp_path, store_timeout_s=0.5)
     with one_shard_dead(cluster) as shard:
-        others = [node for node in cluster.masters() if node is not shard.master]
+        others = shard.living_masters
         dead, living = shard.dead_ids("spooled", 300), shard.living_ids("spooled", 100)
         for node in others:
             ask(node, "CONFIG", "SET", "maxmemory", "1")
