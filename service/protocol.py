@@ -169,6 +169,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             return
         super().on_message_complete()
+        self.headers = []  # trailers came into it
         self._size.phase = "start"
         if self.cycle.response_complete:
             self._deadline.set(self.timeout_keep_alive)

@@ -68,6 +68,8 @@ class Polling:
         if answer.status == 304:
             await send_unchanged(send, answer.headers)
         else:
+            if len(answer.body) > LARGE_BODY_BYTES:
+                await self._bodies.wait_for_turn()
             await send_answer(send, answer.status, answer.body, answer.headers)
 
     async def _answer_now(self, poll: PollRequest) -> _Answer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Hashable, Sequence
 from typing import Any, Final
 from weakref import WeakValueDictionary
@@ -58,6 +59,7 @@ class SharedBodies:
     """
 
     def __init__(self) -> None:
+        self._turn = asyncio.Lock()
         self._bodies: WeakValueDictionary[Hashable, SharedBody] = WeakValueDictionary()
 
     def find(self, key: Hashable) -> SharedBody | None:
@@ -66,6 +68,14 @@ class SharedBodies:
     def keep(self, key: Hashable, content: bytes) -> SharedBody:
         body = self._bodies[key] = SharedBody(content)
         return body
+
+    async def wait_for_turn(self) -> None:
+        """Return to one caller at a time, with others' work between two.
+
+        To write the first part of 9 MB takes milliseconds, and one webhook may wake hundreds of polls.
+        """
+        async with self._turn:
+            await asyncio.sleep(0)
 
 
 class JSONAnswer(Response):

@@ -49,8 +49,8 @@ class UnfinishedBodies:
     """A budget of bytes. An address may use all that is free; when nothing is, the address that holds most loses its
     slowest, oldest body.
 
-    A body that is alone at its address gives way only if it is the slowest of all: else a thousand addresses that hold
-    a little each would keep out every body larger than that.
+    A body that is alone at its address and has just grown beyond all others gives way only if it is the slowest of all:
+    else a thousand addresses that hold a little each would keep out every body larger than that.
     """
 
     def __init__(self, limit_bytes: int) -> None:
@@ -105,7 +105,9 @@ class UnfinishedBodies:
     def _loser(self, latest: UnfinishedBody) -> UnfinishedBody:
         most = max(self._shares.values(), key=lambda share: share.held_bytes)
         loser = _slowest(most.bodies)
-        return loser if loser is not latest else _slowest((*islice(self._bodies, MAX_COMPARED), latest))
+        if loser is latest and len(most.bodies) == 1:
+            return _slowest((*islice(self._bodies, MAX_COMPARED), latest))
+        return loser
 
 
 def _slowest(bodies: Iterable[UnfinishedBody]) -> UnfinishedBody:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -22,7 +22,23 @@ https://docs.vapi.ai/api-reference/assistants/create#request.body.artifactPlan.t
 _LABEL: Final = re.compile(r"\s*([^\W_][\w .'’-]{0,39}?)\s*(?::(?=\s|$)|：)(.*)")
 """A speaker's name before a colon. A time (10:30) and an address (https://) have no white space behind theirs."""
 
-_MESSAGES: Final = msgspec.json.Decoder(list[dict[str, Any]])
+
+class _Message(msgspec.Struct, gc=False):
+    """What is read of a message. The rest is never decoded: it may hold a number too large for any type."""
+
+    role: str
+    message: msgspec.Raw = msgspec.Raw(b'""')
+    content: msgspec.Raw = msgspec.Raw(b'""')
+
+
+class _Part(msgspec.Struct, gc=False):
+    text: str
+
+
+_ENTRIES: Final = msgspec.json.Decoder(list[msgspec.Raw])
+_MESSAGE: Final = msgspec.json.Decoder(_Message)
+_SAID: Final = msgspec.json.Decoder(str | list[msgspec.Raw])
+_PART: Final = msgspec.json.Decoder(_Part)
 
 
 def customer_spoke(messages: bytes, transcript: bytes, assistant_name: str | None) -> bool | None:
@@ -57,23 +73,35 @@ def _customer_spoke_in(messages: bytes) -> bool | None:
 
 
 def _said_in(messages: bytes) -> Iterator[tuple[str, str]]:
-    """Each message's role and its text, "" where that is blank or missing."""
+    """Each message's role and its text, "" where that is blank or missing; what is no message is passed over."""
     try:
-        entries: list[Any] = _MESSAGES.decode(messages)
-    except msgspec.ValidationError:
-        decoded = msgspec.json.decode(messages)
-        entries = [entry for entry in decoded if isinstance(entry, dict)] if isinstance(decoded, list) else []
+        entries = _ENTRIES.decode(messages)
+    except msgspec.ValidationError:  # no array
+        return
     for entry in entries:
-        role = entry.get("role")
-        if isinstance(role, str):
-            yield role.strip().lower(), _text_of(entry.get("message")) or _text_of(entry.get("content"))
+        try:
+            message = _MESSAGE.decode(entry)
+        except msgspec.ValidationError:  # no object, or its role is no text
+            continue
+        yield message.role.strip().lower(), _text_of(message.message) or _text_of(message.content)
 
 
-def _text_of(said: Any) -> str:
+def _text_of(said: msgspec.Raw) -> str:
     """OpenAI's format has a list of parts where VAPI's has a text."""
-    if isinstance(said, list):
-        said = " ".join(part["text"] for part in said if isinstance(part, dict) and isinstance(part.get("text"), str))
-    return said if isinstance(said, str) and not is_blank(said) else ""
+    try:
+        text = _SAID.decode(said)
+    except msgspec.ValidationError:
+        return ""
+    if not isinstance(text, str):
+        text = " ".join(filter(None, (_part_text(part) for part in text)))
+    return "" if is_blank(text) else text
+
+
+def _part_text(part: msgspec.Raw) -> str:
+    try:
+        return _PART.decode(part).text
+    except msgspec.ValidationError:
+        return ""
 
 
 def _is_customer_in(transcript: str, assistant_name: str | None) -> bool:

@@ -115,6 +115,20 @@ async def test_a_body_slower_than_all_others_is_refused_its_own_next_piece(stack
         sender.begin("c", 70)
 
 
+async def test_an_address_that_holds_most_never_takes_the_place_of_another_with_its_slowest_body(
+    stack: ExitStack,
+) -> None:
+    with stack:
+        bodies = UnfinishedBodies(1000)
+        sender = Sender(bodies, stack)
+        honest = sender.begin("honest", 5, age_s=100 * AGED_S)
+        slow = sender.begin("stranger", 100, age_s=AGED_S)
+        sender.begin("stranger", 800)
+        with pytest.raises(BodyGivenUpError):
+            bodies.hold(slow, 100)
+        assert not honest.is_given_up
+
+
 async def test_what_is_released_or_given_up_is_free_again(stack: ExitStack) -> None:
     bodies = UnfinishedBodies(100)
     for _ in range(3):

@@ -57,6 +57,15 @@ async def test_a_trailer_is_passed_over(attacked: Replica) -> None:
     assert (await ask(attacked.port, CHUNKED_HEAD + trailed)).status == 200
 
 
+async def test_many_trailers_do_not_count_as_the_next_head(attacked: Replica) -> None:
+    body = json.dumps(status_update("ringing", "trailed-2")).encode()
+    trailed = CHUNKED_HEAD + b"%x\r\n%b\r\n0\r\n" % (len(body), body) + b"a: b\r\n" * 257 + b"\r\n"
+    async with await RawConnection.open(attacked.port) as connection:
+        for request in (trailed, trailed, get("/health")):
+            await connection.send(request)
+            assert (await connection.answer()).status == 200
+
+
 @pytest.mark.parametrize("length", [MAX_BODY_BYTES + 1, 10**9, 2**63, 10**15])
 async def test_an_announced_length_over_the_limit_is_refused_before_the_body(attacked: Replica, length: int) -> None:
     head = b"POST /api/v1/vapi/webhook HTTP/1.1\r\nHost: test\r\nContent-Length: %d\r\n\r\n" % length

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import json
 import os
@@ -129,8 +130,9 @@ async def test_the_spool_still_takes_what_redis_cannot(trouble: Callable[[], Out
     with service(trouble(), **settings) as (url, process):
         await serves(url)
         async with httpx2.AsyncClient(base_url=url, timeout=GENEROUS_S) as client:
-            for i in range(40):
-                assert (await client.post(WEBHOOK, json=status_update("queued", f"call-{i}"))).status_code == 200
+            webhooks = [status_update("queued", f"call-{i}") for i in range(40)]
+            answers = await asyncio.gather(*(client.post(WEBHOOK, json=webhook) for webhook in webhooks))
+            assert [answer.status_code for answer in answers] == [200] * 40
             assert (await client.get("/health/ready")).status_code == 200
         process.send_signal(signal.SIGTERM)
         assert process.wait(GENEROUS_S) == 0

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from service.vapi.speech import customer_spoke, transcript_of
 
 
@@ -76,6 +78,23 @@ def test_the_assistant_may_have_a_name_of_its_own_in_the_transcript() -> None:
 def test_without_messages_and_transcript_nobody_knows() -> None:
     assert spoke() is None
     assert spoke([]) is None
+
+
+@pytest.mark.parametrize("number", ["1e400", "-1e999", "9" * 5000])
+def test_a_number_beyond_a_double_anywhere_in_a_message_is_passed_over(number: str) -> None:
+    customers = '{"role":"user","message":"Yes.","time":%s}'
+    assistants = '{"role":"bot","message":"Hi.","toolCalls":[{"arguments":{"amount":%s}}]}'
+    expected = {
+        f"[{customers % number}]": True,
+        f"[{assistants % number}]": False,
+        f"[{number},{customers % 1}]": True,
+        f'[{{"role":"user","message":{number},"content":[{number},{{"text":"Yes."}}]}}]': True,
+        f'[{{"role":{number},"message":"Yes."}}]': None,
+        number: None,
+    }
+    found = {messages: customer_spoke(messages.encode(), b"", None) for messages in expected}
+    assert found == expected
+    assert transcript_of(f"[{customers % number}]".encode()) == "User: Yes.\n"
 
 
 def test_a_listed_transcript_becomes_lines() -> None:
