@@ -191,6 +191,15 @@ def test_whoever_waits_waits_longer_than_what_is_waited_for() -> None:
     assert int(compose()["x-replica"]["stop_grace_period"].rstrip("s")) > settings.drain_s + GRACEFUL_S
 
 
+def test_the_polls_of_one_kestra_fit_through_the_load_balancer_and_two_addresses_cannot_fill_it() -> None:
+    text = CONFIGURATION.read_text()
+    [bound] = re.findall(r"presetenv MAX_CONNECTIONS_PER_ADDRESS (\d+)", text)
+    [files] = re.findall(r"fd-hard-limit (\d+)", text)
+    assert int(files) < compose()["services"]["load-balancer"]["ulimits"]["nofile"]
+    # 5,000 parked polls are what the service's speed is promised for. A connection takes two files, one to each side.
+    assert 5_000 < int(bound) < int(files) / 2 / 3
+
+
 @pytest.fixture
 def redis_as_shipped(tmp_path: Path) -> Iterator[RedisProcess]:
     port = free_port()

@@ -20,11 +20,16 @@ CONFIGURATION = ROOT / "deploy" / "haproxy.cfg"
 
 
 class LoadBalancer:
-    """HAProxy between callers and the two ports. It listens as soon as it has started, whether or not they do."""
+    """HAProxy between callers and the two ports. It listens as soon as it has started, whether or not they do.
 
-    def __init__(self, port_a: int, port_b: int) -> None:
+    ``settings`` are further variables of its environment. It may open no more than ``max_files``, two for a connection.
+    """
+
+    def __init__(self, port_a: int, port_b: int, *, max_files: int | None = None, **settings: str) -> None:
         self.port = free_port()
-        self._addresses = {
+        self._max_files = max_files
+        self._environment = {
+            **settings,
             "LISTEN": f"127.0.0.1:{self.port}",
             "REPLICA_A": f"127.0.0.1:{port_a}",
             "REPLICA_B": f"127.0.0.1:{port_b}",
@@ -51,8 +56,10 @@ class LoadBalancer:
 
     def start(self) -> Self:
         command = [haproxy(), "-f", str(CONFIGURATION), "-db"]
+        if self._max_files is not None:
+            command = ["sh", "-c", f'ulimit -n {self._max_files}; exec "$@"', "sh", *command]
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(command, env=self._addresses, stdout=log, stderr=log)
+            self._process = subprocess.Popen(command, env=self._environment, stdout=log, stderr=log)
         try:
             eventually_sync(self._listens)
         except TimeoutError:
