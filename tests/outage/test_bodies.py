@@ -61,7 +61,7 @@ async def test_many_trailers_do_not_count_as_the_next_head(attacked: Replica) ->
     body = json.dumps(status_update("ringing", "trailed-2")).encode()
     trailed = CHUNKED_HEAD + b"%x\r\n%b\r\n0\r\n" % (len(body), body) + b"a: b\r\n" * 257 + b"\r\n"
     async with await RawConnection.open(attacked.port) as connection:
-        for request in (trailed, trailed, get("/health")):
+        for request in (trailed, trailed, get(b"/health")):
             await connection.send(request)
             assert (await connection.answer()).status == 200
 
