@@ -23,6 +23,10 @@ LOG_EVERY_S: Final = 60.0
 SHORT_FOR_S: Final = 10.0
 """How long we keep to the number of connections that was too many, since descriptors last ran short."""
 
+SPARED_S: Final = 1.0
+"""How long a new connection, or a request that has just begun, is spared while others may give way. Honest clients have
+sent the rest by then."""
+
 Loss = Literal["idle", "refused"]
 
 
@@ -30,6 +34,10 @@ class Connection(Protocol):
     """What is needed of a connection to close it."""
 
     def give_way(self) -> None: ...
+
+
+Queue = OrderedDict[Connection, float]
+"""Connections that may be closed, the one that has stood there longest first; and since when, on the monotonic clock."""
 
 
 class Connections:
@@ -46,8 +54,11 @@ class Connections:
         self._logged_at = -LOG_EVERY_S
         self._most_connections, self._short_until = self._limit, 0.0
         self._read_ahead_bytes = 0
-        self.waiting: OrderedDict[Connection, None] = OrderedDict()
-        """Connections without a whole request, the one that has waited longest first."""
+        self.idle: Queue = OrderedDict()
+        """Connections that have not begun a request."""
+        self.half_heads: Queue = OrderedDict()
+        self.unfinished: Queue = OrderedDict()
+        """Connections whose request has a head but no end, or whose client does not take its answer."""
 
     def charge(self, size: int) -> bool:
         """Count bytes that are read ahead (or, below 0, no longer are); false when there are too many."""
@@ -55,7 +66,7 @@ class Connections:
         return size <= 0 or self._read_ahead_bytes <= READ_AHEAD_BYTES
 
     def has_room_for(self, descriptor: int, connections: int) -> bool:
-        """Whether a new connection may be served; when descriptors run short, the one that waited longest gives way.
+        """Whether a new connection may be served; when descriptors run short, one without a whole request gives way.
 
         The kernel gives out the lowest free number: a high one says that as many are in use, files included. A low one
         may be a gap that a closed connection left, so we then also keep to the number of connections that was too many.
@@ -67,14 +78,30 @@ class Connections:
             self._most_connections = self._limit
         if descriptor < self._limit - self._reserve and connections <= self._most_connections:
             return True
-        kind: Loss = "idle" if self.waiting else "refused"
+        queue = self._next_to_give_way(now)
+        kind: Loss = "idle" if queue else "refused"
         self._on_shortage(kind)
         if now - self._logged_at >= LOG_EVERY_S:
             self._logged_at = now
-            log.error("descriptors.ran_short", limit=self._limit, reserve=self._reserve, waiting=len(self.waiting))
-        if kind == "idle":
-            self.waiting.popitem(last=False)[0].give_way()
+            waiting = len(self.idle) + len(self.half_heads) + len(self.unfinished)
+            log.error("descriptors.ran_short", limit=self._limit, reserve=self._reserve, waiting=waiting)
+        if queue:
+            queue.popitem(last=False)[0].give_way()
         return kind == "idle"
+
+    def _next_to_give_way(self, now: float) -> Queue | None:
+        """The queue whose oldest connection is closed next: idle ones first, then half heads, then what is unfinished.
+
+        What stands there only for a moment is passed over: the only idle connection may be one that was accepted in
+        this turn, and nothing was read from it yet. When there is nothing else, the oldest of all gives way.
+        """
+        since = [
+            (next(iter(queue.values())), queue) for queue in (self.idle, self.half_heads, self.unfinished) if queue
+        ]
+        for began_at, queue in since:
+            if began_at <= now - SPARED_S:
+                return queue
+        return min(since, key=lambda oldest: oldest[0])[1] if since else None
 
     def must_drop(self, descriptor: int) -> bool:
         """Whether not even an answer that refuses can be afforded."""

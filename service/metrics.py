@@ -51,7 +51,7 @@ RECONCILED: Final = ("merged", "unchanged", "missing", "failed")
 """What came of asking VAPI for a call."""
 
 LOST_CONNECTIONS: Final = ("idle", "refused")
-"""Which connections were closed for lack of descriptors: one without a request gave way, or a new one was turned away."""
+"""Which connections were closed for lack of descriptors: one without a whole request gave way, or a new one was turned away."""
 
 LATENCIES_S: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Final
 
 import httptools
@@ -62,11 +63,12 @@ class BoundedProtocol(HttpToolsProtocol):
             self.app = Refusal(UnavailableError("Too many connections; try again in a second"))
             if self._shared.must_drop(descriptor):
                 transport.abort()
-        self._shared.waiting[self] = None
+        self._queue = self._shared.idle
+        self._queue[self] = time.monotonic()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._deadline.cancel()
-        self._shared.waiting.pop(self, None)
+        self._queue.pop(self, None)
         self._shared.charge(-self._charged_bytes)
         self._unread = b""
         self.pipeline.clear()
@@ -99,6 +101,8 @@ class BoundedProtocol(HttpToolsProtocol):
             flow.pause_reading()
         elif self.pipeline:
             flow.resume_reading()  # or nobody would see that the client of a parked poll leaves
+        if self._size.phase != "start" or self.pipeline:
+            self._stand_in_queue()
         self._charge()
 
     def _parse(self, piece: bytes) -> int:
@@ -135,7 +139,6 @@ class BoundedProtocol(HttpToolsProtocol):
             if self.parser.get_method() == b"CONNECT":
                 raise InvalidRequestError("CONNECT is not supported")
             return
-        self._shared.waiting.pop(self, None)
         if self.url[:1] != b"/" or b"#" in self.url:
             self.url, self.headers = in_origin_form(self.url, self.headers)
         self._queue_request()
@@ -173,9 +176,11 @@ class BoundedProtocol(HttpToolsProtocol):
         self._size.phase = "start"
         if self.cycle.response_complete:
             self._deadline.set(self.timeout_keep_alive)
-            self._shared.waiting[self] = None
+            self._stand_in_queue()
         else:
             self._deadline.clear()
+            if not (self.flow.write_paused or self.pipeline):
+                self._queue.pop(self, None)
 
     def on_response_complete(self) -> None:
         """Go on with what waits, once the client has taken this answer."""
@@ -191,19 +196,45 @@ class BoundedProtocol(HttpToolsProtocol):
             self._start_asgi_task(self._answering, app)
             if self._size.phase == "body" and not self.pipeline:
                 self._deadline.set(BODY_DEADLINE_S)
-        elif self._size.phase != "body":
-            self._shared.waiting[self] = None
-            if self._size.phase == "start":
-                self._deadline.set(self.timeout_keep_alive)
+        elif self._size.phase == "start":
+            self._deadline.set(self.timeout_keep_alive)
+        self._stand_in_queue()
         if self._charged_bytes:
             self._parse_unread()
         self.flow.resume_reading()
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stand_in_queue()
+
     def resume_writing(self) -> None:
         super().resume_writing()
+        self._stand_in_queue()
         if self._is_untaken:
             self._is_untaken = self.flow.is_held = False
             self.on_response_complete()
+
+    def _stand_in_queue(self) -> None:
+        """Stand where this connection can be closed when descriptors run short, unless all it sent is a whole request that
+        is being answered: who sends more behind it may never stop, and would always have one under way.
+        """
+        shared, phase, answering = self._shared, self._size.phase, self._answering
+        if self.flow.write_paused:
+            queue = shared.unfinished
+        elif answering is not None and not answering.response_complete:
+            if not (answering.more_body or self.pipeline or self._unread):
+                self._queue.pop(self, None)
+                return
+            queue = shared.unfinished
+        elif phase == "start":
+            queue = shared.idle
+        else:
+            queue = shared.half_heads if phase == "head" else shared.unfinished
+        if queue is not self._queue:
+            self._queue.pop(self, None)
+            self._queue = queue
+        if self not in queue:  # whoever sends a little more keeps the place
+            queue[self] = 0.0 if queue is shared.idle else time.monotonic()
 
     def _refuse(self, error: ServiceError) -> None:
         """Answer what is not a request, in its turn, and close; what still comes is dropped."""
@@ -268,5 +299,5 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.abort()
 
     def give_way(self) -> None:
-        """Close for a newer connection: this one has no request under way."""
+        """Close for a newer connection: this one has no whole request under way."""
         self.transport.abort()

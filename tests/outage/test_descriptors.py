@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import resource
+import socket
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -18,6 +20,18 @@ LIMIT = 128
 STRANGERS = 150
 """More than there are descriptors."""
 
+SECRET, TOKEN = "a-secret-nobody-knows", "a-token-nobody-knows"
+BEARER = b"Authorization: Bearer " + TOKEN.encode()
+
+HOLDS = {
+    "an answered request whose body never ends": get(b"/", b"Content-Length: 1000") + b"x",
+    "an answered request whose chunk never ends": get(b"/", b"Transfer-Encoding: chunked") + b"5\r\nx",
+    "a webhook whose body never ends": post(b"x", b"X-Vapi-Signature: " + b"0" * 64).replace(b"h: 1", b"h: 1000"),
+    "answers that nobody takes": get(b"/") * 3000,
+    "a head that never ends": get(b"/")[:-2],
+}
+"""What strangers send to hold a connection."""
+
 
 @pytest.fixture
 def limited() -> Iterator[Replica]:
@@ -25,7 +39,7 @@ def limited() -> Iterator[Replica]:
     allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (LIMIT, allowed[1]))
     try:
-        replica = Replica(log_level="warning")
+        replica = Replica(log_level="warning", vapi_webhook_secret=SECRET, api_read_tokens=TOKEN)
         replica.launch()
         resource.prlimit(replica.pid, resource.RLIMIT_NOFILE, (LIMIT, LIMIT))
     finally:
@@ -35,30 +49,82 @@ def limited() -> Iterator[Replica]:
     replica.stop()
 
 
+def hold(port: int, data: bytes) -> socket.socket:
+    """A connection that sends this, and never reads."""
+    stranger = socket.socket()
+    stranger.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    stranger.connect(("127.0.0.1", port))
+    stranger.setblocking(False)
+    with suppress(OSError):  # it may have been closed already
+        stranger.send(data)
+    return stranger
+
+
+async def status_of_webhook(port: int, call_id: str) -> int:
+    """0 when the connection is closed without an answer."""
+    webhook = post(json.dumps(status_update("ringing", call_id)).encode(), b"X-Vapi-Secret: " + SECRET.encode())
+    try:
+        async with await RawConnection.open(port) as connection:
+            await connection.send(webhook)
+            return (await connection.answer(within_s=60)).status
+    except (ConnectionError, asyncio.IncompleteReadError):
+        return 0
+
+
 async def test_webhooks_are_taken_while_silent_connections_use_up_all_descriptors(limited: Replica) -> None:
     strangers = [await RawConnection.open(limited.port) for _ in range(STRANGERS)]
     try:
         for number in range(20):
-            webhook = post(json.dumps(status_update("ringing", f"short-{number}")).encode())
-            async with await RawConnection.open(limited.port) as connection:
-                await connection.send(webhook)
-                assert (await connection.answer(within_s=60)).status == 200
+            assert await status_of_webhook(limited.port, f"short-{number}") == 200
         async with await RawConnection.open(limited.port) as connection:
-            await connection.send(get(b"/metrics"))
+            await connection.send(get(b"/metrics", BEARER))
             metrics = (await connection.answer(within_s=60)).body.decode()
     finally:
         for stranger in strangers:
             stranger.abort()
     lost = next(line for line in metrics.splitlines() if line.startswith('http_connections_lost_total{kind="idle"}'))
     assert float(lost.split()[1]) > 0
+
+    async def is_said() -> bool:
+        return "descriptors.ran_short" in limited.log
+
+    await until(is_said)
     assert limited.log.count("descriptors.ran_short") == 1
+
+
+@pytest.mark.parametrize("kind", HOLDS)
+async def test_webhooks_are_taken_while_strangers_hold_all_descriptors_with(limited: Replica, kind: str) -> None:
+    strangers = [hold(limited.port, HOLDS[kind]) for _ in range(STRANGERS)]
+    statuses = []
+    try:
+        for number in range(20):
+            together = (status_of_webhook(limited.port, f"held-{number}-{half}") for half in range(2))
+            statuses += await asyncio.gather(*together)
+            strangers += [hold(limited.port, HOLDS[kind]) for _ in range(5)]
+    finally:
+        for stranger in strangers:
+            stranger.close()
+    assert statuses == [200] * 40
+
+
+async def test_a_parked_poll_never_gives_way(limited: Replica) -> None:
+    async with await RawConnection.open(limited.port) as poll:
+        await poll.send(get(b"/api/v1/vapi/calls/parked?wait=10", BEARER))
+        await asyncio.sleep(0)
+        strangers = [hold(limited.port, HOLDS["a webhook whose body never ends"]) for _ in range(3 * STRANGERS)]
+        try:
+            assert await status_of_webhook(limited.port, "parked") == 200
+            assert (await poll.answer(within_s=60)).status == 202  # its call never ends
+        finally:
+            for stranger in strangers:
+                stranger.close()
 
 
 async def test_who_comes_when_all_connections_are_busy_is_told_so_and_served_later(limited: Replica) -> None:
     parked = [await RawConnection.open(limited.port) for _ in range(STRANGERS)]
     try:
         for connection in parked:
-            connection.write(get(b"/api/v1/vapi/calls/nobody?wait=25"))
+            connection.write(get(b"/api/v1/vapi/calls/nobody?wait=25", BEARER))
         await asyncio.sleep(0)
         statuses = set()
         for _ in range(10):
