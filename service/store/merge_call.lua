@@ -200,7 +200,7 @@ if is_event then
   end
   level = math.max(level, given_ending)
   if level > 0 and over_at == 0 then over_at = now end
-  if given_ending > 0 and rules_out_analysis == '1' and not no_analysis then
+  if rules_out_analysis == '1' and not no_analysis then
     no_analysis = '1'
     write('no_analysis', '1')
   end

@@ -98,10 +98,10 @@ def fresh_signature() -> dict[str, str]:
     return {"x_signature": "0" * 64, "x_timestamp": str(int(time.time()))}
 
 
-@pytest.mark.parametrize("proof", [SECRET, SIGNATURE, {**fresh_signature(), "x_vapi_secret": "wrong"}])
-async def test_a_body_announced_too_large_is_413_before_it_is_read(replica: Replica, proof: dict[str, str]) -> None:
-    answer = await answer_to(replica, proof, content_length=TOO_MANY)
-    assert (answer.status, answer.json["success"]) == (413, False)
+async def test_a_body_announced_too_large_is_413_before_it_is_read(replica: Replica) -> None:
+    for proof in (SECRET, SIGNATURE, {**fresh_signature(), "x_vapi_secret": "wrong"}):
+        answer = await answer_to(replica, proof, content_length=TOO_MANY)
+        assert (answer.status, answer.json["success"]) == (413, False)
 
 
 @pytest.mark.parametrize("proof", [SECRET, SIGNATURE])

@@ -105,6 +105,13 @@ def taken(body: bytes) -> Intake | None:
     return intake
 
 
+def without_token(intake: Intake | None) -> object:
+    """To be compared: the token is another one each time."""
+    assert intake is not None
+    assert intake.change is not None
+    return msgspec.structs.replace(intake.change, token=b""), intake.dropped
+
+
 def assert_is_well_formed(intake: Intake | None) -> None:
     """Every fragment is JSON of valid Unicode without a separator, so that it can be stored and served as it is."""
     if intake is None or intake.change is None:
@@ -142,7 +149,7 @@ def test_a_changed_message_is_taken_or_refused(body: bytes) -> None:
 def test_a_value_in_a_field_that_nobody_reads_changes_nothing(value: object) -> None:
     body = around(json.dumps(value))
     assert refusal_of(body) is None
-    assert taken(body) == taken(around("null"))
+    assert without_token(taken(body)) == without_token(taken(around("null")))
 
 
 def is_json(body: bytes) -> bool:
