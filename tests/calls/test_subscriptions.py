@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -17,19 +16,6 @@ from tests.support.vapi_sender import full_report, status_update
 
 CALL = b"call-1"
 EXECUTION = b"execution"
-
-
-@pytest.fixture
-async def kestra() -> AsyncIterator[FakeKestra]:
-    async with FakeKestra() as kestra:
-        yield kestra
-
-
-@pytest.fixture
-async def opened(kestra: FakeKestra) -> AsyncIterator[OpenedStore]:
-    store = OpenedStore("memory://", {"KESTRA_URL": kestra.url})
-    yield store
-    await store.close()
 
 
 async def test_a_report_resumes_who_waits_without_a_sweep(opened: OpenedStore, kestra: FakeKestra) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -18,19 +17,6 @@ from tests.support.vapi_sender import full_report
 
 CALL = b"call-1"
 EXECUTION = b"execution"
-
-
-@pytest.fixture
-async def kestra() -> AsyncIterator[FakeKestra]:
-    async with FakeKestra() as kestra:
-        yield kestra
-
-
-@pytest.fixture
-async def opened(kestra: FakeKestra) -> AsyncIterator[OpenedStore]:
-    store = OpenedStore("memory://", {"KESTRA_URL": kestra.url})
-    yield store
-    await store.close()
 
 
 @pytest.mark.parametrize("status", [401, 503])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -19,19 +18,6 @@ from tests.support.vapi_sender import full_report, status_update
 FIRST, SECOND = b"call-1", b"call-2"
 EXECUTION = b"execution"
 FAR_S = 60.0
-
-
-@pytest.fixture
-async def kestra() -> AsyncIterator[FakeKestra]:
-    async with FakeKestra() as kestra:
-        yield kestra
-
-
-@pytest.fixture
-async def opened(kestra: FakeKestra) -> AsyncIterator[OpenedStore]:
-    store = OpenedStore("memory://", {"KESTRA_URL": kestra.url})
-    yield store
-    await store.close()
 
 
 @pytest.fixture(params=[True, False], ids=["task runs shown", "only states shown"])

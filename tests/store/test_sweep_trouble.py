@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from functools import partial
 
 import pytest
@@ -22,7 +22,7 @@ from service.store.subscriptions import SubscriptionStore
 from tests.store.conftest import OpenedStore, OpenStore
 from tests.store.events import change, change_from, is_woken, until
 from tests.support.cluster_setup import ClusterSetup
-from tests.support.dead_shard import one_shard_dead, serve_partly, shard_of
+from tests.support.dead_shard import one_shard_dead, partly_serving_cluster, shard_of
 from tests.support.redis_server import RedisProcess
 from tests.support.redis_topologies import ask
 from tests.support.vapi_sender import status_update
@@ -50,11 +50,7 @@ async def data_status_of(store: CallStore, call_id: str) -> int | None:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[ClusterSetup]:
-    with ExitStack() as stack:
-        cluster = ClusterSetup()
-        stack.callback(cluster.stop)
-        cluster.start()
-        serve_partly(cluster)
+    with partly_serving_cluster() as cluster:
         yield cluster
 
 

@@ -42,6 +42,18 @@ def serve_partly(cluster: ClusterSetup) -> None:
         ask(node, "CONFIG", "SET", "cluster-require-full-coverage", "no")
 
 
+@contextmanager
+def partly_serving_cluster() -> Iterator[ClusterSetup]:
+    """A Cluster whose living shards serve on while another is dead."""
+    cluster = ClusterSetup()
+    try:
+        cluster.start()
+        serve_partly(cluster)
+        yield cluster
+    finally:
+        cluster.stop()
+
+
 def shard_of(cluster: ClusterSetup, bucket: int) -> DeadShard:
     masters = cluster.masters()
     slots: list[list[object]] = ask(masters[0], "CLUSTER", "SLOTS")

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import httpx2
 import pytest
 
 from tests.support.cluster_setup import ClusterSetup
-from tests.support.dead_shard import DeadShard, one_shard_dead, serve_partly
+from tests.support.dead_shard import DeadShard, one_shard_dead, partly_serving_cluster
 from tests.support.redis_topologies import ask
 from tests.support.replica import Replica
 from tests.support.vapi_sender import full_report
@@ -28,11 +27,7 @@ Start = Callable[..., Replica]
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[ClusterSetup]:
-    with ExitStack() as stack:
-        cluster = ClusterSetup()
-        stack.callback(cluster.stop)
-        cluster.start()
-        serve_partly(cluster)
+    with partly_serving_cluster() as cluster:
         yield cluster
 
 
