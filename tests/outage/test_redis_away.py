@@ -12,7 +12,7 @@ import httpx2
 import pytest
 
 from tests.outage.raw_http import ask, post
-from tests.support.access_log import LONGEST_ANSWER_S, answers_of, slowest_s
+from tests.support.access_log import LONGEST_ANSWER_S, answers_of, log_length, slowest_s
 from tests.support.eventually import PATIENCE_S, eventually
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
@@ -79,7 +79,7 @@ async def assert_answered_in_time(replica: Replica, number: int, *, since: int) 
 async def test_who_asks_while_redis_is_away_hears_503_within_2_seconds_and_all_heals(
     client: httpx2.AsyncClient, replica: Replica, outage: Outage
 ) -> None:
-    call_id, since = f"away-{uuid.uuid4()}", len(replica.log)
+    call_id, since = f"away-{uuid.uuid4()}", await log_length(replica)
     outage.begin()
     asked = [
         client.post("/api/v1/vapi/webhook", json=full_report(call_id)),
@@ -105,7 +105,7 @@ async def test_who_asks_while_redis_is_away_hears_503_within_2_seconds_and_all_h
 async def test_many_who_ask_while_redis_is_away_all_hear_503_within_2_seconds(
     client: httpx2.AsyncClient, replica: Replica, outage: Outage
 ) -> None:
-    since = len(replica.log)
+    since = await log_length(replica)
     outage.begin()
     bodies = [json.dumps(full_report(f"many-{number}")).encode() for number in range(300)]
     answers = await asyncio.gather(*(ask(replica.port, post(body)) for body in bodies))
@@ -133,7 +133,7 @@ async def test_a_poll_parked_before_the_outage_stays_parked_and_gets_the_record_
 async def test_a_parked_poll_whose_deadline_falls_in_the_outage_hears_503(
     client: httpx2.AsyncClient, replica: Replica, outage: Outage
 ) -> None:
-    since, asked_at = len(replica.log), time.monotonic()
+    since, asked_at = await log_length(replica), time.monotonic()
     poll = asyncio.create_task(client.get("/api/v1/vapi/calls/nobody?wait=3"))
     await until_parked(client, replica, 1)
     outage.begin()
@@ -148,7 +148,7 @@ async def test_a_parked_poll_whose_deadline_falls_in_the_outage_hears_503(
 async def test_a_live_call_gets_its_reply_while_redis_is_away(
     client: httpx2.AsyncClient, replica: Replica, outage: Outage
 ) -> None:
-    since = len(replica.log)
+    since = await log_length(replica)
     outage.begin()
     request = client.post("/api/v1/vapi/webhook", json=message("assistant-request", "live-1"))
     answer = await request

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Final
 
-from tests.support.eventually import eventually
+import httpx2
+
+from tests.support.eventually import PATIENCE_S, eventually
 from tests.support.replica import Replica
 
 LONGEST_ANSWER_S: Final = 5.0
@@ -26,7 +29,7 @@ async def answers_of(
 ) -> list[dict[str, Any]]:
     """The access lines that are meant, once there are so many of them.
 
-    ``since`` is the length that the log had before. The replica must log at the info level.
+    ``since`` is what ``log_length`` said before. The replica must log at the info level.
     """
 
     def found() -> list[dict[str, Any]]:
@@ -35,6 +38,15 @@ async def answers_of(
 
     await eventually(lambda: len(found()) >= number)
     return found()
+
+
+async def log_length(replica: Replica) -> int:
+    """How long the log is once it tells of every request answered so far: lines are written a little later."""
+    mark = uuid.uuid4().hex
+    async with httpx2.AsyncClient(timeout=PATIENCE_S) as client:
+        await client.get(replica.url + "/", headers={"X-Request-ID": mark})
+    await eventually(lambda: mark in replica.log)
+    return len(replica.log)
 
 
 def slowest_s(answers: list[dict[str, Any]]) -> float:

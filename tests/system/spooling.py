@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import httpx2
 
-from tests.support.access_log import answers_of, slowest_s
+from tests.support.access_log import answers_of, log_length, slowest_s
 from tests.support.eventually import PATIENCE_S, eventually_sync
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
@@ -129,6 +129,6 @@ def hanging(redis: RedisProcess) -> Iterator[None]:
 
 async def timed_post(site: Site, body: Any) -> tuple[httpx2.Response, float]:
     """The answer, and how many seconds it took by the replica's own clock."""
-    since = len(site.replica.log)
+    since = await log_length(site.replica)
     answer = await site.post(body)
     return answer, slowest_s(await answers_of(site.replica, 1, lambda _: True, since=since))

@@ -12,7 +12,7 @@ import pytest
 from redis import Redis
 
 from tests.outage.raw_http import RawAnswer, RawConnection, get, post
-from tests.support.access_log import LONGEST_ANSWER_S, answers_of, slowest_s
+from tests.support.access_log import LONGEST_ANSWER_S, answers_of, log_length, slowest_s
 from tests.support.cutting_proxy import CuttingProxy
 from tests.support.eventually import PATIENCE_S
 from tests.support.redis_server import RedisProcess
@@ -98,7 +98,7 @@ async def test_a_redis_that_stops_for_a_second_delays_nobody_longer_than_two_and
     await post_webhook(client, replica, full_report("slow"))
     sleeping = asyncio.create_task(asyncio.to_thread(_sleep_a_second, redis))
 
-    since = len(replica.log)
+    since = await log_length(replica)
 
     async def status_of(number: int) -> int:
         await asyncio.sleep(number * 0.01)

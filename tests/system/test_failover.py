@@ -10,7 +10,7 @@ from contextlib import ExitStack
 import httpx2
 import pytest
 
-from tests.support.access_log import LONGEST_ANSWER_S, answers_of, slowest_s
+from tests.support.access_log import LONGEST_ANSWER_S, answers_of, log_length, slowest_s
 from tests.support.cluster_setup import ClusterSetup
 from tests.support.redis_server import RedisProcess
 from tests.support.redis_topologies import SentinelSetup
@@ -130,7 +130,7 @@ async def test_a_lost_master_is_followed_by_the_next_and_comes_back_without_harm
     call_ids = call_ids_at(setup, masters[0], name)
     known, parked, *sent = [next(call_ids) for _ in range(2000)]
     await post_webhook(client, replicas[0], full_report(known))
-    since = len(replicas[0].log)
+    since = await log_length(replicas[0])
     poll = asyncio.create_task(poll_until_over(client, replicas[1], parked))
     await until_parked(client, replicas[1], 1)
 

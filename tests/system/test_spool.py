@@ -17,7 +17,7 @@ from redis import Redis
 
 from service.store.keys import Keys
 from service.store.spool_file import FILE_NAME
-from tests.support.access_log import LONGEST_ANSWER_S, answers_of, slowest_s
+from tests.support.access_log import LONGEST_ANSWER_S, answers_of, log_length, slowest_s
 from tests.support.redis_server import RedisProcess
 from tests.support.vapi_sender import SAMPLE_CALL_ID, full_report, message, sample, sample_names, status_update
 from tests.system.spooling import Site, away, hanging, timed_post, workers_of
@@ -213,7 +213,7 @@ async def test_300_webhooks_at_once_are_all_kept_in_time(open_site: Open) -> Non
     call_ids = [f"call-{number}" for number in range(300)]
     with away(site.redis):
         connections = [await asyncio.open_connection("127.0.0.1", site.replica.port) for _ in call_ids]
-        since = len(site.replica.log)
+        since = await log_length(site.replica)
         for (_, writer), call_id in zip(connections, call_ids, strict=True):
             body = json.dumps(full_report(call_id)).encode()
             writer.write(
