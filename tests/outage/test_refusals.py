@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
-
-import pytest
 
 from service.headers import by_name
 from tests.outage.raw_http import RawAnswer, RawConnection, get, post
@@ -49,23 +48,28 @@ def assert_refused(answer: RawAnswer, status: int, name: str) -> None:
     assert answer.header("connection") == "close", name
 
 
-@pytest.mark.parametrize("name", REFUSED)
-async def test_what_is_no_request_is_refused_in_the_form_of_all_errors(attacked: Replica, name: str) -> None:
-    status, request = REFUSED[name]
-    async with await RawConnection.open(attacked.port) as connection:
-        await connection.send(request)
-        assert_refused(await connection.answer(within_s=60), status, name)
-        assert await connection.is_closed(within_s=60)
+async def assert_all_refused(port: int, *answers_before: int, behind: bytes = b"") -> None:
+    """All at once: each is closed only some time after its answer."""
+
+    async def assert_one_refused(name: str, status: int, request: bytes) -> None:
+        async with await RawConnection.open(port) as connection:
+            await connection.send(behind + request)
+            for expected in answers_before:
+                assert (await connection.answer()).status == expected, name
+            assert_refused(await connection.answer(), status, name)
+            assert await connection.is_closed(), name
+
+    async with asyncio.TaskGroup() as group:
+        for name, (status, request) in REFUSED.items():
+            group.create_task(assert_one_refused(name, status, request), name=name)
 
 
-@pytest.mark.parametrize("name", REFUSED)
-async def test_a_refusal_behind_a_parked_poll_comes_after_the_polls_answer(attacked: Replica, name: str) -> None:
-    status, request = REFUSED[name]
-    async with await RawConnection.open(attacked.port) as connection:
-        await connection.send(PARKED + request)
-        assert (await connection.answer(within_s=60)).status == 202
-        assert_refused(await connection.answer(within_s=60), status, name)
-        assert await connection.is_closed(within_s=60)
+async def test_what_is_no_request_is_refused_in_the_form_of_all_errors(attacked: Replica) -> None:
+    await assert_all_refused(attacked.port)
+
+
+async def test_a_refusal_behind_a_parked_poll_comes_after_the_polls_answer(attacked: Replica) -> None:
+    await assert_all_refused(attacked.port, 202, behind=PARKED)
 
 
 async def test_the_callers_request_id_comes_back_with_a_refusal(attacked: Replica) -> None:
