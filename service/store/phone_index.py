@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
 
 import msgspec
 
 from service.config import Settings
-from service.errors import StoreUnavailableError
+from service.errors import StoreUnavailableError, UnavailableError
 from service.store.all_buckets import BucketReplies, ask_all_buckets
 from service.store.command import Commands
 from service.store.keys import BUCKETS, Keys
 from service.store.script import Script
+
+DEEP_ENTRIES: Final = 1_000
+"""A page that reads more index entries than this is read alone: 20 deep ones at once held up webhooks for a second."""
+
+DEEP_BUCKETS_AT_ONCE: Final = 4
+"""Other commands get their turn at Redis, and other requests at this process, after so many buckets of a deep page."""
 
 
 class PhonePage(msgspec.Struct, frozen=True):
@@ -46,6 +57,8 @@ class PhoneIndex:
         self._keys = keys
         self._index_ttl_ms = 2 * max(settings.result_ttl_ms, settings.pending_ttl_ms)
         self._script = Script("newest_of_phone.lua")
+        self._deep_page = asyncio.Lock()
+        self._deep_buckets = asyncio.Semaphore(DEEP_BUCKETS_AT_ONCE)
 
     async def find_page(self, phone: bytes, *, offset: int, limit: int, deadline: float | None = None) -> PhonePage:
         """The ids from ``offset`` on. ``phone`` is a JSON string's inside, as in the record.
@@ -55,7 +68,26 @@ class PhoneIndex:
 
         Raises:
             StoreUnavailableError: no bucket answers within ``STORE_TIMEOUT_S``, or by ``deadline`` (``time.monotonic``).
+            UnavailableError: other deep pages took all the time until ``deadline``.
         """
+        if offset + limit <= DEEP_ENTRIES:
+            return await self._read_page(phone, offset, limit, deadline)
+        async with self._turn_of_a_deep_page(deadline):
+            return await self._read_page(phone, offset, limit, deadline)
+
+    @asynccontextmanager
+    async def _turn_of_a_deep_page(self, deadline: float | None) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(None if deadline is None else deadline - time.monotonic()):
+                await self._deep_page.acquire()
+        except TimeoutError as exc:
+            raise UnavailableError("Too many large pages at once; ask again in a second") from exc
+        try:
+            yield
+        finally:
+            self._deep_page.release()
+
+    async def _read_page(self, phone: bytes, offset: int, limit: int, deadline: float | None) -> PhonePage:
         wanted = offset + limit
         first = await self._ask(phone, dict.fromkeys(range(BUCKETS), _share_of(wanted)), deadline)
         buckets, missing = {**first.replies}, {*first.missing}
@@ -79,7 +111,13 @@ class PhoneIndex:
                 missing |= {*again.missing}
 
     async def _ask(self, phone: bytes, sizes: dict[int, int], deadline: float | None) -> BucketReplies[_Newest]:
-        return await ask_all_buckets(lambda bucket: self._newest(bucket, phone, sizes[bucket], deadline), sizes)
+        async def ask(bucket: int) -> _Newest:
+            if sizes[bucket] <= _share_of(DEEP_ENTRIES):
+                return await self._newest(bucket, phone, sizes[bucket], deadline)
+            async with self._deep_buckets:
+                return await self._newest(bucket, phone, sizes[bucket], deadline)
+
+        return await ask_all_buckets(ask, sizes)
 
     async def _newest(self, bucket: int, phone: bytes, size: int, deadline: float | None) -> _Newest:
         rank = 0

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Final
 
+import pytest
+
+from service.errors import UnavailableError
 from service.store.keys import BUCKETS, bucket_of
 from service.store.phone_index import PhoneIndex, PhonePage
 from tests.store.conftest import OpenedStore, OpenStore
@@ -42,6 +46,25 @@ async def test_every_page_is_exact_wherever_the_calls_are(opened: OpenedStore) -
         if page != PhonePage(newest_first[offset : offset + limit], 600):
             wrong.append((offset, limit))
     assert wrong == []
+
+
+async def test_deep_pages_are_read_one_after_another_and_shallow_ones_beside_them(opened: OpenedStore) -> None:
+    newest_first = await fill_index(opened, [b"call-%d" % number for number in range(3000)])
+    index = PhoneIndex(opened.settings, opened.pipeline, opened.keys)
+    ended: list[int] = []
+
+    async def page_at(offset: int, deadline: float | None = None) -> list[bytes]:
+        page = await index.find_page(PHONE.encode(), offset=offset, limit=100, deadline=deadline)
+        ended.append(offset)
+        return page.call_ids
+
+    pages = await asyncio.gather(page_at(2000), page_at(2500), page_at(0))
+    assert list(pages) == [newest_first[offset : offset + 100] for offset in (2000, 2500, 0)]
+    assert ended == [0, 2000, 2500]
+    async with index._deep_page:
+        with pytest.raises(UnavailableError):
+            await page_at(2000, deadline=time.monotonic() + 0.05)
+        assert await page_at(0) == newest_first[:100]
 
 
 async def test_calls_changed_in_the_same_millisecond_are_on_one_page_each(opened: OpenedStore) -> None:
