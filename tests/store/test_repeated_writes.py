@@ -60,7 +60,7 @@ async def opened() -> AsyncIterator[OpenedStore]:
     master = RedisProcess(*SYNC_AT_ONCE, *NO_PINGS).start()
     replica = RedisProcess("--replicaof", f"127.0.0.1 {master.port}").start()
     wait_until(lambda: SentinelSetup._synced_replicas_of(master) == 1, "the replica did not join")
-    opened = OpenedStore(master.url, {"REPORT_GRACE_S": "0.02"})
+    opened = OpenedStore(master.url, {"REPORT_GRACE_S": "1"})
     yield opened
     await opened.close()
     replica.stop()
