@@ -15,7 +15,7 @@ from service.api import batches, calls, health, placing, polling, webhook
 from service.api.assistant import PATH as ASSISTANT_CONFIG
 from service.api.assistant import make_assistant_config
 from service.api.auth import Access
-from service.api.middleware import Envelope
+from service.api.middleware import RequestMiddleware
 from service.api.polling import Polling
 from service.api.recording import get_recording
 from service.api.responses import JSONAnswer
@@ -35,7 +35,7 @@ Handler = Callable[[State, Request], Awaitable[Response]]
 def create_app(settings: Settings) -> ASGIApp:
     """The whole service as one ASGI application, with its connections opened and closed by the lifespan."""
     state, redis = assemble(settings)
-    return Envelope(_Paths(state, lifespan_of(state, redis)), state)
+    return RequestMiddleware(_Dispatcher(state, lifespan_of(state, redis)), state)
 
 
 class _Endpoint:
@@ -117,7 +117,7 @@ def _routes(state: State) -> dict[str, dict[str, tuple[ASGIApp, str]]]:
     }
 
 
-class _Paths:
+class _Dispatcher:
     """Finds who answers: the webhook and the poll by a look at the path, everything else through Starlette's router."""
 
     def __init__(self, state: State, lifespan: Callable[[Router], Any]) -> None:

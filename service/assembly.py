@@ -13,27 +13,26 @@ from service.api.client_address import ClientAddresses
 from service.api.limits import CALLERS_BYTES, UNPROVEN_BYTES, BodyBudget, FailedProofs, RefusalLog
 from service.api.state import State
 from service.api.unfinished import UnfinishedBodies
-from service.calls.batches import Batches
-from service.calls.placing import Placing
-from service.calls.reconcile import Reconciler
-from service.calls.subscriptions import Subscriptions
-from service.calls.sweep import Sweep
 from service.config import Settings
-from service.connections import Connections
+from service.jobs.batches import Batches
+from service.jobs.placing import Placing
+from service.jobs.reconciler import Reconciler
+from service.jobs.resumer import Subscriptions
+from service.jobs.sweep import Sweep
 from service.kestra.client import KestraClient
 from service.metrics import Metrics
-from service.store.asking import AskingStore
+from service.redis_client.command import Commands
+from service.redis_client.topology import RedisTopology, open_redis
 from service.store.batches import BatchStore
 from service.store.calls import CallStore
 from service.store.changes import Changes
-from service.store.command import Commands
-from service.store.connection import RedisTopology, open_redis
 from service.store.counts import CountStore
 from service.store.health import StoreHealth
 from service.store.idempotency import IdempotencyStore
 from service.store.keys import Keys
 from service.store.phone_index import PhoneIndex
 from service.store.rate_limit import RateLimit
+from service.store.reconcile_leases import ReconcileLeases
 from service.store.spool import Spool
 from service.store.subscriptions import SubscriptionStore
 from service.vapi.authentication import WebhookProof
@@ -46,7 +45,7 @@ REPLICA_ID_VARIABLE: Final = "SERVICE_REPLICA_ID"
 def assemble(settings: Settings) -> tuple[State, RedisTopology]:
     """The parts, connected to one another but to nothing else: the lifespan opens and closes them."""
     keys = Keys(settings.redis_key_prefix)
-    redis = open_redis(settings, keys)
+    redis = open_redis(settings, keys.probes)
     commands = redis.commands
     metrics = Metrics()
     vapi = VapiClient(settings) if settings.vapi_api_key else None
@@ -74,7 +73,7 @@ def assemble(settings: Settings) -> tuple[State, RedisTopology]:
         rate_limit=_rate_limit(settings, commands, keys),
         spool=spool,
         vapi=vapi,
-        reconciler=_reconciler(settings, vapi, calls, sweep, metrics, AskingStore(settings, commands, keys)),
+        reconciler=_reconciler(settings, vapi, calls, sweep, metrics, ReconcileLeases(settings, commands, keys)),
         kestra=kestra,
         subscriptions=subscriptions,
         placing=Placing(
@@ -91,7 +90,6 @@ def assemble(settings: Settings) -> tuple[State, RedisTopology]:
         bodies=BodyBudget(settings.max_body_bytes),
         unproven_bodies=UnfinishedBodies(max(UNPROVEN_BYTES, 2 * settings.max_body_bytes)),
         callers_bodies=UnfinishedBodies(CALLERS_BYTES),
-        connections=Connections(metrics.connection_lost),
     )  # fmt: skip
     return state, redis
 
@@ -103,7 +101,12 @@ def _rate_limit(settings: Settings, commands: Commands, keys: Keys) -> RateLimit
 
 
 def _reconciler(
-    settings: Settings, vapi: VapiClient | None, calls: CallStore, sweep: Sweep, metrics: Metrics, asking: AskingStore
+    settings: Settings,
+    vapi: VapiClient | None,
+    calls: CallStore,
+    sweep: Sweep,
+    metrics: Metrics,
+    asking: ReconcileLeases,
 ) -> Reconciler | None:
     """None without somebody to ask."""
     if vapi is None:

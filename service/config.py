@@ -1,4 +1,4 @@
-"""Settings: one struct field is one environment variable. How they are read is in config_loading.py."""
+"""Settings: one struct field is one environment variable. How they are read is in load_config.py."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ HeaderName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Count = Annotated[int, msgspec.Meta(ge=0)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
-LifeSeconds = Annotated[int, msgspec.Meta(ge=1, le=366 * 86_400)]
+TtlSeconds = Annotated[int, msgspec.Meta(ge=1, le=366 * 86_400)]
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=86_400)]
 PositiveSeconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 AuthMode = Literal["secret", "bearer", "hmac", "legacy"]
@@ -46,8 +46,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
 
     redis_url: str = "memory://"
     redis_key_prefix: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.:-]{1,64}\Z")] = "vapi"
-    result_ttl_s: LifeSeconds = 1800
-    pending_ttl_s: LifeSeconds = 46_800
+    result_ttl_s: TtlSeconds = 1800
+    pending_ttl_s: TtlSeconds = 46_800
     """VAPI's longest call is 12 h; this is 13."""
     store_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=1.2)] = 1.0
     """At most 1.2, so that the spool (0.8 s) or a 503 still fits into the 2 s that this service promises."""

@@ -17,13 +17,13 @@ from starlette.routing import Router
 
 from service import __version__
 from service.api.state import State
-from service.calls.sweep import SWEEP_EVERY_S
 from service.config import settings_not_in_use
 from service.errors import StoreUnavailableError
+from service.jobs.sweep import SWEEP_EVERY_S
 from service.log_writer import drain_logs
 from service.metrics import forget_dead_workers
-from service.store.connection import RedisTopology
-from service.store.embedded import FREE_EVERY_S, free_expired
+from service.redis_client.embedded import FREE_EVERY_S, free_expired
+from service.redis_client.topology import RedisTopology
 from service.store.spool_drain import DRAIN_EVERY_S
 
 log = structlog.get_logger(__name__)
@@ -55,7 +55,7 @@ def lifespan_of(state: State, redis: RedisTopology) -> Callable[[Router], Any]:
             at_the_end.push_async_callback(_cancel, _start_background(state, redis, write_counts))
             _tell_of_the_start(state)
             with drain_on_signal(state):
-                yield {"connections": state.connections}
+                yield {"on_connection_lost": state.metrics.connection_lost}  # for the protocol
 
     return lifespan
 

@@ -17,8 +17,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from service.calls.record import duration_minutes_of, meaning_of_call
+from service.calls.stored_call import Merged, StoredCall
 from service.log_writer import count_lines_lost
-from service.store.shapes import Merged, StoredCall
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 

@@ -7,10 +7,10 @@ from typing import Any, Final
 import msgspec
 import pytest
 
-from service.addresses import is_http_url, is_loopback
 from service.config import Secret, Settings, variable_of
-from service.config_loading import load_settings
 from service.errors import SettingsError
+from service.load_config import load_settings
+from service.urls import is_http_url, is_loopback
 from tests.support.for_each import for_each
 
 DEFAULTS: Final[dict[str, Any]] = {

@@ -26,8 +26,8 @@ from redis.retry import Retry
 from ruamel.yaml import YAML
 
 from service.config import Settings
-from service.config_loading import load_settings
-from service.server import GRACEFUL_S
+from service.load_config import load_settings
+from service.server.serve import GRACEFUL_S
 from tests.support.load_balancer import CONFIGURATION
 from tests.support.redis_server import RedisProcess, free_port
 from tests.support.replica import ROOT, START_S

@@ -14,9 +14,9 @@ from service.api.client_address import ClientAddresses
 from service.api.poll_request import read_poll_request
 from service.calls.phone import is_e164, mask_phone, normalize_phone
 from service.config import Settings, variable_of
-from service.config_loading import load_settings
 from service.errors import InvalidRequestError, InvalidSignatureError, SettingsError
 from service.headers import REQUEST_ID, by_name, request_id_of
+from service.load_config import load_settings
 from service.vapi.authentication import WebhookProof
 
 FUZZ = settings(max_examples=300, deadline=None, derandomize=True, database=None)

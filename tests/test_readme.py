@@ -9,7 +9,7 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from service.cli import shown
+from service.cli.check_config import shown
 from service.config import Settings, variable_of
 from tests.support.replica import ROOT, Replica
 from tests.system.test_secure_redis import RULE

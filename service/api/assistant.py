@@ -8,8 +8,8 @@ from starlette.responses import Response
 from service.api.json_body import read_json
 from service.api.responses import JSONAnswer
 from service.api.state import State
-from service.vapi.assistant import create_assistant_config
-from service.vapi.call_request import decode_call_request
+from service.calls.call_request import decode_call_request
+from service.vapi.assistant.config import create_assistant_config
 
 PATH = "/api/v1/vapi/assistant-config"
 

@@ -15,9 +15,9 @@ from service.api.json_body import MAX_BATCH_BYTES, read_json
 from service.api.placing import METHOD_DETAIL, place_one, read_idempotency_key
 from service.api.responses import JSONAnswer
 from service.api.state import State
-from service.calls.batches import failure
-from service.calls.dialing import METHODS, Method
 from service.errors import Detail, InvalidRequestError, NotFoundError, ServiceError
+from service.jobs.batches import failure
+from service.jobs.dialer import METHODS, Method
 from service.store.batches import BatchStanding, create_batch_claim
 
 ROUTE: Final = "/api/v1/vapi/calls/batch"

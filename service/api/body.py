@@ -23,7 +23,7 @@ class ClientGoneError(Exception):
     """The sender went away in mid-body: there is nobody left to answer."""
 
 
-class HeldBody:
+class BoundedBody:
     """A body being read, and its share of the budget for proven ones, given back at the end of the block."""
 
     def __init__(self, budget: BodyBudget, max_bytes: int) -> None:

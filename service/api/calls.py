@@ -16,8 +16,8 @@ from service.api.state import State
 from service.calls.phone import mask_phone, normalize_phone
 from service.calls.record import LARGE_OF_VIEW, View, is_past_grace, render_record
 from service.calls.status import DataStatus
+from service.calls.stored_call import StoredCall, Tombstone
 from service.errors import Detail, InvalidRequestError, NotFoundError, StoreUnavailableError
-from service.store.shapes import StoredCall, Tombstone
 
 MAX_LIMIT: Final = 100
 MAX_OFFSET: Final = 10_000
@@ -47,7 +47,7 @@ async def list_calls_by_phone(state: State, request: Request) -> Response:
     fragment = msgspec.json.encode(phone)
     look_until, deadline = deadlines_of(state)
     page = await state.phone_index.find_page(fragment[1:-1], offset=offset, limit=limit, deadline=look_until)
-    reads = (find_settled(state, call_id, "summary", deadline=deadline) for call_id in page.call_ids)
+    reads = (read_call(state, call_id, "summary", deadline=deadline) for call_id in page.call_ids)
     found = await asyncio.gather(*reads)
     # What expired, was deleted or got another number since the index was read is left out.
     calls = [call for call in found if isinstance(call, StoredCall) and call.facts["customer_phone"] == fragment]
@@ -68,7 +68,7 @@ def deadlines_of(state: State) -> tuple[float, float]:
     return now + timeout_s * LOOK_SHARE, now + timeout_s
 
 
-async def find_settled(
+async def read_call(
     state: State, call_id: bytes, view: View, *, deadline: float | None = None
 ) -> StoredCall | Tombstone | None:
     """The call as it stands now, all of it within ``STORE_TIMEOUT_S`` or by ``deadline`` (``time.monotonic``).

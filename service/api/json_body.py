@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 from starlette.requests import Request
 
-from service.api.body import ClientGoneError, HeldBody
+from service.api.body import BoundedBody, ClientGoneError
 from service.api.state import State
 from service.errors import Detail, InvalidRequestError
 from service.vapi.json_checks import check_utf8
@@ -30,7 +30,7 @@ async def read_json(state: State, request: Request, max_bytes: int = MAX_JSON_BY
             bodies is full, and this one had to give way.
     """
     scope = request.scope
-    with HeldBody(state.bodies, min(max_bytes, state.settings.max_body_bytes)) as held:
+    with BoundedBody(state.bodies, min(max_bytes, state.settings.max_body_bytes)) as held:
         try:
             address = state.addresses.network_of(scope)
             body = await held.read_among(state.callers_bodies, address, None, scope, request.receive)

@@ -10,12 +10,12 @@ import structlog
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.addresses import is_loopback, is_own_host
 from service.api.responses import render_error, send_answer
 from service.api.state import State
 from service.errors import ForbiddenError, ServiceError
 from service.headers import by_name, request_id_of
 from service.log import AccessLog
+from service.urls import is_loopback, is_own_host
 
 log = structlog.get_logger("access")
 
@@ -27,7 +27,7 @@ _CLOSE: Final = (b"connection", b"close")
 _RETRY_AFTER: Final = (b"retry-after", b"1")
 
 
-class Envelope:
+class RequestMiddleware:
     """Outermost of ours. Handlers find the headers by name under ``scope["named_headers"]``, leave the name of their
     route in ``scope["route_path"]`` and what the access line should say under ``scope["log"]``.
     """

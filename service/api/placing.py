@@ -12,9 +12,9 @@ from starlette.responses import Response
 from service.api.json_body import read_json
 from service.api.responses import JSONAnswer
 from service.api.state import State
-from service.calls.dialing import METHODS, Method, PlacedCall
+from service.calls.call_request import CallRequest, decode_call_request
 from service.errors import Detail, InvalidRequestError, UpstreamError
-from service.vapi.call_request import CallRequest, decode_call_request
+from service.jobs.dialer import METHODS, Method, PlacedCall
 
 ROUTE: Final = "/api/v1/vapi/calls"
 

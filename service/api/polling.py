@@ -12,15 +12,15 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from service.api.auth import Access
-from service.api.calls import find_settled
+from service.api.calls import read_call
 from service.api.poll_request import PollRequest, is_known, read_poll_request
 from service.api.responses import LARGE_BODY_BYTES, Headers, SharedBodies, SharedBody, send_answer, send_unchanged
 from service.api.state import State
 from service.calls.record import etag_of, render_pending, render_record
 from service.calls.status import DataStatus
+from service.calls.stored_call import StoredCall, Tombstone
 from service.errors import NotFoundError, StoreUnavailableError
 from service.store.changes import Watch
-from service.store.shapes import StoredCall, Tombstone
 
 PREFIX: Final = "/api/v1/vapi/calls/"
 ROUTE: Final = PREFIX + "{call_id}"
@@ -94,7 +94,7 @@ class Polling:
             call = await self._read(poll)
             self._count_first(call, is_wait=True)
             try:
-                while not (is_settled(poll, call) or changes.is_draining or loop.time() >= deadline):
+                while not (should_answer(poll, call) or changes.is_draining or loop.time() >= deadline):
                     if gone is None:
                         gone = _watch_for_departure(receive, watch)
                     woken_at = await self._park(watch, call, deadline)
@@ -133,7 +133,7 @@ class Polling:
 
     async def _read(self, poll: PollRequest) -> StoredCall | Tombstone | None:
         try:
-            call = await find_settled(self._state, poll.call_id, poll.view)
+            call = await read_call(self._state, poll.call_id, poll.view)
         except StoreUnavailableError:
             self._state.metrics.store_error()
             raise
@@ -192,7 +192,7 @@ class Polling:
         return _Answer(304, b"", ((b"etag", etag), *more))
 
 
-def is_settled(poll: PollRequest, call: StoredCall | Tombstone | None) -> bool:
+def should_answer(poll: PollRequest, call: StoredCall | Tombstone | None) -> bool:
     """True when a waiting poll need not wait: deleted, final and news to the poller, changed, or complete."""
     if call is None:
         return False

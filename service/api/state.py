@@ -8,13 +8,12 @@ from service.api.auth import CallerTokens
 from service.api.client_address import ClientAddresses
 from service.api.limits import BodyBudget, FailedProofs, RefusalLog
 from service.api.unfinished import UnfinishedBodies
-from service.calls.batches import Batches
-from service.calls.placing import Placing
-from service.calls.reconcile import Reconciler
-from service.calls.subscriptions import Subscriptions
-from service.calls.sweep import Sweep
 from service.config import Settings
-from service.connections import Connections
+from service.jobs.batches import Batches
+from service.jobs.placing import Placing
+from service.jobs.reconciler import Reconciler
+from service.jobs.resumer import Subscriptions
+from service.jobs.sweep import Sweep
 from service.kestra.client import KestraClient
 from service.metrics import Metrics
 from service.store.calls import CallStore
@@ -62,5 +61,3 @@ class State:
     unproven_bodies: UnfinishedBodies
     callers_bodies: UnfinishedBodies
     """Of all other routes."""
-    connections: Connections
-    """For the protocol, which finds it in the state of the lifespan."""

@@ -14,16 +14,16 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.api.calls import LOOK_SHARE, deadlines_of, find_settled, read_int
+from service.api.calls import LOOK_SHARE, deadlines_of, read_call, read_int
 from service.api.responses import JSONAnswer
 from service.api.state import State
 from service.calls.record import iso_of
 from service.calls.status import DataStatus, status_at
+from service.calls.stored_call import StoredCall
 from service.errors import StoreUnavailableError
 from service.metrics import RECONCILED, SUBSCRIPTION_RESULTS
 from service.store.counts import Replica
-from service.store.shapes import StoredCall
-from service.store.survey import Survey
+from service.store.index_scan import IndexScan
 
 MAX_ENTRIES: Final = 100
 
@@ -46,7 +46,7 @@ async def get_stats(state: State, request: Request) -> Response:
     return JSONAnswer(stats=stats)
 
 
-async def _look(state: State, limit: int) -> tuple[Survey, list[dict[str, Any]]]:
+async def _look(state: State, limit: int) -> tuple[IndexScan, list[dict[str, Any]]]:
     """What all buckets hold, and the newest of it, both within ``STORE_TIMEOUT_S``."""
     look_until, deadline = deadlines_of(state)
     survey = await state.calls.survey(newest=limit, deadline=look_until)
@@ -61,10 +61,10 @@ async def _find_counts(state: State) -> tuple[Tally[str], list[Replica]] | None:
         return None
 
 
-async def _entries(state: State, survey: Survey, deadline: float) -> list[dict[str, Any]]:
+async def _entries(state: State, survey: IndexScan, deadline: float) -> list[dict[str, Any]]:
     """The newest, left out what cannot be read any more: a shard may go away between the two looks."""
     found = await asyncio.gather(
-        *(find_settled(state, call_id, "summary", deadline=deadline) for _, call_id in survey.newest),
+        *(read_call(state, call_id, "summary", deadline=deadline) for _, call_id in survey.newest),
         return_exceptions=True,
     )
     for outcome in found:
@@ -75,7 +75,7 @@ async def _entries(state: State, survey: Survey, deadline: float) -> list[dict[s
     return [_entry(call) for call in live]
 
 
-def _counts(state: State, survey: Survey, counted: tuple[Tally[str], list[Replica]] | None) -> dict[str, Any]:
+def _counts(state: State, survey: IndexScan, counted: tuple[Tally[str], list[Replica]] | None) -> dict[str, Any]:
     """What all replicas counted; null where nobody can say."""
     if counted is None:
         return dict.fromkeys(("webhooks", "calls", "polls", "replicas"))
@@ -132,7 +132,7 @@ def _polls(sums: Tally[str]) -> dict[str, Any]:
     return {"hits": hits, "misses": misses, "waits": sums["polls.waits"], "hit_rate": _rate(hits, hits + misses)}
 
 
-def _subscriptions(survey: Survey, sums: Tally[str]) -> dict[str, int]:
+def _subscriptions(survey: IndexScan, sums: Tally[str]) -> dict[str, int]:
     """Calls that executions wait for, executions to be resumed now, and what the tries to resume came to."""
     counts = {result: sums[f"subscriptions.{result}"] for result in SUBSCRIPTION_RESULTS}
     return {"waiting_calls": survey.awaited, "due": sum(survey.resumable), **counts}

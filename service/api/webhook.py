@@ -12,10 +12,10 @@ import msgspec
 import structlog
 from starlette.types import Receive, Scope, Send
 
-from service.api.body import ClientGoneError, HeldBody
+from service.api.body import BoundedBody, ClientGoneError
 from service.api.responses import send_answer
 from service.api.state import State
-from service.calls.intake import Intake, change_of
+from service.calls.stored_call import CallChange
 from service.errors import (
     InvalidMessageError,
     InvalidSignatureError,
@@ -26,8 +26,8 @@ from service.errors import (
     UnsupportedEncodingError,
 )
 from service.store.rate_limit import RateLimit
-from service.store.shapes import CallChange
 from service.store.spool import SpoolUnavailableError
+from service.vapi.intake import Intake, change_of
 from service.vapi.json_checks import TOO_DEEP, NotJSONError
 from service.vapi.messages import ServerMessage, decode_message
 from service.vapi.replies import Reply, find_reply
@@ -67,7 +67,7 @@ class Webhook:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["route_path"] = PATHS[0]
-        with HeldBody(self._state.bodies, self._state.settings.max_body_bytes) as held:
+        with BoundedBody(self._state.bodies, self._state.settings.max_body_bytes) as held:
             try:
                 body, waited_s = await self._read_proven(held, scope, receive)
             except ClientGoneError:
@@ -80,7 +80,7 @@ class Webhook:
             deadline = time.monotonic() + self._state.settings.store_timeout_s - waited_s
             await self._take(understood, scope, send, deadline)
 
-    async def _read_proven(self, held: HeldBody, scope: Scope, receive: Receive) -> tuple[bytes, float]:
+    async def _read_proven(self, held: BoundedBody, scope: Scope, receive: Receive) -> tuple[bytes, float]:
         """The body of a request that proved to be VAPI's, and how many seconds it has waited for Redis."""
         headers = scope["named_headers"]
         if b"content-encoding" in headers:

@@ -6,10 +6,14 @@ names no fact, it only keeps their order (store/call_codec.py).
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 import msgspec
 from msgspec import Raw, Struct
+
+BLANK: Final = re.compile(r"[\s\u200b\u2060\ufeff]*")
+"""White space of any language, and the characters of no width, one of which is called a no-break space as well."""
 
 
 class Facts(Struct):

@@ -12,13 +12,11 @@ from typing import Any, Final, Literal
 import msgspec
 from msgspec import Raw
 
+from service.calls.call_answers import SUCCESS_OUTPUT, SUMMARY_OUTPUT, StructuredCallData
 from service.calls.ended_reasons import UNRELIABLE_OUTCOMES, Outcome, ReasonMeaning, Retry, meaning_of
-from service.calls.facts import LARGE_FACTS
+from service.calls.facts import BLANK, LARGE_FACTS
 from service.calls.status import DataStatus, status_at
-from service.store.shapes import StoredCall
-from service.vapi.analysis import SUCCESS_OUTPUT, SUMMARY_OUTPUT
-from service.vapi.assistant import StructuredCallData
-from service.vapi.salvage import Salvage
+from service.calls.stored_call import StoredCall
 
 View = Literal["full", "summary"]
 
@@ -142,9 +140,17 @@ def _fill_from_outputs(values: dict[str, bytes]) -> None:
     outputs = _OBJECT.decode(values["structured_outputs"])
     for name, output in (("analysis_summary", SUMMARY_OUTPUT), ("analysis_success_evaluation", SUCCESS_OUTPUT)):
         if values[name] is _NULL and output in outputs:
-            values[name] = Salvage().text(outputs[output]) or _NULL
+            values[name] = _text_of(outputs[output]) or _NULL
     if values["analysis_structured_data"] is _NULL:
         values["analysis_structured_data"] = _find_structured_data(outputs) or _NULL
+
+
+def _text_of(output: Raw) -> bytes:
+    """A scalar as a JSON string; empty where it is blank or no scalar."""
+    value = msgspec.json.decode(output)
+    if isinstance(value, str):
+        return b"" if BLANK.fullmatch(value) else bytes(output)
+    return b'"%b"' % bytes(output) if isinstance(value, bool | int | float) else b""
 
 
 def _find_structured_data(outputs: dict[str, Raw]) -> bytes:

@@ -11,8 +11,8 @@ import structlog
 from service.config import Settings
 from service.errors import NotFoundError, UpstreamError
 from service.kestra.execution import PAUSED, Execution, ExecutionAnswer, Resumption, execution_of
-from service.kestra.presence import Presence
-from service.kestra.style import Style, StyleOfKestra
+from service.kestra.presence import CachedProbe
+from service.kestra.style import ApiVersion, Style
 
 if TYPE_CHECKING:
     from service.kestra.connection import Answer, Connection
@@ -67,9 +67,9 @@ class KestraClient:
         self._tenant = "/api/v1/" + _quoted(settings.kestra_tenant)
         self._namespace = settings.kestra_namespace
         self._flow = settings.kestra_flow
-        self._style = StyleOfKestra(settings, self._connection)
-        self._health = Presence(self._connection, within_s=HEALTH_WITHIN_S, valid_s=health_valid_s)
-        self._presence = Presence(self._connection, within_s=PRESENT_WITHIN_S, valid_s=health_valid_s)
+        self._style = ApiVersion(settings, self._connection)
+        self._health = CachedProbe(self._connection, within_s=HEALTH_WITHIN_S, valid_s=health_valid_s)
+        self._presence = CachedProbe(self._connection, within_s=PRESENT_WITHIN_S, valid_s=health_valid_s)
 
     async def close(self) -> None:
         await self._connection.close()

@@ -16,7 +16,7 @@ TROUBLE_VALID_S: Final = 1.0
 """Nobody should be told of trouble for long after Kestra is back."""
 
 
-class Presence:
+class CachedProbe:
     """Kestra's answer to CONFIGS, whatever it says; one that is no success is one as well.
 
     Args:

@@ -31,7 +31,7 @@ class ConfigsAnswer(msgspec.Struct, frozen=True):
     version: str
 
 
-class StyleOfKestra:
+class ApiVersion:
     """``KESTRA_API_STYLE``, or what Kestra's version says; asked for once, and again when there is reason to."""
 
     def __init__(self, settings: Settings, connection: Connection) -> None:

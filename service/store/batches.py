@@ -11,9 +11,9 @@ from typing import Final
 import msgspec
 
 from service.errors import KeyReusedError
-from service.store.command import Argument, Commands
+from service.redis_client.command import Argument, Commands
 from service.store.keys import Keys, bucket_of
-from service.store.script import Script
+from service.store.lua import load_script
 
 KEPT_MS: Final = 24 * 3600 * 1000
 """From its beginning, as long as an Idempotency-Key."""
@@ -71,11 +71,11 @@ class BatchStore:
     def __init__(self, redis: Commands, keys: Keys) -> None:
         self._redis = redis
         self._keys = keys
-        self._begin_script = Script("batch_begin.lua")
-        self._dial_script = Script("batch_dial.lua")
-        self._write_script = Script("batch_write.lua")
-        self._read_script = Script("batch_read.lua")
-        self._free_script = Script("batch_free.lua")
+        self._begin_script = load_script("batch_begin.lua")
+        self._dial_script = load_script("batch_dial.lua")
+        self._write_script = load_script("batch_write.lua")
+        self._read_script = load_script("batch_read.lua")
+        self._free_script = load_script("batch_free.lua")
 
     async def begin(self, claim: BatchClaim) -> bool:
         """Whether its calls are ours to dial; False where the same request began it already.

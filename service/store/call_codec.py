@@ -14,8 +14,8 @@ import msgspec
 
 from service.calls.ended_reasons import meaning_of
 from service.calls.facts import LARGE_FACTS, SMALL_FACTS
-from service.store.command import Argument
-from service.store.shapes import CallChange, StoredCall
+from service.calls.stored_call import CallChange, StoredCall
+from service.redis_client.command import Argument
 
 SEPARATOR: Final = b"\x1f"
 """Behind each fact: a control character that valid JSON text holds nowhere."""

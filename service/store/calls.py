@@ -7,7 +7,9 @@ from typing import Any, Final
 
 import msgspec
 
+from service.calls.stored_call import MISSING, TOMBSTONE, CallChange, Merged, StoredCall, Tombstone, new_token
 from service.config import Settings
+from service.redis_client.command import Argument, Commands
 from service.store.call_codec import (
     LARGE_FIELDS,
     NO_EVENT,
@@ -15,11 +17,9 @@ from service.store.call_codec import (
     large_arguments,
     script_arguments,
 )
-from service.store.command import Argument, Commands
+from service.store.index_scan import BucketSurvey, BucketSurveys, IndexScan
 from service.store.keys import Keys, bucket_of
-from service.store.script import RESUME_WAITING, Script
-from service.store.shapes import MISSING, TOMBSTONE, CallChange, Merged, StoredCall, Tombstone, new_token
-from service.store.survey import BucketSurvey, BucketSurveys, Survey
+from service.store.lua import RESUME_WAITING, load_script
 
 DELETIONS_KEPT_MS: Final = 60_000
 """Long enough for every process to have looked for lost notifications many times."""
@@ -56,8 +56,8 @@ class CallStore:
         self._of_every_read: tuple[bytes, ...] = (b"state", b"facts", b"facts2", b"deleted")
         if settings.vapi_api_key is not None:
             self._of_every_read += (b"gone",)
-        self._merge_script = Script("merge_call.lua", uses=RESUME_WAITING)
-        self._delete_script = Script("delete_call.lua", uses=RESUME_WAITING)
+        self._merge_script = load_script("merge_call.lua", uses=RESUME_WAITING)
+        self._delete_script = load_script("delete_call.lua", uses=RESUME_WAITING)
         self._surveys = BucketSurveys(settings, redis, keys)
 
     def merge(self, change: CallChange, *, deadline: float | None = None) -> Coroutine[Any, Any, Merged]:
@@ -108,7 +108,7 @@ class CallStore:
             *self._of_every_read,
             *[LARGE_FIELDS[name] for name in large],
             bucket=bucket,
-            share_as=(call_id, large),
+            coalesce_key=(call_id, large),
             deadline=deadline,
         )
         fields = dict(zip((*self._of_every_read, *large), reply, strict=True))
@@ -145,7 +145,7 @@ class CallStore:
         newest: int = 0,
         takes_turns: bool = False,
         deadline: float | None = None,
-    ) -> Survey:
+    ) -> IndexScan:
         """Look over all buckets: what lives, what is past its grace, what changed since, which are the newest.
 
         Buckets that do not answer are named; StoreUnavailableError only when none answers.

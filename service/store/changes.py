@@ -1,7 +1,7 @@
 """Wakes parked polls: one subscription per process, whatever the number of polls.
 
 A notification is a hint. It can be lost (Redis restarts, the connection breaks), so the sweep asks every 1.5 s which
-calls changed and wakes their polls too (calls/sweep.py).
+calls changed and wakes their polls too (jobs/sweep.py).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
-from service.store.replies import NOTHING, arrived_replies
+from service.redis_client.replies import NOTHING, arrived_replies
 
 log = structlog.get_logger(__name__)
 

@@ -12,7 +12,7 @@ from functools import partial
 
 import msgspec
 
-from service.store.command import Commands
+from service.redis_client.command import Commands
 from service.store.keys import COUNTS_BUCKET, COUNTS_TTL_MS, Keys
 
 

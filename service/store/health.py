@@ -10,7 +10,7 @@ import msgspec
 from redis.exceptions import RedisError
 
 from service.errors import StoreUnavailableError
-from service.store.command import Commands
+from service.redis_client.command import Commands
 from service.store.keys import PROBE_TTL_MS, Keys
 
 PROBE_VALID_S: Final = 0.2
@@ -107,7 +107,7 @@ class StoreHealth:
         try:
             await self._redis.execute(
                 "SET", self._keys.probes[bucket], "1", "PX", PROBE_TTL_MS,
-                bucket=bucket, share_as=("probe", bucket), is_durable=True,
+                bucket=bucket, coalesce_key=("probe", bucket), is_durable=True,
             )  # fmt: skip
         except StoreUnavailableError as exc:
             problem = str(exc.__cause__ or exc)

@@ -9,9 +9,9 @@ from typing import Final
 import msgspec
 
 from service.errors import ConflictError, KeyReusedError
-from service.store.command import Commands
+from service.redis_client.command import Commands
 from service.store.keys import PROBE_TTL_MS, Keys, bucket_of
-from service.store.script import Script
+from service.store.lua import load_script
 
 KEPT_MS: Final = 24 * 3600 * 1000
 """Counted from the claim: whoever repeats a request later than this phones again."""
@@ -41,9 +41,9 @@ class IdempotencyStore:
     def __init__(self, redis: Commands, keys: Keys) -> None:
         self._redis = redis
         self._keys = keys
-        self._claim_script = Script("idempotency_claim.lua")
-        self._answer_script = Script("idempotency_answer.lua")
-        self._free_script = Script("idempotency_free.lua")
+        self._claim_script = load_script("idempotency_claim.lua")
+        self._answer_script = load_script("idempotency_answer.lua")
+        self._free_script = load_script("idempotency_free.lua")
 
     async def take(self, claim: Claim) -> bytes | None:
         """Claim the key; the first answer when the same request was answered already, None when the key is ours now.

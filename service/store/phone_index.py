@@ -13,10 +13,10 @@ import msgspec
 
 from service.config import Settings
 from service.errors import StoreUnavailableError, UnavailableError
+from service.redis_client.command import Commands
 from service.store.all_buckets import BucketReplies, ask_all_buckets
-from service.store.command import Commands
 from service.store.keys import BUCKETS, Keys
-from service.store.script import Script
+from service.store.lua import load_script
 
 DEEP_ENTRIES: Final = 1_000
 """A page that reads more index entries than this is read alone: 20 deep ones at once held up webhooks for a second."""
@@ -56,7 +56,7 @@ class PhoneIndex:
         self._redis = redis
         self._keys = keys
         self._index_ttl_ms = 2 * max(settings.result_ttl_ms, settings.pending_ttl_ms)
-        self._script = Script("newest_of_phone.lua")
+        self._script = load_script("newest_of_phone.lua")
         self._deep_page = asyncio.Lock()
         self._deep_buckets = asyncio.Semaphore(DEEP_BUCKETS_AT_ONCE)
 

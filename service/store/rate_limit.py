@@ -8,9 +8,9 @@ from typing import Final
 import structlog
 
 from service.errors import StoreUnavailableError
-from service.store.command import Commands
+from service.redis_client.command import Commands
 from service.store.keys import Keys, bucket_of
-from service.store.script import Script
+from service.store.lua import load_script
 
 log = structlog.get_logger(__name__)
 
@@ -28,7 +28,7 @@ class RateLimit:
         self._keys = keys
         self._per_minute = per_minute
         self._answer_within_s = min(ANSWER_WITHIN_S, store_timeout_s / 2)  # the rest is for the merge
-        self._script = Script("rate_limit.lua")
+        self._script = load_script("rate_limit.lua")
 
     async def retry_after_s(self, client: str) -> float:
         """0 when the request is within the limit, or when Redis cannot say; else after how many seconds one will be."""

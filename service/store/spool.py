@@ -16,9 +16,9 @@ from typing import Any, Final
 
 import structlog
 
+from service.calls.stored_call import CallChange
 from service.errors import SettingsError, UnavailableError
 from service.store.call_codec import encode_spooled
-from service.store.shapes import CallChange
 from service.store.spool_database import is_open_to_others
 from service.store.spool_drain import Drain, Merge, OnMerged, now_ms
 from service.store.spool_file import Held, SpoolFile

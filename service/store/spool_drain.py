@@ -16,11 +16,11 @@ from typing import Any, Final
 import msgspec
 import structlog
 
+from service.calls.stored_call import CallChange, Merged
 from service.errors import StoreRefusedError, StoreUnavailableError
 from service.store.bucket_pauses import BucketPauses
 from service.store.call_codec import UnknownLayoutError, UnreadableChangeError, decode_spooled
 from service.store.keys import bucket_of
-from service.store.shapes import CallChange, Merged
 from service.store.spool_file import SpooledChange, SpoolFile
 
 log = structlog.get_logger(__name__)

@@ -13,9 +13,9 @@ from redis.exceptions import NoPermissionError
 
 from service.config import Settings
 from service.errors import StoreRefusedError, StoreUnavailableError
-from service.store.command import Commands
+from service.redis_client.command import Commands
 from service.store.keys import BUCKETS, Keys
-from service.store.script import Script
+from service.store.lua import load_script
 
 log = structlog.get_logger(__name__)
 
@@ -53,7 +53,7 @@ class SubscriptionRoom:
         self._most_unknown = max(1, settings.max_subscriptions // UNKNOWN_SHARE)
         self._looked_at_every_ms = min(LOOKED_AT_EVERY_MS, settings.result_ttl_ms)
         self._index_ttl_ms = 2 * max(settings.result_ttl_ms, settings.pending_ttl_ms)
-        self._count_script = Script("count_subscriptions.lua")
+        self._count_script = load_script("count_subscriptions.lua")
         self._looks_at_memory = not settings.redis_url.startswith("memory:")
         self._counts: list[tuple[int, int]] = [(0, 0)] * BUCKETS
         self._added = {"known": 0, "unknown": 0}
@@ -133,7 +133,7 @@ class SubscriptionRoom:
     async def _look_at_memory_of(self, bucket: int) -> bool:
         """Of the bucket's master. All buckets of one master share one INFO, as it has not been sent yet."""
         try:
-            text: bytes = await self._redis.execute(b"INFO", b"memory", bucket=bucket, share_as="memory")
+            text: bytes = await self._redis.execute(b"INFO", b"memory", bucket=bucket, coalesce_key="memory")
         except StoreUnavailableError as exc:
             if isinstance(exc, StoreRefusedError) or isinstance(exc.__cause__, NoPermissionError):
                 self._stop_looking_at_memory(exc)

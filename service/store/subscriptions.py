@@ -9,9 +9,9 @@ import msgspec
 
 from service.config import Settings
 from service.errors import ServiceError, StoreUnavailableError, TooManyRequestsError, UnavailableError
-from service.store.command import Argument, Commands
+from service.redis_client.command import Argument, Commands
 from service.store.keys import Keys, bucket_of
-from service.store.script import Script
+from service.store.lua import load_script
 from service.store.subscription_room import SubscriptionRoom
 
 LEASE_MS: Final = 10_000
@@ -69,10 +69,10 @@ class SubscriptionStore:
         self._life = (min(UNKNOWN_LIFE_MS, settings.pending_ttl_ms), settings.result_ttl_ms)
         self._room = SubscriptionRoom(settings, redis, keys)
         self._index_ttl_ms = max(settings.result_ttl_ms, settings.pending_ttl_ms)
-        self._subscribe_script = Script("subscribe.lua")
-        self._claim_script = Script("claim_due.lua")
-        self._note_pause_script = Script("note_pause.lua")
-        self._settle_script = Script("settle_subscription.lua")
+        self._subscribe_script = load_script("subscribe.lua")
+        self._claim_script = load_script("claim_due.lua")
+        self._note_pause_script = load_script("note_pause.lua")
+        self._settle_script = load_script("settle_subscription.lua")
 
     async def subscribe(self, call_id: bytes, execution_id: bytes) -> bool:
         """Note that the execution is to be resumed; one that was noted before changes nothing.

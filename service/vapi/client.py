@@ -8,10 +8,10 @@ from urllib.parse import quote
 
 import msgspec
 
-from service.addresses import is_http_url
 from service.config import Settings
 from service.errors import NotConfiguredError, NotFoundError, UpstreamError
-from service.vapi.refusals import Answer, error_of, find_concurrency_refusal, find_json
+from service.urls import is_http_url
+from service.vapi.api_errors import Answer, error_of, find_concurrency_refusal, find_json
 
 ASK_S: Final = 4.0
 """A question, its second try included: who reconciles a call holds it for 5 s."""

@@ -13,7 +13,7 @@ import structlog
 
 from service.config import Secret, Settings
 from service.errors import UpstreamError
-from service.vapi.refusals import Answer
+from service.vapi.api_errors import Answer
 
 log = structlog.get_logger(__name__)
 

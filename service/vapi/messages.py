@@ -13,8 +13,8 @@ import msgspec
 from msgspec import Raw, Struct
 
 from service.errors import Detail, InvalidMessageError
+from service.vapi.coercion import ABSENT, Text, mend
 from service.vapi.json_checks import TOO_DEEP, NotJSONError, check_utf8, replace_lone_surrogates
-from service.vapi.salvage import ABSENT, Text, mend
 
 
 class Customer(Struct):

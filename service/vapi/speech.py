@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from service.vapi.salvage import is_blank
+from service.vapi.coercion import is_blank
 
 CUSTOMER_ROLES: Final = frozenset(("user", "customer"))
 ASSISTANT_ROLES: Final = frozenset(("bot", "assistant"))

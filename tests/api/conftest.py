@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator, Iterator
 import httpx2
 import pytest
 
-from tests.api.talk import ADMIN, CREDENTIALS, connected, new_address
 from tests.support.fake_vapi import FakeVapi
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
+from tests.support.service_api import ADMIN, CREDENTIALS, connected, new_address
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,8 @@ from collections.abc import Callable
 import httpx2
 import pytest
 
-from tests.api.talk import (
+from tests.support.replica import Replica
+from tests.support.service_api import (
     ADMIN,
     ADMIN_TOKEN,
     BY_PHONE,
@@ -27,7 +28,6 @@ from tests.api.talk import (
     new_address,
     new_call_id,
 )
-from tests.support.replica import Replica
 from tests.support.vapi_sender import full_report, sign, status_update
 
 READS = [("GET", CALLS + "x"), ("GET", BY_PHONE + "+18641234567"), ("GET", "/metrics")]

@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator, Iterator
 import httpx2
 import pytest
 
-from service.config_loading import load_settings
-from service.vapi.assistant import create_assistant_config
-from tests.api.talk import ADMIN, CREDENTIALS, READER, SECRET, connected
+from service.load_config import load_settings
+from service.vapi.assistant.config import create_assistant_config
 from tests.support.call_requests import FULL, REQUIRED, call_request
 from tests.support.replica import Replica
+from tests.support.service_api import ADMIN, CREDENTIALS, READER, SECRET, connected
 from tests.support.vapi_models import complaints_about_assistant
 
 ASSISTANT_CONFIG = "/api/v1/vapi/assistant-config"

@@ -8,10 +8,10 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.api.talk import ADMIN, CALLS, PROOF, READER, connected, deliver, eventually, record_of
 from tests.api.test_placing import BATCH, calls_to, new_request
 from tests.support.fake_vapi import FakeVapi
 from tests.support.replica import Replica
+from tests.support.service_api import ADMIN, CALLS, PROOF, READER, connected, deliver, eventually, record_of
 from tests.support.vapi_sender import status_update
 
 

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import httpx2
 import pytest
 
-from tests.api.talk import BY_PHONE, deliver, new_call_id, record_of
+from tests.support.service_api import BY_PHONE, deliver, new_call_id, record_of
 from tests.support.vapi_sender import full_report, message, status_update
 
 _numbers = itertools.count(18_645_560_000)

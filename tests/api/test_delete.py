@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx2
 import pytest
 
-from tests.api.talk import BY_PHONE, CALLS, STATS, WEBHOOK, deliver, new_call_id
+from tests.support.service_api import BY_PHONE, CALLS, STATS, WEBHOOK, deliver, new_call_id
 from tests.support.vapi_sender import full_report, status_update
 
 

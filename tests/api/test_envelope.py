@@ -5,7 +5,8 @@ from __future__ import annotations
 import httpx2
 import pytest
 
-from tests.api.talk import (
+from tests.support.replica import Replica
+from tests.support.service_api import (
     BY_PHONE,
     CALLS,
     STATS,
@@ -16,7 +17,6 @@ from tests.api.talk import (
     read_answer,
     request_head,
 )
-from tests.support.replica import Replica
 from tests.support.vapi_sender import full_report
 
 ANSWERS = [

@@ -11,9 +11,9 @@ import pytest
 from starlette.types import ASGIApp
 
 from service.app import create_app
-from service.config_loading import load_settings
-from tests.api.talk import ADMIN, CALLS, CREDENTIALS, PROOF, READER, STATS, WEBHOOK
+from service.load_config import load_settings
 from tests.support.redis_server import RedisProcess
+from tests.support.service_api import ADMIN, CALLS, CREDENTIALS, PROOF, READER, STATS, WEBHOOK
 from tests.support.vapi_sender import SAMPLE_CALL_ID, sample_bytes, sample_names
 
 ROUNDS = 20

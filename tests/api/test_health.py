@@ -8,7 +8,9 @@ import httpx2
 import pytest
 
 from service import __version__
-from tests.api.talk import (
+from tests.support.redis_server import free_port
+from tests.support.replica import Replica
+from tests.support.service_api import (
     ADMIN,
     BOTH_WEBHOOKS,
     BY_PHONE,
@@ -21,8 +23,6 @@ from tests.api.talk import (
     connected,
     eventually,
 )
-from tests.support.redis_server import free_port
-from tests.support.replica import Replica
 from tests.support.vapi_sender import full_report, message
 
 

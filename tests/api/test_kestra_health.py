@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.api.talk import CREDENTIALS, READER, connected
 from tests.support.fake_kestra import FakeKestra
 from tests.support.replica import Replica
+from tests.support.service_api import CREDENTIALS, READER, connected
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import httpx2
 
-from tests.api.talk import CALLS, READER, WEBHOOK, deliver, metric, new_call_id
+from tests.support.service_api import CALLS, READER, WEBHOOK, deliver, metric, new_call_id
 from tests.support.vapi_sender import full_report, message, status_update
 
 NAMES = {

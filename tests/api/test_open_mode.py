@@ -7,8 +7,8 @@ from collections.abc import Callable
 import httpx2
 import pytest
 
-from tests.api.talk import CALLS, STATS, WEBHOOK, connected, raw_connection, read_answer
 from tests.support.replica import Replica
+from tests.support.service_api import CALLS, STATS, WEBHOOK, connected, raw_connection, read_answer
 from tests.support.vapi_sender import status_update
 
 FOREIGN = [

@@ -9,7 +9,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.api.talk import (
+from tests.support.replica import Replica
+from tests.support.service_api import (
     CALLS,
     STATS,
     connected,
@@ -22,7 +23,6 @@ from tests.api.talk import (
     record_of,
     request_head,
 )
-from tests.support.replica import Replica
 from tests.support.vapi_sender import full_report, preliminary_report, status_update
 
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import httpx2
 
-from tests.api.talk import new_call_id
-from tests.outage.raw_http import ask, get, post
+from tests.support.raw_http import ask, get, post
 from tests.support.replica import Replica
+from tests.support.service_api import new_call_id
 from tests.support.vapi_sender import full_report
 
 PREFIX = b"/api/v1/vapi"

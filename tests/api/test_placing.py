@@ -9,10 +9,10 @@ from typing import Any, Final
 import httpx2
 import pytest
 
-from tests.api.talk import ADMIN, READER, connected, eventually, metric, record_of
 from tests.support.call_requests import REQUIRED
 from tests.support.fake_vapi import FakeVapi
 from tests.support.replica import Replica
+from tests.support.service_api import ADMIN, READER, connected, eventually, metric, record_of
 
 PLACE: Final = "/api/v1/vapi/calls"
 BATCH: Final = PLACE + "/batch"

@@ -7,7 +7,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.api.talk import (
+from tests.support.replica import Replica
+from tests.support.service_api import (
     CALLS,
     READER,
     deliver,
@@ -17,7 +18,6 @@ from tests.api.talk import (
     record_of,
     request_head,
 )
-from tests.support.replica import Replica
 from tests.support.vapi_sender import full_report, preliminary_report, status_update
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.api.talk import CALLS, WEBHOOK, deliver, new_call_id, record_of
+from tests.support.service_api import CALLS, WEBHOOK, deliver, new_call_id, record_of
 from tests.support.vapi_sender import full_report, message, preliminary_report, status_update
 
 FIELDS = [

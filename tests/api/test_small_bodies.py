@@ -7,9 +7,9 @@ from typing import Final
 
 import pytest
 
-from tests.api.talk import ADMIN, CREDENTIALS, chunk, connected, raw_connection, read_answer, request_head
 from tests.support.call_requests import REQUIRED
 from tests.support.replica import Replica
+from tests.support.service_api import ADMIN, CREDENTIALS, chunk, connected, raw_connection, read_answer, request_head
 
 SUBSCRIPTIONS: Final = "/api/v1/vapi/calls/small-1/subscriptions"
 BATCH: Final = "/api/v1/vapi/calls/batch"

@@ -9,7 +9,9 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.api.talk import (
+from tests.support.redis_server import RedisProcess
+from tests.support.replica import Replica
+from tests.support.service_api import (
     ADMIN,
     CALLS,
     CREDENTIALS,
@@ -20,8 +22,6 @@ from tests.api.talk import (
     deliver,
     eventually,
 )
-from tests.support.redis_server import RedisProcess
-from tests.support.replica import Replica
 from tests.support.vapi_sender import full_report, message, preliminary_report, status_update
 
 UNTOUCHED = {

@@ -10,7 +10,12 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.api.talk import (
+from tests.support.fake_kestra import FakeKestra
+from tests.support.kestra_execution import FakeExecution
+from tests.support.redis_server import RedisProcess
+from tests.support.replica import Replica
+from tests.support.resuming_replica import paused_execution, resumes_sent
+from tests.support.service_api import (
     ADMIN,
     CALLS,
     CREDENTIALS,
@@ -24,11 +29,6 @@ from tests.api.talk import (
     new_address,
     new_call_id,
 )
-from tests.calls.resuming import paused_execution, resumes_sent
-from tests.support.fake_kestra import FakeKestra
-from tests.support.kestra_execution import FakeExecution
-from tests.support.redis_server import RedisProcess
-from tests.support.replica import Replica
 from tests.support.vapi_sender import full_report, status_update
 
 

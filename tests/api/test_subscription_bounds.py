@@ -5,11 +5,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 
-from tests.api.talk import connected, deliver, eventually
 from tests.api.test_subscribing import subscribe
 from tests.support.fake_kestra import FakeKestra
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
+from tests.support.service_api import connected, deliver, eventually
 from tests.support.vapi_sender import full_report, status_update
 
 

@@ -15,7 +15,8 @@ from typing import Final
 
 import pytest
 
-from tests.api.talk import (
+from tests.support.replica import Replica
+from tests.support.service_api import (
     ADMIN,
     CREDENTIALS,
     PROOF,
@@ -28,7 +29,6 @@ from tests.api.talk import (
     new_call_id,
     request_head,
 )
-from tests.support.replica import Replica
 from tests.support.vapi_sender import full_report, sign
 
 BODY_BYTES: Final = 8 * 1024 * 1024

@@ -8,7 +8,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.api.talk import (
+from tests.support.replica import Replica
+from tests.support.service_api import (
     BOTH_WEBHOOKS,
     WEBHOOK,
     deliver,
@@ -18,7 +19,6 @@ from tests.api.talk import (
     record_of,
     request_head,
 )
-from tests.support.replica import Replica
 from tests.support.vapi_sender import full_report, message, status_update
 
 

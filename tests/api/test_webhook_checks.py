@@ -10,7 +10,9 @@ from typing import Final
 
 import pytest
 
-from tests.api.talk import (
+from tests.support.eventually import PATIENCE_S
+from tests.support.replica import Replica
+from tests.support.service_api import (
     CREDENTIALS,
     PROOF,
     WEBHOOK,
@@ -22,8 +24,6 @@ from tests.api.talk import (
     read_answer,
     request_head,
 )
-from tests.support.eventually import PATIENCE_S
-from tests.support.replica import Replica
 from tests.support.vapi_sender import status_update
 
 MAX_BODY_BYTES: Final = 2000

@@ -8,9 +8,9 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.api.talk import CALLS, WEBHOOK, connected, deliver, eventually, new_call_id
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
+from tests.support.service_api import CALLS, WEBHOOK, connected, deliver, eventually, new_call_id
 from tests.support.vapi_sender import message
 
 TOOL_CALLS = [{"id": "tool-1", "type": "function"}, {"id": "tool-2"}]

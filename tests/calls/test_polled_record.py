@@ -9,7 +9,7 @@ import pytest
 
 from service.calls.record import View, etag_of, is_past_grace, render_pending
 from service.calls.status import DataStatus
-from tests.calls.reading import EMPTY, STORED_AT_MS, call_with
+from tests.support.call_record import EMPTY, STORED_AT_MS, call_with
 
 
 def test_a_call_nobody_has_heard_of_is_pending() -> None:

@@ -20,8 +20,8 @@ from service.calls.record import (
     render_record,
 )
 from service.calls.status import DataStatus
-from service.store.shapes import StoredCall
-from tests.calls.reading import EMPTY, call_with
+from service.calls.stored_call import StoredCall
+from tests.support.call_record import EMPTY, call_with
 
 BARE: dict[str, Any] = {
     "id": str(uuid.uuid5(uuid.NAMESPACE_URL, "urn:vapi:call:call-1")),

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from service.kestra.client import KestraClient, Resumption
-from tests.kestra.official import Kestrapy
-from tests.kestra.talking import PASSWORD, connected
 from tests.support.fake_kestra import FakeKestra, Style
 from tests.support.kestra_server import Request
+from tests.support.kestra_talk import PASSWORD, connected
+from tests.support.kestrapy import Kestrapy
 
 USERNAME = "ops@example.com"
 INPUTS = {"request": '{"providerName": "Zoë \\"Z\\" O\'Hara\\r\\n", "n": 5}', "service_url": "http://vapi-cache:8000"}

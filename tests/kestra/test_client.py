@@ -8,8 +8,8 @@ import pytest
 
 from service.errors import NotFoundError, UpstreamError
 from service.kestra.client import KestraClient, Resumption
-from tests.kestra.talking import PASSWORD, connected
 from tests.support.fake_kestra import FakeKestra
+from tests.support.kestra_talk import PASSWORD, connected
 from tests.support.multipart import Part
 
 FLOW = "/api/v1/main/executions/ai_concierge/call_provider"

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from service.kestra.client import KestraClient
-from tests.kestra.talking import connected, refusal_of, settings_for
 from tests.support.certificates import Authority
 from tests.support.fake_kestra import FakeKestra, Style
+from tests.support.kestra_talk import connected, refusal_of, settings_for
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from service.kestra.client import KestraClient, Resumption
-from tests.kestra.talking import connected, refusal_of
 from tests.support.fake_kestra import FakeKestra, Style
+from tests.support.kestra_talk import connected, refusal_of
 
 CONFIGS = "/api/v1/configs"
 

@@ -11,9 +11,9 @@ import pytest
 
 from service.kestra.client import KestraClient, Resumption
 from service.kestra.connection import MAX_ANSWER_BYTES, MAX_CONNECTIONS
-from tests.kestra.talking import PASSWORD, connected, refusal_of, settings_for
 from tests.support.eventually import PATIENCE_S, eventually
 from tests.support.fake_kestra import FakeKestra
+from tests.support.kestra_talk import PASSWORD, connected, refusal_of, settings_for
 from tests.support.ports import free_port
 
 Ask = Callable[[KestraClient], Coroutine[Any, Any, object]]

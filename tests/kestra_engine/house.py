@@ -14,9 +14,9 @@ from typing import Any
 import httpx2
 
 from service.config import Settings
-from service.config_loading import load_settings
 from service.kestra.client import KestraClient
 from service.kestra.execution import Execution
+from service.load_config import load_settings
 from tests.kestra_engine.engine import ACCOUNT, FLOWS, Engine
 from tests.support.fake_vapi import FakeVapi
 from tests.support.fake_vapi_webhooks import Plan

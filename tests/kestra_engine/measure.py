@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from service.config_loading import load_settings
+from service.load_config import load_settings
 from service.log import configure_logs
 from tests.kestra_engine.conftest import VERSIONS
 from tests.kestra_engine.engine import Engine

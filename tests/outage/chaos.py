@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from tests.outage.faults import ROWS, Outcome, Row, run_row
+from tests.support.faults import ROWS, Outcome, Row, run_row
 
 BROKEN_S = 3.0
 SLOWEST_ALLOWED_S = 2.0

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Iterator
 import httpx2
 import pytest
 
-from tests.outage.slow_senders import SlowSenders
 from tests.support.eventually import PATIENCE_S
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
+from tests.support.slow_senders import SlowSenders
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import httpx2
 
-from tests.outage.raw_http import RawConnection, get, post
 from tests.support.eventually import PATIENCE_S
+from tests.support.raw_http import RawConnection, get, post
 from tests.support.replica import Replica
 from tests.support.vapi_sender import full_report
 

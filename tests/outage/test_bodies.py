@@ -11,7 +11,7 @@ import uuid
 import httpx2
 import pytest
 
-from tests.outage.raw_http import RawConnection, ask, get, post
+from tests.support.raw_http import RawConnection, ask, get, post
 from tests.support.replica import Replica
 from tests.support.vapi_sender import SAMPLE_CALL_ID, SAMPLES, full_report, sample, status_update
 

@@ -11,9 +11,9 @@ from contextlib import suppress
 
 import pytest
 
-from tests.outage.raw_http import RawConnection, get, post
-from tests.store.events import until
+from tests.support.raw_http import RawConnection, get, post
 from tests.support.replica import Replica
+from tests.support.store_events import until
 from tests.support.vapi_sender import status_update
 
 LIMIT = 128

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import pytest
 
-from tests.outage.raw_http import RawConnection, ask, get, post
+from tests.support.raw_http import RawConnection, ask, get, post
 from tests.support.replica import Replica
 from tests.support.vapi_sender import sample_bytes
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.outage.faults import Row, be_late, hang, kill_and_restart, kill_master, kill_replica, run_row
+from tests.support.faults import Row, be_late, hang, kill_and_restart, kill_master, kill_replica, run_row
 
 ROWS = [
     Row("one Redis", "Redis hangs", hang, has_spool=True),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx2
 import pytest
 
-from tests.outage.raw_http import ask, get
+from tests.support.raw_http import ask, get
 from tests.support.replica import Replica
 from tests.support.vapi_sender import status_update
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.outage.raw_http import RawConnection, get, post
+from tests.support.raw_http import RawConnection, get, post
 from tests.support.replica import Replica
 
 SHORTEST = b"GET /health/live HTTP/1.1\r\n\r\n"

@@ -11,13 +11,13 @@ from collections.abc import AsyncIterator, Callable, Iterator
 import httpx2
 import pytest
 
-from tests.outage.raw_http import ask, post
 from tests.support.access_log import LONGEST_ANSWER_S, answers_of, log_length, slowest_s
 from tests.support.eventually import PATIENCE_S, eventually
+from tests.support.raw_http import ask, post
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
+from tests.support.traffic import until_parked
 from tests.support.vapi_sender import full_report, message, status_update
-from tests.system.traffic import until_parked
 
 
 class Outage:

@@ -7,7 +7,7 @@ import json
 import time
 
 from service.headers import by_name
-from tests.outage.raw_http import RawAnswer, RawConnection, get, post
+from tests.support.raw_http import RawAnswer, RawConnection, get, post
 from tests.support.replica import Replica
 
 PARKED = get(b"/api/v1/vapi/calls/nobody?wait=1")

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.outage.raw_http import KeptConnections, get, post
 from tests.support.access_log import LONGEST_ANSWER_S
+from tests.support.raw_http import KeptConnections, get, post
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
 from tests.support.slow_proxy import SlowProxyProcess
+from tests.support.traffic import CALLS
 from tests.support.vapi_sender import full_report, preliminary_report
-from tests.system.traffic import CALLS
 
 PER_SECOND = 400
 SENT_FOR_S = 8.0

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.outage.slow_senders import SlowSenders
+from tests.support.slow_senders import SlowSenders
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.outage.raw_http import ask, get, post
-from tests.store.events import until
+from tests.support.raw_http import ask, get, post
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
+from tests.support.store_events import until
 from tests.support.vapi_sender import full_report
 
 CLIENTS = 60

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from tests.outage.raw_http import RawConnection, get, post
+from tests.support.raw_http import RawConnection, get, post
 from tests.support.replica import Replica
 from tests.support.vapi_sender import status_update
 

@@ -11,11 +11,11 @@ import pytest
 from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.connection import AbstractConnection
 
-from service.config_loading import load_settings
+from service.load_config import load_settings
+from service.redis_client.pipeline import Pipeline
+from service.redis_client.topology import LANES, open_redis
 from service.store.calls import CallStore
-from service.store.connection import LANES, open_redis
 from service.store.keys import Keys
-from service.store.pipeline import Pipeline
 from tests.support.redis_server import RedisProcess
 
 AnswerWith = Callable[[bytes], Awaitable[int]]
@@ -40,7 +40,7 @@ class OpenedStore:
         prefix = f"test-{secrets.token_hex(4)}"
         self.settings = load_settings({"REDIS_URL": url, "REDIS_KEY_PREFIX": prefix, **variables})
         self.keys = Keys(self.settings.redis_key_prefix)
-        topology = open_redis(self.settings, self.keys)
+        topology = open_redis(self.settings, self.keys.probes)
         assert isinstance(topology.commands, Pipeline)
         self.pipeline = topology.commands
         self.pipeline.start()

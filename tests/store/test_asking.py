@@ -10,14 +10,14 @@ from collections.abc import AsyncIterator
 import pytest
 
 from service.calls.facts import LARGE_FACTS
-from service.store.asking import ASK_WITHIN_S, BACKOFF_STEP_MS, UNKNOWN_LIFE_MS, AskingStore, Claim
+from service.calls.stored_call import MISSING, TOMBSTONE
 from service.store.changes import Changes
 from service.store.keys import bucket_of
-from service.store.shapes import MISSING, TOMBSTONE
+from service.store.reconcile_leases import ASK_WITHIN_S, BACKOFF_STEP_MS, UNKNOWN_LIFE_MS, Claim, ReconcileLeases
 from service.store.subscriptions import SubscriptionStore
 from tests.store.conftest import OpenedStore, OpenStore
-from tests.store.events import change, change_from, is_woken, record, until
 from tests.support.passing_time import let_pass
+from tests.support.store_events import change, change_from, is_woken, record, until
 from tests.support.vapi_sender import full_report, status_update
 
 CALL = b"call-1"
@@ -29,7 +29,7 @@ async def opened(open_store: OpenStore) -> OpenedStore:
 
 
 @pytest.fixture
-async def asking(opened: OpenedStore) -> AskingStore:
+async def asking(opened: OpenedStore) -> ReconcileLeases:
     return of_replica(opened)
 
 
@@ -46,16 +46,16 @@ async def changes(opened: OpenedStore) -> AsyncIterator[Changes]:
     await changes.close()
 
 
-def of_replica(opened: OpenedStore) -> AskingStore:
+def of_replica(opened: OpenedStore) -> ReconcileLeases:
     """One more replica's view of the same Redis."""
-    return AskingStore(opened.settings, opened.pipeline, opened.keys)
+    return ReconcileLeases(opened.settings, opened.pipeline, opened.keys)
 
 
 async def pass_time(opened: OpenedStore, seconds: float) -> None:
     await let_pass(opened.redis, opened.keys.call(CALL), seconds)
 
 
-async def pauses_between_claims(opened: OpenedStore, asking: AskingStore, count: int) -> list[int]:
+async def pauses_between_claims(opened: OpenedStore, asking: ReconcileLeases, count: int) -> list[int]:
     """Claim as soon as it is granted, so often; the seconds from each claim to the next."""
     pauses = []
     for _ in range(count):
@@ -73,7 +73,7 @@ def summary(claim: Claim) -> tuple[bool, str]:
     return claim.is_granted, claim.kind
 
 
-async def test_an_unknown_call_may_be_asked_for_at_once(asking: AskingStore) -> None:
+async def test_an_unknown_call_may_be_asked_for_at_once(asking: ReconcileLeases) -> None:
     assert summary(await asking.claim(CALL)) == (True, "unknown")
 
 
@@ -86,11 +86,11 @@ def test_a_request_ends_before_the_next_may_begin() -> None:
     assert BACKOFF_STEP_MS / 1000 > ASK_WITHIN_S
 
 
-async def test_an_unknown_call_is_asked_for_ever_less_often(opened: OpenedStore, asking: AskingStore) -> None:
+async def test_an_unknown_call_is_asked_for_ever_less_often(opened: OpenedStore, asking: ReconcileLeases) -> None:
     assert await pauses_between_claims(opened, asking, 6) == [5, 10, 15, 20, 20, 20]
 
 
-async def test_a_partial_record_is_worth_it_after_five_seconds(opened: OpenedStore, asking: AskingStore) -> None:
+async def test_a_partial_record_is_worth_it_after_five_seconds(opened: OpenedStore, asking: ReconcileLeases) -> None:
     await opened.store.merge(change_from(status_update("ended")))
     early = await asking.claim(CALL)
     await pass_time(opened, 5)
@@ -101,7 +101,7 @@ async def test_a_partial_record_is_worth_it_after_five_seconds(opened: OpenedSto
 
 
 async def test_a_pending_record_is_worth_it_after_thirty_silent_seconds(
-    opened: OpenedStore, asking: AskingStore
+    opened: OpenedStore, asking: ReconcileLeases
 ) -> None:
     await opened.store.merge(change_from(status_update("in-progress")))
     early = await asking.claim(CALL)
@@ -112,7 +112,7 @@ async def test_a_pending_record_is_worth_it_after_thirty_silent_seconds(
     assert await pauses_between_claims(opened, asking, 3) == [30, 30, 30]
 
 
-async def test_a_message_ends_the_silence_of_a_pending_call(opened: OpenedStore, asking: AskingStore) -> None:
+async def test_a_message_ends_the_silence_of_a_pending_call(opened: OpenedStore, asking: ReconcileLeases) -> None:
     await opened.store.merge(change_from(status_update("in-progress")))
     await pass_time(opened, 29)
     await opened.store.merge(change_from(status_update("in-progress")))
@@ -120,7 +120,7 @@ async def test_a_message_ends_the_silence_of_a_pending_call(opened: OpenedStore,
     assert not (await asking.claim(CALL)).is_granted
 
 
-async def test_a_call_that_turns_partial_is_asked_for_soon_again(opened: OpenedStore, asking: AskingStore) -> None:
+async def test_a_call_that_turns_partial_is_asked_for_soon_again(opened: OpenedStore, asking: ReconcileLeases) -> None:
     await opened.store.merge(change_from(status_update("in-progress")))
     await pass_time(opened, 30)
     assert (await asking.claim(CALL)).is_granted
@@ -131,7 +131,7 @@ async def test_a_call_that_turns_partial_is_asked_for_soon_again(opened: OpenedS
     assert (summary(claim), claim.next_in_s) == ((True, "partial"), 5)
 
 
-async def test_a_final_or_deleted_call_is_never_asked_for(opened: OpenedStore, asking: AskingStore) -> None:
+async def test_a_final_or_deleted_call_is_never_asked_for(opened: OpenedStore, asking: ReconcileLeases) -> None:
     await opened.store.merge(change_from(full_report()))
     final = await asking.claim(CALL)
     await opened.store.delete(CALL)
@@ -142,7 +142,7 @@ async def test_a_final_or_deleted_call_is_never_asked_for(opened: OpenedStore, a
 
 
 async def test_a_released_claim_may_be_claimed_a_second_later_and_does_not_count(
-    opened: OpenedStore, asking: AskingStore
+    opened: OpenedStore, asking: ReconcileLeases
 ) -> None:
     await asking.release(CALL, await asking.claim(CALL))
     early = await asking.claim(CALL)
@@ -153,7 +153,7 @@ async def test_a_released_claim_may_be_claimed_a_second_later_and_does_not_count
     assert await pauses_between_claims(opened, asking, 2) == [5, 10]
 
 
-async def test_a_late_release_ends_nobody_elses_claim(opened: OpenedStore, asking: AskingStore) -> None:
+async def test_a_late_release_ends_nobody_elses_claim(opened: OpenedStore, asking: ReconcileLeases) -> None:
     late = await asking.claim(CALL)
     await pass_time(opened, 5)
     assert (await of_replica(opened).claim(CALL)).is_granted
@@ -162,14 +162,14 @@ async def test_a_late_release_ends_nobody_elses_claim(opened: OpenedStore, askin
     assert not (await asking.claim(CALL)).is_granted
 
 
-async def test_a_claim_whose_reply_got_lost_is_told_the_same(opened: OpenedStore, asking: AskingStore) -> None:
+async def test_a_claim_whose_reply_got_lost_is_told_the_same(opened: OpenedStore, asking: ReconcileLeases) -> None:
     claim = await asking.claim(CALL)
     repeated = await asking._run(b"claim", CALL, claim.token)
     assert (repeated[0], repeated[2]) == (1, b"unknown")
     assert await of_replica(opened).claim(CALL) != claim
 
 
-async def test_a_claim_leaves_no_record_and_goes_by_itself(opened: OpenedStore, asking: AskingStore) -> None:
+async def test_a_claim_leaves_no_record_and_goes_by_itself(opened: OpenedStore, asking: ReconcileLeases) -> None:
     await asking.claim(CALL)
     assert await opened.store.find(CALL) is None
     assert (await opened.store.survey(newest=10)).size == 0
@@ -177,7 +177,7 @@ async def test_a_claim_leaves_no_record_and_goes_by_itself(opened: OpenedStore, 
     assert 0 < await opened.redis.pttl(opened.keys.call(CALL)) <= UNKNOWN_LIFE_MS
 
 
-async def test_a_claim_does_not_change_the_life_of_a_record(opened: OpenedStore, asking: AskingStore) -> None:
+async def test_a_claim_does_not_change_the_life_of_a_record(opened: OpenedStore, asking: ReconcileLeases) -> None:
     await opened.store.merge(change_from(status_update("ended")))
     expires_at_ms = await opened.expires_at_ms(opened.keys.call(CALL))
     await pass_time(opened, 5)
@@ -185,7 +185,7 @@ async def test_a_claim_does_not_change_the_life_of_a_record(opened: OpenedStore,
     assert await opened.expires_at_ms(opened.keys.call(CALL)) == expires_at_ms
 
 
-async def test_two_404_ten_seconds_apart_make_a_call_missing(opened: OpenedStore, asking: AskingStore) -> None:
+async def test_two_404_ten_seconds_apart_make_a_call_missing(opened: OpenedStore, asking: ReconcileLeases) -> None:
     assert not await asking.note_missing(CALL, await asking.claim(CALL))
     await pass_time(opened, 9)
     assert not await asking.note_missing(CALL, await asking.claim(CALL))
@@ -195,7 +195,7 @@ async def test_two_404_ten_seconds_apart_make_a_call_missing(opened: OpenedStore
     assert await opened.store.find(CALL, LARGE_FACTS) == MISSING
 
 
-async def test_a_missing_call_is_still_asked_for_now_and_then(opened: OpenedStore, asking: AskingStore) -> None:
+async def test_a_missing_call_is_still_asked_for_now_and_then(opened: OpenedStore, asking: ReconcileLeases) -> None:
     await make_missing(opened, asking)
     await pass_time(opened, 20)
     claim = await asking.claim(CALL)
@@ -204,7 +204,7 @@ async def test_a_missing_call_is_still_asked_for_now_and_then(opened: OpenedStor
 
 
 async def test_who_waits_is_told_that_a_call_is_missing(
-    opened: OpenedStore, asking: AskingStore, changes: Changes
+    opened: OpenedStore, asking: ReconcileLeases, changes: Changes
 ) -> None:
     with changes.watch(CALL) as watch:
         await make_missing(opened, asking)
@@ -213,7 +213,7 @@ async def test_who_waits_is_told_that_a_call_is_missing(
 
 @pytest.mark.parametrize("comes_late", [False, True])
 async def test_an_execution_that_is_paused_for_a_missing_call_is_due(
-    opened: OpenedStore, asking: AskingStore, *, comes_late: bool
+    opened: OpenedStore, asking: ReconcileLeases, *, comes_late: bool
 ) -> None:
     subscriptions = SubscriptionStore(opened.settings, opened.pipeline, opened.keys)
     if not comes_late:
@@ -226,7 +226,7 @@ async def test_an_execution_that_is_paused_for_a_missing_call_is_due(
 
 
 async def test_calls_that_became_missing_long_ago_leave_nothing_behind(
-    opened: OpenedStore, asking: AskingStore
+    opened: OpenedStore, asking: ReconcileLeases
 ) -> None:
     deleted = opened.keys.deleted(bucket_of(CALL))
     await opened.redis.zadd(deleted, {"another-call": 1})
@@ -235,7 +235,7 @@ async def test_calls_that_became_missing_long_ago_leave_nothing_behind(
 
 
 async def test_a_lost_notification_of_a_missing_call_is_found_by_the_survey(
-    opened: OpenedStore, asking: AskingStore
+    opened: OpenedStore, asking: ReconcileLeases
 ) -> None:
     before = await opened.store.survey()
     await make_missing(opened, asking)
@@ -243,7 +243,7 @@ async def test_a_lost_notification_of_a_missing_call_is_found_by_the_survey(
 
 
 async def test_a_message_makes_a_missing_call_a_record_as_if_nothing_had_been(
-    opened: OpenedStore, asking: AskingStore
+    opened: OpenedStore, asking: ReconcileLeases
 ) -> None:
     await make_missing(opened, asking)
     await opened.store.merge(change("call-1", status=2))
@@ -251,7 +251,7 @@ async def test_a_message_makes_a_missing_call_a_record_as_if_nothing_had_been(
     assert await opened.expires_at_ms(opened.keys.call(CALL)) > (time.time() + 3600) * 1000
 
 
-async def test_a_404_for_a_call_that_has_a_record_means_nothing(opened: OpenedStore, asking: AskingStore) -> None:
+async def test_a_404_for_a_call_that_has_a_record_means_nothing(opened: OpenedStore, asking: ReconcileLeases) -> None:
     claim = await asking.claim(CALL)
     await opened.store.merge(change("call-1", status=2))
     for _ in range(2):
@@ -260,7 +260,9 @@ async def test_a_404_for_a_call_that_has_a_record_means_nothing(opened: OpenedSt
     assert (await record(opened.store))["status"] == "queued"
 
 
-async def test_a_deleted_call_stays_deleted_whatever_is_noted_of_it(opened: OpenedStore, asking: AskingStore) -> None:
+async def test_a_deleted_call_stays_deleted_whatever_is_noted_of_it(
+    opened: OpenedStore, asking: ReconcileLeases
+) -> None:
     claim = await asking.claim(CALL)
     await opened.store.delete(CALL)
     assert not await asking.note_missing(CALL, claim)
@@ -274,7 +276,7 @@ async def test_without_a_key_a_call_is_never_missing(open_store: OpenStore) -> N
     assert await opened.store.find(CALL) is None
 
 
-async def make_missing(opened: OpenedStore, asking: AskingStore) -> None:
+async def make_missing(opened: OpenedStore, asking: ReconcileLeases) -> None:
     claim = await asking.claim(CALL)
     await asking.note_missing(CALL, claim)
     await pass_time(opened, 10)

@@ -11,8 +11,8 @@ from structlog.testing import capture_logs
 
 from service.store.changes import HEARTBEAT_S, RECONNECT_PAUSE_S, Changes
 from tests.store.conftest import AnswerWith, OpenedStore, OpenStore
-from tests.store.events import WOKEN_WITHIN_S, change, change_from, in_seconds, is_woken, until
 from tests.support.redis_server import RedisProcess
+from tests.support.store_events import WOKEN_WITHIN_S, change, change_from, in_seconds, is_woken, until
 from tests.support.vapi_sender import full_report, status_update
 
 Listen = Callable[[OpenedStore], Coroutine[Any, Any, Changes]]
@@ -76,10 +76,10 @@ async def test_a_deletion_and_the_end_of_the_grace_wake_too(open_store: OpenStor
             await opened.store.delete(b"call-1")
         else:
 
-            async def is_settled() -> bool:
+            async def should_answer() -> bool:
                 return (await opened.store.settle(b"call-1")).is_changed
 
-            await until(is_settled)
+            await until(should_answer)
 
         assert await is_woken(watch)
 

@@ -6,12 +6,12 @@ from typing import Any, Final
 
 import msgspec
 
-from service.calls.sweep import Sweep
+from service.jobs.sweep import Sweep
 from service.metrics import Metrics
 from service.store.calls import CallStore
 from service.store.changes import Changes
+from service.store.index_scan import BucketSurvey
 from service.store.keys import BUCKETS, bucket_of
-from service.store.survey import BucketSurvey
 from tests.store.conftest import OpenedStore
 
 AHEAD_MS: Final = 60_000

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from service.redis_client.pipeline import Pipeline
 from service.store.counts import CountStore, Replica
 from service.store.health import StoreHealth
 from service.store.keys import COUNTS_TTL_MS
-from service.store.pipeline import Pipeline
 from tests.store.conftest import OpenedStore, OpenStore
-from tests.store.events import until
 from tests.support.redis_server import RedisProcess
+from tests.support.store_events import until
 
 NOW_MS = 1_788_264_000_000
 

@@ -10,7 +10,7 @@ import pytest
 from service.calls.facts import SMALL_FACTS
 from service.store.calls import CallStore
 from tests.store.conftest import OpenedStore, OpenStore
-from tests.store.events import change_from, record, stored, until
+from tests.support.store_events import change_from, record, stored, until
 from tests.support.vapi_sender import full_report, message, preliminary_report, status_update
 
 RESULT_MS, PENDING_MS = 1_800_000, 46_800_000

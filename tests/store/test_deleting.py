@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from service.calls.stored_call import TOMBSTONE
 from service.store.calls import CallStore
-from service.store.shapes import TOMBSTONE
 from tests.store.conftest import OpenedStore, OpenStore
-from tests.store.events import change_from, stored, until
+from tests.support.store_events import change_from, stored, until
 from tests.support.vapi_sender import full_report, status_update
 
 RESULT_MS = 1_800_000

@@ -8,9 +8,9 @@ from fakeredis import FakeServer
 from starlette.routing import Router
 
 from service.assembly import assemble
-from service.config_loading import load_settings
 from service.lifespan import lifespan_of
-from tests.store.events import change_from, until
+from service.load_config import load_settings
+from tests.support.store_events import change_from, until
 from tests.support.vapi_sender import full_report
 
 CALLS = 300

@@ -13,12 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service.calls.record import LARGE_OF_VIEW, View, render_record
+from service.calls.stored_call import CallChange, Merged, StoredCall
 from service.store.calls import CallStore
-from service.store.shapes import CallChange, Merged, StoredCall
 from tests.store.conftest import OpenedStore
-from tests.store.events import change_from
 from tests.store.test_merge_convergence import BODIES, CHANGES
 from tests.support.redis_server import RedisProcess
+from tests.support.store_events import change_from
 
 CLOCKS: Final = ("created_at", "updated_at", "expires_at")
 STEPS = st.lists(

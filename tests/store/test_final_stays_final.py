@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from service.store.calls import CallStore
 from service.store.keys import bucket_of
 from tests.store.conftest import OpenedStore, OpenStore
-from tests.store.events import change_from, merged_facts, record, stored
+from tests.support.store_events import change_from, merged_facts, record, stored
 from tests.support.vapi_sender import full_report, message, preliminary_report, status_update
 
 CALL: Final = b"call-1"

@@ -13,6 +13,7 @@ import pytest
 from service.calls.facts import LARGE_FACTS
 from service.calls.record import LARGE_OF_VIEW, render_record
 from service.calls.status import DataStatus
+from service.calls.stored_call import CallChange, StoredCall
 from service.store.call_codec import (
     SPOOL_LAYOUT,
     UnknownLayoutError,
@@ -21,10 +22,9 @@ from service.store.call_codec import (
     encode_spooled,
 )
 from service.store.keys import bucket_of
-from service.store.shapes import CallChange, StoredCall
-from tests.calls.reading import change_by
 from tests.store.conftest import OpenedStore
-from tests.store.events import record
+from tests.support.call_record import change_by
+from tests.support.store_events import record
 from tests.support.vapi_sender import sample, sample_bytes
 
 FOLDER = Path(__file__).parents[1] / "samples" / "first_layout"

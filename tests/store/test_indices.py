@@ -12,7 +12,7 @@ from service.store.calls import CallStore
 from service.store.keys import BUCKETS, Keys, bucket_of
 from service.store.phone_index import PhoneIndex
 from tests.store.conftest import OpenedStore, OpenStore
-from tests.store.events import change, change_from, stored, until
+from tests.support.store_events import change, change_from, stored, until
 from tests.support.vapi_sender import full_report, message, status_update
 
 PHONE, OTHER_PHONE = "+18645550123", "+18645559999"

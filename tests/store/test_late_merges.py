@@ -6,10 +6,10 @@ from typing import Any
 
 import msgspec
 
+from service.calls.stored_call import CallChange
 from service.store.call_codec import decode_spooled, encode_spooled
 from service.store.calls import CallStore
-from service.store.shapes import CallChange
-from tests.store.events import change_from
+from tests.support.store_events import change_from
 from tests.support.vapi_sender import full_report
 
 

@@ -8,17 +8,17 @@ import pytest
 
 from service.errors import StoreUnavailableError
 from service.store.keys import bucket_of
-from service.store.script import Script
+from service.store.lua import load_script
 from service.store.subscriptions import LEASE_MS, Claim, SubscriptionStore
 from tests.store.conftest import OpenedStore
-from tests.store.events import change_from
 from tests.support.cutting_proxy import CuttingProxy
 from tests.support.redis_server import RedisProcess
+from tests.support.store_events import change_from
 from tests.support.vapi_sender import full_report
 
 CALL = b"call-1"
 BUCKET = bucket_of(CALL)
-CLAIM = Script("claim_due.lua").sha.decode()
+CLAIM = load_script("claim_due.lua").sha.decode()
 
 
 @pytest.fixture

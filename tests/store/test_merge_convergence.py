@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service.calls.facts import LARGE_FACTS, SMALL_FACTS
+from service.calls.stored_call import CallChange
 from service.store.calls import CallStore
-from service.store.shapes import CallChange
 from tests.store.conftest import OpenedStore
-from tests.store.events import change as change_of
-from tests.store.events import change_from, merged_facts, stored
+from tests.support.store_events import change as change_of
+from tests.support.store_events import change_from, merged_facts, stored
 from tests.support.vapi_sender import full_report, message, preliminary_report, sample, sample_names, status_update
 
 PROPERTY: Final = settings(

@@ -9,7 +9,7 @@ import pytest
 
 from service.store.calls import CallStore
 from tests.store.conftest import OpenedStore
-from tests.store.events import change, change_from, record, stored, until
+from tests.support.store_events import change, change_from, record, stored, until
 from tests.support.vapi_sender import full_report, message, preliminary_report, status_update
 
 

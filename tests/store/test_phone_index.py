@@ -12,8 +12,8 @@ from service.errors import UnavailableError
 from service.store.keys import BUCKETS, bucket_of
 from service.store.phone_index import PhoneIndex, PhonePage
 from tests.store.conftest import OpenedStore, OpenStore
-from tests.store.events import change, stored, until
 from tests.support.redis_server import RedisProcess
+from tests.support.store_events import change, stored, until
 
 PHONE: Final = "+18645550123"
 

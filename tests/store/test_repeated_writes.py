@@ -13,15 +13,15 @@ from typing import Any, Final
 import pytest
 
 from service.errors import ConflictError, KeyReusedError
+from service.redis_client.command import Commands
 from service.store.calls import CallStore
-from service.store.command import Commands
 from service.store.health import CommandsToMasters, StoreHealth
 from service.store.idempotency import Claim, IdempotencyStore
 from service.store.subscriptions import SubscriptionStore
 from tests.store.conftest import OpenedStore
-from tests.store.events import change_from, until
 from tests.support.redis_server import RedisProcess
 from tests.support.redis_topologies import SYNC_AT_ONCE, SentinelSetup, wait_until
+from tests.support.store_events import change_from, until
 from tests.support.vapi_sender import full_report, status_update
 
 Step = tuple[str, Callable[[], Awaitable[object]]]

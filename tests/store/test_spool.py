@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from service.calls.stored_call import CallChange, Merged
 from service.errors import SettingsError, StoreRefusedError, StoreUnavailableError
 from service.store.call_codec import UnreadableChangeError, decode_spooled, encode_spooled
-from service.store.shapes import CallChange, Merged
 from service.store.spool import Spool, SpoolUnavailableError
 from service.store.spool_drain import DRAIN_BATCH
 from service.store.spool_file import FILE_NAME, SpooledChange, SpoolFile
-from tests.store.events import change, until
 from tests.support.eventually import eventually
+from tests.support.store_events import change, until
 
 OpenSpool = Callable[..., Spool]
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 import structlog
 
+from service.calls.stored_call import CallChange, Merged
 from service.store.call_codec import encode_spooled
 from service.store.keys import bucket_of
-from service.store.shapes import CallChange, Merged
 from service.store.spool import Spool
 from service.store.spool_file import FILE_NAME, Held, SpoolFile
-from tests.store.events import change
+from tests.support.store_events import change
 
 ROOMY = 10_000_000
 MERGED = Merged(is_deleted=False, is_changed=True, became_final=None, became_complete=False)

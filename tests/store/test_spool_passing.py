@@ -11,15 +11,15 @@ from typing import Any
 import msgspec
 import pytest
 
+from service.calls.stored_call import CallChange, Merged
 from service.errors import StoreUnavailableError
 from service.store.bucket_pauses import LONGEST_PAUSE_S, SHORTEST_PAUSE_S, BucketPauses
 from service.store.call_codec import SPOOL_LAYOUT, encode_spooled
 from service.store.keys import BUCKETS, bucket_of
-from service.store.shapes import CallChange, Merged
 from service.store.spool import Spool
 from service.store.spool_drain import DRAIN_BATCH
 from service.store.spool_file import SpoolFile
-from tests.store.events import change, until
+from tests.support.store_events import change, until
 
 MERGED = Merged(is_deleted=False, is_changed=True, became_final=None, became_complete=False)
 ROOMY = 1_000_000_000

@@ -14,9 +14,9 @@ from service.store.keys import bucket_of
 from service.store.subscription_room import is_nearly_full
 from service.store.subscriptions import SubscriptionStore
 from tests.store.conftest import OpenedStore, OpenStore
-from tests.store.events import change_from, until
 from tests.support.redis_server import RedisProcess
 from tests.support.redis_topologies import ask
+from tests.support.store_events import change_from, until
 from tests.support.vapi_sender import full_report, status_update
 
 FAR_S = 30.0

@@ -12,7 +12,7 @@ from service.store.calls import CallStore
 from service.store.keys import BUCKETS, bucket_of
 from service.store.subscriptions import LEASE_MS, Claim, SubscriptionStore
 from tests.store.conftest import OpenedStore, OpenStore
-from tests.store.events import change_from, stored, until
+from tests.support.store_events import change_from, stored, until
 from tests.support.vapi_sender import full_report, status_update
 
 CALL = b"call-1"

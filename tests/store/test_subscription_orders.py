@@ -19,7 +19,7 @@ from service.store.calls import CallStore
 from service.store.keys import bucket_of
 from service.store.subscriptions import Claim, SubscriptionStore
 from tests.store.conftest import OpenedStore
-from tests.store.events import change_from
+from tests.support.store_events import change_from
 from tests.support.vapi_sender import full_report, preliminary_report, status_update
 
 PROPERTY: Final = settings(

@@ -11,7 +11,7 @@ from service.store.calls import CallStore
 from service.store.keys import bucket_of
 from service.store.subscriptions import LEASE_MS, SUBSCRIPTIONS_AT_MOST, Claim, SubscriptionStore
 from tests.store.conftest import OpenedStore, OpenStore
-from tests.store.events import change_from, until
+from tests.support.store_events import change_from, until
 from tests.support.vapi_sender import full_report, message, status_update
 
 CALL = b"call-1"
@@ -64,10 +64,10 @@ async def test_who_waits_is_due_when_the_grace_is_over(open_store: OpenStore) ->
     await subscriptions.subscribe(CALL, b"execution")
     await opened.store.merge(change_from(ENDED))
 
-    async def is_settled() -> bool:
+    async def should_answer() -> bool:
         return (await opened.store.settle(CALL)).is_changed
 
-    await until(is_settled)
+    await until(should_answer)
     assert await executions_due(subscriptions) == [b"execution"]
 
 

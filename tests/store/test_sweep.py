@@ -8,15 +8,15 @@ from typing import Final
 
 import pytest
 
-from service.calls.sweep import SWEEP_EVERY_S, Sweep
+from service.calls.stored_call import StoredCall
 from service.errors import StoreUnavailableError
+from service.jobs.sweep import SWEEP_EVERY_S, Sweep
 from service.lifespan import repeat
 from service.metrics import Metrics
 from service.store.changes import Changes
-from service.store.shapes import StoredCall
 from tests.store.conftest import OpenedStore, OpenStore
-from tests.store.events import change, change_from, is_woken, until
 from tests.support.redis_server import RedisProcess
+from tests.support.store_events import change, change_from, is_woken, until
 from tests.support.vapi_sender import status_update
 
 LOST_AT_MOST_S: Final = 2.0

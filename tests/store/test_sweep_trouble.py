@@ -9,22 +9,22 @@ from functools import partial
 
 import pytest
 
-from service.calls.sweep import SWEEP_EVERY_S, Sweep
-from service.config_loading import load_settings
+from service.calls.stored_call import StoredCall
+from service.jobs.sweep import SWEEP_EVERY_S, Sweep
 from service.lifespan import repeat
+from service.load_config import load_settings
 from service.metrics import Metrics
+from service.redis_client.topology import open_redis
 from service.store.calls import CallStore
 from service.store.changes import Changes
-from service.store.connection import open_redis
 from service.store.keys import Keys, bucket_of
-from service.store.shapes import StoredCall
 from service.store.subscriptions import SubscriptionStore
 from tests.store.conftest import OpenedStore, OpenStore
-from tests.store.events import change, change_from, is_woken, until
 from tests.support.cluster_setup import ClusterSetup
 from tests.support.dead_shard import one_shard_dead, partly_serving_cluster, shard_of
 from tests.support.redis_server import RedisProcess
 from tests.support.redis_topologies import ask
+from tests.support.store_events import change, change_from, is_woken, until
 from tests.support.vapi_sender import status_update
 
 WITHIN_S = 30.0
@@ -57,7 +57,7 @@ def cluster() -> Iterator[ClusterSetup]:
 async def test_while_a_shard_is_dead_the_sweep_does_its_work_in_the_others(cluster: ClusterSetup) -> None:
     settings = load_settings({"REDIS_URL": cluster.url, "REDIS_KEY_PREFIX": "dead-shard", "REPORT_GRACE_S": "1"})
     keys = Keys(settings.redis_key_prefix)
-    redis = open_redis(settings, keys)
+    redis = open_redis(settings, keys.probes)
     store = CallStore(settings, redis.commands, keys)
     changes = Changes(redis.connect_subscriber, keys.changes)  # never started: it hears nothing
     shard = shard_of(cluster, 0)
@@ -84,7 +84,7 @@ async def test_the_look_at_living_shards_is_on_time_while_another_hangs(cluster:
     """Counted, not timed: with every look the sweep of a living bucket passes once, the dead one is left behind."""
     settings = load_settings({"REDIS_URL": cluster.url, "REDIS_KEY_PREFIX": "on-time", "STORE_TIMEOUT_S": "1.2"})
     keys = Keys(settings.redis_key_prefix)
-    redis = open_redis(settings, keys)
+    redis = open_redis(settings, keys.probes)
     store = CallStore(settings, redis.commands, keys)
     sweep = Sweep(store, Changes(redis.connect_subscriber, keys.changes), Metrics().merged)
     await sweep.sweep()

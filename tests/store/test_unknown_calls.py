@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 
-from service.store.asking import UNKNOWN_LIFE_MS, AskingStore
+from service.store.reconcile_leases import UNKNOWN_LIFE_MS, ReconcileLeases
 from tests.store.conftest import OpenedStore, OpenStore
-from tests.store.events import until
+from tests.support.store_events import until
 
 BYTES_EACH_AT_MOST = 600
 
 
 async def test_what_is_not_asked_for_is_forgotten_within_seconds(opened: OpenedStore) -> None:
-    asking = AskingStore(opened.settings, opened.pipeline, opened.keys)
+    asking = ReconcileLeases(opened.settings, opened.pipeline, opened.keys)
 
     async def claim_and_release(number: int) -> None:
         call_id = b"made-up-%d" % number
@@ -27,7 +27,7 @@ async def test_what_is_not_asked_for_is_forgotten_within_seconds(opened: OpenedS
 
 
 async def test_what_is_asked_for_is_remembered_for_minutes(opened: OpenedStore) -> None:
-    asking = AskingStore(opened.settings, opened.pipeline, opened.keys)
+    asking = ReconcileLeases(opened.settings, opened.pipeline, opened.keys)
     claim = await asking.claim(b"made-up")
     await asking.note_missing(b"made-up", claim)
     await asking.release(b"made-up", claim)
@@ -37,7 +37,7 @@ async def test_what_is_asked_for_is_remembered_for_minutes(opened: OpenedStore) 
 
 async def test_one_that_is_remembered_takes_little_memory(open_on: OpenStore) -> None:
     opened = await open_on()
-    asking = AskingStore(opened.settings, opened.pipeline, opened.keys)
+    asking = ReconcileLeases(opened.settings, opened.pipeline, opened.keys)
     before = (await opened.redis.info("memory"))["used_memory"]
     await asyncio.gather(*(asking.claim(b"%0128d" % number) for number in range(6_000)))
     used = (await opened.redis.info("memory"))["used_memory"] - before

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from service.vapi.call_request import CallRequest, decode_call_request
+from service.calls.call_request import CallRequest, decode_call_request
 
 REQUIRED: Final[dict[str, str]] = {
     "providerName": "Acme Plumbing",

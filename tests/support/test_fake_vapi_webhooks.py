@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import pytest
 
-from service.calls.intake import change_of
 from service.calls.status import Ending
+from service.vapi.intake import change_of
 from service.vapi.messages import decode_message
 from tests.support.fake_vapi import FakeVapi
 from tests.support.fake_vapi_calls import NO_ANSWER

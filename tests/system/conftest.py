@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
-from tests.system.traffic import open_client
+from tests.support.traffic import open_client
 
 
 @pytest.fixture(scope="session")

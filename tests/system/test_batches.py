@@ -21,8 +21,8 @@ from tests.support.load_balancer import LoadBalancer
 from tests.support.redis_server import RedisProcess
 from tests.support.redis_topologies import ask
 from tests.support.replica import Replica
+from tests.support.traffic import open_client, until
 from tests.system.test_secure_redis import RULE
-from tests.system.traffic import open_client, until
 
 BATCH: Final = "/api/v1/vapi/calls/batch"
 ADMIN: Final = {"Authorization": "Bearer admin"}

@@ -11,15 +11,15 @@ import httpx2
 import pytest
 from redis import Redis
 
-from tests.outage.raw_http import RawAnswer, RawConnection, get, post
 from tests.support.access_log import LONGEST_ANSWER_S, answers_of, log_length, slowest_s
 from tests.support.cutting_proxy import CuttingProxy
 from tests.support.eventually import PATIENCE_S
+from tests.support.raw_http import RawAnswer, RawConnection, get, post
 from tests.support.redis_server import RedisProcess
 from tests.support.redis_topologies import ask
 from tests.support.replica import Replica
+from tests.support.traffic import CALLS, get_call, post_webhook, until
 from tests.support.vapi_sender import full_report, sample, status_update
-from tests.system.traffic import CALLS, get_call, post_webhook, until
 
 AT_ONCE = 2000
 FILES_NEEDED = 3 * AT_ONCE

@@ -13,15 +13,15 @@ import pytest
 from redis.crc import key_slot
 
 from service.store.keys import BUCKETS, Keys, bucket_of
-from tests.calls.resuming import paused_execution
 from tests.support.cluster_setup import ClusterSetup
+from tests.support.failover import Prober, call_ids_at, slots_of, wakes_at_once
 from tests.support.fake_kestra import FakeKestra
 from tests.support.redis_server import RedisProcess, free_port
 from tests.support.redis_topologies import ask
 from tests.support.replica import Replica
+from tests.support.resuming_replica import paused_execution
+from tests.support.traffic import CALLS, get_call, post_webhook, until
 from tests.support.vapi_sender import full_report, status_update
-from tests.system.failover import Prober, call_ids_at, slots_of, wakes_at_once
-from tests.system.traffic import CALLS, get_call, post_webhook, until
 
 Pair = tuple[Replica, Replica]
 

@@ -14,8 +14,8 @@ from tests.support.cluster_setup import ClusterSetup
 from tests.support.dead_shard import DeadShard, one_shard_dead, partly_serving_cluster
 from tests.support.redis_topologies import ask
 from tests.support.replica import Replica
+from tests.support.traffic import get_call, post_webhook, until
 from tests.support.vapi_sender import full_report
-from tests.system.traffic import get_call, post_webhook, until
 
 STATS = "/api/v1/vapi/cache/stats?limit=100"
 BY_PHONE = "/api/v1/vapi/calls/by-phone/"

@@ -12,12 +12,12 @@ import pytest
 
 from tests.support.access_log import LONGEST_ANSWER_S, answers_of, log_length, slowest_s
 from tests.support.cluster_setup import ClusterSetup
+from tests.support.failover import Prober, Setup, call_ids_at, poll_until_over, wakes_at_once, webhooks_taken
 from tests.support.redis_server import RedisProcess
 from tests.support.redis_topologies import SentinelSetup
 from tests.support.replica import Replica
+from tests.support.traffic import CALLS, get_call, post_webhook, until, until_parked
 from tests.support.vapi_sender import full_report, status_update
-from tests.system.failover import Prober, Setup, call_ids_at, poll_until_over, wakes_at_once, webhooks_taken
-from tests.system.traffic import CALLS, get_call, post_webhook, until, until_parked
 
 PHONE = "+18645550188"
 

@@ -11,8 +11,8 @@ import pytest
 
 from tests.support.eventually import PATIENCE_S, eventually
 from tests.support.load_balancer import FakeReplica, LoadBalancer
+from tests.support.traffic import CALLS, WEBHOOK
 from tests.support.vapi_sender import sample_bytes
-from tests.system.traffic import CALLS, WEBHOOK
 
 BOUND = 20
 MAX_FILES = 300

@@ -13,8 +13,8 @@ from tests.support.eventually import PATIENCE_S
 from tests.support.load_balancer import FakeReplica, LoadBalancer
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
+from tests.support.traffic import CALLS, WEBHOOK, until
 from tests.support.vapi_sender import sample_bytes
-from tests.system.traffic import CALLS, WEBHOOK, until
 
 
 @asynccontextmanager

@@ -19,8 +19,8 @@ import pytest
 
 from tests.support.redis_server import free_port
 from tests.support.replica import ROOT
+from tests.support.traffic import WEBHOOK, until
 from tests.support.vapi_sender import status_update
-from tests.system.traffic import WEBHOOK, until
 
 GENEROUS_S: Final = 30
 MANY: Final = 300

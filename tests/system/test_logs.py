@@ -12,8 +12,8 @@ import pytest
 
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
+from tests.support.traffic import CALLS, WEBHOOK, post_webhook, until
 from tests.support.vapi_sender import full_report, sample, sample_names, sign
-from tests.system.traffic import CALLS, WEBHOOK, post_webhook, until
 
 SECRET, READ, ADMIN, WRONG = "s3cret-of-vapi", "t0ken-to-read", "t0ken-to-administer", "wr0ng-secret"
 PHONE = "+18645550123"

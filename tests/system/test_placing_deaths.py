@@ -14,7 +14,7 @@ from tests.support.call_requests import REQUIRED
 from tests.support.fake_vapi import FakeVapi
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
-from tests.system.traffic import open_client, until
+from tests.support.traffic import open_client, until
 
 PLACE: Final = "/api/v1/vapi/calls"
 HEADERS: Final = {"Authorization": "Bearer admin", "Idempotency-Key": "key-1"}

@@ -19,9 +19,9 @@ from tests.support.fake_vapi_webhooks import Plan
 from tests.support.passing_time import let_pass
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
+from tests.support.traffic import get_call, post_webhook, until, until_parked
 from tests.support.vapi_sender import full_report
 from tests.system.test_shutdown import CANCELS
-from tests.system.traffic import get_call, post_webhook, until, until_parked
 
 PREFIX: Final = "reconciling"
 KEYS: Final = Keys(PREFIX)

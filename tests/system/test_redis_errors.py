@@ -17,14 +17,14 @@ from tests.support.cluster_setup import ClusterSetup
 from tests.support.fake_kestra import FakeKestra
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
+from tests.support.traffic import CALLS, WEBHOOK, get_call, post_webhook, until
 from tests.support.vapi_sender import full_report, status_update
-from tests.system.traffic import CALLS, WEBHOOK, get_call, post_webhook, until
 
 ERRORS = (
     "MOVED 3999 127.0.0.1:6381", "MOVED 3999 :6381", "MOVED", "MOVED x y", "ASK 3999 127.0.0.1:6381", "ASK",
     "TRYAGAIN Multiple keys request during rehashing of slot", "CLUSTERDOWN Hash slot not served",
     "CROSSSLOT Keys in request don't hash to the same slot", "LOADING Redis is loading the dataset in memory",
-    "MASTERDOWN Link with MASTER is down", "BUSY Redis is busy running a script.",
+    "MASTERDOWN RedisSocket with MASTER is down", "BUSY Redis is busy running a script.",
     "UNKILLABLE Sorry the script already executed write commands", "OOM command not allowed",
     "NOREPLICAS Not enough good replicas to write.", "NOAUTH Authentication required.",
     "WRONGPASS invalid username-password pair", "NOPERM this user has no permissions", "EXECABORT Transaction discarded",

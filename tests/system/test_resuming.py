@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 import httpx2
 import pytest
 
-from tests.calls.resuming import paused_execution, resumes_sent
 from tests.support.fake_kestra import FakeKestra
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
+from tests.support.resuming_replica import paused_execution, resumes_sent
+from tests.support.traffic import CALLS, post_webhook, until
 from tests.support.vapi_sender import full_report
-from tests.system.traffic import CALLS, post_webhook, until
 
 Start = Callable[..., Replica]
 

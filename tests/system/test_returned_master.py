@@ -13,8 +13,8 @@ import redis
 from tests.support.redis_server import RedisProcess
 from tests.support.redis_topologies import SentinelSetup, ask, connections_of_the_service
 from tests.support.replica import Replica
+from tests.support.traffic import get_call, post_webhook, until
 from tests.support.vapi_sender import full_report
-from tests.system.traffic import get_call, post_webhook, until
 
 
 @pytest.fixture

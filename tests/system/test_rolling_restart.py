@@ -13,8 +13,8 @@ import pytest
 from tests.support.load_balancer import LoadBalancer
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
+from tests.support.traffic import CALLS, WEBHOOK, open_client, until
 from tests.support.vapi_sender import full_report
-from tests.system.traffic import CALLS, WEBHOOK, open_client, until
 
 SECRET, TOKEN = "webhook-secret", "read-token"
 TURN_S = 0.04

@@ -11,16 +11,16 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.calls.resuming import paused_execution
 from tests.support.access_log import LONGEST_ANSWER_S, answers_of, slowest_s
 from tests.support.certificates import Authority
+from tests.support.failover import wakes_at_once
 from tests.support.fake_kestra import FakeKestra
 from tests.support.redis_server import RedisProcess, free_port
 from tests.support.redis_topologies import ask
 from tests.support.replica import Replica
+from tests.support.resuming_replica import paused_execution
+from tests.support.traffic import CALLS, get_call, post_webhook, until
 from tests.support.vapi_sender import full_report, status_update
-from tests.system.failover import wakes_at_once
-from tests.system.traffic import CALLS, get_call, post_webhook, until
 
 ANSWERED_WITHIN_S = 2.5
 """The promise is two seconds; the machine that runs all tests may be busy."""

@@ -8,12 +8,12 @@ from contextlib import ExitStack
 import httpx2
 import pytest
 
+from tests.support.failover import wakes_at_once
 from tests.support.redis_server import free_port
 from tests.support.redis_topologies import CLIENT, SERVICE, SentinelSetup
 from tests.support.replica import Replica
+from tests.support.traffic import get_call, post_webhook, until
 from tests.support.vapi_sender import full_report
-from tests.system.failover import wakes_at_once
-from tests.system.traffic import get_call, post_webhook, until
 
 
 @pytest.fixture(scope="module")

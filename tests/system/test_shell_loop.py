@@ -13,8 +13,8 @@ import pytest
 
 from tests.support.eventually import PATIENCE_S
 from tests.support.replica import ROOT, Replica
+from tests.support.traffic import post_webhook
 from tests.support.vapi_sender import sample, status_update
-from tests.system.traffic import post_webhook
 
 ORIGINAL = """
 CALL_ID="{{ outputs.call_provider_script.vars.callId }}"

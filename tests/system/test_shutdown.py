@@ -12,15 +12,15 @@ from collections.abc import Callable, Iterator
 import httpx2
 import pytest
 
-from service.config_loading import load_settings
-from service.server import GRACEFUL_S
-from tests.outage.raw_http import RawConnection, get, post
+from service.load_config import load_settings
+from service.server.serve import GRACEFUL_S
 from tests.support.access_log import LONGEST_ANSWER_S, answers_of, events_in, moment_of, slowest_s
 from tests.support.eventually import PATIENCE_S
+from tests.support.raw_http import RawConnection, get, post
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
+from tests.support.traffic import get_call, post_webhook, until, until_parked
 from tests.support.vapi_sender import full_report
-from tests.system.traffic import get_call, post_webhook, until, until_parked
 
 CANCELS = "timeout graceful shutdown exceeded"
 """What uvicorn says when it gives up requests that are under way."""

@@ -19,9 +19,9 @@ from service.store.keys import Keys
 from service.store.spool_file import FILE_NAME
 from tests.support.access_log import LONGEST_ANSWER_S, answers_of, log_length, slowest_s
 from tests.support.redis_server import RedisProcess
+from tests.support.spool_site import Site, away, hanging, timed_post, workers_of
+from tests.support.traffic import get_call, until
 from tests.support.vapi_sender import SAMPLE_CALL_ID, full_report, message, sample, sample_names, status_update
-from tests.system.spooling import Site, away, hanging, timed_post, workers_of
-from tests.system.traffic import get_call, until
 
 SECRETS = (b"MUST-NOT-BE-STORED", b"monitor", b"listenUrl", b"controlUrl", b"X-Amz-Signature")
 

@@ -11,11 +11,11 @@ import httpx2
 import pytest
 
 from tests.support.access_log import LONGEST_ANSWER_S
+from tests.support.commands import run
 from tests.support.redis_server import RedisProcess
+from tests.support.spool_site import Site, away, timed_post
+from tests.support.traffic import get_call
 from tests.support.vapi_sender import full_report
-from tests.system.commands import run
-from tests.system.spooling import Site, away, timed_post
-from tests.system.traffic import get_call
 
 Open = Callable[..., Site]
 

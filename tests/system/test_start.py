@@ -8,13 +8,13 @@ from typing import Any
 import httpx2
 import pytest
 
-from service.cli import main
+from service.cli.main import main
+from tests.support.commands import run
 from tests.support.for_each import for_each
 from tests.support.redis_server import RedisProcess, free_port
 from tests.support.replica import Replica
+from tests.support.traffic import post_webhook, until
 from tests.support.vapi_sender import full_report
-from tests.system.commands import run
-from tests.system.traffic import post_webhook, until
 
 WRONG = {
     "PORT": ["abc", "70000", "-1"],

@@ -21,7 +21,7 @@ from tests.support.kestra_execution import FakeExecution
 from tests.support.passing_time import let_pass
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
-from tests.system.traffic import CALLS, open_client, until
+from tests.support.traffic import CALLS, open_client, until
 
 ADMIN: Final = {"Authorization": "Bearer admin"}
 READER: Final = {"Authorization": "Bearer reader"}

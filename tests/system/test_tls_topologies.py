@@ -11,11 +11,11 @@ import httpx2
 import pytest
 
 from tests.support.certificates import Authority
+from tests.support.failover import wakes_at_once
 from tests.support.replica import Replica
 from tests.support.tls_topologies import cluster_over_tls, sentinel_over_tls
+from tests.support.traffic import get_call, post_webhook, until
 from tests.support.vapi_sender import full_report
-from tests.system.failover import wakes_at_once
-from tests.system.traffic import get_call, post_webhook, until
 
 ELSEWHERE = "DNS:redis.elsewhere.example"
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import httpx2
 
-from tests.outage.raw_http import RawConnection, get
+from tests.support.failover import wakes_at_once
+from tests.support.raw_http import RawConnection, get
 from tests.support.replica import Replica
+from tests.support.traffic import CALLS, get_call, post_webhook, until, until_parked
 from tests.support.vapi_sender import full_report, sample, sample_names, status_update
-from tests.system.failover import wakes_at_once
-from tests.system.traffic import CALLS, get_call, post_webhook, until, until_parked
 
 OWN_TO_EACH = ("id", "call_id", "version", "created_at", "updated_at", "expires_at")
 """What may differ between two records of the same messages."""

@@ -13,8 +13,8 @@ import pytest
 
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
+from tests.support.traffic import get_call, open_client, post_webhook, until
 from tests.support.vapi_sender import status_update
-from tests.system.traffic import get_call, open_client, post_webhook, until
 
 SPAWNED = b"from multiprocessing.spawn import spawn_main"
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from service.config_loading import load_settings
+from service.load_config import load_settings
 from service.vapi.client import VapiClient
 from tests.support.eventually import PATIENCE_S
 from tests.support.fake_vapi import FakeVapi

@@ -8,9 +8,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from service.calls.context import ProviderContext
-from service.config_loading import load_settings
-from service.vapi.assistant import ASSISTANT_NAME, create_assistant_config, create_saved_assistant_config, metadata_of
+from service.load_config import load_settings
+from service.vapi.assistant.config import (
+    ASSISTANT_NAME,
+    create_assistant_config,
+    create_saved_assistant_config,
+    metadata_of,
+)
+from service.vapi.context import ProviderContext
 from tests.support.call_requests import FULL, OPTIONAL, REQUIRED, call_request
 
 URL = "https://calls.example.com/api/v1/vapi/webhook"

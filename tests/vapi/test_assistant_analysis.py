@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.calls.call_answers import StructuredCallData
 from service.config import Settings
-from service.vapi.analysis import create_analysis_plan, json_schema_of
-from service.vapi.assistant import StructuredCallData
+from service.vapi.assistant.analysis import create_analysis_plan, json_schema_of
 from tests.support.for_each import for_each
 from tests.support.vapi_models import complaints_about_schema
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import Any
 
-from service.config_loading import load_settings
-from service.vapi.assistant import create_saved_assistant_config
-from service.vapi.drift import diff_of, hide_secrets
+from service.load_config import load_settings
+from service.vapi.assistant.config import create_saved_assistant_config
+from service.vapi.assistant.diff import diff_of, hide_secrets
 
 OURS = create_saved_assistant_config(
     load_settings({"VAPI_WEBHOOK_URL": "https://calls.example.com/hook", "VAPI_WEBHOOK_SECRET": "the-secret"})

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from service.config_loading import load_settings
-from service.vapi.assistant import create_assistant_config, create_saved_assistant_config
+from service.load_config import load_settings
+from service.vapi.assistant.config import create_assistant_config, create_saved_assistant_config
 from tests.support.call_requests import OPTIONAL, call_request
 from tests.support.for_each import for_each
 from tests.support.vapi_models import complaints_about_assistant, complaints_about_schema

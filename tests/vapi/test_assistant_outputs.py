@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.config_loading import load_settings
-from service.vapi.analysis import SUCCESS_OUTPUT, SUMMARY_OUTPUT
-from service.vapi.assistant import StructuredCallData, create_saved_assistant_config
-from tests.calls.reading import record_of
+from service.calls.call_answers import SUCCESS_OUTPUT, SUMMARY_OUTPUT, StructuredCallData
+from service.load_config import load_settings
+from service.vapi.assistant.config import create_saved_assistant_config
+from tests.support.call_record import record_of
 from tests.support.vapi_models import complaints_about_schema
 from tests.support.vapi_sender import message
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.config_loading import load_settings
-from service.vapi.assistant import create_assistant_config, create_saved_assistant_config
-from service.vapi.call_request import CallRequest
-from service.vapi.prompt import PARAGRAPHS, REQUEST_FIELDS, URGENCY_IN_WORDS, clean, fill, read_prompt
+from service.calls.call_request import CallRequest
+from service.load_config import load_settings
+from service.vapi.assistant.config import create_assistant_config, create_saved_assistant_config
+from service.vapi.assistant.prompt import PARAGRAPHS, REQUEST_FIELDS, URGENCY_IN_WORDS, clean, fill, read_prompt
 from tests.support.call_requests import FULL, OPTIONAL, call_request
 from tests.support.for_each import for_each
 

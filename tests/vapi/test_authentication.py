@@ -7,12 +7,12 @@ import hmac
 
 import pytest
 
-from service.config_loading import load_settings
 from service.errors import InvalidSignatureError
+from service.load_config import load_settings
 from service.vapi.authentication import WebhookProof, bearer_token
 from tests.support.for_each import for_each
 from tests.support.vapi_sender import sign
-from tests.vapi.proving import BODY, NOW_S, SECRET, is_taken, lower, proof_with, refusal
+from tests.support.webhook_proofs import BODY, NOW_S, SECRET, is_taken, lower, proof_with, refusal
 
 MODES = ("secret", "bearer", "hmac", "legacy")
 

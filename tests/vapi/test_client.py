@@ -8,8 +8,8 @@ from typing import Any, Final
 import pytest
 
 from service.config import Settings
-from service.config_loading import load_settings
 from service.errors import InvalidRequestError, NotConfiguredError, NotFoundError, UpstreamError
+from service.load_config import load_settings
 from service.vapi.client import VapiClient, is_link
 from tests.support.fake_vapi import FakeVapi
 from tests.support.fake_vapi_webhooks import Plan

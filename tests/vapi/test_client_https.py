@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from service.config_loading import load_settings
 from service.errors import UpstreamError
+from service.load_config import load_settings
 from service.vapi.client import VapiClient
 from tests.support.certificates import Authority
 from tests.support.fake_vapi import FakeVapi

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from service.config_loading import load_settings
 from service.errors import (
     InvalidRequestError,
     PaymentRequiredError,
@@ -15,6 +14,7 @@ from service.errors import (
     TooManyRequestsError,
     UpstreamError,
 )
+from service.load_config import load_settings
 from service.vapi.client import VapiClient
 from tests.support.fake_vapi import FakeVapi
 from tests.vapi.test_client import order_at

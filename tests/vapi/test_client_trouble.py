@@ -9,8 +9,8 @@ import socket
 import httpx2
 import pytest
 
-from service.config_loading import load_settings
 from service.errors import ServiceError, UpstreamError
+from service.load_config import load_settings
 from service.vapi import exchange
 from service.vapi.client import VapiClient
 from tests.support.eventually import eventually

@@ -6,8 +6,8 @@ import pytest
 
 from service.vapi.messages import decode_message
 from tests.support.for_each import for_each
+from tests.support.message_decoding import NOT_A_MESSAGE, NOT_JSON, NOT_UTF8, around, refusal_of
 from tests.support.vapi_sender import sample_bytes, sample_names
-from tests.vapi.decoding import NOT_A_MESSAGE, NOT_JSON, NOT_UTF8, around, refusal_of
 
 WHERE = for_each("field", ["zzz", "transcript", "cost", "analysis"])
 """A field that is skipped, two whose values are kept undecoded, and one that is opened."""

@@ -9,7 +9,7 @@ import pytest
 from service.api.webhook import understand
 from service.errors import InvalidMessageError
 from tests.support.for_each import for_each
-from tests.vapi.decoding import NOT_JSON, around, refusal_of
+from tests.support.message_decoding import NOT_JSON, around, refusal_of
 
 
 def arrays(levels: int) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from service.calls.intake import Intake, change_of
+from service.vapi.intake import Intake, change_of
 from service.vapi.messages import decode_message
 from tests.support.for_each import for_each
 from tests.support.vapi_sender import full_report

@@ -11,13 +11,13 @@ import msgspec
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from service.calls.intake import Intake, change_of
 from service.errors import InvalidMessageError
 from service.store.call_codec import SEPARATOR
+from service.vapi.intake import Intake, change_of
 from service.vapi.messages import decode_message
 from service.vapi.replies import find_reply
+from tests.support.message_decoding import around, refusal_of
 from tests.support.vapi_sender import full_report, message, preliminary_report, sample, sample_names, status_update
-from tests.vapi.decoding import around, refusal_of
 
 FUZZ = settings(
     max_examples=300,

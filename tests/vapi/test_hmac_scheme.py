@@ -11,7 +11,7 @@ import pytest
 from service.errors import SettingsError
 from tests.support.for_each import for_each
 from tests.support.vapi_sender import sign
-from tests.vapi.proving import BODY, NOW_S, SECRET, is_taken, lower, proof_with, refusal
+from tests.support.webhook_proofs import BODY, NOW_S, SECRET, is_taken, lower, proof_with, refusal
 
 TOO_OLD = "timestamp is more than 5 minutes off"
 NO_TIMESTAMP = "timestamp header missing or not a number"

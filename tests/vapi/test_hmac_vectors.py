@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from service.config_loading import load_settings
+from service.load_config import load_settings
 from service.vapi.authentication import WebhookProof
 from tests.support.for_each import for_each
 from tests.support.vapi_sender import sample_bytes
-from tests.vapi.proving import is_taken, lower, refusal
+from tests.support.webhook_proofs import is_taken, lower, refusal
 
 _FILE: dict[str, Any] = json.loads(sample_bytes("hmac-vectors"))
 BODY = _FILE["body_utf8"].encode()

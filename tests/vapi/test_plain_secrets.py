@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from service.config_loading import load_settings
 from service.errors import InvalidSignatureError
+from service.load_config import load_settings
 from service.vapi.authentication import WebhookProof
 
 GOOD: list[tuple[str, dict[bytes, bytes]]] = [

@@ -7,11 +7,11 @@ import time
 import msgspec
 import pytest
 
-from service.calls.intake import change_of
 from service.calls.status import Ending
-from service.store.shapes import CallChange
+from service.calls.stored_call import CallChange
+from service.cli.samples import SAMPLES, sample_message
+from service.vapi.intake import change_of
 from service.vapi.messages import decode_message
-from service.vapi.samples import SAMPLES, sample_message
 
 
 def change_by(name: str) -> CallChange:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from service.calls.intake import change_of
+from service.vapi.intake import change_of
 from service.vapi.json_checks import replace_lone_surrogates
 from service.vapi.messages import decode_message
 from tests.support.for_each import for_each
-from tests.vapi.decoding import around, refusal_of
+from tests.support.message_decoding import around, refusal_of
 
 LONE = [
     r"\ud83d",

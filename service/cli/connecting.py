@@ -1,0 +1,54 @@
+"""What the commands that talk to a running service share: where it is, what they show it, how they print its answer."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Final
+
+from service.cli.client import Answer, ServiceClient
+from service.config import Settings
+
+EXIT_FAILED: Final = 1
+
+
+class UnreadableFileError(Exception):
+    """A file named on the command line that cannot be read."""
+
+
+def add_address(command: argparse.ArgumentParser, *, needs_admin: bool = False) -> None:
+    command.add_argument("--url", help="base URL of the service (default: http://HOST:PORT)")
+    default = "the first of API_ADMIN_TOKENS" if needs_admin else "the first of API_READ_TOKENS and API_ADMIN_TOKENS"
+    command.add_argument("--token", help=f"default: {default}")
+
+
+def connect(settings: Settings, options: argparse.Namespace, *, needs_admin: bool = False) -> ServiceClient:
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.host, settings.host)  # noqa: S104 - not bound, replaced
+    readers = () if needs_admin else settings.api_read_tokens
+    tokens = (*readers, *settings.api_admin_tokens)
+    token = options.token or (tokens[0].reveal() if tokens else None)
+    return ServiceClient(options.url or f"http://{host}:{settings.port}", token)
+
+
+def read_file(file: Path) -> bytes:
+    """The file's content; ``-`` reads standard input.
+
+    Raises:
+        UnreadableFileError: with one line that names it.
+    """
+    if str(file) == "-":
+        return sys.stdin.buffer.read()
+    try:
+        return file.read_bytes()
+    except OSError as exc:
+        raise UnreadableFileError(f"{file}: {exc.strerror}") from exc
+
+
+def print_answer(answer: Answer) -> int:
+    if answer.status < 300:
+        print(json.dumps(answer.body.get("data", answer.body), indent=2, ensure_ascii=False))
+        return 0
+    print(f"{answer.status}: {json.dumps(answer.body, ensure_ascii=False)}", file=sys.stderr)
+    return EXIT_FAILED

@@ -1,0 +1,1 @@
+"""What outlives the request that began it: placing, reconciling, resuming, and what the clock changes."""

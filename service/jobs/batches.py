@@ -1,0 +1,223 @@
+"""Batches of calls: each runs to its end, whoever waits for it, and any replica can say how far it is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from typing import Final
+
+import msgspec
+import structlog
+
+from service.errors import StoreUnavailableError, UnavailableError
+from service.jobs.deferred_writes import DeferredWrites
+from service.jobs.placing import CLOSE_S
+from service.store.batches import BatchClaim, BatchStanding, BatchStore, LeftBehind
+
+log = structlog.get_logger(__name__)
+
+HEARTBEAT_S: Final = 1.0
+"""A tenth of the lease: Redis may be away for seconds before anybody takes this replica for dead."""
+
+LOOK_EVERY_S: Final = 0.25
+"""How often a batch that another replica dials is looked at."""
+
+WRITTEN_WITHIN_S: Final = 1.0
+"""How long a caller waits until the last results, which are known, are in Redis, too."""
+
+WRITE_TRIES: Final = 60
+"""Heartbeats: how long a batch that is over waits for a Redis that does not take its results."""
+
+FLUSH_S: Final = 0.5
+"""For the last results at the end of the process; with CLOSE_S and what comes before still below 10 s."""
+
+Place = Callable[[int], Awaitable[bytes]]
+"""Places the call of that index. Returns its result, a JSON object, also when it is cancelled."""
+
+
+def failure(sentence: str) -> bytes:
+    return msgspec.json.encode({"success": False, "error": sentence})
+
+
+STOPPED: Final = failure("The service stops; this call was not placed")
+LEFT_BEHIND: Final = LeftBehind(
+    not_placed=failure("The replica that placed this batch died; this call was not placed"),
+    unknown=failure("The replica that placed this batch died; nobody knows whether this call was placed"),
+)
+GIVEN_UP: Final = failure("Redis lost this batch, or this replica was taken for dead; this call was not placed")
+
+
+class RunningBatch:
+    """The calls of one batch, of which some are being dialled by this process."""
+
+    def __init__(self, store: BatchStore, claim: BatchClaim, max_concurrent: int, place: Place) -> None:
+        self._store = store
+        self._claim = claim
+        self._place = place
+        self._results: list[bytes | None] = [None] * claim.total
+        self._unwritten: dict[int, bytes] = {}
+        self._news = asyncio.Event()
+        self._is_stopping = False
+        waiting = iter(range(claim.total))
+        loop = asyncio.get_running_loop()
+        self._workers = [
+            loop.create_task(self._work(waiting), name="batch-worker") for _ in range(min(max_concurrent, claim.total))
+        ]
+        self.writer = loop.create_task(self._keep_written(), name="batch-writer")
+        """Ends when every result is known and in Redis."""
+
+    @property
+    def standing(self) -> BatchStanding:
+        return BatchStanding(list(self._results))
+
+    async def wait(self, timeout_s: float) -> None:
+        """Until every result is known, at most so long."""
+        _, late = await asyncio.wait(self._workers, timeout=timeout_s)
+        if not late:
+            await asyncio.wait([self.writer], timeout=WRITTEN_WITHIN_S)
+
+    async def cut_off(self, *, after_s: float = 0.0) -> None:
+        """Dial nobody any more, and have a result for each call after that time."""
+        self._is_stopping = True
+        _, late = await asyncio.wait(self._workers, timeout=after_s)
+        for worker in late:
+            worker.cancel()
+        await asyncio.wait(self._workers)
+        for index, result in enumerate(self._results):
+            if result is None:
+                self._note(index, STOPPED)
+
+    async def _work(self, waiting: Iterator[int]) -> None:
+        """Place one call after the other; all workers of a batch share ``waiting``."""
+        for index in waiting:
+            self._note(index, await self._result_of(index))
+
+    async def _result_of(self, index: int) -> bytes:
+        try:
+            return await self._dial(index)
+        except Exception:
+            # Without a result for each of its calls the batch would never end.
+            log.exception("batch.call_failed", batch_id=self._claim.batch_id, index=index)
+            return failure("Internal server error")
+
+    async def _dial(self, index: int) -> bytes:
+        if self._is_stopping:
+            return STOPPED
+        try:
+            may_dial = await self._store.mark_dialling(self._claim, index)
+        except StoreUnavailableError as exc:
+            return failure(f"{exc}; this call was not placed")
+        except asyncio.CancelledError:
+            return STOPPED
+        if not may_dial:
+            return GIVEN_UP
+        if self._is_stopping:  # since the note was asked for: nobody would wait for this call any more
+            return STOPPED
+        return await self._place(index)
+
+    def _note(self, index: int, result: bytes) -> None:
+        self._results[index] = self._unwritten[index] = result
+        self._news.set()
+
+    async def _keep_written(self) -> None:
+        tries = 0
+        while tries < WRITE_TRIES:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(HEARTBEAT_S):
+                    await self._news.wait()
+            self._news.clear()
+            is_over = self.standing.is_done
+            try:
+                await self._write()
+            except StoreUnavailableError:
+                tries += is_over
+                await asyncio.sleep(HEARTBEAT_S)
+            else:
+                if is_over:
+                    return
+        log.error("batch.not_written", batch_id=self._claim.batch_id, results=len(self._unwritten))
+
+    async def _write(self) -> None:
+        results = dict(self._unwritten)
+        if not await self._store.write(self._claim, results):
+            log.error("batch.lost", batch_id=self._claim.batch_id, reason="Redis does not have it any more")
+        for index in results:
+            del self._unwritten[index]
+
+
+class Batches:
+    """Runs batches and says how far they are, whichever replica runs them.
+
+    Args:
+        is_draining: whether this process is about to end; callers who wait for another replica's batch are answered then.
+    """
+
+    def __init__(self, store: BatchStore, is_draining: Callable[[], bool]) -> None:
+        self._store = store
+        self._is_draining = is_draining
+        self._running: dict[str, RunningBatch] = {}
+        self._belated = DeferredWrites()
+
+    async def begin(self, claim: BatchClaim, max_concurrent: int, place: Place) -> None:
+        """Begin the batch, unless the same request began it already.
+
+        Raises:
+            KeyReusedError: its Idempotency-Key stands for another request.
+            StoreUnavailableError: Redis is away; nobody was phoned.
+        """
+        try:
+            is_ours = await self._store.begin(claim)
+        except StoreUnavailableError:
+            self._belated.write_later("batch-free", partial(self._store.free, claim))
+            raise
+        if is_ours:
+            batch = self._running[claim.batch_id] = RunningBatch(self._store, claim, max_concurrent, place)
+            batch.writer.add_done_callback(lambda _: self._running.pop(claim.batch_id, None))
+
+    async def wait(self, batch_id: str, timeout_s: float) -> BatchStanding:
+        """How far it is as soon as it is done, at the latest after that time.
+
+        A caller that is cut off by the end of the process takes its batch with it.
+
+        Raises:
+            UnavailableError: it is gone from Redis, as when its beginning failed; the same request begins it anew.
+            StoreUnavailableError: another replica dials it, and Redis is away.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + timeout_s
+        if (running := self._running.get(batch_id)) is not None:
+            try:
+                await running.wait(timeout_s)
+            except asyncio.CancelledError:
+                await running.cut_off()
+            return running.standing
+        while True:
+            standing = await self.find(batch_id)
+            if standing is None:
+                raise UnavailableError("This batch was not begun; try again in a second")
+            left_s = until - loop.time()
+            if standing.is_done or left_s <= 0 or self._is_draining():
+                return standing
+            await asyncio.sleep(min(LOOK_EVERY_S, left_s))
+
+    async def find(self, batch_id: str) -> BatchStanding | None:
+        """How far it is; None when there is none, or no more. Of a dead replica's calls all have a result then.
+
+        Raises:
+            StoreUnavailableError: another replica dials it, and Redis is away.
+        """
+        if (running := self._running.get(batch_id)) is not None:
+            return running.standing
+        return await self._store.find(batch_id, LEFT_BEHIND)
+
+    async def close(self) -> None:
+        """Dial nobody any more, wait a moment for what is being dialled, and keep what is known of each call."""
+        if running := list(self._running.values()):
+            await asyncio.gather(*(batch.cut_off(after_s=CLOSE_S) for batch in running))
+            _, late = await asyncio.wait([batch.writer for batch in running], timeout=FLUSH_S)
+            for writer in late:
+                writer.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        await self._belated.close()

@@ -1,0 +1,168 @@
+"""Places calls, each at most once, whatever gets lost on the way."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+from functools import partial
+from typing import Final, Literal
+
+import msgspec
+import structlog
+
+from service.calls.call_request import CallRequest
+from service.calls.phone import mask_phone
+from service.calls.stored_call import CallChange, Merged
+from service.config import Settings
+from service.errors import ServiceError, StoreUnavailableError, UpstreamError
+from service.jobs.deferred_writes import DeferredWrites
+from service.jobs.dialer import Dial, Dialer, Method, PlacedCall
+from service.kestra.client import KestraClient
+from service.store.calls import CallStore
+from service.store.idempotency import Claim, IdempotencyStore, create_claim
+from service.store.spool import Spool, SpoolUnavailableError
+from service.vapi.client import VapiClient
+
+log = structlog.get_logger(__name__)
+
+Result = Literal["placed", "repeated", "refused", "failed", "unknown"]
+"""What became of a request to place a call. Refused: for what it asks; failed: by trouble that left it undone;
+unknown: by trouble after which nobody knows.
+"""
+
+CLOSE_S: Final = 1.0
+"""For dials whose requests were cut off at the end; with ``DRAIN_S`` and the server's own grace well below 10 s."""
+
+
+class Placing:
+    """Places calls. A request that goes away does not stop its dial: what was begun is finished and noted.
+
+    ``on_result`` is told once per request what became of it.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        vapi: VapiClient | None,
+        kestra: KestraClient | None,
+        calls: CallStore,
+        idempotency: IdempotencyStore,
+        *,
+        spool: Spool | None = None,
+        on_merged: Callable[[Merged], None] = lambda _: None,
+        on_result: Callable[[Method, Result], None] = lambda *_: None,
+    ) -> None:
+        self._default_method: Method = "kestra" if settings.kestra_enabled else "vapi"
+        self._dialing = Dialer(settings, vapi, kestra, self._store)
+        self._calls = calls
+        self._idempotency = idempotency
+        self._spool = spool
+        self._on_merged = on_merged
+        self._on_result = on_result
+        self._belated = DeferredWrites()
+        self._under_way: set[asyncio.Task[PlacedCall]] = set()
+
+    async def place(self, request: CallRequest, method: Method | None = None, *, key: str | None = None) -> PlacedCall:
+        """Place the call. None as method: through Kestra where ``KESTRA_ENABLED``, else directly.
+
+        Raises:
+            InvalidRequestError: the number is none that we may dial, or VAPI refused the call.
+            NotConfiguredError: a variable that this method needs is not set.
+            ConflictError, KeyReusedError: see IdempotencyStore.take.
+            PaymentRequiredError, TooManyRequestsError, UpstreamError: what VAPI or Kestra gave.
+            StoreUnavailableError: Redis is away; nobody was phoned.
+        """
+        placing = asyncio.get_running_loop().create_task(
+            self._place(request, method or self._default_method, key), name="placing"
+        )
+        self._under_way.add(placing)
+        placing.add_done_callback(self._under_way.discard)
+        return await asyncio.shield(placing)
+
+    async def close(self) -> None:
+        """Wait a moment for dials that are under way; what then is not done has an unknown outcome."""
+        if self._under_way:
+            _, late = await asyncio.wait(self._under_way, timeout=CLOSE_S)
+            for placing in late:
+                placing.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        await self._belated.close()
+
+    async def _place(self, request: CallRequest, method: Method, key: str | None) -> PlacedCall:
+        result: Result = "unknown"
+        phone = mask_phone(request.provider_phone)
+        try:
+            dial = self._dialing.prepare(request, method)
+            if key is None:
+                await self._idempotency.verify_writable()
+                result, placed = "placed", await dial()
+            else:
+                claim = create_claim(key, fingerprint_of(request, method))
+                result, placed = await self._place_once(claim, dial)
+        except ServiceError as exc:
+            result = _result_of(exc)
+            log.warning("call.not_placed", method=method, phone=phone, result=result, status=exc.status)
+            raise
+        else:
+            log.info("call.placed", phone=phone, result=result, **msgspec.to_builtins(placed))
+            return placed
+        finally:
+            self._on_result(method, result)
+
+    async def _place_once(self, claim: Claim, dial: Dial) -> tuple[Result, PlacedCall]:
+        """The first answer where the key has one; else dial, and keep the answer or free the key."""
+        free = partial(self._idempotency.free, claim)
+        try:
+            answer = await self._idempotency.take(claim)
+        except StoreUnavailableError:
+            self._belated.write_later("idempotency-free", free)
+            raise
+        if answer is not None:
+            return "repeated", msgspec.json.decode(answer, type=PlacedCall)
+        try:
+            placed = await dial()
+        except ServiceError as exc:
+            if not _is_outcome_unknown(exc):
+                await self._belated.write("idempotency-free", free)
+            raise
+        keep = partial(self._idempotency.keep, claim, msgspec.json.encode(placed))
+        await self._belated.write("idempotency-answer", keep)
+        return "placed", placed
+
+    async def _store(self, change: CallChange) -> None:
+        """Make the record. The phone rings already, so trouble here is logged, and made up for later."""
+        try:
+            await self._merge(change)
+        except StoreUnavailableError as exc:
+            log.warning("call.not_stored", call_id=change.call_id.decode(), cause=str(exc.__cause__))
+            if not await self._is_spooled(change):
+                self._belated.write_later("placed-call", partial(self._merge, change))
+
+    async def _is_spooled(self, change: CallChange) -> bool:
+        if self._spool is None:
+            return False
+        try:
+            await self._spool.put(change)
+        except SpoolUnavailableError as exc:
+            log.warning("call.not_spooled", call_id=change.call_id.decode(), cause=str(exc))
+            return False
+        return True
+
+    async def _merge(self, change: CallChange) -> None:
+        self._on_merged(await self._calls.merge(change))
+
+
+def fingerprint_of(request: CallRequest, method: Method) -> bytes:
+    """Tells requests apart, not ways to write the same one."""
+    return hashlib.sha256(msgspec.json.encode((method, request), order="sorted")).hexdigest().encode()
+
+
+def _is_outcome_unknown(error: ServiceError) -> bool:
+    return isinstance(error, UpstreamError) and error.is_outcome_unknown
+
+
+def _result_of(error: ServiceError) -> Result:
+    if _is_outcome_unknown(error):
+        return "unknown"
+    return "refused" if error.status < 500 else "failed"

@@ -1,0 +1,143 @@
+"""Settings from environment variables: decoded by msgspec, checked as a whole, never read at import."""
+
+from __future__ import annotations
+
+import base64
+import re
+import types
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal, get_args, get_origin, get_type_hints
+from urllib.parse import urlsplit
+
+import msgspec
+
+from service.config import Secret, Settings, variable_of
+from service.errors import SettingsError
+from service.urls import is_http_url, is_loopback, is_network
+
+REDIS_SCHEMES: Final = (
+    "memory", "redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster",
+)  # fmt: skip
+DATABASE_SCHEMES: Final = ("postgresql", "postgres")
+HMAC_PREFIX: Final = "VAPI_HMAC_"
+HMAC_PLACEHOLDERS: Final = ("{body}", "{timestamp}", "{method}", "{url}", "{svix-id}")
+_PLACEHOLDER: Final = re.compile(r"\{[^{}]*\}")
+_PLAIN_TOKEN: Final = re.compile(r"[!-~]+")
+CASELESS: Final = ("LOG_LEVEL", "LOG_FORMAT")
+
+
+def load_settings(environ: Mapping[str, str]) -> Settings:
+    """The settings that these variables give; empty ones count as unset.
+
+    Raises:
+        SettingsError: one line that names the variable and says what it may be; never a secret.
+    """
+    hints = get_type_hints(Settings, include_extras=True)
+    fields = {variable_of(name): hint for name, hint in hints.items()}
+    given = {
+        name: _read(name, value, fields[name]) for name, value in environ.items() if name in fields and value.strip()
+    }
+    hmac_is_set = any(name.startswith(HMAC_PREFIX) for name in given)
+    try:
+        settings = msgspec.convert(given, Settings, strict=False, dec_hook=_decode_secret)
+    except msgspec.ValidationError as exc:
+        raise SettingsError(_sentence(exc)) from None
+    if hmac_is_set:
+        # The legacy signature has no timestamp: once HMAC is configured it would be the weaker way in.
+        modes = tuple(mode for mode in settings.vapi_webhook_auth if mode != "legacy")
+        settings = msgspec.structs.replace(settings, vapi_webhook_auth=modes)
+    _check(settings)
+    return settings
+
+
+def _read(variable: str, value: str, hint: Any) -> Any:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise SettingsError(f"{variable}: must be valid UTF-8") from None
+    if get_origin(hint) is tuple:
+        parts = [part.strip() for part in value.split(",") if part.strip()]
+        if not parts:
+            raise SettingsError(f"{variable}: is set, but holds nothing; unset it or name at least one")
+        return parts
+    return value.strip().lower() if variable in CASELESS else value.strip()
+
+
+def _decode_secret(wanted: type, value: Any) -> Any:
+    if wanted is Secret:
+        return Secret(value)
+    raise TypeError(f"no setting is of type {wanted}")
+
+
+def _sentence(exc: msgspec.ValidationError) -> str:
+    """msgspec's ``Expected `int`, got `str` - at `$.PORT``` as one line for people; it never quotes the value."""
+    message, _, path = str(exc).partition(" - at ")
+    variable = path.strip("`").removeprefix("$.").split("[")[0] or "settings"
+    field = get_type_hints(Settings, include_extras=True).get(variable.lower())
+    choices = _choices(field)
+    if choices:
+        return f"{variable}: must be one of {', '.join(map(str, choices))}"
+    return f"{variable}: {message[:1].lower()}{message[1:].replace('`', '')}"
+
+
+def _choices(hint: Any) -> tuple[Any, ...]:
+    if get_origin(hint) is Literal:
+        return get_args(hint)
+    if get_origin(hint) in (tuple, types.UnionType, Annotated):
+        return next((found for found in map(_choices, get_args(hint)) if found), ())
+    return ()
+
+
+def _check(settings: Settings) -> None:
+    """What one field's type cannot say."""
+    scheme = settings.redis_url.split("://")[0]
+    if scheme not in REDIS_SCHEMES or "://" not in settings.redis_url:
+        raise SettingsError(f"REDIS_URL: must begin with one of {', '.join(s + '://' for s in REDIS_SCHEMES)}")
+    if scheme == "memory" and settings.workers > 1:
+        raise SettingsError("WORKERS: must be 1 with REDIS_URL=memory://, the embedded store lives in one process")
+    if scheme == "memory" and settings.store_wait_replicas:
+        raise SettingsError("STORE_WAIT_REPLICAS: must be 0 with REDIS_URL=memory://, which has no replicas")
+    if "{body}" not in settings.vapi_hmac_payload_format:
+        raise SettingsError("VAPI_HMAC_PAYLOAD_FORMAT: must contain {body}")
+    if not set(_PLACEHOLDER.findall(settings.vapi_hmac_payload_format)) <= set(HMAC_PLACEHOLDERS):
+        raise SettingsError(f"VAPI_HMAC_PAYLOAD_FORMAT: knows no others than {', '.join(HMAC_PLACEHOLDERS)}")
+    if "{url}" in settings.vapi_hmac_payload_format and not settings.vapi_webhook_url:
+        raise SettingsError("VAPI_WEBHOOK_URL: must be set when VAPI_HMAC_PAYLOAD_FORMAT contains {url}")
+    if settings.vapi_hmac_secret_is_base64 and not all(map(is_base64, settings.vapi_webhook_secret)):
+        raise SettingsError("VAPI_WEBHOOK_SECRET: must be base64 when VAPI_HMAC_SECRET_IS_BASE64 is set")
+    for variable, url in (
+        ("VAPI_API_URL", settings.vapi_api_url),
+        ("VAPI_WEBHOOK_URL", settings.vapi_webhook_url),
+        ("KESTRA_URL", settings.kestra_url),
+    ):
+        if url is not None and not is_http_url(url):
+            raise SettingsError(f"{variable}: must be a URL that begins with http:// or https://")
+    if urlsplit(settings.vapi_api_url).scheme != "https" and not is_loopback(urlsplit(settings.vapi_api_url).hostname):
+        raise SettingsError("VAPI_API_URL: must be https, unless it is a loopback address")
+    for variable, key in (("VAPI_API_KEY", settings.vapi_api_key), ("KESTRA_TOKEN", settings.kestra_token)):
+        if key is not None and not _PLAIN_TOKEN.fullmatch(key.reveal()):
+            raise SettingsError(f"{variable}: must be printable ASCII without spaces, as it goes into a header")
+    for name in settings.forwarded_allow_ips.split(","):
+        if name.strip() not in ("", "*") and not is_network(name.strip()):
+            raise SettingsError("FORWARDED_ALLOW_IPS: must be addresses or networks, separated by commas, or *")
+    if settings.database_url is not None:
+        scheme = settings.database_url.reveal().split("://")[0]
+        if scheme not in DATABASE_SCHEMES:
+            raise SettingsError("DATABASE_URL: must begin with postgresql://")
+    if settings.kestra_enabled and not settings.kestra_url:
+        raise SettingsError("KESTRA_URL: must be set when KESTRA_ENABLED is")
+    if bool(settings.kestra_username) != bool(settings.kestra_password):
+        raise SettingsError("KESTRA_PASSWORD: must be set together with KESTRA_USERNAME, or neither of them")
+    if settings.is_open and not settings.allow_unauthenticated and not is_loopback(settings.host):
+        raise SettingsError(
+            f"HOST: {settings.host} is reachable from other machines, so VAPI_WEBHOOK_SECRET, API_READ_TOKENS and "
+            "API_ADMIN_TOKENS must be set (or ALLOW_UNAUTHENTICATED=1)"
+        )
+
+
+def is_base64(secret: Secret) -> bool:
+    try:
+        base64.b64decode(secret.reveal(), validate=True)
+    except ValueError:
+        return False
+    return True

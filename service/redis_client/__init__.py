@@ -1,0 +1,1 @@
+"""Commands to Redis over any topology. Knows nothing of calls."""

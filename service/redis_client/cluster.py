@@ -1,0 +1,230 @@
+"""Commands to a Redis Cluster: a pipeline per master, a map of who has which bucket, renewed when it proves wrong.
+
+redis-py's own cluster client is not used for commands: its pipeline refuses EVALSHA, and a renewal of its map walks all
+16,384 slots while we use one per bucket. Its connections, its errors and its slot function are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import structlog
+from redis.asyncio.connection import AbstractConnection
+from redis.crc import key_slot
+from redis.exceptions import AskError, MovedError, RedisError
+
+from service.errors import StoreUnavailableError
+from service.redis_client.command import unavailable
+from service.redis_client.pipeline import Pipeline
+from service.redis_client.redis_connection import RETRY_PAUSE_S
+from service.redis_client.wrong_topology import IS_NO_CLUSTER, WrongTopology
+
+log = structlog.get_logger(__name__)
+
+Address = tuple[str, int]
+
+MAX_REDIRECTS: Final = 3
+"""Followed at once; then with pauses, for nodes that disagree about who has the keys redirect in circles."""
+
+ASK_NODE_S: Final = 0.3
+"""How long a node may take to say who has what; one that hangs is not waited for, another knows as well."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Map:
+    """A Cluster as one of its nodes sees it. Two that name the same masters are the same."""
+
+    owners: tuple[tuple[int, Address], ...]
+    """Of each bucket that somebody has."""
+    nodes: tuple[Address, ...] = field(compare=False)
+
+
+class ClusterPipeline:
+    """The same commands as Pipeline, to whichever master has the bucket of their keys.
+
+    Args:
+        connect_to: makes a connection to a node, not open yet.
+        seeds: nodes to ask first.
+        bucket_keys: of each bucket, any key.
+        lanes, timeout_s, wait_replicas: as of Pipeline.
+    """
+
+    def __init__(
+        self,
+        connect_to: Callable[[Address], AbstractConnection],
+        seeds: list[Address],
+        bucket_keys: list[bytes],
+        *,
+        lanes: int,
+        timeout_s: float,
+        wait_replicas: int,
+    ) -> None:
+        self._connect_to = connect_to
+        self._seeds = seeds
+        self._slots = [key_slot(key) for key in bucket_keys]
+        self._lanes = lanes
+        self._timeout_s = timeout_s
+        self._wait_replicas = wait_replicas
+        self._owners: list[Address | None] = [None] * len(bucket_keys)
+        self._nodes: list[Address] = []
+        self._pipelines: dict[Address, Pipeline] = {}
+        self._renewal: asyncio.Task[None] | None = None
+        self._closing: set[asyncio.Task[None]] = set()
+        self._wrong_topology = WrongTopology()
+
+    @property
+    def topology_problem(self) -> str | None:
+        return self._wrong_topology.problem
+
+    def start(self) -> None:
+        """Nothing to do: connections are made when they are first needed."""
+
+    async def close(self) -> None:
+        if self._renewal is not None:
+            await self._renewal
+        await asyncio.gather(*(pipeline.close() for pipeline in self._pipelines.values()), *self._closing)
+
+    def any_node(self) -> Address:
+        """One that was there when we last looked; for the subscription, which any node can serve."""
+        return random.choice(self._nodes or self._seeds)  # noqa: S311 - spreads load
+
+    async def find_masters(self) -> dict[str, int]:
+        """The masters that have the buckets, by address, each with one of its buckets; ``unknown`` where nobody has it."""
+        if None in self._owners:
+            await self._renewed(time.monotonic() + ASK_NODE_S)
+        return {
+            f"{owner[0]}:{owner[1]}" if owner is not None else "unknown": bucket
+            for bucket, owner in enumerate(self._owners)
+        }
+
+    async def execute(
+        self,
+        *args: Any,
+        bucket: int = 0,
+        script: bytes | None = None,
+        coalesce_key: object = None,
+        is_durable: bool = False,
+        deadline: float | None = None,
+    ) -> Any:
+        """The reply to a command on keys of that bucket; as ``Pipeline.execute``, over redirects and failovers."""
+        if deadline is None:
+            deadline = time.monotonic() + self._timeout_s
+        error = unavailable(ConnectionError(self.topology_problem or "nobody is known to have the keys"))
+        asked: Address | None = None
+        redirects = 0
+        while time.monotonic() < deadline:
+            owner, needs_asking = asked or self._owners[bucket], asked is not None
+            asked = None
+            if owner is not None:
+                try:
+                    return await self._pipeline_to(owner).execute(
+                        *args, script=script, coalesce_key=coalesce_key, is_durable=is_durable, needs_asking=needs_asking,
+                        deadline=deadline,
+                    )  # fmt: skip
+                except AskError as redirect:
+                    error, named = unavailable(redirect), _named_by(redirect, owner)
+                    if isinstance(redirect, MovedError):
+                        self._owners[bucket] = named
+                        self._renew()
+                    else:
+                        asked = named
+                    redirects += 1
+                    if redirects > MAX_REDIRECTS:
+                        await asyncio.sleep(RETRY_PAUSE_S)
+                    continue
+                except StoreUnavailableError as exc:
+                    error = exc
+            await self._renewed(deadline)
+            await asyncio.sleep(RETRY_PAUSE_S)
+        raise error
+
+    def _pipeline_to(self, node: Address) -> Pipeline:
+        pipeline = self._pipelines.get(node)
+        if pipeline is None:
+            pipeline = Pipeline(
+                lambda: self._connect_to(node),
+                lanes=self._lanes,
+                timeout_s=self._timeout_s,
+                wait_replicas=self._wait_replicas,
+                is_patient=False,
+            )
+            pipeline.start()
+            self._pipelines[node] = pipeline
+        return pipeline
+
+    def _renew(self) -> asyncio.Task[None]:
+        """Ask who has what; whoever needs to know shares one inquiry."""
+        if self._renewal is None or self._renewal.done():
+            self._renewal = asyncio.get_running_loop().create_task(self._inquire(), name="cluster-map")
+        return self._renewal
+
+    async def _renewed(self, deadline: float) -> None:
+        await asyncio.wait([self._renew()], timeout=max(0.0, deadline - time.monotonic()))
+
+    async def _inquire(self) -> None:
+        """Ask all nodes that we know of at once, until most of them, or all that answer, have said who has what.
+
+        Not the first alone: a node that was cut off from the others, but not from us, answers with an old map.
+        """
+        asked = list(dict.fromkeys((*self._nodes, *self._seeds)))
+        inquiries = [asyncio.ensure_future(self._map_of(node)) for node in asked]
+        votes: Counter[_Map] = Counter()
+        try:
+            for answer in asyncio.as_completed(inquiries):
+                try:
+                    votes[await answer] += 1
+                except (RedisError, OSError, TimeoutError, LookupError, TypeError, ValueError) as exc:
+                    log.debug("cluster.node_silent", error=str(exc))
+                    if "cluster support disabled" in str(exc):
+                        self._wrong_topology.notice(IS_NO_CLUSTER)
+                if votes and max(votes.values()) > len(asked) / 2:
+                    break
+        finally:
+            for inquiry in inquiries:
+                inquiry.cancel()
+            await asyncio.gather(*inquiries, return_exceptions=True)
+        if votes:
+            self._believe(votes.most_common(1)[0][0])
+
+    async def _map_of(self, node: Address) -> _Map:
+        connection = self._connect_to(node)
+        try:
+            async with asyncio.timeout(ASK_NODE_S):
+                await connection.send_command("CLUSTER", "SLOTS")
+                return self._map_in(await connection.read_response(), node)
+        finally:
+            await connection.disconnect(nowait=True)
+
+    def _map_in(self, ranges: list[Any], node: Address) -> _Map:
+        """https://redis.io/docs/latest/commands/cluster-slots/: ``[first slot, last slot, master, replica...]`` each."""
+        nodes: list[Address] = []
+        owners: dict[int, Address] = {}
+        for first, last, *hosts in ranges:
+            addresses = [_address_of((host or b"").decode(), port, node) for host, port, *_ in hosts]
+            nodes += addresses
+            owners |= {bucket: addresses[0] for bucket, slot in enumerate(self._slots) if first <= slot <= last}
+        return _Map(tuple(sorted(owners.items())), tuple(dict.fromkeys(nodes)))
+
+    def _believe(self, believed: _Map) -> None:
+        for bucket, owner in believed.owners:
+            self._owners[bucket] = owner
+        self._nodes = list(believed.nodes)
+        for gone in self._pipelines.keys() - set(self._nodes):
+            closing = asyncio.get_running_loop().create_task(self._pipelines.pop(gone).close())
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
+
+
+def _named_by(redirect: AskError, owner: Address) -> Address:
+    return _address_of(redirect.host, redirect.port, owner)
+
+
+def _address_of(host: str, port: int, node: Address) -> Address:
+    """A node that does not know its own name says "" or "?": then it is the one that was asked."""
+    return (node[0] if host in ("", "?") else host), port

@@ -1,0 +1,139 @@
+"""The commands that wait to be written to Redis: in order, within a bound, each until its request's time is up."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from service.redis_client.command import Command
+
+MAX_QUEUED_BYTES: Final = 64 * 1024 * 1024
+"""As much as the bodies of webhooks in flight may hold (api/limits.py). Beyond that a command is refused at once: it
+would not be written in time, and the bytes that wait would have no bound while Redis is slow."""
+
+COMMAND_BYTES: Final = 4096
+"""What a waiting command holds beside its own bytes: its arguments, futures, and the request's task. So 16,000 small
+ones may wait, about as many as we can answer in the time that they have."""
+
+MAX_BATCH: Final = 16
+"""Commands per write: enough to share its cost, few enough that Redis has replies for us while it still has work."""
+
+LARGEST_BATCH: Final = 256
+"""While more wait than the connections take: with 300 ms from command to reply, batches of 16 on four connections carry
+213 commands a second, and batches of 256 carry 3,400."""
+
+LARGEST_BATCH_BYTES: Final = 4 * 1024 * 1024
+"""A third of a second at 100 Mbit/s: a larger write would not be answered within one attempt."""
+
+TICK_S: Final = 0.025
+"""How often we look whose time is up, while anybody waits."""
+
+TURNS: Final = 3
+"""Of the event loop: uvloop takes one before it reads, one to read, and one in which whoever waited for that goes on."""
+
+BUSY_S: Final = 0.005
+"""Three turns of an idle loop take 0.1 ms; one in which a large batch of replies is handled takes 20."""
+
+
+BUSY_SHARE: Final = 0.5
+"""Of a tick in which the loop was busy. A loop that is always busy a little still answers within twice the time; one that
+is blocked for a second has no ticks meanwhile, and loses none of the time that it is owed."""
+
+
+class ResponsiveClock:
+    """Time as far as the event loop kept up with it: it goes slower while the loop is busy, and not while it is blocked.
+
+    A loop that was busy for a second finds deadlines and replies due together, and commands that it never wrote. Redis
+    was not slow then, so it is given the time that it was owed. Every TICK_S the clock lets the loop take a few turns,
+    in which replies that have arrived are read and handled. The loop kept up if these turns took less than BUSY_S.
+    """
+
+    def __init__(self, on_tick: Callable[[], bool]) -> None:
+        self.now_s = 0.0
+        self._on_tick = on_tick
+        """Returns whether the clock must go on."""
+        self.is_going = False
+        self._began_turns_at = 0.0
+
+    def go(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin; only to be called while it is not going."""
+        self.is_going = True
+        loop.call_later(TICK_S, self._take_turns, loop, TURNS)
+
+    def _take_turns(self, loop: asyncio.AbstractEventLoop, left: int) -> None:
+        now = time.monotonic()
+        if left == TURNS:
+            self._began_turns_at = now
+        if left:
+            loop.call_soon(self._take_turns, loop, left - 1)
+            return
+        self.now_s += TICK_S if now - self._began_turns_at < BUSY_S else TICK_S * BUSY_SHARE
+        self.is_going = False
+        if self._on_tick():
+            self.go(loop)
+
+
+class CommandQueue:
+    """What the lanes of one pipeline take their batches from."""
+
+    def __init__(self, lanes: int) -> None:
+        self._lanes = lanes
+        self._waiting: deque[Command] = deque()
+        self._bytes = 0
+        self._shared: dict[object, Command] = {}
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def find_shared(self, coalesce_key: object) -> Command | None:
+        """The command of that name that was not taken yet."""
+        return self._shared.get(coalesce_key)
+
+    def put(self, command: Command) -> int:
+        """How many wait now; 0 when there is no room. An empty queue takes a command of any size."""
+        waiting = self._waiting
+        size = len(command.packed) + COMMAND_BYTES
+        if self._bytes + size > MAX_QUEUED_BYTES and waiting:
+            return 0
+        self._bytes += size
+        waiting.append(command)
+        if command.coalesce_key is not None:
+            self._shared[command.coalesce_key] = command
+        return len(waiting)
+
+    def take(self, at_most: int) -> list[Command]:
+        """The next batch: MAX_BATCH commands, more when that is less than a lane's part of what waits."""
+        waiting, shared = self._waiting, self._shared
+        room = max(MAX_BATCH, min(at_most, len(waiting) // self._lanes))
+        batch: list[Command] = []
+        size = 0
+        while waiting and room and size < LARGEST_BATCH_BYTES:
+            command = waiting.popleft()
+            if command.coalesce_key is not None:
+                shared.pop(command.coalesce_key, None)
+            size += len(command.packed)
+            batch.append(command)
+            room -= 1
+        self._bytes -= size + COMMAND_BYTES * len(batch)
+        return batch
+
+    def expire(self, now: float, responsive_s: float, cause: Exception) -> None:
+        """Drop, unsent, the commands that nobody waits for any more because the time is up."""
+        for command in self._waiting:
+            command.expire(now, responsive_s, cause)
+        dropped = [command for command in self._waiting if command.should_answer]
+        if not dropped:
+            return
+        self._waiting = deque(command for command in self._waiting if not command.should_answer)
+        for command in dropped:
+            self._bytes -= len(command.packed) + COMMAND_BYTES
+            if command.coalesce_key is not None:
+                self._shared.pop(command.coalesce_key, None)
+
+    def fail_all(self, error: Exception) -> None:
+        while self._waiting:
+            for command in self.take(LARGEST_BATCH):
+                command.fail(error)

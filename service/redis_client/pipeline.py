@@ -1,0 +1,175 @@
+"""Coalesces the commands of concurrent requests: what is asked within one turn of the event loop goes out in one write.
+
+Each of the few connections is a lane with one batch under way at most; while it waits for replies, the next batch
+collects. A request only ever waits for its command's future: cancelling it touches no connection, so no reply is left
+half-read and a write that was begun is finished. All commands that go through here may be repeated without harm,
+because a batch is sent again when its connection broke.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+from redis.asyncio.connection import AbstractConnection
+
+from service.redis_client.command import Command, unavailable
+from service.redis_client.command_queue import MAX_BATCH, CommandQueue, ResponsiveClock
+from service.redis_client.redis_connection import RedisConnection
+from service.redis_client.wrong_topology import WrongTopology
+
+
+class Pipeline:
+    """Commands to one Redis server over a few connections.
+
+    Args:
+        connect: makes a connection that is not open yet; called once per lane.
+        wait_replicas: how many replicas must have a durable command's write before its reply is believed.
+        lanes: connections; while one waits for its replies, another sends what has collected meanwhile.
+        timeout_s: longest from ``execute`` to the reply, queueing, reconnecting and retries included, where no deadline
+            is given. One attempt takes at most half of it, so that there is time for another, with a server that has
+            been promoted meanwhile.
+        is_patient: whether to try again where the connection failed, until the time is up; in a Cluster somebody else
+            may have the keys by then, so there the caller decides.
+        on_doubt: called when an answer shows that the server may have been replaced as master.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], AbstractConnection],
+        *,
+        lanes: int,
+        timeout_s: float,
+        wait_replicas: int = 0,
+        is_patient: bool = True,
+        on_doubt: Callable[[], None] | None = None,
+    ) -> None:
+        self._queue = CommandQueue(lanes)
+        self._timeout_s = timeout_s
+        self._attempt_s = timeout_s / 2
+        self._clock = ResponsiveClock(self._expire)
+        self._is_closed = False
+        self._wrong_topology = WrongTopology()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._connect = connect  # a Sentinel's connections know their pool only weakly; this keeps it
+        self._lanes = [
+            RedisConnection(
+                connect(),
+                self._queue,
+                attempt_s=self._attempt_s,
+                wait_replicas=wait_replicas,
+                is_patient=is_patient,
+                wake_another=self._wake_a_lane,
+                on_doubt=on_doubt,
+                wrong_topology=self._wrong_topology,
+            )
+            for _ in range(lanes)
+        ]
+
+    @property
+    def topology_problem(self) -> str | None:
+        return self._wrong_topology.problem
+
+    def start(self) -> None:
+        self._loop = asyncio.get_running_loop()  # asking for it at each command is a system call on Python 3.11
+        for number, lane in enumerate(self._lanes):
+            lane.start(f"redis-lane-{number}")
+
+    def leave_server(self) -> None:
+        """Another server is the master now: every lane connects anew, and sends again what has no reply yet."""
+        for lane in self._lanes:
+            lane.leave_server()
+
+    async def close(self) -> None:
+        """Stop after the commands under way; those still queued, and any later one, fail."""
+        self._is_closed = True
+        for lane in self._lanes:
+            await lane.close()
+        self._queue.fail_all(unavailable(ConnectionError("the service is shutting down")))
+
+    async def find_masters(self) -> dict[str, int]:
+        """The one master, with one of its buckets; as of ClusterPipeline."""
+        return {"redis": 0}
+
+    def execute(
+        self,
+        *args: Any,
+        bucket: int = 0,  # noqa: ARG002 - one server has them all
+        script: bytes | None = None,
+        coalesce_key: object = None,
+        is_durable: bool = False,
+        needs_asking: bool = False,
+        deadline: float | None = None,
+    ) -> asyncio.Future[Any]:
+        """Queue a command; the future gives its reply.
+
+        ``script`` is the source of the script that the command calls by its hash, for a Redis that does not know it yet.
+        A command with the same ``coalesce_key`` that was not sent yet is shared, never one under way: its reply might be
+        older than this request. ``is_durable``: with ``wait_replicas``, the reply counts only once so many have the
+        write. ``needs_asking`` sends it as a Cluster's ASK wants it. ``deadline`` (``time.monotonic``) is for a request
+        that has waited for Redis before. A command whose time is up is dropped if it was not written yet; if it was,
+        its effect may still happen.
+
+        Raises (from the future):
+            StoreUnavailableError: no reply in time, or an error reply; StoreRefusedError if that is the command's own fault.
+            redis.exceptions.MovedError, AskError: in a Cluster, somebody else has the keys.
+        """
+        loop = self._loop or asyncio.get_running_loop()
+        waiter: asyncio.Future[Any] = loop.create_future()
+        if self._is_closed:
+            waiter.set_exception(unavailable(ConnectionError("the service is shutting down")))
+            return waiter
+        now = time.monotonic()
+        if deadline is None:
+            deadline = now + self._timeout_s
+        elif deadline <= now:
+            waiter.set_exception(unavailable(TimeoutError("the request has waited for Redis long enough")))
+            return waiter
+        command = None if coalesce_key is None else self._queue.find_shared(coalesce_key)
+        if command is None:
+            clock = self._clock
+            owed_until = clock.now_s + min(self._attempt_s, deadline - now)
+            command = Command(
+                args,
+                script,
+                coalesce_key,
+                waiter,
+                deadline,
+                owed_until,
+                is_durable=is_durable,
+                needs_asking=needs_asking,
+            )
+            waiting = self._queue.put(command)
+            if not waiting:
+                waiter.set_exception(unavailable(ConnectionError("too many commands wait for Redis")))
+                return waiter
+            if not clock.is_going:
+                clock.go(loop)
+            # A lane that was woken takes up to MAX_BATCH commands; wake another only for every MAX_BATCH-th.
+            if waiting % MAX_BATCH == 1:
+                self._wake_a_lane()
+        else:
+            command.add_waiter(waiter, deadline)
+        return waiter
+
+    def _wake_a_lane(self) -> None:
+        for lane in self._lanes:
+            if lane.is_idle:
+                lane.wake()
+                return
+
+    def _expire(self) -> bool:
+        """Give up what is late: queued commands are dropped unsent, the replies to written ones are read and ignored.
+
+        Returns whether anything is left that may become late.
+        """
+        now = time.monotonic()
+        self._queue.expire(now, self._clock.now_s, self._trouble() or TimeoutError("Redis is too slow"))
+        for lane in self._lanes:
+            lane.expire(now, self._clock.now_s)
+        return bool(self._queue) or any(lane.has_batch for lane in self._lanes)
+
+    def _trouble(self) -> Exception | None:
+        return next((lane.trouble for lane in self._lanes if lane.trouble is not None), None)

@@ -1,0 +1,252 @@
+"""One connection to Redis with one batch of commands under way at most."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Final
+
+import hiredis
+import structlog
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import (
+    AskError,
+    ClusterCrossSlotError,
+    ClusterDownError,
+    MovedError,
+    NoScriptError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from service.redis_client.command import Arguments, Command, refused, unavailable
+from service.redis_client.command_queue import LARGEST_BATCH, MAX_BATCH, CommandQueue
+from service.redis_client.loop_tolerant_timeout import LoopTolerantTimeout
+from service.redis_client.redis_socket import RedisSocket, open_link
+from service.redis_client.wrong_topology import IS_A_CLUSTER, WrongTopology
+
+log = structlog.get_logger(__name__)
+
+RETRY_PAUSE_S: Final = 0.05
+
+ONLY_CLUSTERS_ANSWER: Final = (MovedError, AskError, TryAgainError, ClusterDownError, ClusterCrossSlotError)
+
+WAIT_SHARE: Final = 0.8
+"""Of the time of one attempt, what replicas may take to confirm."""
+
+LARGER_WITHIN: Final = 0.7
+"""A batch may be twice as large after one that took less than this share of an attempt, else half as large: a Redis
+that needs long for each command must answer a whole batch within one attempt, or the batch is sent again for nothing."""
+
+
+class RedisConnection:
+    """Takes what is queued, batch by batch, and sees to it that every command gets a reply or an error."""
+
+    def __init__(
+        self,
+        connection: AbstractConnection,
+        queue: CommandQueue,
+        *,
+        attempt_s: float,
+        wait_replicas: int,
+        is_patient: bool,
+        wake_another: Callable[[], None],
+        on_doubt: Callable[[], None] | None,
+        wrong_topology: WrongTopology,
+    ) -> None:
+        self._connection = connection
+        self._queue = queue
+        self._batch: list[Command] = []
+        self._largest_batch = LARGEST_BATCH
+        self._attempt_s = attempt_s
+        self._wait = b""
+        if wait_replicas:
+            wait: Arguments = ("WAIT", wait_replicas, int(attempt_s * 1000 * WAIT_SHARE))
+            self._wait = hiredis.pack_command(wait)
+        self._wait_replicas = wait_replicas
+        self._is_patient = is_patient
+        self._wake_another = wake_another
+        self._on_doubt = on_doubt
+        self._wrong_topology = wrong_topology
+        self._servers_left = 0
+        self._link: RedisSocket | None = None
+        self._idle: asyncio.Future[None] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._is_closing = False
+        self.trouble: Exception | None = None
+        """Why the last attempt failed; None after one that did not."""
+
+    @property
+    def is_idle(self) -> bool:
+        return self._idle is not None and not self._idle.done()
+
+    def wake(self) -> None:
+        if self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)
+
+    @property
+    def has_batch(self) -> bool:
+        return bool(self._batch)
+
+    def expire(self, now: float, responsive_s: float) -> None:
+        """Fail the commands of the batch under way whose time is up; their replies are still awaited, and ignored."""
+        cause = self.trouble or TimeoutError("no answer in time")
+        for command in self._batch:
+            command.expire(now, responsive_s, cause)
+
+    def start(self, name: str) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._run(), name=name)
+
+    def leave_server(self) -> None:
+        """Drop the connection, also one that is being made; what is under way on it is sent again on the next."""
+        self._servers_left += 1
+        if self._link is not None:
+            self._link.drop()
+
+    async def close(self) -> None:
+        """Finish the batch under way, then stop."""
+        self._is_closing = True
+        self.wake()
+        if self._task is not None:
+            await self._task
+        await self._disconnect()
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        await self._connect_ahead()
+        while not self._is_closing:
+            if not self._queue:
+                self._idle = loop.create_future()
+                await self._idle
+                continue
+            batch = self._batch = self._queue.take(self._largest_batch)
+            if self._queue:
+                self._wake_another()  # a batch ends early when its commands are large
+            try:
+                await self._exchange(batch)
+            except Exception as exc:
+                # A lane must outlive what nobody foresaw: without it every request would wait for ever.
+                log.exception("lane.failed")
+                _fail_all(batch, exc)
+                await self._disconnect()
+            self._batch = batch = []  # an idle lane must not keep the last records
+
+    async def _connect_ahead(self) -> None:
+        """So that a burst finds every lane connected: to connect while thousands wait may take too long for them."""
+        with suppress(Exception):  # the first batch meets whatever it is, and says so
+            async with LoopTolerantTimeout(self._attempt_s):
+                await self._connect()
+
+    async def _connect(self) -> None:
+        servers_left = self._servers_left
+        link = await open_link(self._connection)
+        if servers_left != self._servers_left:
+            raise RedisConnectionError("another server became the master")
+        self._link = link
+
+    async def _exchange(self, batch: list[Command]) -> None:
+        """Get every command of the batch a reply or an error, over as many connections as that takes."""
+        loop = asyncio.get_running_loop()
+        while batch := [command for command in batch if not command.should_answer]:
+            started = loop.time()
+            try:
+                async with LoopTolerantTimeout(self._attempt_s):
+                    batch = await self._attempt(batch)
+            except (RedisError, OSError, TimeoutError) as exc:
+                self.trouble = exc if str(exc) else TimeoutError("no answer in time")
+                self._largest_batch = MAX_BATCH
+                await self._disconnect()
+                if not self._is_patient:
+                    _fail_all(batch, self.trouble)
+                    return
+                await asyncio.sleep(RETRY_PAUSE_S)
+            else:
+                self.trouble = None
+                self._adapt(loop.time() - started)
+
+    def _adapt(self, took_s: float) -> None:
+        """Choose the largest next batch by what the last one took."""
+        if took_s > LARGER_WITHIN * self._attempt_s:
+            self._largest_batch = max(MAX_BATCH, self._largest_batch // 2)
+        elif self._queue:
+            self._largest_batch = min(LARGEST_BATCH, self._largest_batch * 2)
+
+    async def _attempt(self, batch: list[Command]) -> list[Command]:
+        """Send the batch and read its replies; returns the commands that must be sent again, in another form."""
+        if self._link is None or self._link.is_lost:
+            await self._disconnect()
+            await self._connect()
+        assert self._link is not None
+        is_confirmed = bool(self._wait) and any(command.is_durable for command in batch)
+        packed = b"".join([command.packed for command in batch])
+        count = len(batch) + sum(command.needs_asking for command in batch)
+        arrived = await self._link.exchange(packed + self._wait if is_confirmed else packed, count + is_confirmed)
+        confirmed = _confirmed(arrived.pop()) if is_confirmed else 0
+        replies = _replies_to(batch, arrived)
+        again: list[Command] = []
+        for command, reply in replies:
+            if isinstance(reply, NoScriptError) and command.script is not None:
+                command.send_script()
+                again.append(command)
+            elif isinstance(reply, ResponseError):
+                self._settle_error(command, reply)
+                if str(reply).startswith("NOREPLICAS"):
+                    self._doubt()
+            elif is_confirmed and command.is_durable and confirmed < self._wait_replicas:
+                command.fail(unavailable(ConnectionError(f"{confirmed} of {self._wait_replicas} replicas confirmed")))
+                self._doubt()
+            else:
+                command.resolve(reply)
+        for _, reply in replies:
+            if isinstance(reply, ReadOnlyError):
+                # A demoted master: raising drops the connection, and the next one looks for the master anew.
+                raise reply
+        return again
+
+    def _settle_error(self, command: Command, error: ResponseError) -> None:
+        if isinstance(error, ReadOnlyError):
+            return  # it is sent again, to the new master
+        if self._is_patient and isinstance(error, ONLY_CLUSTERS_ANSWER):
+            command.fail(self._wrong_topology.notice(IS_A_CLUSTER))
+        elif isinstance(error, MovedError | AskError):
+            command.fail(error)
+        else:
+            command.fail(refused(error))
+
+    def _doubt(self) -> None:
+        """No replica follows: so it is with a master that was cut off, and replaced."""
+        if self._on_doubt is not None:
+            self._on_doubt()
+
+    async def _disconnect(self) -> None:
+        """Without waiting for the end: it is the link that would hear of it."""
+        self._link = None
+        await self._connection.disconnect(nowait=True)
+
+
+def _replies_to(batch: list[Command], arrived: list[Any]) -> list[tuple[Command, Any]]:
+    """Each command with its reply; that to an ASKING before it is passed over."""
+    replies = iter(arrived)
+    pairs: list[tuple[Command, Any]] = []
+    for command in batch:
+        if command.needs_asking:
+            next(replies)
+        pairs.append((command, next(replies)))
+    return pairs
+
+
+def _confirmed(reply: Any) -> int:
+    """How many replicas have what was written."""
+    if isinstance(reply, ResponseError):
+        raise reply
+    return int(reply)
+
+
+def _fail_all(batch: list[Command], error: Exception) -> None:
+    for command in batch:
+        if not command.should_answer:
+            command.fail(unavailable(error))

@@ -1,0 +1,303 @@
+"""How HTTP is read: uvicorn's protocol with the deadlines and bounds it lacks."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Final
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from service.errors import InvalidRequestError, ServiceError, UnavailableError
+from service.server.connections import Connections
+from service.server.deadline import Deadline
+from service.server.request_cycle import HeldFlow, Refusal, new_cycle
+from service.server.request_size import RequestSize
+from service.server.request_target import head_without_offer, in_origin_form
+
+HEADERS_DEADLINE_S: Final = 10.0
+BODY_DEADLINE_S: Final = 30.0
+
+UNCHARGED_HEAD_BYTES: Final = 8 * 1024
+"""Heads of honest clients are smaller; only larger ones count among what is read ahead."""
+
+HELD_BYTES: Final = 8 * 1024
+"""Once more than this waits unparsed, nothing is read from the connection."""
+
+WAITING_REQUEST_BYTES: Final = 4 * 1024
+"""About what a parsed request takes."""
+
+DROPPED_BYTES: Final = 1024 * 1024
+"""How much a refused sender may still send before the connection is cut."""
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """Bounds what one client can make us keep, and for how long. ASGI is not called before the end of a head.
+
+    What was read is parsed in pieces that end where a request may end. While a request waits for the answer before it,
+    or an answer for its reader, the rest stays unparsed and nothing is read.
+
+    Every state has its deadline: 10 s for a head from its first byte (from the beginning, for the first one), 30 s for a
+    body, the keep-alive for a client that sends nothing, 30 s for one that takes nothing. Only while the application has
+    its turn there is none. uvicorn has only the keep-alive, which any byte ended.
+    """
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.flow: HeldFlow = HeldFlow(transport)
+        if "connections" not in self.app_state:
+            self.app_state["connections"] = Connections(self.app_state.get("on_connection_lost", lambda _: None))
+        self._shared: Connections = self.app_state["connections"]
+        self._size = RequestSize()
+        self._charged_bytes = self._dropped_bytes = 0
+        self._unread, self._parsed = b"", 0
+        self.url, self.headers = b"", []
+        self._is_refused = self._is_untaken = False
+        self._answering: RequestResponseCycle | None = None
+        look_every_s = min(HEADERS_DEADLINE_S, self.timeout_keep_alive)
+        self._deadline = Deadline(self.loop, transport, self._end_late, look_every_s=look_every_s)
+        self._deadline.set(HEADERS_DEADLINE_S)
+        descriptor = transport.get_extra_info("socket").fileno()
+        if not self._shared.has_room_for(descriptor, len(self.connections)):
+            self.app = Refusal(UnavailableError("Too many connections; try again in a second"))
+            if self._shared.must_drop(descriptor):
+                transport.abort()
+        self._queue = self._shared.idle
+        self._queue[self] = time.monotonic()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._deadline.cancel()
+        self._queue.pop(self, None)
+        self._shared.charge(-self._charged_bytes)
+        self._unread = b""
+        self.pipeline.clear()
+        super().connection_lost(exc)
+        if self._answering is not None and self._answering is not self.cycle:
+            # uvicorn notifies only the newest pipelined request; tell the one being answered too.
+            self._answering.disconnected = True
+            self._answering.message_event.set()
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_refused:
+            self._dropped_bytes += len(data)
+            if self._dropped_bytes > DROPPED_BYTES:
+                self.transport.abort()
+            return
+        self._unread = self._unread[self._parsed :] + data if self._unread else data
+        self._parsed = 0
+        self._parse_unread()
+
+    def _parse_unread(self) -> None:
+        unread = self._unread
+        while self._parsed < len(unread) and not (self.pipeline or self._is_untaken or self._is_refused):
+            end = self._size.end_of_piece(unread, self._parsed)
+            self._parsed += self._parse(unread[self._parsed : end])
+        if self._is_refused or self._parsed >= len(unread):
+            self._unread, self._parsed = b"", 0
+        flow = self.flow
+        flow.is_held = self._is_untaken or len(self._unread) - self._parsed > HELD_BYTES
+        if flow.is_held:
+            flow.pause_reading()
+        elif self.pipeline:
+            flow.resume_reading()  # or nobody would see that the client of a parked poll leaves
+        if self._size.phase != "start" or self.pipeline:
+            self._stand_in_queue()
+        self._charge()
+
+    def _parse(self, piece: bytes) -> int:
+        """Returns how much of the piece was taken."""
+        self._size.add(piece)
+        try:
+            self.parser.feed_data(piece)
+        except httptools.HttpParserUpgrade as offer:
+            head = head_without_offer(self.parser, self.url, self.headers)
+            self.parser = httptools.HttpRequestParser(self)  # the old one ends with an offer that also says "close"
+            self._size = RequestSize()
+            self._parse(head)
+            return int(offer.args[0])
+        except httptools.HttpParserError as exc:
+            cause = exc.__context__
+            self._refuse(cause if isinstance(cause, ServiceError) else InvalidRequestError("This is not valid HTTP"))
+        else:
+            if error := self._size.find_error(self.url, self.headers):
+                self._refuse(error)
+        return len(piece)
+
+    def on_message_begin(self) -> None:
+        self._begin_head()
+        self._size.phase = "head"
+        self._deadline.set_if_sooner(HEADERS_DEADLINE_S)
+
+    def _begin_head(self) -> None:
+        self.url, self.headers, self.expect_100_continue = b"", [], False
+
+    def on_headers_complete(self) -> None:
+        if error := self._size.find_error(self.url, self.headers):
+            raise error
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                raise InvalidRequestError("CONNECT is not supported")
+            return
+        if self.url[:1] != b"/" or b"#" in self.url:
+            self.url, self.headers = in_origin_form(self.url, self.headers)
+        self._queue_request()
+        self._size.begin_body()
+        if self.pipeline:
+            self._deadline.clear()  # it cannot send on before its turn
+        else:
+            self._deadline.set(BODY_DEADLINE_S)
+        self.headers = []  # for trailers, which nobody asks for
+
+    def _queue_request(self) -> None:
+        """Have the application answer, at once or behind the requests before it on this connection."""
+        before, self.cycle = self.cycle, new_cycle(self)
+        if before is None or before.response_complete:
+            self._answering = self.cycle
+            self._start_asgi_task(self.cycle, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, self.app))
+
+    def on_body(self, body: bytes) -> None:
+        self._size.body_bytes += len(body)
+        cycle = self.cycle
+        if not cycle.body and not cycle.response_complete:
+            cycle.body, body = body, b""  # type: ignore[assignment]  # uvicorn would copy it twice; most come in one piece
+        elif isinstance(cycle.body, bytes):
+            cycle.body = bytearray(cycle.body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
+        super().on_message_complete()
+        self.headers = []  # trailers came into it
+        self._size.phase = "start"
+        if self.cycle.response_complete:
+            self._deadline.set(self.timeout_keep_alive)
+            self._stand_in_queue()
+        else:
+            self._deadline.clear()
+            if not (self.flow.write_paused or self.pipeline):
+                self._queue.pop(self, None)
+
+    def on_response_complete(self) -> None:
+        """Go on with what waits, once the client has taken this answer."""
+        if self.transport.is_closing():
+            return
+        if self.flow.write_paused:
+            self._is_untaken = self.flow.is_held = True
+            self.flow.pause_reading()
+            return
+        self.server_state.total_requests += 1
+        if self.pipeline:
+            self._answering, app = self.pipeline.pop()
+            self._start_asgi_task(self._answering, app)
+            if self._size.phase == "body" and not self.pipeline:
+                self._deadline.set(BODY_DEADLINE_S)
+        elif self._size.phase == "start":
+            self._deadline.set(self.timeout_keep_alive)
+        self._stand_in_queue()
+        if self._charged_bytes:
+            self._parse_unread()
+        self.flow.resume_reading()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stand_in_queue()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stand_in_queue()
+        if self._is_untaken:
+            self._is_untaken = self.flow.is_held = False
+            self.on_response_complete()
+
+    def _stand_in_queue(self) -> None:
+        """Stand where this connection can be closed when descriptors run short, unless all it sent is a whole request that
+        is being answered: who sends more behind it may never stop, and would always have one under way.
+        """
+        shared, phase, answering = self._shared, self._size.phase, self._answering
+        if self.flow.write_paused:
+            queue = shared.unfinished
+        elif answering is not None and not answering.response_complete:
+            if not (answering.more_body or self.pipeline or self._unread):
+                self._queue.pop(self, None)
+                return
+            queue = shared.unfinished
+        elif phase == "start":
+            queue = shared.idle
+        else:
+            queue = shared.half_heads if phase == "head" else shared.unfinished
+        if queue is not self._queue:
+            self._queue.pop(self, None)
+            self._queue = queue
+        if self not in queue:  # whoever sends a little more keeps the place
+            queue[self] = 0.0 if queue is shared.idle else time.monotonic()
+
+    def _refuse(self, error: ServiceError) -> None:
+        """Answer what is not a request, in its turn, and close; what still comes is dropped."""
+        if self._is_refused or self.transport.is_closing():
+            return
+        self._is_refused = True
+        self._deadline.clear()
+        headers = self.cycle.scope["headers"] if self._size.phase == "body" else self.headers
+        request_id = [header for header in headers if header[0] == b"x-request-id"]
+        if self._size.phase == "body" and not self._withdraw(self.cycle):
+            return
+        self._begin_head()
+        self.url, self.headers, self.app = b"/", request_id, Refusal(error)
+        self._queue_request()
+        self.cycle.keep_alive = False
+        self.parser = None  # type: ignore[assignment]  # it may hold a header of 64 kB, and is not asked again
+
+    def _withdraw(self, cycle: RequestResponseCycle) -> bool:
+        """Take back a request whose body is broken; false when it has been answered already, at least in part."""
+        if self.pipeline and self.pipeline[0][0] is cycle:
+            self.pipeline.popleft()
+        elif cycle.response_started:
+            self.transport.close()
+            return False
+        else:
+            cycle.disconnected = True
+            cycle.message_event.set()
+            self.cycle = None  # type: ignore[assignment]  # as before the first request
+        return True
+
+    def _read_no_more(self) -> None:
+        """Let the answer that is under way be the last."""
+        self._is_refused = True
+        self._deadline.clear()
+        self.pipeline.clear()
+        if self._answering is not None:
+            self._answering.keep_alive = False
+
+    def _charge(self) -> None:
+        """Count what this connection holds besides the request that is being answered."""
+        held = len(self._unread) + WAITING_REQUEST_BYTES * len(self.pipeline)
+        if self._size.head_bytes > UNCHARGED_HEAD_BYTES:
+            held += self._size.head_bytes
+        if held == self._charged_bytes:
+            return
+        more, self._charged_bytes = held - self._charged_bytes, held
+        if not self._shared.charge(more):
+            self._unread, self._parsed = b"", 0
+            if self._is_answering():
+                self._read_no_more()
+            else:
+                self._refuse(UnavailableError("Too many large requests at once; try again in a second"))
+
+    def _is_answering(self) -> bool:
+        return self._answering is not None and not self._answering.response_complete
+
+    def _end_late(self) -> None:
+        """Cut a connection that is late; answers before an unfinished head, or on their way, are still sent."""
+        if self._size.phase == "head" and self._is_answering():
+            self._read_no_more()
+        elif self._size.phase != "start" or not self.transport.get_write_buffer_size():
+            self.transport.abort()
+
+    def give_way(self) -> None:
+        """Close for a newer connection: this one has no whole request under way."""
+        self.transport.abort()

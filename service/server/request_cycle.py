@@ -1,0 +1,130 @@
+"""How HTTP is written: uvicorn's cycle of a request and its response, with one write a response; its flow; refusals."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Any, Final
+
+import msgspec
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+
+from service.errors import ServiceError
+from service.headers import request_id_of
+from service.server.request_target import scope_of
+
+LINGER_S: Final = 2.0
+"""How long a refused sender may go on sending before we close: closing at once would reset the connection, and the
+sender would never see why."""
+
+_BODILESS: Final = (204, 304)
+
+
+class HeldFlow(FlowControl):
+    """uvicorn resumes reading whenever an application asks for its body: here not while something read still waits."""
+
+    is_held = False
+
+    def resume_reading(self) -> None:
+        if self.read_paused and not self.is_held:
+            super().resume_reading()
+
+
+class OneWriteCycle(RequestResponseCycle):
+    """Sends a response's head together with its body: each write is a system call, and on uvloop none waits for another.
+
+    It saves 8 % of a poll's CPU time (80 alternating pairs of runs, medians; 7.6 % at the lower quartiles).
+    What is not a whole response of known length goes uvicorn's way.
+    """
+
+    _start: Any = None
+
+    async def send(self, message: Any) -> None:
+        if message["type"] == "http.response.start" and not self.response_started:
+            self._start = message
+            return
+        start, self._start = self._start, None
+        if start is not None:
+            if self._is_whole(start, message):
+                self._write_whole(start, message.get("body", b""))
+                return
+            await super().send(start)
+        await super().send(message)
+
+    def _is_whole(self, start: Any, message: Any) -> bool:
+        """False also when the connection is to be closed behind it, or nobody is there to read it."""
+        if not self.keep_alive or self.disconnected or self.flow.write_paused or message.get("more_body", False):
+            return False
+        headers = start["headers"]
+        if (b"connection", b"close") in headers or self.scope["method"] == "HEAD":
+            return False
+        return start["status"] in _BODILESS or (b"content-length", b"%d" % len(message.get("body", b""))) in headers
+
+    def _write_whole(self, start: Any, body: bytes) -> None:
+        lines = [b"%b: %b\r\n" % header for header in (*self.default_headers, *start["headers"])]
+        head = b"".join((STATUS_LINE[start["status"]], *lines, b"\r\n"))
+        if head.count(b"\n") != len(lines) + 2:
+            raise ValueError("a header's value must not contain a line break")
+        self.response_started = self.response_complete = True
+        self.transport.writelines((head, body))
+        self.message_event.set()
+        self.on_response()
+
+    async def send_500_response(self) -> None:
+        """In our form; uvicorn's is plain text."""
+        self._start = None
+        start, body = _messages_of(ServiceError("Internal server error"), {})
+        await self.send(start)
+        await self.send(body)
+
+
+def new_cycle(connection: HttpToolsProtocol) -> OneWriteCycle:
+    """For the request whose head has just been parsed."""
+    parser = connection.parser
+    version = parser.get_http_version()
+    return OneWriteCycle(
+        scope=scope_of(connection, parser.get_method(), version),
+        transport=connection.transport,
+        flow=connection.flow,
+        logger=connection.logger,
+        access_logger=connection.access_logger,
+        access_log=False,
+        default_headers=connection.server_state.default_headers,
+        message_event=asyncio.Event(),
+        expect_100_continue=connection.expect_100_continue,
+        keep_alive=version != "1.0" and parser.should_keep_alive(),
+        on_response=connection.on_response_complete,
+    )
+
+
+class Refusal:
+    """An application that answers whatever it is asked with one error and has the connection closed."""
+
+    def __init__(self, error: ServiceError) -> None:
+        self._error = error
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        start, body = _messages_of(self._error, dict(scope["headers"]))
+        await send(start)
+        await send({**body, "more_body": True})
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_S):
+                while (await receive())["type"] != "http.disconnect":
+                    pass
+        await send({"type": "http.response.body"})
+
+
+def _messages_of(error: ServiceError, headers: dict[bytes, bytes]) -> tuple[dict[str, Any], dict[str, Any]]:
+    body = msgspec.json.encode({"success": False, "error": str(error)})
+    lines = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+        (b"x-request-id", request_id_of(headers)),
+        (b"cache-control", b"no-store"),
+        (b"connection", b"close"),
+    ]
+    if error.status == 503:
+        lines.append((b"retry-after", b"1"))
+    start = {"type": "http.response.start", "status": error.status, "headers": lines}
+    return start, {"type": "http.response.body", "body": body}

@@ -1,0 +1,122 @@
+"""One look over the buckets of the store: what lives, what is due, what changed. Its cost does not grow with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from itertools import chain
+from typing import Final
+
+import msgspec
+
+from service.config import Settings
+from service.redis_client.command import Commands
+from service.store.all_buckets import ask_all_buckets
+from service.store.keys import BUCKETS, Keys
+from service.store.lua import load_script
+
+SUBSCRIBED_AT_MOST: Final = 50
+"""Calls that somebody waits for, per bucket and look; the others' turn comes at the next."""
+
+SUBSCRIBED_EVERY_MS: Final = 5_000
+"""How often the turn of such a call comes, whatever the number of replicas."""
+
+
+class BucketSurvey(msgspec.Struct, frozen=True):
+    """What one look at one bucket found."""
+
+    now_ms: int
+    """By the clock of the bucket's master: in a Cluster they are several."""
+    size: int
+    due: list[bytes]
+    changed: list[bytes]
+    newest: list[tuple[int, bytes]]
+    """(updated_at in ms, call id), newest first."""
+    resumable: int
+    """Subscriptions whose execution is to be resumed now."""
+    awaited: int
+    """Calls that are not final and that somebody is subscribed to; those that expired still count for some seconds."""
+    in_turn: list[bytes]
+    """Those of them that this look took up."""
+
+
+class IndexScan(msgspec.Struct, frozen=True):
+    """The same of all buckets that answered."""
+
+    now_ms: tuple[int, ...]
+    """Of every bucket; 0 where it did not answer."""
+    size: int
+    due: list[bytes]
+    changed: list[bytes]
+    newest: list[tuple[int, bytes]]
+    resumable: tuple[int, ...]
+    """Of every bucket."""
+    awaited: int
+    in_turn: list[bytes]
+    missing: tuple[int, ...]
+    """The buckets that did not answer: nothing here counts their calls."""
+
+
+class BucketSurveys:
+    """Makes surveys, with one script per bucket."""
+
+    def __init__(self, settings: Settings, redis: Commands, keys: Keys) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._grace_ms = settings.report_grace_ms
+        self._index_ttl_ms = max(settings.result_ttl_ms, settings.pending_ttl_ms)
+        self._script = load_script("survey_bucket.lua")
+
+    async def look_at(
+        self,
+        bucket: int,
+        changed_since_ms: int | None = None,
+        newest: int = 0,
+        *,
+        takes_turns: bool = False,
+        deadline: float | None = None,
+    ) -> BucketSurvey:
+        """As CallStore.survey_bucket."""
+        now, size, due, changed, latest, resumable, awaited, in_turn = await self._script.run(
+            self._redis,
+            bucket,
+            *self._keys.indices[bucket],
+            self._grace_ms,
+            b"" if changed_since_ms is None else changed_since_ms,
+            newest,
+            SUBSCRIBED_AT_MOST if takes_turns else 0,
+            SUBSCRIBED_EVERY_MS,
+            self._keys.subscriptions[bucket],
+            self._index_ttl_ms,
+            keys=6,
+            deadline=deadline,
+        )
+        entries = [(int(float(score)), call_id) for call_id, score in _pairs(latest)]
+        return BucketSurvey(now, size, due, changed, entries, resumable, awaited, in_turn)
+
+    async def look_at_all(
+        self, changed_since_ms: tuple[int, ...], newest: int, *, takes_turns: bool, deadline: float | None
+    ) -> IndexScan:
+        """As CallStore.survey."""
+        look = partial(self.look_at, newest=newest, takes_turns=takes_turns, deadline=deadline)
+        answered = await ask_all_buckets(
+            lambda bucket: look(bucket, changed_since_ms[bucket] if changed_since_ms else None)
+        )
+        found = answered.replies
+        surveys = list(found.values())
+        entries = sorted(chain.from_iterable(one.newest for one in surveys), key=lambda entry: (-entry[0], entry[1]))
+        return IndexScan(
+            now_ms=tuple(found[bucket].now_ms if bucket in found else 0 for bucket in range(BUCKETS)),
+            size=sum(one.size for one in surveys),
+            due=list(chain.from_iterable(one.due for one in surveys)),
+            changed=list(chain.from_iterable(one.changed for one in surveys)),
+            newest=entries[:newest],
+            resumable=tuple(found[bucket].resumable if bucket in found else 0 for bucket in range(BUCKETS)),
+            awaited=sum(one.awaited for one in surveys),
+            in_turn=list(chain.from_iterable(one.in_turn for one in surveys)),
+            missing=answered.missing,
+        )
+
+
+def _pairs(flat: list[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    return zip(flat[::2], flat[1::2], strict=True)

@@ -1,0 +1,123 @@
+"""Who asks VAPI about a call, and when: one replica at a time, ever less often, at a rate that all replicas share."""
+
+from __future__ import annotations
+
+import random
+from typing import Final, Literal, cast
+
+import msgspec
+
+from service.config import Settings
+from service.redis_client.command import Argument, Commands
+from service.store.calls import DELETIONS_KEPT_MS
+from service.store.keys import TURNS_BUCKET, Keys, bucket_of
+from service.store.lua import RESUME_WAITING, load_script
+
+Kind = Literal["unknown", "pending", "partial", ""]
+"""What is known of a call that may be worth asking for; empty: nothing more is to be learnt."""
+
+PARTIAL_FOR_MS: Final = 5_000
+"""A report follows its call's end within 1 to 5 s; one that is later may never come."""
+
+SILENT_FOR_MS: Final = 30_000
+"""A pending call of which nothing was heard for so long may be over; asked for as often from then on."""
+
+BACKOFF_STEP_MS: Final = 5_000
+"""Longer than ASK_WITHIN_S: as long as one request may run, nobody else is granted the next."""
+
+LONGEST_BACKOFF_MS: Final = 20_000
+
+ASK_WITHIN_S: Final = 4.8
+"""How long, from before the claim, a request to VAPI may take: then the lease is about to end."""
+
+RELEASED_FOR_MS: Final = 1_000
+
+TURN_WITHIN_S: Final = 1.0
+"""Longest wait for a turn; the rest of ASK_WITHIN_S is for VAPI."""
+
+MISSING_APART_MS: Final = 10_000
+"""One 404 may be a call so young that not all of VAPI knows it."""
+
+UNKNOWN_LIFE_MS: Final = 600_000
+"""How long it is remembered that VAPI was asked for a call that has no record."""
+
+LONGEST_BETWEEN_TURNS_US: Final = 86_400_000_000
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """Whether a call may be asked for now. ``token`` is what a release needs."""
+
+    is_granted: bool
+    kind: Kind
+    next_in_s: float | None
+    """Seconds until it may be claimed again; None: never, it is final or deleted."""
+    token: bytes
+
+
+class ReconcileLeases:
+    """The leases and the rate, in Redis. Every method raises StoreUnavailableError as those of CallStore do."""
+
+    def __init__(self, settings: Settings, redis: Commands, keys: Keys) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._bounds: tuple[Argument, ...] = (
+            settings.pending_ttl_ms,
+            PARTIAL_FOR_MS,
+            SILENT_FOR_MS,
+            BACKOFF_STEP_MS,
+            LONGEST_BACKOFF_MS,
+            RELEASED_FOR_MS,
+            MISSING_APART_MS,
+            UNKNOWN_LIFE_MS,
+            DELETIONS_KEPT_MS,
+        )
+        self._between_turns_us = round(min(1_000_000 / settings.reconcile_per_second, LONGEST_BETWEEN_TURNS_US))
+        self._ask_script = load_script("ask_vapi.lua", uses=RESUME_WAITING)
+        self._turn_script = load_script("reserve_turn.lua")
+
+    async def claim(self, call_id: bytes) -> Claim:
+        """Ask for the right to ask: granted to one at a time, and only while the record is worth it."""
+        token = b"%x" % random.getrandbits(64)
+        granted, next_in_ms, kind = await self._run(b"claim", call_id, token)
+        next_in_s = next_in_ms / 1000 if next_in_ms >= 0 else None
+        return Claim(bool(granted), cast("Kind", kind.decode()), next_in_s, token)
+
+    async def release(self, call_id: bytes, claim: Claim) -> None:
+        """Give a claim back unused; the call may be claimed again after a second."""
+        await self._run(b"release", call_id, claim.token)
+
+    async def note_missing(self, call_id: bytes, claim: Claim) -> bool:
+        """VAPI does not know the call. True when it said so before, long enough ago: the call is held for gone."""
+        is_gone, _, _ = await self._run(b"missing", call_id, claim.token)
+        return bool(is_gone)
+
+    async def reserve_turn(self) -> float | None:
+        """Seconds until our turn to ask, by the rate of all replicas; None when it is over TURN_WITHIN_S away."""
+        wait_us: int = await self._turn_script.run(
+            self._redis,
+            TURNS_BUCKET,
+            self._keys.next_turn,
+            self._between_turns_us,
+            round(TURN_WITHIN_S * 1_000_000),
+            keys=1,
+        )
+        return wait_us / 1_000_000 if wait_us >= 0 else None
+
+    async def _run(self, action: bytes, call_id: bytes, token: bytes) -> tuple[int, int, bytes]:
+        bucket = bucket_of(call_id)
+        granted, next_in_ms, kind = await self._ask_script.run(
+            self._redis,
+            bucket,
+            self._keys.call(call_id),
+            self._keys.deleted(bucket),
+            self._keys.due(bucket),
+            self._keys.subscribed(bucket),
+            self._keys.subscriptions[bucket] + call_id,
+            action,
+            call_id,
+            self._keys.changes,
+            token,
+            *self._bounds,
+            keys=5,
+        )
+        return granted, next_in_ms, kind

@@ -1,0 +1,76 @@
+"""From an answer of VAPI's API (the 201 of a placed call, ``GET /call/{id}``) to the change it makes. Pure.
+
+There a call carries everything at its top level, and its status is the true one, not a snapshot from its creation.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from service.calls.ended_reasons import meaning_of
+from service.calls.facts import Facts
+from service.calls.status import ENDED, Ending, Rank, rank_of
+from service.calls.stored_call import CallChange
+from service.errors import InvalidMessageError
+from service.vapi.coercion import ABSENT, FieldReader, first_said, timestamp_ms
+from service.vapi.context import add_context
+from service.vapi.intake import REPORT, Weight, create_change, has_analysis, is_call_id
+from service.vapi.json_checks import TOO_DEEP, NotJSONError, replace_lone_surrogates
+from service.vapi.messages import Call, Results, ServerMessage, decode_message
+from service.vapi.results import add_results
+
+_ANY_JSON: Final = msgspec.json.Decoder(msgspec.Raw)
+_AS_MESSAGE: Final = b'{"message":{"type":"","call":%b}}'
+
+
+def change_of_api_call(body: bytes, *, expects_analysis: bool) -> CallChange:
+    """The change that a call, as VAPI's API states it, makes to its record.
+
+    Args:
+        body: as received.
+        expects_analysis: ``EXPECT_ANALYSIS``; without it no ended call waits for one.
+
+    Raises:
+        InvalidMessageError: it is no JSON, no object, or has no usable id.
+    """
+    text = replace_lone_surrogates(body)
+    try:
+        _ANY_JSON.decode(text)  # or what closes our brackets would count as part of the message
+        # Decoded as a webhook's call, by the decoder that knows all that can be odd in it.
+        call = decode_message(_AS_MESSAGE % text).message.call or Call()
+        return _change_of(call, expects_analysis=expects_analysis)
+    except msgspec.DecodeError as exc:
+        raise NotJSONError(str(exc)) from None
+    except RecursionError:
+        raise NotJSONError(TOO_DEEP) from None
+
+
+def _change_of(call: Call, *, expects_analysis: bool) -> CallChange:
+    call_id = call.id or ""
+    if not is_call_id(call_id):
+        raise InvalidMessageError("VAPI's answer is no call: its id is missing or unusable")
+    fields = FieldReader()
+    # The call's own fields as those of a message, so that they are read exactly as a report's are.
+    message = ServerMessage(type=REPORT, **{name: getattr(call, name) for name in Results.__struct_fields__})
+    facts = Facts()
+    add_context(facts, message, call, fields)
+    weight = Weight(rank_of(call.status), rank_of(call.status), Ending.NONE)
+    if weight.status == ENDED:
+        facts.ended_reason = first_said(call.endedReason)
+        add_results(facts, message, call, fields)
+        weight = _weigh_ended(message, call, facts, expects_analysis=expects_analysis)
+    outputs_at = call.artifact.structuredOutputsLastUpdatedAt if call.artifact is not None else ABSENT
+    return create_change(call_id, weight, max(timestamp_ms(call.updatedAt), timestamp_ms(outputs_at)), facts)
+
+
+def _weigh_ended(message: ServerMessage, call: Call, facts: Facts, *, expects_analysis: bool) -> Weight:
+    """As the report that says the same: preliminary while an analysis may still come."""
+    if has_analysis(message, call, facts):
+        return Weight(Rank.FULL_REPORT_WITH_ANALYSIS, ENDED, Ending.FULL_REPORT)
+    reason = facts.ended_reason
+    can_come = expects_analysis and not (reason and meaning_of(reason).rules_out_analysis)
+    if not can_come:
+        return Weight(Rank.FULL_REPORT, ENDED, Ending.FULL_REPORT)
+    return Weight(Rank.PRELIMINARY_REPORT, ENDED, Ending.PRELIMINARY_REPORT)

@@ -1,0 +1,1 @@
+"""The assistant that makes the calls, as data."""

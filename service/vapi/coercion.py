@@ -1,0 +1,258 @@
+"""Makes the best of a field that is not of the type we want.
+
+Empty values (null, [], {}, blank text) count as absent; 0 and false do not. Scalars are salvaged: a numeric string as a
+number, any scalar as text. What cannot be salvaged is dropped and counted.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from math import isfinite
+from typing import Any, Final, TypeVar, get_args
+from urllib.parse import urlsplit, urlunsplit
+
+import msgspec
+from msgspec import Raw, Struct
+
+from service.calls.facts import BLANK
+
+ABSENT: Final = Raw()
+"""A field that is not there; as bytes it is empty, which no JSON value is."""
+
+Text = str | None
+"""Of a field in a struct that ``mend`` can mend: blank text is as good as none."""
+
+MAX_TIMESTAMP: Final = 2**53
+"""From here on a double no longer tells one millisecond from the next."""
+
+_SURE_DIGITS: Final = len(str(MAX_TIMESTAMP)) - 1
+
+SECONDS_BELOW: Final = 100_000_000_000
+"""A moment given as a number below this is in seconds; as ms it would lie before March 1973."""
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_NUMBER: Final = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?")
+_EMPTY: Final = (b"", b"null", b'""', b"[]", b"{}")
+_LONGEST_EMPTY: Final = max(map(len, _EMPTY))
+_LONGEST_PLAIN_TIME: Final = len('"2026-09-01T12:00:00.000000Z"')
+
+_PRESIGNED: Final = re.compile(r"(?i)(?:^|&)(?:x-(?:amz|goog)-|(?:signature|sig|se|token|policy|key-pair-id|expires)=)")
+
+
+_decode_text: Final = msgspec.json.Decoder(str).decode
+_decode_time: Final = msgspec.json.Decoder(datetime).decode
+_OBJECT: Final = msgspec.json.Decoder(dict[str, Raw])
+
+_S = TypeVar("_S", bound=Struct)
+
+
+def mend(text: bytes, struct: type[Struct]) -> tuple[bytes, int]:
+    """An object's JSON text with what the struct wants as text or as an object salvaged or left out; how many were lost.
+
+    Raises:
+        msgspec.ValidationError: it is no object.
+    """
+    values = _OBJECT.decode(text)
+    dropped = 0
+    for field in _fields_of(struct):
+        value = bytes(values.get(field.name, ABSENT))
+        inner = _struct_of(field.type)
+        if inner is not None and value[:1] == b"{":
+            mended, lost = mend(value, inner)
+        elif not value or field.required:
+            continue
+        elif inner is not None:
+            mended, lost = b"null", int(value != b"null")
+        elif field.type == Text:
+            mended = _as_text(value) or b"null"
+            lost = int(mended == b"null" and not is_empty(value))
+        else:
+            continue
+        values[field.name] = Raw(mended)
+        dropped += lost
+    return msgspec.json.encode(values), dropped
+
+
+_fields_of = cache(msgspec.structs.fields)
+"""Cached: ``structs.fields`` is slow and leaves reference cycles."""
+
+
+def _struct_of(hint: Any) -> type[Struct] | None:
+    for candidate in (hint, *get_args(hint)):
+        if isinstance(candidate, type) and issubclass(candidate, Struct):
+            return candidate
+    return None
+
+
+def _as_text(value: bytes) -> bytes:
+    """A scalar as a JSON string; empty when it is none."""
+    if value[:1] == b'"':
+        return value
+    return b"" if value[:1] in b"[{" or value == b"null" else b'"%b"' % value
+
+
+class FieldReader:
+    """Reads fields and counts, in ``dropped``, those of an impossible type.
+
+    A reader takes the places where a value may stand, best first, and returns the first that is usable, as JSON text;
+    empty bytes when there is none. ``url`` takes and gives plain text.
+    """
+
+    __slots__ = ("dropped",)
+
+    def __init__(self, dropped: int = 0) -> None:
+        self.dropped = dropped
+
+    def decode(self, text: bytes, decoder: msgspec.json.Decoder[_S]) -> _S:
+        """An object, as a struct whose fields are Text, Raw or structs."""
+        try:
+            return decoder.decode(text)
+        except msgspec.ValidationError:
+            mended, dropped = mend(text, decoder.type)
+            self.dropped += dropped
+            return decoder.decode(mended)
+
+    def text(self, *places: Raw) -> bytes:
+        for place in places:
+            value = bytes(place)
+            if is_empty(value):
+                continue
+            if text := _as_text(value):
+                return text
+            self.dropped += 1
+        return b""
+
+    def number(self, *places: Raw) -> bytes:
+        for place in places:
+            if place is ABSENT or is_empty(value := bytes(place)):
+                continue
+            if value[0] in b"-0123456789" and isfinite(float(value)):
+                return value
+            if value[0] == 0x22 and _NUMBER.fullmatch(text := _decode_text(value).strip()):
+                number = float(text)
+                if isfinite(number):
+                    return msgspec.json.encode(number)
+            self.dropped += 1
+        return b""
+
+    def array(self, *places: Raw) -> bytes:
+        return self._container(b"[", places)
+
+    def object(self, *places: Raw | bytes) -> bytes:
+        return self._container(b"{", places)
+
+    def _container(self, opener: bytes, places: tuple[Raw | bytes, ...]) -> bytes:
+        for place in places:
+            value = bytes(place)
+            if is_empty(value):
+                continue
+            if value[:1] == opener:
+                return value
+            self.dropped += 1
+        return b""
+
+    def anything(self, *places: Raw) -> bytes:
+        for place in places:
+            if place is not ABSENT and not is_empty(value := bytes(place)):
+                return value
+        return b""
+
+    def time(self, *places: Raw) -> bytes:
+        """ISO 8601 in UTC, from ISO text in any zone (none means UTC) or from epoch seconds or milliseconds."""
+        for place in places:
+            value = bytes(place)
+            if _is_plain_time(value):
+                return value
+            if is_empty(value):
+                continue
+            moment = _moment_of(value)
+            if moment is None:
+                self.dropped += 1
+                continue
+            return b'"%b"' % moment.isoformat(timespec="milliseconds").replace("+00:00", "Z").encode()
+        return b""
+
+    def url(self, *places: Text) -> Text:
+        """A plain address: a presigned one loses its query, which holds the signature and is dead after 30 minutes."""
+        for text in places:
+            if not text or is_blank(text):
+                continue
+            if "?" not in text:
+                return text
+            try:
+                parts = urlsplit(text)
+            except ValueError:
+                self.dropped += 1
+                continue
+            if not _PRESIGNED.search(parts.query):
+                return text
+            return urlunsplit((parts.scheme, parts.netloc, parts.path, "", ""))
+        return None
+
+
+def is_empty(value: bytes) -> bool:
+    """True for null, [] and {} (white space within or not), blank text, and for a field that is not there."""
+    if len(value) <= _LONGEST_EMPTY and value in _EMPTY:
+        return True
+    first = value[0]
+    if first == 0x22:  # a blank text begins with white space, an escape, or a character beyond ASCII
+        return (not 0x20 < value[1] < 0x80 or value[1] == 0x5C) and is_blank(_decode_text(value))
+    return first in b"[{" and value[1] in b" \t\r\n" and not value[1:-1].strip()
+
+
+def is_blank(text: str) -> bool:
+    """True for text of nothing but white space."""
+    return BLANK.fullmatch(text) is not None
+
+
+def first_said(*texts: Text) -> Text:
+    """The first text that is not blank."""
+    return next((text for text in texts if text and not is_blank(text)), None)
+
+
+def timestamp_ms(place: Raw) -> int:
+    """A message's own timestamp in ms, from a number or ISO text; 0 when absent, unreadable or beyond 2^53.
+
+    It was an ISO string until September 2024 and is a number since.
+    """
+    value = bytes(place)
+    if value.isdigit() and len(value) <= _SURE_DIGITS:
+        return int(value)
+    if is_empty(value):
+        return 0
+    if value[0] == 0x22:
+        text = _decode_text(value).strip()
+        if _NUMBER.fullmatch(text) is None:
+            moment = _moment_of(value)
+            return max(0, (moment - _EPOCH) // timedelta(milliseconds=1)) if moment else 0
+        value = text.encode()
+    try:
+        number = float(value)
+    except ValueError:
+        return 0
+    return int(number) if 0 <= number < MAX_TIMESTAMP else 0
+
+
+def _is_plain_time(value: bytes) -> bool:
+    """True for what needs no rewriting: UTC to the microsecond, written as most senders write it."""
+    if value[-2:] != b'Z"' or value[11:12] != b"T" or len(value) > _LONGEST_PLAIN_TIME:
+        return False
+    try:
+        _decode_time(value)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+def _moment_of(value: bytes) -> datetime | None:
+    text = _decode_text(value).strip() if value[0] == 0x22 else value.decode()
+    try:
+        if not _NUMBER.fullmatch(text):
+            moment = datetime.fromisoformat(text)
+            return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        number = float(text)
+        return datetime.fromtimestamp(number if number < SECONDS_BELOW else number / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None

@@ -1,0 +1,123 @@
+"""The context that every server message repeats: ids, phone, metadata and what the callers attached. Pure."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+from msgspec import Raw, Struct
+
+from service.calls.facts import Facts
+from service.calls.phone import find_e164_in_sip, is_e164, normalize_phone
+from service.vapi.coercion import FieldReader, Text, first_said, is_blank, is_empty
+from service.vapi.messages import Artifact, Assistant, Call, Customer, PhoneNumber, ServerMessage
+
+MAX_PHONE_LENGTH: Final = 128
+"""A number names an index key; the longest addresses seen have 60 characters."""
+
+_ARTIFACT: Final = Artifact()
+_ASSISTANT: Final = Assistant()
+_CUSTOMER: Final = Customer()
+_PHONE_NUMBER: Final = PhoneNumber()
+
+
+class ProviderContext(Struct):
+    """What we attach to a call when we place it, in either spelling."""
+
+    providerName: Text = None  # noqa: N815 - the callers' spelling, here and below
+    provider_name: Text = None
+    providerPhone: Text = None  # noqa: N815
+    provider_phone: Text = None
+    serviceType: Text = None  # noqa: N815
+    service_type: Text = None
+    serviceNeeded: Text = None  # noqa: N815
+    service_needed: Text = None
+    location: Text = None
+    userCriteria: Text = None  # noqa: N815
+    user_criteria: Text = None
+    urgency: Text = None
+    serviceRequestId: Text = None  # noqa: N815
+    service_request_id: Text = None
+
+
+_PROVIDER_CONTEXT: Final = msgspec.json.Decoder(ProviderContext)
+_OBJECT: Final = msgspec.json.Decoder(dict[str, Raw])
+
+
+def add_context(facts: Facts, message: ServerMessage, call: Call, fields: FieldReader) -> None:
+    given = (call.assistantOverrides, call.squadOverrides, call.workflowOverrides)
+    overrides = [each for each in given if each is not None]
+    assistant, inline = message.assistant or _ASSISTANT, call.assistant or _ASSISTANT
+    number, call_number = message.phoneNumber or _PHONE_NUMBER, call.phoneNumber or _PHONE_NUMBER
+    facts.customer_phone = _customer_phone(message.customer or _CUSTOMER, call.customer or _CUSTOMER)
+    facts.assistant_id = first_said(call.assistantId, assistant.id, inline.id)
+    facts.phone_number_id = first_said(call.phoneNumberId, number.id, call_number.id)
+    facts.call_type = first_said(call.type)
+    places = (call.metadata, *(each.metadata for each in overrides), assistant.metadata, inline.metadata)
+    own = [found for text in dict.fromkeys(map(bytes, places)) if (found := fields.object(text))]
+    if own:
+        facts.metadata = _on_one_line(_merged(own))
+    for text in own:
+        _add_provider(facts, fields.decode(text, _PROVIDER_CONTEXT))
+    artifact = message.artifact or _ARTIFACT
+    values = (*(each.variableValues for each in overrides), artifact.variableValues, artifact.variables)
+    for place in (*values, assistant.variableValues):
+        if _is_provider_known(facts):
+            break
+        if text := fields.object(place):
+            _add_provider(facts, fields.decode(text, _PROVIDER_CONTEXT))
+
+
+def _customer_phone(customer: Customer, call_customer: Customer) -> Text:
+    if customer.number and is_e164(customer.number):
+        return customer.number
+    numbers = [number for number in (customer.number, call_customer.number) if number and not is_blank(number)]
+    found = [normalize_phone(number) for number in numbers if len(number) <= MAX_PHONE_LENGTH]
+    for phone in found:
+        if is_e164(phone):
+            return phone
+    for address in (customer.sipUri, call_customer.sipUri):
+        if address and (phone_in_sip := find_e164_in_sip(address)):
+            return phone_in_sip
+    return found[0] if found else None
+
+
+def _on_one_line(text: bytes) -> Raw:
+    return Raw(msgspec.json.format(text, indent=-1) if b"\n" in text else text)
+
+
+def _merged(objects: list[bytes]) -> bytes:
+    """One object out of several, per key from the first that has a value for it."""
+    if len(objects) == 1:
+        return objects[0]
+    merged: dict[str, Raw] = {}
+    for text in objects:
+        for key, value in _OBJECT.decode(text).items():
+            if key not in merged or is_empty(bytes(merged[key])):
+                merged[key] = value
+    return msgspec.json.encode(merged)
+
+
+def _add_provider(facts: Facts, said: ProviderContext) -> None:
+    """What is not known yet of the callers' own words: from metadata first, from the prompt's variables last."""
+    facts.provider_name = first_said(facts.provider_name, said.providerName, said.provider_name)
+    facts.provider_phone = first_said(facts.provider_phone, said.providerPhone, said.provider_phone)
+    facts.service_type = first_said(
+        facts.service_type, said.serviceType, said.service_type, said.serviceNeeded, said.service_needed
+    )
+    facts.location = first_said(facts.location, said.location)
+    facts.user_criteria = first_said(facts.user_criteria, said.userCriteria, said.user_criteria)
+    facts.urgency = first_said(facts.urgency, said.urgency)
+    facts.service_request_id = first_said(facts.service_request_id, said.serviceRequestId, said.service_request_id)
+
+
+def _is_provider_known(facts: Facts) -> bool:
+    return None not in (
+        facts.provider_name,
+        facts.provider_phone,
+        facts.service_type,
+        facts.location,
+        facts.user_criteria,
+        facts.urgency,
+        facts.service_request_id,
+    )

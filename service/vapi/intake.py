@@ -1,0 +1,149 @@
+"""From a server message to the change it makes to a call's record. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from service.calls.ended_reasons import meaning_of
+from service.calls.facts import Facts
+from service.calls.status import (
+    CALL_DELETED_OFFSET_MS,
+    CALL_DELETED_RANK,
+    ENDED,
+    MAX_STAMPED_MS,
+    SNAPSHOT_STATUSES,
+    Ending,
+    Rank,
+    rank_of,
+)
+from service.calls.stored_call import CallChange, new_token
+from service.errors import Detail, InvalidMessageError
+from service.vapi.coercion import FieldReader, first_said, is_empty, timestamp_ms
+from service.vapi.context import add_context
+from service.vapi.messages import Call, Received, Results, ServerMessage
+from service.vapi.results import (
+    add_results,
+    asks_for_structured_outputs,
+    has_duration_or_cost,
+    has_structured_output,
+)
+
+REPORT: Final = "end-of-call-report"
+STATUS_UPDATE: Final = "status-update"
+CALL_DELETED: Final = "call.deleted"
+
+CALL_ID: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,127}")
+
+DELETED_REASON: Final = "call-deleted"
+
+_NO_CALL: Final = Call()
+
+
+class Intake(Struct, frozen=True):
+    """What a message comes down to."""
+
+    change: CallChange | None
+    """None: the message concerns no call, so there is nothing to store."""
+    dropped: int
+    """Fields of an impossible type that were left out."""
+
+
+class Weight(Struct, frozen=True):
+    rank: int
+    status: int
+    ending: Ending
+
+
+def change_of(received: Received) -> Intake:
+    """The change that a server message makes to its call's record.
+
+    Raises:
+        InvalidMessageError: a status update or a report without a usable call id. Any other message without one
+            simply has nothing to store.
+    """
+    message = received.message
+    call = message.call or _NO_CALL
+    fields = FieldReader(received.dropped)
+    call_id = call.id or ""
+    if not is_call_id(call_id):
+        if message.type in (REPORT, STATUS_UPDATE):
+            raise InvalidMessageError(
+                "Invalid webhook payload", details=(Detail("$.message.call.id", "missing, or not a call id"),)
+            )
+        return Intake(None, fields.dropped)
+    facts = Facts()
+    add_context(facts, message, call, fields)
+    if message.type == REPORT:
+        add_results(facts, message, call, fields)
+    weight = _weigh(message, call, facts)
+    timestamp = timestamp_ms(message.timestamp)
+    if message.type == CALL_DELETED:
+        facts.ended_reason = DELETED_REASON
+        timestamp = min(CALL_DELETED_OFFSET_MS + timestamp, MAX_STAMPED_MS)
+    elif weight.ending:
+        facts.ended_reason = first_said(message.endedReason, call.endedReason)
+    return Intake(create_change(call_id, weight, timestamp, facts), fields.dropped)
+
+
+def create_change(call_id: str, weight: Weight, timestamp: int, facts: Facts) -> CallChange:
+    """The change that these facts make; ``timestamp`` in ms."""
+    reason = facts.ended_reason
+    return CallChange(
+        call_id=call_id.encode(),
+        rank=weight.rank,
+        timestamp_ms=timestamp,
+        status=weight.status,
+        ending=weight.ending,
+        rules_out_analysis=reason is not None and meaning_of(reason).rules_out_analysis,
+        facts=facts.fragments(),
+        token=new_token(),
+    )
+
+
+def is_call_id(text: str) -> bool:
+    return CALL_ID.fullmatch(text) is not None
+
+
+def _weigh(message: ServerMessage, call: Call, facts: Facts) -> Weight:
+    if message.type == REPORT:
+        return _weigh_report(message, call, facts)
+    if message.type == CALL_DELETED:
+        return Weight(CALL_DELETED_RANK, ENDED, Ending.FULL_REPORT)
+    at_least = rank_of(call.status) if call.status in SNAPSHOT_STATUSES else 0
+    if message.type == STATUS_UPDATE:
+        status = rank_of(first_said(message.status, call.status))
+        return Weight(status, max(status, at_least), Ending.OVER if status == ENDED else Ending.NONE)
+    return Weight(Rank.OTHER_MESSAGE, at_least, Ending.NONE)
+
+
+def _weigh_report(message: ServerMessage, call: Call, facts: Facts) -> Weight:
+    """A preliminary report is followed by a full one."""
+    if _lacks_outputs_asked_for(message, call, facts):
+        return Weight(Rank.PRELIMINARY_REPORT, ENDED, Ending.PRELIMINARY_REPORT)
+    if has_analysis(message, call, facts):
+        return Weight(Rank.FULL_REPORT_WITH_ANALYSIS, ENDED, Ending.FULL_REPORT)
+    if has_duration_or_cost(message, call):
+        return Weight(Rank.FULL_REPORT, ENDED, Ending.FULL_REPORT)
+    return Weight(Rank.PRELIMINARY_REPORT, ENDED, Ending.PRELIMINARY_REPORT)
+
+
+def has_analysis(message: Results, call: Results, facts: Facts) -> bool:
+    """True when there is a summary, structured data, a verdict or a structured output, wherever it stands."""
+    if facts.analysis_summary or facts.analysis_structured_data or facts.analysis_success_evaluation:
+        return True
+    # A value of an odd type is dropped, but it shows that there was an analysis.
+    places = (message.analysis, call.analysis)
+    values = [value for place in places if place is not None for value in msgspec.structs.astuple(place)]
+    return not all(is_empty(bytes(value)) for value in values) or has_structured_output(facts.structured_outputs)
+
+
+def _lacks_outputs_asked_for(message: ServerMessage, call: Call, facts: Facts) -> bool:
+    """VAPI works structured outputs out after the call, and may post a report before that."""
+    if not asks_for_structured_outputs(message, call) or has_structured_output(facts.structured_outputs):
+        return False
+    artifacts = (message.artifact, call.artifact)
+    return all(is_empty(bytes(artifact.skippedStructuredOutputs)) for artifact in artifacts if artifact is not None)

@@ -1,0 +1,193 @@
+"""What a report says of the finished call. Pure.
+
+Real messages carry results at ``message.artifact.*``, ``message.analysis.*`` and ``message.*``; hand-made ones, as in
+the original design's curl, inside ``message.call.*``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+from msgspec import Raw, Struct
+
+from service.calls.facts import Facts
+from service.calls.phone import normalize_phone
+from service.vapi.coercion import ABSENT, FieldReader, Text, first_said, is_empty
+from service.vapi.messages import Analysis, Artifact, ArtifactPlan, Call, Results, ServerMessage
+from service.vapi.speech import customer_spoke, transcript_of
+
+_ANALYSIS: Final = Analysis()
+_ARTIFACT: Final = Artifact()
+_OBJECT: Final = msgspec.json.Decoder(dict[str, Raw])
+_NULL: Final = Raw(b"null")
+
+
+class _Mono(Struct):
+    combinedUrl: Text = None  # noqa: N815
+
+
+class _Recording(Struct):
+    mono: _Mono | None = None
+    stereoUrl: Text = None  # noqa: N815
+
+
+class _Output(Struct):
+    name: Text = None
+    result: Raw = _NULL
+
+
+class _Destination(Struct):
+    number: Text = None
+    sipUri: Text = None  # noqa: N815
+
+
+_RECORDING: Final = msgspec.json.Decoder(_Recording)
+_OUTPUT: Final = msgspec.json.Decoder(_Output)
+_OUTPUTS: Final = msgspec.json.Decoder(dict[str, _Output])
+_DESTINATION: Final = msgspec.json.Decoder(_Destination)
+
+
+def add_results(facts: Facts, message: ServerMessage, call: Call, fields: FieldReader) -> None:
+    artifact, call_artifact = message.artifact or _ARTIFACT, call.artifact or _ARTIFACT
+    analysis, call_analysis = message.analysis or _ANALYSIS, call.analysis or _ANALYSIS
+    facts.started_at = _raw(fields.time(message.startedAt, call.startedAt))
+    facts.ended_at = _raw(fields.time(message.endedAt, call.endedAt))
+    facts.duration_minutes = _duration(message, fields)
+    if facts.duration_minutes is None:
+        facts.duration_minutes = _duration(call, fields)
+    facts.recording_url = _recording(artifact, message, fields) or _recording(call_artifact, call, fields)
+    summary = fields.text(analysis.summary, message.summary, call_analysis.summary, call.summary)
+    facts.analysis_summary = _raw(summary)
+    evaluation = fields.text(
+        analysis.successEvaluation, message.successEvaluation, call_analysis.successEvaluation, call.successEvaluation
+    )
+    facts.analysis_success_evaluation = _raw(evaluation)
+    facts.cost = _raw(_cost(message, fields) or _cost_of_snapshot(call, fields))
+    facts.analysis_structured_data = fields.anything(
+        analysis.structuredData, message.structuredData, call_analysis.structuredData, call.structuredData
+    )
+    outputs = _outputs(fields.object(artifact.structuredOutputs, call_artifact.structuredOutputs), fields)
+    if outputs:
+        facts.structured_outputs = msgspec.json.encode(outputs)
+    facts.forwarded_to = _forwarded_to(fields.object(message.destination, call.destination), fields)
+    _add_what_was_said(facts, (artifact, message, call_artifact, call), message, call, fields)
+
+
+def _add_what_was_said(
+    facts: Facts, places: tuple[Artifact | Results, ...], message: ServerMessage, call: Call, fields: FieldReader
+) -> None:
+    facts.messages = fields.array(*(place.messages for place in places))
+    transcripts = [_transcript_as_text(bytes(place.transcript)) for place in places]
+    facts.transcript = fields.text(*map(Raw, transcripts))
+    # A blank transcript is empty, but it shows that nobody spoke; "" and [] show nothing.
+    said = facts.transcript or next((text for text in transcripts if text[:1] == b'"' and text != b'""'), b"")
+    plans = (plan.transcriptPlan for plan in artifact_plans(message, call))
+    name = first_said(*(plan.assistantName for plan in plans if plan is not None))
+    facts.customer_spoke = customer_spoke(facts.messages, said, name)
+
+
+def _transcript_as_text(transcript: bytes) -> bytes:
+    """A list of ``{role, message|content}`` as lines of text; anything else as it is."""
+    if transcript[:1] != b"[" or is_empty(transcript):
+        return transcript
+    return msgspec.json.encode(transcript_of(transcript) or " ")
+
+
+def artifact_plans(message: ServerMessage, call: Call) -> Iterator[ArtifactPlan]:
+    """What the call and its assistants were told to keep, what is nearest to this call first."""
+    overrides = (call.assistantOverrides, call.squadOverrides, call.workflowOverrides)
+    for holder in (call, *overrides, message.assistant, call.assistant):
+        if holder is not None and holder.artifactPlan is not None:
+            yield holder.artifactPlan
+
+
+def asks_for_structured_outputs(message: ServerMessage, call: Call) -> bool:
+    return any(
+        not is_empty(bytes(asked))
+        for plan in artifact_plans(message, call)
+        for asked in (plan.structuredOutputIds, plan.structuredOutputs)
+    )
+
+
+def has_structured_output(outputs: bytes) -> bool:
+    """True when one of ``{name: result}`` says anything."""
+    return bool(outputs) and any(not is_empty(bytes(result)) for result in _OBJECT.decode(outputs).values())
+
+
+def has_duration_or_cost(message: Results, call: Results) -> bool:
+    """True when any of a report's durations and costs is above 0, before rounding."""
+    reader = FieldReader()  # what is odd here has been counted
+    for report in (message, call):
+        total = report.costBreakdown.total if report.costBreakdown is not None else ABSENT
+        places = (report.durationSeconds, report.durationMs, report.durationMinutes, report.cost, total)
+        if any((number := reader.number(place)) and float(number) > 0 for place in places):
+            return True
+    return False
+
+
+def _raw(fragment: bytes) -> Raw | None:
+    return Raw(fragment) if fragment else None
+
+
+def _duration(report: Results, fields: FieldReader) -> float | None:
+    """Minutes with 2 decimals, from whichever of the three durations is there first."""
+    if number := fields.number(report.durationSeconds):
+        return round(float(number) / 60, 2)
+    if number := fields.number(report.durationMs):
+        return round(float(number) / 60_000, 2)
+    number = fields.number(report.durationMinutes)
+    return round(float(number), 2) if number else None
+
+
+def _cost(report: Results, fields: FieldReader) -> bytes:
+    breakdown = report.costBreakdown
+    return fields.number(report.cost) or (fields.number(breakdown.total) if breakdown is not None else b"")
+
+
+def _cost_of_snapshot(call: Call, fields: FieldReader) -> bytes:
+    """A hand-made report's cost; in real ones the snapshot's is 0 for ever, which says nothing."""
+    cost = _cost(call, fields)
+    return cost if cost and float(cost) != 0 else b""
+
+
+def _forwarded_to(destination: bytes, fields: FieldReader) -> Text:
+    """The number or SIP address that a call was transferred to; an assistant has neither."""
+    if not destination:
+        return None
+    given = fields.decode(destination, _DESTINATION)
+    number = first_said(given.number)
+    return normalize_phone(number) if number else first_said(given.sipUri)
+
+
+def _recording(artifact: Artifact, report: Results, fields: FieldReader) -> Text:
+    return (
+        fields.url(artifact.recordingUrl)
+        or _recording_of_files(bytes(artifact.recording), artifact, fields)
+        or fields.url(report.recordingUrl, report.stereoRecordingUrl)
+    )
+
+
+def _recording_of_files(recording: bytes, artifact: Artifact, fields: FieldReader) -> Text:
+    """From the several files of a recording, of which the plainest is the best."""
+    files = _Recording()
+    if recording[:1] == b"{":
+        files = fields.decode(recording, _RECORDING)
+    elif address := fields.text(Raw(recording)):
+        files.mono = _Mono(msgspec.json.decode(address))
+    combined = files.mono.combinedUrl if files.mono is not None else None
+    return fields.url(combined, artifact.stereoRecordingUrl, files.stereoUrl)
+
+
+def _outputs(text: bytes, fields: FieldReader) -> dict[str, Raw]:
+    """``{name: result}`` from ``{uuid: {"name": ..., "result": ...}}``; the uuid serves where there is no name."""
+    if not text:
+        return {}
+    try:
+        given = _OUTPUTS.decode(text)
+    except msgspec.ValidationError:
+        values = {uuid: bytes(value) for uuid, value in _OBJECT.decode(text).items()}
+        given = {uuid: fields.decode(value, _OUTPUT) for uuid, value in values.items() if value[:1] == b"{"}
+        fields.dropped += len(values) - len(given)
+    return {first_said(output.name) or uuid: output.result for uuid, output in given.items()}
