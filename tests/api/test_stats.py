@@ -59,7 +59,9 @@ async def counted(client: httpx2.AsyncClient, expected: dict[str, dict[str, Any]
 
     async def stand() -> bool:
         stats = await stats_of(client)
-        return all(stats[group][name] == value for group in expected for name, value in expected[group].items())
+        return all(
+            (stats[group] or {}).get(name) == value for group in expected for name, value in expected[group].items()
+        )
 
     await eventually(stand)
 

@@ -135,7 +135,7 @@ async def test_a_shared_read_that_was_dropped_is_joined_by_nobody(open_on: OpenS
 async def test_what_finds_the_queue_full_is_refused_at_once_and_later_ones_find_room(
     open_on: OpenStore, own_redis: RedisProcess
 ) -> None:
-    opened = await open_on()
+    opened = await open_on(STORE_TIMEOUT_S=1)
     own_redis.pause()
     piece = b"x" * (1 << 20)
     key = opened.keys.call(b"large")

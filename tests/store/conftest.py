@@ -7,6 +7,7 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import hiredis
+import msgspec
 import pytest
 from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.connection import AbstractConnection
@@ -16,6 +17,7 @@ from service.redis_client.pipeline import Pipeline
 from service.redis_client.topology import LANES, open_redis
 from service.store.calls import CallStore
 from service.store.keys import Keys
+from tests.support.eventually import PATIENCE_S
 from tests.support.redis_server import RedisProcess
 
 AnswerWith = Callable[[bytes], Awaitable[int]]
@@ -34,11 +36,16 @@ class _Connections(ConnectionPool):
 
 
 class OpenedStore:
-    """A store with a started pipeline, and a plain client that looks at the same keys."""
+    """A store with a started pipeline, and a plain client that looks at the same keys.
+
+    It waits for Redis as long as a busy machine may need, unless the test says ``STORE_TIMEOUT_S``.
+    """
 
     def __init__(self, url: str, variables: dict[str, str]) -> None:
         prefix = f"test-{secrets.token_hex(4)}"
         self.settings = load_settings({"REDIS_URL": url, "REDIS_KEY_PREFIX": prefix, **variables})
+        if "STORE_TIMEOUT_S" not in variables:
+            self.settings = msgspec.structs.replace(self.settings, store_timeout_s=PATIENCE_S)
         self.keys = Keys(self.settings.redis_key_prefix)
         topology = open_redis(self.settings, self.keys.probes)
         assert isinstance(topology.commands, Pipeline)

@@ -29,7 +29,7 @@ async def proxy(own_redis: RedisProcess) -> AsyncIterator[CuttingProxy]:
 
 @pytest.fixture
 async def opened(proxy: CuttingProxy) -> AsyncIterator[OpenedStore]:
-    opened = OpenedStore(proxy.url, {})
+    opened = OpenedStore(proxy.url, {"STORE_TIMEOUT_S": "1"})
     yield opened
     await opened.close()
 
