@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import httpx2
 import pytest
 from ruamel.yaml import YAML
 
-from tests.support.replica import ROOT
+from tests.support.replica import ROOT, Replica
+from tests.support.vapi_sender import full_report
 
 FOLDER = ROOT / "deploy" / "kestra"
 SERVICE_URL = {"service_url": "http://vapi-cache:8000"}
@@ -25,7 +27,7 @@ INPUTS: dict[str, dict[str, Any]] = {
 """Of every flow, with their defaults."""
 
 OUTPUTS = {
-    "call_provider": ["call_id", "call_result", "disqualified"],
+    "call_provider": ["call_id", "call_result", "disqualified", "outcome", "retry"],
     "call_providers": ["call_results"],
     "wait_loop": ["call_result"],
     "wait_pause_resume": ["call_result"],
@@ -43,8 +45,15 @@ IN_BOTH_VERSIONS = {
 }
 """Of the core plugins, those that we use: the jars of 1.3.31 and 2.0.0 have them all."""
 
+FAIL = "io.kestra.plugin.core.execution.Fail"
+OURS = '{"success":true'
+NO_RECORD = '{"success":false,"error":"Call result not found"'
+
 REQUEST = "io.kestra.plugin.core.http.Request"
 LOOP = "io.kestra.plugin.core.flow.LoopUntil"
+
+ADDRESS = "{{ inputs.service_url | replace({'/+$': ''}, regexp=true) }}"
+"""Without slashes at its end."""
 
 NOT_IN_BOTH = re.compile(
     r"\brunIf\b|\bwhen:|\bpluginDefaults\b|\bconditions:|\btriggers:|\bjson\(|\| *json\b|readTimeout"
@@ -122,7 +131,7 @@ def test_a_request_outlasts_the_poll_that_it_makes(name: str) -> None:
 def test_every_request_is_authenticated_and_none_asks_for_the_transcript(name: str) -> None:
     for task in requests_of(name):
         assert task["headers"]["Authorization"] == "Bearer {{ secret('VAPI_CACHE_TOKEN') }}"
-        assert task["uri"].startswith("{{ inputs.service_url }}/api/v1/vapi/calls")
+        assert task["uri"].startswith(ADDRESS + "/api/v1/vapi/calls")
         assert task.get("method") == "POST" or "view=summary" in task["uri"]
 
 
@@ -133,6 +142,40 @@ def test_every_loop_sets_all_of_its_limits(name: str) -> None:
         if task["type"] == LOOP:
             assert set(task["checkFrequency"]) == {"interval", "maxDuration", "maxIterations"}
             assert "failOnMaxReached" in task
+
+
+@every_flow
+def test_what_is_no_answer_of_the_service_is_told_from_a_call_without_a_record(name: str) -> None:
+    """Every answer that a request takes for good is looked at by the Fail right after it, or after its loop."""
+    texts = [json.dumps(task) for task in tasks_of(flow(name)) if task["type"] == FAIL]
+    for task in requests_of(name):
+        if 404 in task["options"].get("allowedResponseCodes", []):
+            looking = [text for text in texts if f"outputs.{task['id']}.body contains" in text]
+            assert len(looking) == 1, task["id"]
+            assert "the address is probably wrong. Check the input service_url" in looking[0]
+
+
+@every_flow
+def test_an_output_is_made_only_of_an_answer_of_the_service(name: str) -> None:
+    """Others may be no JSON, and an output that cannot be made hides why the flow failed."""
+    for output in flow(name)["outputs"]:
+        assert name == "call_providers" or OURS in output["value"], output["id"]
+
+
+def test_the_flows_know_the_answers_of_the_service_by_their_beginnings(start_replica: Callable[..., Replica]) -> None:
+    url = start_replica().url + "/api/v1/vapi"
+    calls = f"{url}/calls/deleted"
+    httpx2.post(f"{url}/webhook", json=full_report("deleted"))
+    final = httpx2.get(f"{calls}?wait=0&view=summary").text
+    httpx2.delete(calls)
+    deleted = httpx2.get(f"{calls}?wait=0&view=summary").text
+    elsewhere = httpx2.get(f"{url}/nothing/here").text
+    assert [text.startswith(OURS) for text in (final, deleted, elsewhere)] == [True, False, False]
+    assert [text.startswith(NO_RECORD) for text in (final, deleted, elsewhere)] == [False, True, False]
+    for name in INPUTS:
+        source = (FOLDER / f"{name}.yaml").read_text()
+        assert f"contains '{OURS}'" in source
+        assert f"'{NO_RECORD}'" in source
 
 
 @pytest.mark.parametrize("name", ["call_provider", "call_providers"])

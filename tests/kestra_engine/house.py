@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -19,6 +19,7 @@ from service.kestra.execution import Execution
 from service.load_config import load_settings
 from tests.kestra_engine.engine import ACCOUNT, FLOWS, Engine
 from tests.support.fake_vapi import FakeVapi
+from tests.support.fake_vapi_calls import Talk
 from tests.support.fake_vapi_webhooks import Plan
 from tests.support.replica import Replica
 
@@ -119,23 +120,24 @@ class House:
         assert answer.status_code == 200, self.engine.log[-2000:]
 
     @asynccontextmanager
-    async def playing(self, plan: Plan) -> AsyncIterator[Played]:
-        """Every call that is placed meanwhile goes as planned."""
+    async def playing(self, plan: Plan, of: Callable[[dict[str, Any]], Talk] | None = None) -> AsyncIterator[Played]:
+        """Every call that is placed meanwhile goes as planned; ``of`` says of each what comes of it."""
         played = Played()
-        watching = asyncio.create_task(self._play_new_calls(plan, played))
+        watching = asyncio.create_task(self._play_new_calls(plan, of, played))
         try:
             yield played
         finally:
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
 
-    async def _play_new_calls(self, plan: Plan, played: Played) -> None:
+    async def _play_new_calls(self, plan: Plan, of: Callable[[dict[str, Any]], Talk] | None, played: Played) -> None:
         seen = set(self.vapi.calls)
         async with asyncio.TaskGroup() as courses:
             while True:
                 for call_id in self.vapi.calls.keys() - seen:
                     seen.add(call_id)
-                    courses.create_task(self.run_call(call_id, plan))
+                    own = plan if of is None else replace(plan, talk=of(self.vapi.calls[call_id]))
+                    courses.create_task(self.run_call(call_id, own))
                 under_way = sum(call["status"] != "ended" for call in self.vapi.calls.values())
                 played.most_at_once = max(played.most_at_once, under_way)
                 await asyncio.sleep(0.02)

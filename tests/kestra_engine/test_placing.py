@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any
 
 import pytest
 
+from tests.kestra_engine.engine import FLOWS
 from tests.kestra_engine.house import House, changed
 from tests.support.call_requests import FULL
-from tests.support.fake_vapi_calls import NO_ANSWER
+from tests.support.fake_vapi_calls import NO_ANSWER, STRUCTURED_DATA, Talk
 from tests.support.fake_vapi_webhooks import Plan
+
+VOICEMAIL = Talk(
+    ended_reason="voicemail",
+    lines=(("user", "You have reached Acme Plumbing. Leave a message."), ("bot", "Hi, can somebody come this week?")),
+)
+SILENCE = Talk(ended_reason="silence-timed-out", lines=(("bot", "Hi, can somebody come this week?"),))
 
 
 def placed(house: House) -> int:
@@ -24,7 +33,7 @@ async def test_a_call_is_placed_and_waited_for(house: House) -> None:
         assert await house.end(execution) == "SUCCESS"
     outputs = await house.outputs(execution)
     assert [outputs["call_id"]] == list(house.vapi.calls)
-    assert outputs["disqualified"] == "false"
+    assert (outputs["disqualified"], outputs["outcome"], outputs["retry"]) == ("false", "completed", "")
     record = outputs["call_result"]
     assert (record["data_status"], record["provider_name"], placed(house)) == ("complete", FULL["providerName"], 1)
 
@@ -34,7 +43,30 @@ async def test_a_call_without_an_analysis_is_not_called_qualified(house: House) 
         execution = await house.start("call_provider", request=FULL)
         assert await house.end(execution) == "SUCCESS"
     outputs = await house.outputs(execution)
-    assert (outputs["disqualified"], outputs["call_result"]["outcome"]) == ("unknown", "no_answer")
+    assert (outputs["disqualified"], outputs["outcome"], outputs["retry"]) == ("unknown", "no_answer", "later")
+
+
+@pytest.mark.parametrize(
+    ("talk", "expected"),
+    [
+        (VOICEMAIL, ("unknown", "voicemail", "later")),
+        (SILENCE, ("unknown", "completed", "")),
+        (Talk(structured_data={**STRUCTURED_DATA, "disqualified": True}), ("true", "completed", "")),
+        (Talk(structured_data={**STRUCTURED_DATA, "disqualified": "perhaps"}), ("unknown", "completed", "")),
+        (Talk(structured_data="They can come."), ("unknown", "completed", "")),
+    ],
+    ids=["voicemail", "silence", "disqualified", "neither", "no object"],
+)
+async def test_only_a_reliable_analysis_says_whether_a_provider_is_disqualified(
+    house: House, talk: Talk, expected: tuple[str, str, str]
+) -> None:
+    """VAPI analyses a voicemail like a conversation, and finds a provider there who is not disqualified."""
+    async with house.playing(Plan(talk=talk)):
+        execution = await house.start("call_provider", request=FULL)
+        assert await house.end(execution) == "SUCCESS"
+    outputs = await house.outputs(execution)
+    assert (outputs["disqualified"], outputs["outcome"], outputs["retry"]) == expected
+    assert outputs["call_result"]["analysis_structured_data"], "there is an analysis"
 
 
 async def test_an_answer_of_vapi_that_got_lost_phones_nobody_twice(house: House) -> None:
@@ -69,6 +101,22 @@ async def test_many_calls_are_placed_a_few_at_a_time_and_each_has_its_result(hou
     assert ids == [f"provider-{i}" for i in (0, 1, 2, 4, 6)]
     assert all(result["error"] for result in results if not result["success"])
     assert (placed(house), played.most_at_once) == (5, 3)
+
+
+async def test_the_flow_in_the_readme_chooses_only_providers_whose_analysis_is_reliable(house: House) -> None:
+    readme = (FLOWS / "README.md").read_text()
+    [source] = re.findall(r"```yaml\n(id: choose_provider\n.+?)```", readme, re.DOTALL)
+    await house.add_flow("choose_provider", source.replace("http://vapi-cache:8000", house.a.url))
+    talks = [VOICEMAIL, Talk(), Talk(structured_data={**STRUCTURED_DATA, "disqualified": True}), SILENCE]
+    requests: list[Any] = [{**FULL, "providerPhone": f"+1864555010{i}"} for i in range(len(talks))]
+    async with house.playing(Plan(), of=lambda call: talks[int(call["customer"]["number"][-1])]):
+        parts = {"requests": (None, json.dumps([*requests, {"providerName": "none"}]))}
+        answer = await house.http.post("/api/v1/main/executions/ai_concierge/choose_provider", files=parts)
+        execution = answer.json()["id"]
+        assert await house.end(execution, within_s=120) == "SUCCESS"
+    outputs = await house.outputs(execution)
+    assert [record["customer_phone"] for record in outputs["willing"]] == ["+18645550101"]
+    assert [record["customer_phone"] for record in outputs["call_again"]] == ["+18645550100"]
 
 
 async def test_a_call_that_never_ends_is_a_result_among_the_others(house: House) -> None:
