@@ -14,6 +14,7 @@ from service.api.limits import CALLERS_BYTES, UNPROVEN_BYTES, BodyBudget, Failed
 from service.api.state import State
 from service.api.unfinished import UnfinishedBodies
 from service.calls.batches import Batches
+from service.calls.late_refresh import LateRefresh
 from service.calls.placing import Placing
 from service.calls.reconcile import Reconciler
 from service.calls.subscriptions import Subscriptions
@@ -63,6 +64,8 @@ def assemble(settings: Settings) -> tuple[State, RedisTopology]:
     failed_proofs, refusals = FailedProofs(addresses), RefusalLog(addresses)
     spool = Spool(settings.spool_dir, settings.spool_max_bytes) if settings.spool_dir else None
     idempotency = IdempotencyStore(commands, keys)
+    asking = AskingStore(settings, commands, keys)
+    reconciler = _reconciler(settings, vapi, calls, sweep, metrics, asking)
     state = State(
         settings=settings,
         calls=calls,
@@ -74,7 +77,8 @@ def assemble(settings: Settings) -> tuple[State, RedisTopology]:
         rate_limit=_rate_limit(settings, commands, keys),
         spool=spool,
         vapi=vapi,
-        reconciler=_reconciler(settings, vapi, calls, sweep, metrics, AskingStore(settings, commands, keys)),
+        reconciler=reconciler,
+        late_refresh=_late_refresh(reconciler, calls, sweep, metrics, asking),
         kestra=kestra,
         subscriptions=subscriptions,
         placing=Placing(
@@ -113,6 +117,17 @@ def _reconciler(
     )
     sweep.on_subscribed = reconciler.want
     return reconciler
+
+
+def _late_refresh(
+    reconciler: Reconciler | None, calls: CallStore, sweep: Sweep, metrics: Metrics, asking: AskingStore
+) -> LateRefresh | None:
+    """The same."""
+    if reconciler is None:
+        return None
+    late_refresh = LateRefresh(reconciler, calls, asking, on_result=metrics.refreshed)
+    sweep.on_refreshable = late_refresh.want
+    return late_refresh
 
 
 def replica_id() -> str:

@@ -9,6 +9,7 @@ from service.api.client_address import ClientAddresses
 from service.api.limits import BodyBudget, FailedProofs, RefusalLog
 from service.api.unfinished import UnfinishedBodies
 from service.calls.batches import Batches
+from service.calls.late_refresh import LateRefresh
 from service.calls.placing import Placing
 from service.calls.reconcile import Reconciler
 from service.calls.subscriptions import Subscriptions
@@ -44,6 +45,8 @@ class State:
     vapi: VapiClient | None
     """None without ``VAPI_API_KEY``."""
     reconciler: Reconciler | None
+    """The same."""
+    late_refresh: LateRefresh | None
     """The same."""
     kestra: KestraClient | None
     """None without ``KESTRA_URL``."""

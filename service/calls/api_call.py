@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from service.calls.artifact_plan import add_what_was_asked_for
 from service.calls.context import add_context
 from service.calls.ended_reasons import meaning_of
 from service.calls.facts import Facts
@@ -61,6 +62,7 @@ def _change_of(call: Call, *, expects_analysis: bool) -> CallChange:
         facts.ended_reason = first_said(call.endedReason)
         add_results(facts, message, call, fields)
         weight = _weigh_ended(message, call, facts, expects_analysis=expects_analysis)
+    add_what_was_asked_for(facts, message, call)
     outputs_at = call.artifact.structuredOutputsLastUpdatedAt if call.artifact is not None else ABSENT
     return create_change(call_id, weight, max(timestamp_ms(call.updatedAt), timestamp_ms(outputs_at)), facts)
 

@@ -21,6 +21,9 @@ from service.store.script import RESUME_WAITING, Script
 from service.store.shapes import MISSING, TOMBSTONE, CallChange, Merged, StoredCall, Tombstone, new_token
 from service.store.survey import BucketSurvey, BucketSurveys, Survey
 
+REFRESH_AFTER_MS: Final = 60_000
+"""How long after its completion VAPI is asked once more for what a record lacks."""
+
 DELETIONS_KEPT_MS: Final = 60_000
 """Long enough for every process to have looked for lost notifications many times."""
 
@@ -52,6 +55,7 @@ class CallStore:
             settings.pending_ttl_ms,
             settings.report_grace_ms,
             b"1" if settings.expect_analysis else b"0",
+            REFRESH_AFTER_MS if settings.vapi_api_key is not None else 0,
         )
         self._of_every_read: tuple[bytes, ...] = (b"state", b"facts", b"facts2", b"deleted")
         if settings.vapi_api_key is not None:
@@ -75,12 +79,13 @@ class CallStore:
             self._redis,
             bucket,
             *self._keys_of(call_id, bucket),
+            self._keys.refresh(bucket),
             call_id,
             self._keys.changes,
             self._keys.phones[bucket],
             *self._life,
             *event,
-            keys=8,
+            keys=9,
             is_durable=True,
             deadline=deadline,
         )
@@ -164,10 +169,20 @@ class CallStore:
         return survey
 
     async def survey_bucket(
-        self, bucket: int, changed_since_ms: int | None = None, *, takes_turns: bool = False
+        self,
+        bucket: int,
+        changed_since_ms: int | None = None,
+        *,
+        takes_turns: bool = False,
+        takes_refreshes: bool = False,
     ) -> BucketSurvey:
-        """The same look at one bucket."""
-        survey = await self._surveys.look_at(bucket, changed_since_ms, takes_turns=takes_turns)
+        """The same look at one bucket; ``takes_refreshes``: take up calls that VAPI may be asked for once more.
+
+        Nobody else gets the same ones of those within 30 s.
+        """
+        survey = await self._surveys.look_at(
+            bucket, changed_since_ms, takes_turns=takes_turns, takes_refreshes=takes_refreshes
+        )
         self._tell_due(bucket, survey.resumable)
         return survey
 

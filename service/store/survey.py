@@ -21,6 +21,12 @@ SUBSCRIBED_AT_MOST: Final = 50
 SUBSCRIBED_EVERY_MS: Final = 5_000
 """How often the turn of such a call comes, whatever the number of replicas."""
 
+REFRESHES_AT_MOST: Final = 5
+"""Calls that VAPI may be asked for once more, per bucket and look: over 100 a second, more than is asked for by default."""
+
+REFRESH_LEASE_MS: Final = 30_000
+"""How long nobody else takes such a call up: who has not asked by then had no turn, or died."""
+
 
 class BucketSurvey(msgspec.Struct, frozen=True):
     """What one look at one bucket found."""
@@ -38,6 +44,8 @@ class BucketSurvey(msgspec.Struct, frozen=True):
     """Calls that are not final and that somebody is subscribed to; those that expired still count for some seconds."""
     in_turn: list[bytes]
     """Those of them that this look took up."""
+    refreshable: list[bytes]
+    """Complete calls that lacked something, for which VAPI may be asked once more; this look took them up."""
 
 
 class Survey(msgspec.Struct, frozen=True):
@@ -74,13 +82,15 @@ class BucketSurveys:
         newest: int = 0,
         *,
         takes_turns: bool = False,
+        takes_refreshes: bool = False,
         deadline: float | None = None,
     ) -> BucketSurvey:
         """As CallStore.survey_bucket."""
-        now, size, due, changed, latest, resumable, awaited, in_turn = await self._script.run(
+        now, size, due, changed, latest, resumable, awaited, in_turn, refreshable = await self._script.run(
             self._redis,
             bucket,
             *self._keys.indices[bucket],
+            self._keys.refresh(bucket),
             self._grace_ms,
             b"" if changed_since_ms is None else changed_since_ms,
             newest,
@@ -88,11 +98,13 @@ class BucketSurveys:
             SUBSCRIBED_EVERY_MS,
             self._keys.subscriptions[bucket],
             self._index_ttl_ms,
-            keys=6,
+            REFRESHES_AT_MOST if takes_refreshes else 0,
+            REFRESH_LEASE_MS,
+            keys=7,
             deadline=deadline,
         )
         entries = [(int(float(score)), call_id) for call_id, score in _pairs(latest)]
-        return BucketSurvey(now, size, due, changed, entries, resumable, awaited, in_turn)
+        return BucketSurvey(now, size, due, changed, entries, resumable, awaited, in_turn, refreshable)
 
     async def look_at_all(
         self, changed_since_ms: tuple[int, ...], newest: int, *, takes_turns: bool, deadline: float | None

@@ -1,0 +1,95 @@
+"""Asks VAPI once more for complete calls: it adds recordings and structured outputs after the report."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from service.calls.artifact_plan import has_structured_output
+from service.calls.reconcile import Reconciler, Result
+from service.calls.status import DataStatus
+from service.errors import StoreUnavailableError
+from service.store.asking import AskingStore
+from service.store.calls import CallStore
+from service.store.shapes import StoredCall, Tombstone
+
+log = structlog.get_logger(__name__)
+
+MAX_QUEUED: Final = 200
+"""Calls that wait here; one more is dropped, and a sweep takes it up again when its lease is over."""
+
+WORKERS: Final = 4
+"""Requests at once. They leave most of the client's 32 connections to the reconciler."""
+
+NO_TURN_S: Final = 1.0
+"""How long a worker waits after other calls needed the turn."""
+
+
+class LateRefresh:
+    """Sees to the calls that sweeps take up, each at most once over all replicas, when nothing else waits to be asked for.
+
+    A call that finds no turn is left to Redis, which gives it to some replica again after REFRESH_LEASE_MS. A request
+    that fails, or whose replica dies, is not repeated.
+
+    Args:
+        on_result: told what became of each request.
+    """
+
+    def __init__(
+        self, reconciler: Reconciler, calls: CallStore, asking: AskingStore, *, on_result: Callable[[Result], None]
+    ) -> None:
+        self._reconciler = reconciler
+        self._calls = calls
+        self._asking = asking
+        self._on_result = on_result
+        self._queue: asyncio.Queue[bytes] = asyncio.Queue()
+        self._taken_up: set[bytes] = set()
+
+    def want(self, call_id: bytes) -> None:
+        """Have the call asked for once more if it still lacks something. Never waits."""
+        if call_id not in self._taken_up and self._queue.qsize() < MAX_QUEUED:
+            self._taken_up.add(call_id)
+            self._queue.put_nowait(call_id)
+
+    async def work(self) -> None:
+        """See to one call after the other, until cancelled."""
+        while True:
+            call_id = await self._queue.get()
+            try:
+                await self._see_to(call_id)
+            except StoreUnavailableError:
+                log.debug("refreshing.waits_for_redis")
+            except Exception:
+                log.exception("refreshing.broke", call_id=call_id.decode(errors="replace"))
+            finally:
+                self._taken_up.discard(call_id)
+
+    async def _see_to(self, call_id: bytes) -> None:
+        if not lacks_late_results(await self._calls.find(call_id, ("structured_outputs",))):
+            await self._asking.take_refresh(call_id)
+            return
+        if self._reconciler.has_waiting or await self._asking.reserve_turn(within_s=0) is None:
+            await asyncio.sleep(NO_TURN_S)
+            return
+        if await self._asking.take_refresh(call_id):
+            await self._reconciler.refresh(call_id, self._on_result)
+
+
+def lacks_late_results(call: StoredCall | Tombstone | None) -> bool:
+    """Whether a complete call, on which the customer spoke, lacks what VAPI was asked to keep of it.
+
+    ``call`` holds its structured outputs. merge_call.lua judges by the same facts, except that it does not see whether
+    outputs came by another message than the one that awaits them.
+    """
+    if not isinstance(call, StoredCall) or call.data_status != DataStatus.COMPLETE:
+        return False
+    facts = call.facts
+    if facts["customer_spoke"] != b"true":
+        return False
+    lacks_recording = not facts["recording_url"] and facts["recording_enabled"] != b"false"
+    return lacks_recording or (
+        facts["outputs_awaited"] == b"true" and not has_structured_output(facts["structured_outputs"])
+    )
