@@ -175,6 +175,7 @@ local function take_what_outweighs()
 end
 
 -- The same for the later facts. A version that knows more of them may have written this: what is behind ours stays.
+-- The 4th and 5th are in no record, so they change none.
 local entries  -- the later facts as they are now, each behind its stamp
 local function take_later()
   entries = split(later_text or '')
@@ -184,7 +185,11 @@ local function take_later()
     local entry = entries[count] or BLANK
     local held, old = sub(entry, 1, 17), sub(entry, 18)
     if value ~= '' and stamp >= held then
-      if outweighs(value, old, stamp > held) then is_changed = true else value = old end
+      if not outweighs(value, old, stamp > held) then
+        value = old
+      elseif count ~= 4 and count ~= 5 then
+        is_changed = true
+      end
       entry = stamp .. value
     end
     entries[count] = entry
