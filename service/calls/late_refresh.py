@@ -18,20 +18,20 @@ from service.store.shapes import StoredCall, Tombstone
 
 log = structlog.get_logger(__name__)
 
-MAX_QUEUED: Final = 200
+MAX_QUEUED: Final = 50
 """Calls that wait here; one more is dropped, and a sweep takes it up again when its lease is over."""
 
 WORKERS: Final = 4
 """Requests at once. They leave most of the client's 32 connections to the reconciler."""
 
-NO_TURN_S: Final = 1.0
-"""How long a worker waits after other calls needed the turn."""
+TRY_EVERY_S: Final = 0.25
+"""How often a free turn is looked for, by one worker of the process: only one that nobody else needs is taken."""
 
 
 class LateRefresh:
     """Sees to the calls that sweeps take up, each at most once over all replicas, when nothing else waits to be asked for.
 
-    A call that finds no turn is left to Redis, which gives it to some replica again after REFRESH_LEASE_MS. A request
+    What dies with its replica before it was asked for is given to another one by Redis, after REFRESH_LEASE_MS. A request
     that fails, or whose replica dies, is not repeated.
 
     Args:
@@ -47,6 +47,7 @@ class LateRefresh:
         self._on_result = on_result
         self._queue: asyncio.Queue[bytes] = asyncio.Queue()
         self._taken_up: set[bytes] = set()
+        self._next = asyncio.Lock()
 
     def want(self, call_id: bytes) -> None:
         """Have the call asked for once more if it still lacks something. Never waits."""
@@ -68,14 +69,18 @@ class LateRefresh:
                 self._taken_up.discard(call_id)
 
     async def _see_to(self, call_id: bytes) -> None:
-        if not lacks_late_results(await self._calls.find(call_id, ("structured_outputs",))):
-            await self._asking.take_refresh(call_id)
-            return
-        if self._reconciler.has_waiting or await self._asking.reserve_turn(within_s=0) is None:
-            await asyncio.sleep(NO_TURN_S)
-            return
-        if await self._asking.take_refresh(call_id):
+        async with self._next:
+            is_worth_it = await self._wait_for_turn(call_id)
+        if await self._asking.take_refresh(call_id) and is_worth_it:
             await self._reconciler.refresh(call_id, self._on_result)
+
+    async def _wait_for_turn(self, call_id: bytes) -> bool:
+        """True once it is the call's turn; False, and no turn is used, once it lacks nothing any more."""
+        while lacks_late_results(await self._calls.find(call_id, ("structured_outputs",))):
+            if not self._reconciler.has_waiting and await self._asking.reserve_turn(within_s=0) is not None:
+                return True
+            await asyncio.sleep(TRY_EVERY_S)
+        return False
 
 
 def lacks_late_results(call: StoredCall | Tombstone | None) -> bool:

@@ -21,8 +21,8 @@ SUBSCRIBED_AT_MOST: Final = 50
 SUBSCRIBED_EVERY_MS: Final = 5_000
 """How often the turn of such a call comes, whatever the number of replicas."""
 
-REFRESHES_AT_MOST: Final = 5
-"""Calls that VAPI may be asked for once more, per bucket and look: over 100 a second, more than is asked for by default."""
+REFRESHES_AT_MOST: Final = 2
+"""Calls that VAPI may be asked for once more, per bucket and look: together more than a process asks for until the next."""
 
 REFRESH_LEASE_MS: Final = 30_000
 """How long nobody else takes such a call up: who has not asked by then had no turn, or died."""

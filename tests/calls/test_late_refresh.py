@@ -188,18 +188,16 @@ async def test_without_a_free_turn_the_call_waits(vapi: FakeVapi, opened: Opened
     assert await is_put_by(opened, call_id)
 
     await opened.redis.delete(opened.keys.next_turn.decode())
-    await be_due(opened, call_id)
 
     async def is_asked() -> bool:
+        await be_due(opened, call_id)
         await replica.sweep.sweep()
         return asked_for(vapi, call_id) == 1
 
     await until(is_asked)
 
 
-async def test_calls_that_wait_to_be_asked_for_come_first(
-    vapi: FakeVapi, opened: OpenedStore, replica: OneReplica
-) -> None:
+async def test_calls_that_wait_to_be_asked_for_come_first(vapi: FakeVapi) -> None:
     """Turns are four a second here, and there are nine other calls: they keep the turns taken for two seconds."""
     slow = OpenedStore("memory://", {**vapi.settings, "RECONCILE_PER_SECOND": "4"})
     slow_replica = OneReplica(slow)
