@@ -183,26 +183,28 @@ local function take_later()
   for value in string.gmatch(later_facts, '([^\31]*)\31') do
     count = count + 1
     local entry = entries[count] or BLANK
-    local held, old = sub(entry, 1, 17), sub(entry, 18)
-    if value ~= '' and stamp >= held then
-      if not outweighs(value, old, stamp > held) then
-        value = old
-      elseif count ~= 4 and count ~= 5 then
-        is_changed = true
+    if value ~= '' then
+      local held, old = sub(entry, 1, 17), sub(entry, 18)
+      if stamp >= held then
+        if not outweighs(value, old, stamp > held) then
+          value = old
+        elseif count ~= 4 and count ~= 5 then
+          is_changed = true
+        end
+        entry = stamp .. value
       end
-      entry = stamp .. value
     end
     entries[count] = entry
   end
   later_text = table.concat(entries, '\31') .. '\31'
 end
 
--- VAPI adds recordings and structured outputs after the report. Whether outputs that are awaited came by another message
--- is seen when it is time to ask.
+-- VAPI adds recordings and structured outputs after the report. A recording is here once the 8th fact has a stamp. Whether
+-- outputs that are awaited came by another message is seen when it is time to ask.
 local function lacks_late_results()
   if sub(entries[1], 18) ~= 'true' then return false end
   if sub(entries[5], 18) == 'true' then return true end
-  return sub(entries[4], 18) ~= 'false' and string.find(facts_text, '^' .. string.rep('[^\31]*\31', 7) .. '\31') ~= nil
+  return sub(stamps_text, 17 * 8 - 16, 17 * 8) == BLANK and sub(entries[4], 18) ~= 'false'
 end
 
 local function phone_of(text) return string.match(text or '', '^"?([^\31]-)"?\31') or '' end
