@@ -97,7 +97,7 @@ class AskingStore:
         Who dies after this, or whose reply got lost, leaves the call without its late refresh: it is never made twice.
         """
         bucket = bucket_of(call_id)
-        taken: int = await self._redis.execute(b"ZREM", self._keys.refresh(bucket), call_id, bucket=bucket)
+        taken: int = await self._redis.execute(b"ZREM", self._keys.refreshes[bucket], call_id, bucket=bucket)
         return taken == 1
 
     async def reserve_turn(self, within_s: float = TURN_WITHIN_S) -> float | None:

@@ -66,6 +66,7 @@ class Keys:
         """The same."""
         self.subscriptions = tuple(tag + b"subs:" for tag in self._buckets)
         """The same."""
+        self.refreshes = tuple(tag + b"refresh" for tag in self._buckets)
         self.changes = self._prefix + b":changes"
         self.probes = tuple(tag + b"probe" for tag in self._buckets)
         self.processes = self._buckets[COUNTS_BUCKET] + b"processes"
@@ -89,9 +90,6 @@ class Keys:
 
     def subscribed(self, bucket: int) -> bytes:
         return self._buckets[bucket] + b"subscribed"
-
-    def refresh(self, bucket: int) -> bytes:
-        return self._buckets[bucket] + b"refresh"
 
     def counted_subscriptions(self, bucket: int) -> tuple[bytes, bytes]:
         """Of known calls, and of calls that nobody knows."""

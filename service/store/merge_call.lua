@@ -2,37 +2,37 @@
 -- The outcome does not depend on the order, the repetition or the interleaving of the events of one lifetime.
 --
 -- KEYS  1 call (hash)  2 expiry index  3 update index  4 partial index  5 deleted index (unused here)
---       6 due index  7 subscribed index  8 the call's subscriptions (hash, see subscribe.lua)  9 refresh index
--- ARGV  1 call id  2 channel  3 prefix of the phone index of this bucket (same slot as the keys)
---       4 life of a final record, ms  5 life of one that is not, ms  6 report grace, ms
---       7 '1' when an analysis is expected
---       8 how long after its completion VAPI may be asked once more for what a record lacks, ms; 0: never
---       9 stamp of the event, 17 digits: rank, then timestamp in ms; '' when there is no event, only time passing
---       10 status, 0 (none) upward  11 how far the event ends the call: 0 no, 1 over, 2 preliminary report, 3 full report
---       12 '1' when the event says that the call is over for a reason after which no analysis can come
---       13 facts of the first layout and 14 later ones: JSON fragments, each followed by \31; nothing before the \31 where
+--       6 due index  7 subscribed index  8 the call's subscriptions (hash, see subscribe.lua)
+-- ARGV  1 call id  2 channel  3 prefix of the phone index of this bucket, and 4 its refresh index (same slot as the keys)
+--       5 life of a final record, ms  6 life of one that is not, ms  7 report grace, ms
+--       8 '1' when an analysis is expected
+--       9 how long after its completion VAPI may be asked once more for what a record lacks, ms; 0: never
+--       10 stamp of the event, 17 digits: rank, then timestamp in ms; '' when there is no event, only time passing
+--       11 status, 0 (none) upward  12 how far the event ends the call: 0 no, 1 over, 2 preliminary report, 3 full report
+--       13 '1' when the event says that the call is over for a reason after which no analysis can come
+--       14 facts of the first layout and 15 later ones: JSON fragments, each followed by \31; nothing before the \31 where
 --          the event gives none. Of the first ones the phone, in quotes, is the 1st, the ended reason the 2nd, the recording
 --          the 8th; of the later ones the 1st is whether the customer spoke, the 4th whether the call is recorded, the 5th
 --          whether structured outputs are awaited.
---       15 token of this very request: when its reply got lost and it is sent again, it is told the same firsts
---       16... large facts, '' where the event gives none; the first is the transcript
+--       16 token of this very request: when its reply got lost and it is sent again, it is told the same firsts
+--       17... large facts, '' where the event gives none; the first is the transcript
 -- Returns {result, 1 when subscriptions are to be resumed now, became final for the first time,
 --         became complete for the first time, state, facts, facts2}
 --       result: -1 the call is deleted, 0 nothing changed, 1 changed; the last three only with a first time, else ''.
 --
--- Hash: state (11 numbers, see the end), facts (as ARGV 13, but the ended reason behind ARGV 12), stamps (17 digits a
---       fact of ARGV 13, then 17 a large fact), facts2 (as ARGV 14, but each fact behind its stamp), 1... the large
---       facts, no_analysis ('1' once an event had ARGV 12), refresh ('1' once it was put on the refresh index), final_by
+-- Hash: state (11 numbers, see the end), facts (as ARGV 14, but the ended reason behind ARGV 13), stamps (17 digits a
+--       fact of ARGV 14, then 17 a large fact), facts2 (as ARGV 15, but each fact behind its stamp), 1... the large
+--       facts, no_analysis ('1' once an event had ARGV 13), refresh ('1' once it was put on the refresh index), final_by
 --       and complete_by (tokens); or deleted.
 --       The version before reads state, facts and stamps and takes no number or fact more in them (call_codec.py).
 
 local call, expiry, updates, partial, subscriptions = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[8]
-local id, channel, phone_prefix = ARGV[1], ARGV[2], ARGV[3]
-local result_ttl, pending_ttl, grace = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
-local expects_analysis, refresh_after, stamp = ARGV[7] == '1', tonumber(ARGV[8]), ARGV[9]
-local given_status, given_ending, rules_out_analysis = tonumber(ARGV[10]), tonumber(ARGV[11]), ARGV[12]
-local first_facts, later_facts, token = ARGV[13], ARGV[14], ARGV[15]
-local FIRST_LARGE = 16  -- in ARGV
+local id, channel, phone_prefix, refresh = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local result_ttl, pending_ttl, grace = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local expects_analysis, refresh_after, stamp = ARGV[8] == '1', tonumber(ARGV[9]), ARGV[10]
+local given_status, given_ending, rules_out_analysis = tonumber(ARGV[11]), tonumber(ARGV[12]), ARGV[13]
+local first_facts, later_facts, token = ARGV[14], ARGV[15], ARGV[16]
+local FIRST_LARGE = 17  -- in ARGV
 local is_event = stamp ~= ''
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -286,9 +286,11 @@ elseif data_status == PARTIAL then
   redis.call('ZREM', partial, id)
 end
 
-if refresh_after > 0 and is_event and derived == COMPLETE and not has_refresh and lacks_late_results() then
-  redis.call('ZADD', KEYS[9], now + refresh_after, id)
-  redis.call('PEXPIRE', KEYS[9], 2 * index_ttl)
+-- The refresh index is not declared either: where it is missing, Redis would refuse every merge in a slot that is moving.
+-- And no webhook is refused for it: a call that it does not take may be put there by a later event.
+if refresh_after > 0 and is_event and derived == COMPLETE and not has_refresh and lacks_late_results() and
+  type(redis.pcall('ZADD', refresh, now + refresh_after, id)) == 'number' then
+  redis.pcall('PEXPIRE', refresh, 2 * index_ttl)
   write('refresh', '1')
 end
 

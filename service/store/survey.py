@@ -90,7 +90,6 @@ class BucketSurveys:
             self._redis,
             bucket,
             *self._keys.indices[bucket],
-            self._keys.refresh(bucket),
             self._grace_ms,
             b"" if changed_since_ms is None else changed_since_ms,
             newest,
@@ -100,7 +99,8 @@ class BucketSurveys:
             self._index_ttl_ms,
             REFRESHES_AT_MOST if takes_refreshes else 0,
             REFRESH_LEASE_MS,
-            keys=7,
+            self._keys.refreshes[bucket],
+            keys=6,
             deadline=deadline,
         )
         entries = [(int(float(score)), call_id) for call_id, score in _pairs(latest)]

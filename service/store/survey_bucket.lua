@@ -4,16 +4,16 @@
 -- is a pcall: what expired is then dropped by a later look, and a call whose turn cannot be noted is nobody's turn.
 --
 -- KEYS  1 expiry index  2 update index  3 partial index  4 deleted index  5 due index  6 subscribed index
---       7 refresh index
 -- ARGV  1 report grace, ms  2 ms since when changes are wanted, '' for none  3 how many of the newest are wanted
 --       4 how many of the subscribed calls are wanted, each at most once in  5 so many ms, by anybody
 --       6 prefix of the subscriptions of this bucket's calls (same slot as the keys)  7 life of the subscribed index, ms
 --       8 how many calls are wanted that VAPI may be asked for once more, each at most once in  9 so many ms, by anybody
+--       10 refresh index (same slot as the keys)
 -- Returns {now in ms, live records, ids past their report grace, ids changed or deleted since, newest ids,
 --         subscriptions to be resumed now, calls that are waited for, those of them whose turn it is,
 --         calls that VAPI may be asked for once more}
 
-local expiry, updates, partial, deleted, due, subscribed, refresh = unpack(KEYS)
+local expiry, updates, partial, deleted, due, subscribed = unpack(KEYS)
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
@@ -56,8 +56,9 @@ if ARGV[4] ~= '0' then
 end
 local refreshable = {}
 if ARGV[8] ~= '0' then
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', refresh, '-inf', now, 'LIMIT', 0, ARGV[8])) do
-    if type(redis.pcall('ZADD', refresh, now + ARGV[9], id)) == 'number' then refreshable[#refreshable + 1] = id end
+  -- An error, as in a Cluster slot that is moving, has no entries.
+  for _, id in ipairs(redis.pcall('ZRANGEBYSCORE', ARGV[10], '-inf', now, 'LIMIT', 0, ARGV[8])) do
+    if type(redis.pcall('ZADD', ARGV[10], now + ARGV[9], id)) == 'number' then refreshable[#refreshable + 1] = id end
   end
 end
 return {now, redis.call('ZCOUNT', expiry, now, '+inf'), past_grace, changed, newest,

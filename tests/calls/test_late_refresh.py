@@ -69,12 +69,12 @@ async def unrecorded_call(vapi: FakeVapi, opened: OpenedStore) -> str:
 
 
 async def be_due(opened: OpenedStore, call_id: str) -> None:
-    key = opened.keys.refresh(bucket_of(call_id.encode()))
+    key = opened.keys.refreshes[bucket_of(call_id.encode())]
     await let_refresh_pass(opened.redis, key, call_id, REFRESH_AFTER_MS / 1000)
 
 
 async def is_put_by(opened: OpenedStore, call_id: str) -> bool:
-    return await opened.redis.zscore(opened.keys.refresh(bucket_of(call_id.encode())).decode(), call_id) is not None
+    return await opened.redis.zscore(opened.keys.refreshes[bucket_of(call_id.encode())].decode(), call_id) is not None
 
 
 async def refreshed(*replicas: OneReplica, **results: int) -> None:

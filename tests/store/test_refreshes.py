@@ -47,12 +47,12 @@ async def merge(opened: OpenedStore, body: dict[str, Any], call_id: bytes = CALL
 
 
 async def put_by(opened: OpenedStore, call_id: bytes = CALL) -> list[bytes]:
-    index: Any = await opened.redis.zrange(opened.keys.refresh(bucket_of(call_id)), 0, -1)
+    index: Any = await opened.redis.zrange(opened.keys.refreshes[bucket_of(call_id)], 0, -1)
     return list(index)
 
 
 async def pass_time(opened: OpenedStore, seconds: float, call_id: bytes = CALL) -> None:
-    await let_refresh_pass(opened.redis, opened.keys.refresh(bucket_of(call_id)), call_id.decode(), seconds)
+    await let_refresh_pass(opened.redis, opened.keys.refreshes[bucket_of(call_id)], call_id.decode(), seconds)
 
 
 async def taken_up(opened: OpenedStore, bucket: int = BUCKET) -> list[bytes]:
@@ -163,7 +163,7 @@ async def test_a_look_takes_up_so_many_and_only_where_it_is_told_to(opened: Open
 async def test_what_is_put_by_goes_by_itself(opened: OpenedStore) -> None:
     await merge(opened, UNRECORDED)
     life_ms = 2 * max(opened.settings.result_ttl_ms, opened.settings.pending_ttl_ms)
-    assert 0 < await opened.redis.pttl(opened.keys.refresh(BUCKET).decode()) <= life_ms
+    assert 0 < await opened.redis.pttl(opened.keys.refreshes[BUCKET].decode()) <= life_ms
 
 
 async def test_one_call_that_is_put_by_takes_at_most_twelve_keys_in_one_slot(opened: OpenedStore) -> None:
@@ -171,7 +171,7 @@ async def test_one_call_that_is_put_by_takes_at_most_twelve_keys_in_one_slot(ope
         await opened.store.merge(change_from(body))
     await opened.store.delete(CALL)
     keys = await opened.keys_in_redis()
-    assert opened.keys.refresh(BUCKET) in keys
+    assert opened.keys.refreshes[BUCKET] in keys
     assert len(keys) <= 12 - 4, "subscriptions take four more"
 
 
@@ -191,7 +191,7 @@ async def test_a_record_of_the_version_before_is_put_by_when_it_is_told_somethin
     later: Any = await opened.redis.hget(key, "facts2")
     await opened.redis.hset(key, "facts2", b"\x1f".join(later.split(b"\x1f")[:3]) + b"\x1f")
     await opened.redis.hdel(key, "refresh")
-    await opened.redis.zrem(opened.keys.refresh(BUCKET).decode(), CALL)
+    await opened.redis.zrem(opened.keys.refreshes[BUCKET].decode(), CALL)
     assert (await record(opened.store))["customer_spoke"] is True
 
     await opened.store.merge(change())

@@ -77,7 +77,7 @@ async def ended_call(vapi: FakeVapi) -> str:
 
 
 async def let_a_minute_pass(redis: Redis, call_id: str) -> None:
-    await let_refresh_pass(redis, KEYS.refresh(bucket_of(call_id.encode())), call_id, REFRESH_AFTER_MS / 1000)
+    await let_refresh_pass(redis, KEYS.refreshes[bucket_of(call_id.encode())], call_id, REFRESH_AFTER_MS / 1000)
 
 
 async def test_a_record_gains_its_recording_by_one_request_and_nobody_is_resumed_again(
