@@ -15,6 +15,7 @@ from service.api.state import State
 from service.api.unfinished import UnfinishedBodies
 from service.config import Settings
 from service.jobs.batches import Batches
+from service.jobs.late_refresh import LateRefresh
 from service.jobs.placing import Placing
 from service.jobs.reconciler import Reconciler
 from service.jobs.resumer import Subscriptions
@@ -62,6 +63,8 @@ def assemble(settings: Settings) -> tuple[State, RedisTopology]:
     failed_proofs, refusals = FailedProofs(addresses), RefusalLog(addresses)
     spool = Spool(settings.spool_dir, settings.spool_max_bytes) if settings.spool_dir else None
     idempotency = IdempotencyStore(commands, keys)
+    asking = ReconcileLeases(settings, commands, keys)
+    reconciler = _reconciler(settings, vapi, calls, sweep, metrics, asking)
     state = State(
         settings=settings,
         calls=calls,
@@ -73,7 +76,8 @@ def assemble(settings: Settings) -> tuple[State, RedisTopology]:
         rate_limit=_rate_limit(settings, commands, keys),
         spool=spool,
         vapi=vapi,
-        reconciler=_reconciler(settings, vapi, calls, sweep, metrics, ReconcileLeases(settings, commands, keys)),
+        reconciler=reconciler,
+        late_refresh=_late_refresh(reconciler, calls, sweep, metrics, asking),
         kestra=kestra,
         subscriptions=subscriptions,
         placing=Placing(
@@ -116,6 +120,17 @@ def _reconciler(
     )
     sweep.on_subscribed = reconciler.want
     return reconciler
+
+
+def _late_refresh(
+    reconciler: Reconciler | None, calls: CallStore, sweep: Sweep, metrics: Metrics, asking: ReconcileLeases
+) -> LateRefresh | None:
+    """The same."""
+    if reconciler is None:
+        return None
+    late_refresh = LateRefresh(reconciler, calls, asking, on_result=metrics.refreshed)
+    sweep.on_refreshable = late_refresh.want
+    return late_refresh
 
 
 def replica_id() -> str:

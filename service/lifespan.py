@@ -19,6 +19,7 @@ from service import __version__
 from service.api.state import State
 from service.config import settings_not_in_use
 from service.errors import StoreUnavailableError
+from service.jobs.late_refresh import WORKERS
 from service.jobs.sweep import SWEEP_EVERY_S
 from service.log_writer import drain_logs
 from service.metrics import forget_dead_workers
@@ -87,6 +88,8 @@ def _start_background(
         start("sentinels", redis.sentinels.watch, 0.0)
     if (reconciler := state.reconciler) is not None:
         tasks += [loop.create_task(reconciler.work(), name="reconciler") for _ in range(reconciler.workers)]
+    if (late_refresh := state.late_refresh) is not None:
+        tasks += [loop.create_task(late_refresh.work(), name="late-refresh") for _ in range(WORKERS)]
     return tasks
 
 

@@ -89,6 +89,9 @@ class Metrics:
             "vapi_subscriptions", "Tries to resume a Kestra execution by what became of them", "result"
         )
         self._reconciled_total = counter("vapi_reconciled", "Calls that VAPI was asked for, by result", "result")
+        self._refreshed_total = counter(
+            "vapi_refreshed", "Complete calls that VAPI was asked for once more, by result", "result"
+        )
         self._dropped_total = counter("vapi_fields_dropped", "Fields of webhooks left out for an impossible type")
         self._lines_lost_total = counter("vapi_log_lines_lost", "Lines of the log that could not be written")
         self._connections_lost_total = counter(
@@ -146,6 +149,10 @@ class Metrics:
         """result: merged, unchanged, missing, failed."""
         self._sums[f"reconciled.{result}"] += 1
 
+    def refreshed(self, result: str) -> None:
+        """result: as of ``reconciled``."""
+        self._sums[f"refreshed.{result}"] += 1
+
     def connection_lost(self, kind: str) -> None:
         """kind: one of LOST_CONNECTIONS."""
         self._sums[f"connections.{kind}"] += 1
@@ -201,6 +208,7 @@ class Metrics:
             self._raise(self._connections_lost_total, self._sums[f"connections.{kind}"], kind)
         for result in RECONCILED:
             self._raise(self._reconciled_total, self._sums[f"reconciled.{result}"], result)
+            self._raise(self._refreshed_total, self._sums[f"refreshed.{result}"], result)
         self._waiting_now.set(self._waiting)
 
     def _raise(self, counter: Counter, count: float, *labels: str) -> None:

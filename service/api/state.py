@@ -10,6 +10,7 @@ from service.api.limits import BodyBudget, FailedProofs, RefusalLog
 from service.api.unfinished import UnfinishedBodies
 from service.config import Settings
 from service.jobs.batches import Batches
+from service.jobs.late_refresh import LateRefresh
 from service.jobs.placing import Placing
 from service.jobs.reconciler import Reconciler
 from service.jobs.resumer import Subscriptions
@@ -43,6 +44,8 @@ class State:
     vapi: VapiClient | None
     """None without ``VAPI_API_KEY``."""
     reconciler: Reconciler | None
+    """The same."""
+    late_refresh: LateRefresh | None
     """The same."""
     kestra: KestraClient | None
     """None without ``KESTRA_URL``."""

@@ -42,6 +42,10 @@ class Facts(Struct):
     customer_spoke: bool | None = None
     call_type: str | None = None
     forwarded_to: str | None = None
+    recording_enabled: bool | None = None
+    """Whether VAPI was told to record the call or not to. This and the next are for the late refresh, not the record."""
+    outputs_awaited: bool | None = None
+    """True: structured outputs were asked for and are not here. False: they are here, or VAPI skipped them."""
     # The large ones, as JSON text.
     transcript: bytes = b""
     messages: bytes = b""

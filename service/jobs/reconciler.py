@@ -132,6 +132,15 @@ class Reconciler:
         if call_id in self._taken_up:
             self._wanted.add(call_id)
 
+    @property
+    def has_waiting(self) -> bool:
+        """Whether calls wait here to be asked for."""
+        return not self._queue.empty()
+
+    async def refresh(self, call_id: bytes, on_result: Callable[[Result], None]) -> None:
+        """Ask for a complete call, in a turn that the caller reserved."""
+        await self._ask(call_id, None, asyncio.get_running_loop().time() + ASK_WITHIN_S, on_result)
+
     async def work(self) -> None:
         """See to one call after the other, until cancelled."""
         while True:
@@ -183,21 +192,27 @@ class Reconciler:
             await asyncio.sleep(TURN_WITHIN_S)
             return
         await asyncio.sleep(turn_in_s)
+        await self._ask(call_id, claim, lease_ends_at, self._on_result)
+
+    async def _ask(
+        self, call_id: bytes, claim: Claim | None, ends_at: float, on_result: Callable[[Result], None]
+    ) -> None:
+        """Ask VAPI and merge its answer; without a claim the record is complete, and nothing else is noted of it."""
         try:
-            async with asyncio.timeout_at(lease_ends_at):
+            async with asyncio.timeout_at(ends_at):
                 body = await self._vapi.get_call(call_id.decode())
         except (ServiceError, TimeoutError) as error:
-            self._on_result("failed")
+            on_result("failed")
             self._complain(error)
             if isinstance(error, TooManyRequestsError):
                 await asyncio.sleep(REST_S)
             return
-        self._on_result(await self._apply(call_id, claim, body))
+        on_result(await self._apply(call_id, claim, body))
 
-    async def _apply(self, call_id: bytes, claim: Claim, body: bytes | None) -> Result:
+    async def _apply(self, call_id: bytes, claim: Claim | None, body: bytes | None) -> Result:
         """Merge VAPI's answer as the event that it is; None is its 404."""
         if body is None:
-            if await self._asking.note_missing(call_id, claim):
+            if claim is not None and await self._asking.note_missing(call_id, claim):
                 log.info("call.unknown_to_vapi", call_id=call_id.decode())
             return "missing"
         try:
@@ -212,7 +227,10 @@ class Reconciler:
         self._on_merged(merged)
         if not merged.is_changed:
             return "unchanged"
-        log.info("call.reconciled", call_id=call_id.decode(), was=claim.kind)
+        if claim is None:
+            log.info("call.refreshed", call_id=call_id.decode())
+        else:
+            log.info("call.reconciled", call_id=call_id.decode(), was=claim.kind)
         return "merged"
 
     def _plan(self, call_id: bytes, kind: Kind, next_in_s: float | None) -> None:

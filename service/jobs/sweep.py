@@ -41,6 +41,8 @@ class Sweep:
         self._on_merged = on_merged
         self.on_subscribed: Callable[[bytes], None] | None = None
         """Told of each call that an execution waits for, every 5 s, in one process of all."""
+        self.on_refreshable: Callable[[bytes], None] | None = None
+        """Told of each complete call that VAPI may be asked for once more, in one process of all."""
         self._looks: dict[int, asyncio.Task[None]] = {}
         """Those under way, by bucket."""
         self._looked_at_ms: list[int | None] = [None] * BUCKETS
@@ -92,7 +94,9 @@ class Sweep:
     async def _survey(self, bucket: int) -> list[bytes]:
         """Wake and tell whom it concerns; returns the calls whose grace is over."""
         since = self._looked_at_ms[bucket] if self._changes.has_parked else None
-        survey = await self._store.survey_bucket(bucket, since, takes_turns=True)
+        survey = await self._store.survey_bucket(
+            bucket, since, takes_turns=True, takes_refreshes=self.on_refreshable is not None
+        )
         self._clock_offsets_ms[bucket] = survey.now_ms - time.time() * 1000
         self._looked_at_ms[bucket] = survey.now_ms - LOOK_BACK_MS
         for call_id in survey.changed:
@@ -100,6 +104,9 @@ class Sweep:
         if self.on_subscribed is not None:
             for call_id in survey.in_turn:
                 self.on_subscribed(call_id)
+        if self.on_refreshable is not None:
+            for call_id in survey.refreshable:
+                self.on_refreshable(call_id)
         return survey.due
 
     async def _end_grace(self, call_id: bytes) -> None:

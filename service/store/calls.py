@@ -21,6 +21,9 @@ from service.store.index_scan import BucketSurvey, BucketSurveys, IndexScan
 from service.store.keys import Keys, bucket_of
 from service.store.lua import RESUME_WAITING, load_script
 
+REFRESH_AFTER_MS: Final = 60_000
+"""How long after its completion VAPI is asked once more for what a record lacks."""
+
 DELETIONS_KEPT_MS: Final = 60_000
 """Long enough for every process to have looked for lost notifications many times."""
 
@@ -52,6 +55,7 @@ class CallStore:
             settings.pending_ttl_ms,
             settings.report_grace_ms,
             b"1" if settings.expect_analysis else b"0",
+            REFRESH_AFTER_MS if settings.vapi_api_key is not None else 0,
         )
         self._of_every_read: tuple[bytes, ...] = (b"state", b"facts", b"facts2", b"deleted")
         if settings.vapi_api_key is not None:
@@ -78,6 +82,7 @@ class CallStore:
             call_id,
             self._keys.changes,
             self._keys.phones[bucket],
+            self._keys.refreshes[bucket],
             *self._life,
             *event,
             keys=8,
@@ -164,10 +169,20 @@ class CallStore:
         return survey
 
     async def survey_bucket(
-        self, bucket: int, changed_since_ms: int | None = None, *, takes_turns: bool = False
+        self,
+        bucket: int,
+        changed_since_ms: int | None = None,
+        *,
+        takes_turns: bool = False,
+        takes_refreshes: bool = False,
     ) -> BucketSurvey:
-        """The same look at one bucket."""
-        survey = await self._surveys.look_at(bucket, changed_since_ms, takes_turns=takes_turns)
+        """The same look at one bucket; ``takes_refreshes``: take up calls that VAPI may be asked for once more.
+
+        Nobody else gets the same ones of those within 30 s.
+        """
+        survey = await self._surveys.look_at(
+            bucket, changed_since_ms, takes_turns=takes_turns, takes_refreshes=takes_refreshes
+        )
         self._tell_due(bucket, survey.resumable)
         return survey
 

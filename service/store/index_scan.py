@@ -21,6 +21,12 @@ SUBSCRIBED_AT_MOST: Final = 50
 SUBSCRIBED_EVERY_MS: Final = 5_000
 """How often the turn of such a call comes, whatever the number of replicas."""
 
+REFRESHES_AT_MOST: Final = 2
+"""Calls that VAPI may be asked for once more, per bucket and look: together more than a process asks for until the next."""
+
+REFRESH_LEASE_MS: Final = 30_000
+"""How long nobody else takes such a call up: who has not asked by then had no turn, or died."""
+
 
 class BucketSurvey(msgspec.Struct, frozen=True):
     """What one look at one bucket found."""
@@ -38,6 +44,8 @@ class BucketSurvey(msgspec.Struct, frozen=True):
     """Calls that are not final and that somebody is subscribed to; those that expired still count for some seconds."""
     in_turn: list[bytes]
     """Those of them that this look took up."""
+    refreshable: list[bytes]
+    """Complete calls that lacked something, for which VAPI may be asked once more; this look took them up."""
 
 
 class IndexScan(msgspec.Struct, frozen=True):
@@ -74,10 +82,11 @@ class BucketSurveys:
         newest: int = 0,
         *,
         takes_turns: bool = False,
+        takes_refreshes: bool = False,
         deadline: float | None = None,
     ) -> BucketSurvey:
         """As CallStore.survey_bucket."""
-        now, size, due, changed, latest, resumable, awaited, in_turn = await self._script.run(
+        now, size, due, changed, latest, resumable, awaited, in_turn, refreshable = await self._script.run(
             self._redis,
             bucket,
             *self._keys.indices[bucket],
@@ -88,11 +97,14 @@ class BucketSurveys:
             SUBSCRIBED_EVERY_MS,
             self._keys.subscriptions[bucket],
             self._index_ttl_ms,
+            REFRESHES_AT_MOST if takes_refreshes else 0,
+            REFRESH_LEASE_MS,
+            self._keys.refreshes[bucket],
             keys=6,
             deadline=deadline,
         )
         entries = [(int(float(score)), call_id) for call_id, score in _pairs(latest)]
-        return BucketSurvey(now, size, due, changed, entries, resumable, awaited, in_turn)
+        return BucketSurvey(now, size, due, changed, entries, resumable, awaited, in_turn, refreshable)
 
     async def look_at_all(
         self, changed_since_ms: tuple[int, ...], newest: int, *, takes_turns: bool, deadline: float | None

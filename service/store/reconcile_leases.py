@@ -91,14 +91,23 @@ class ReconcileLeases:
         is_gone, _, _ = await self._run(b"missing", call_id, claim.token)
         return bool(is_gone)
 
-    async def reserve_turn(self) -> float | None:
-        """Seconds until our turn to ask, by the rate of all replicas; None when it is over TURN_WITHIN_S away."""
+    async def take_refresh(self, call_id: bytes) -> bool:
+        """Take a complete call from those that may be asked for once more. True for one taker only, or none.
+
+        Who dies after this, or whose reply got lost, leaves the call without its late refresh: it is never made twice.
+        """
+        bucket = bucket_of(call_id)
+        taken: int = await self._redis.execute(b"ZREM", self._keys.refreshes[bucket], call_id, bucket=bucket)
+        return taken == 1
+
+    async def reserve_turn(self, within_s: float = TURN_WITHIN_S) -> float | None:
+        """Seconds until our turn to ask, by the rate of all replicas; None when it is further away than ``within_s``."""
         wait_us: int = await self._turn_script.run(
             self._redis,
             TURNS_BUCKET,
             self._keys.next_turn,
             self._between_turns_us,
-            round(TURN_WITHIN_S * 1_000_000),
+            round(within_s * 1_000_000),
             keys=1,
         )
         return wait_us / 1_000_000 if wait_us >= 0 else None

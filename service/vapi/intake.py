@@ -22,15 +22,11 @@ from service.calls.status import (
 )
 from service.calls.stored_call import CallChange, new_token
 from service.errors import Detail, InvalidMessageError
+from service.vapi.artifact_plan import add_what_was_asked_for, has_structured_output
 from service.vapi.coercion import FieldReader, first_said, is_empty, timestamp_ms
 from service.vapi.context import add_context
 from service.vapi.messages import Call, Received, Results, ServerMessage
-from service.vapi.results import (
-    add_results,
-    asks_for_structured_outputs,
-    has_duration_or_cost,
-    has_structured_output,
-)
+from service.vapi.results import add_results, has_duration_or_cost
 
 REPORT: Final = "end-of-call-report"
 STATUS_UPDATE: Final = "status-update"
@@ -79,6 +75,7 @@ def change_of(received: Received) -> Intake:
     add_context(facts, message, call, fields)
     if message.type == REPORT:
         add_results(facts, message, call, fields)
+    add_what_was_asked_for(facts, message, call)
     weight = _weigh(message, call, facts)
     timestamp = timestamp_ms(message.timestamp)
     if message.type == CALL_DELETED:
@@ -121,8 +118,8 @@ def _weigh(message: ServerMessage, call: Call, facts: Facts) -> Weight:
 
 
 def _weigh_report(message: ServerMessage, call: Call, facts: Facts) -> Weight:
-    """A preliminary report is followed by a full one."""
-    if _lacks_outputs_asked_for(message, call, facts):
+    """A preliminary report is followed by a full one. VAPI may post one before it has worked structured outputs out."""
+    if facts.outputs_awaited:
         return Weight(Rank.PRELIMINARY_REPORT, ENDED, Ending.PRELIMINARY_REPORT)
     if has_analysis(message, call, facts):
         return Weight(Rank.FULL_REPORT_WITH_ANALYSIS, ENDED, Ending.FULL_REPORT)
@@ -139,11 +136,3 @@ def has_analysis(message: Results, call: Results, facts: Facts) -> bool:
     places = (message.analysis, call.analysis)
     values = [value for place in places if place is not None for value in msgspec.structs.astuple(place)]
     return not all(is_empty(bytes(value)) for value in values) or has_structured_output(facts.structured_outputs)
-
-
-def _lacks_outputs_asked_for(message: ServerMessage, call: Call, facts: Facts) -> bool:
-    """VAPI works structured outputs out after the call, and may post a report before that."""
-    if not asks_for_structured_outputs(message, call) or has_structured_output(facts.structured_outputs):
-        return False
-    artifacts = (message.artifact, call.artifact)
-    return all(is_empty(bytes(artifact.skippedStructuredOutputs)) for artifact in artifacts if artifact is not None)

@@ -6,7 +6,6 @@ the original design's curl, inside ``message.call.*``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Final
 
 import msgspec
@@ -14,8 +13,9 @@ from msgspec import Raw, Struct
 
 from service.calls.facts import Facts
 from service.calls.phone import normalize_phone
+from service.vapi.artifact_plan import artifact_plans
 from service.vapi.coercion import ABSENT, FieldReader, Text, first_said, is_empty
-from service.vapi.messages import Analysis, Artifact, ArtifactPlan, Call, Results, ServerMessage
+from service.vapi.messages import Analysis, Artifact, Call, Results, ServerMessage
 from service.vapi.speech import customer_spoke, transcript_of
 
 _ANALYSIS: Final = Analysis()
@@ -93,27 +93,6 @@ def _transcript_as_text(transcript: bytes) -> bytes:
     if transcript[:1] != b"[" or is_empty(transcript):
         return transcript
     return msgspec.json.encode(transcript_of(transcript) or " ")
-
-
-def artifact_plans(message: ServerMessage, call: Call) -> Iterator[ArtifactPlan]:
-    """What the call and its assistants were told to keep, what is nearest to this call first."""
-    overrides = (call.assistantOverrides, call.squadOverrides, call.workflowOverrides)
-    for holder in (call, *overrides, message.assistant, call.assistant):
-        if holder is not None and holder.artifactPlan is not None:
-            yield holder.artifactPlan
-
-
-def asks_for_structured_outputs(message: ServerMessage, call: Call) -> bool:
-    return any(
-        not is_empty(bytes(asked))
-        for plan in artifact_plans(message, call)
-        for asked in (plan.structuredOutputIds, plan.structuredOutputs)
-    )
-
-
-def has_structured_output(outputs: bytes) -> bool:
-    """True when one of ``{name: result}`` says anything."""
-    return bool(outputs) and any(not is_empty(bytes(result)) for result in _OBJECT.decode(outputs).values())
 
 
 def has_duration_or_cost(message: Results, call: Results) -> bool:

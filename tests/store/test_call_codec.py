@@ -14,5 +14,11 @@ FIRST_LAYOUT = (
 
 def test_the_order_of_stored_facts_never_changes_and_new_ones_come_last() -> None:
     assert FIRST_FACTS == FIRST_LAYOUT
-    assert LATER_FACTS[:3] == ("customer_spoke", "call_type", "forwarded_to")
+    assert LATER_FACTS[:5] == (
+        "customer_spoke",
+        "call_type",
+        "forwarded_to",
+        "recording_enabled",
+        "outputs_awaited",
+    )
     assert LARGE_FACTS[:4] == ("transcript", "messages", "analysis_structured_data", "structured_outputs")

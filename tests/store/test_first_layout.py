@@ -15,6 +15,7 @@ from service.calls.record import LARGE_OF_VIEW, render_record
 from service.calls.status import DataStatus
 from service.calls.stored_call import CallChange, StoredCall
 from service.store.call_codec import (
+    LATER_FACTS,
     SPOOL_LAYOUT,
     UnknownLayoutError,
     UnreadableChangeError,
@@ -169,7 +170,7 @@ async def test_what_both_versions_merge_in_any_order_is_complete_and_says_the_sa
 def test_a_change_that_the_first_version_spooled_is_read_by_name(name: str) -> None:
     spooled = decode_spooled(bytes.fromhex(SPOOLED[name]))
     today = sent(name, name)
-    known = {fact: text for fact, text in today.facts.items() if fact not in {"customer_spoke", "call_type"}}
+    known = {fact: text for fact, text in today.facts.items() if fact not in LATER_FACTS}
     assert {fact: spooled.facts.get(fact) for fact in known} == known
     assert (spooled.call_id, spooled.status, spooled.rules_out_analysis) == (
         today.call_id, today.status, today.rules_out_analysis,

@@ -26,3 +26,9 @@ def earlier(text: str, moments: tuple[int, ...], by_ms: int) -> str:
         if words[place] != "0":
             words[place] = str(int(words[place]) - by_ms)
     return " ".join(words)
+
+
+async def let_refresh_pass(redis: Any, refresh_key: bytes, call_id: str, seconds: float) -> None:
+    """Move the moment when VAPI may be asked once more for a complete call so far into the past."""
+    if await redis.zscore(refresh_key, call_id) is not None:
+        await redis.zincrby(refresh_key, -round(seconds * 1000), call_id)

@@ -8,8 +8,11 @@ from contextlib import AsyncExitStack
 from typing import Self
 
 from service.calls.stored_call import StoredCall, Tombstone
+from service.jobs.late_refresh import WORKERS, LateRefresh
 from service.jobs.reconciler import Reconciler
+from service.jobs.sweep import Sweep
 from service.metrics import Metrics
+from service.store.changes import Changes
 from service.store.reconcile_leases import ReconcileLeases
 from service.vapi.client import VapiClient
 from tests.store.conftest import OpenedStore
@@ -34,6 +37,9 @@ class OneReplica:
             on_merged=self._metrics.merged,
             on_result=self._metrics.reconciled,
         )
+        self.late_refresh = LateRefresh(self.reconciler, opened.store, asking, on_result=self._metrics.refreshed)
+        self.sweep = Sweep(opened.store, Changes(opened.connect, opened.keys.changes), self._metrics.merged)
+        self.sweep.on_refreshable = self.late_refresh.want
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -41,6 +47,9 @@ class OneReplica:
         for _ in range(self.reconciler.workers):
             worker = asyncio.create_task(self.reconciler.work())
             self._stack.push_async_callback(ended, worker)
+        for _ in range(WORKERS):
+            self._stack.push_async_callback(ended, asyncio.create_task(self.late_refresh.work()))
+        self._stack.push_async_callback(self.sweep.close)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -50,6 +59,11 @@ class OneReplica:
         """What came of asking so far, by result."""
         sums = self._metrics.sums()
         return {name.removeprefix("reconciled."): count for name, count in sums.items() if name[:11] == "reconciled."}
+
+    def refreshes(self) -> dict[str, int]:
+        """What came of late refreshes so far, by result."""
+        sums = self._metrics.sums()
+        return {name.removeprefix("refreshed."): count for name, count in sums.items() if name[:10] == "refreshed."}
 
     def calls_ended(self) -> int:
         return self._metrics.sums()["calls.ended"]

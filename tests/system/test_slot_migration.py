@@ -86,6 +86,26 @@ async def test_a_merge_that_empties_an_index_of_a_moving_slot_is_done(
     assert (await get_call(client, replica, call_id)).json()["data"]["data_status"] == "complete"
 
 
+async def test_a_report_without_a_recording_is_taken_where_a_moving_slot_takes_no_late_refresh(
+    client: httpx2.AsyncClient, cluster: ClusterSetup, start_replica: Callable[..., Replica]
+) -> None:
+    nobody = {"vapi_api_key": "a-key", "vapi_api_url": "http://127.0.0.1:9"}
+    replica = start_replica(redis_url=cluster.url, **nobody)
+    (call_id,) = call_ids_in(BUCKET, "unrecorded", 1)
+    first = status_update("ended", call_id, customer={"number": PHONE})
+    move, source = await fill_bucket(client, cluster, replica, first, call_id)
+    assert not source.exists(KEYS.refreshes[BUCKET])
+
+    await asyncio.to_thread(move.begin)
+    report = full_report(call_id, artifact={"transcript": "AI: Hello.\nUser: Hi.\n"})
+    answer = await post_webhook(client, replica, report)
+    await asyncio.to_thread(move.finish)
+
+    assert answer.status_code == 200
+    assert (await post_webhook(client, replica, report)).status_code == 200
+    assert client_of(move.target).zrange(KEYS.refreshes[BUCKET], 0, -1) == [call_id.encode()]
+
+
 async def test_a_call_that_is_deleted_in_a_moving_slot_stays_deleted(
     client: httpx2.AsyncClient, cluster: ClusterSetup, start_replica: Callable[..., Replica]
 ) -> None:

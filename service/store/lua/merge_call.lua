@@ -3,38 +3,44 @@
 --
 -- KEYS  1 call (hash)  2 expiry index  3 update index  4 partial index  5 deleted index (unused here)
 --       6 due index  7 subscribed index  8 the call's subscriptions (hash, see subscribe.lua)
--- ARGV  1 call id  2 channel  3 prefix of the phone index of this bucket (same slot as the keys)
---       4 life of a final record, ms  5 life of one that is not, ms  6 report grace, ms
---       7 '1' when an analysis is expected
---       8 stamp of the event, 17 digits: rank, then timestamp in ms; '' when there is no event, only time passing
---       9 status, 0 (none) upward  10 how far the event ends the call: 0 no, 1 over, 2 preliminary report, 3 full report
---       11 '1' when the event says that the call is over for a reason after which no analysis can come
---       12 facts of the first layout and 13 later ones: JSON fragments, each followed by \31; nothing before the \31 where
---          the event gives none. The first is the phone, in quotes, the second the ended reason.
---       14 token of this very request: when its reply got lost and it is sent again, it is told the same firsts
---       15... large facts, '' where the event gives none; the first is the transcript
+-- ARGV  1 call id  2 channel  3 prefix of the phone index of this bucket, and 4 its refresh index (same slot as the keys)
+--       5 life of a final record, ms  6 life of one that is not, ms  7 report grace, ms
+--       8 '1' when an analysis is expected
+--       9 how long after its completion VAPI may be asked once more for what a record lacks, ms; 0: never
+--       10 stamp of the event, 17 digits: rank, then timestamp in ms; '' when there is no event, only time passing
+--       11 status, 0 (none) upward  12 how far the event ends the call: 0 no, 1 over, 2 preliminary report, 3 full report
+--       13 '1' when the event says that the call is over for a reason after which no analysis can come
+--       14 facts of the first layout and 15 later ones: JSON fragments, each followed by \31; nothing before the \31 where
+--          the event gives none. Of the first ones the phone, in quotes, is the 1st, the ended reason the 2nd, the recording
+--          the 8th; of the later ones the 1st is whether the customer spoke, the 4th whether the call is recorded, the 5th
+--          whether structured outputs are awaited.
+--       16 token of this very request: when its reply got lost and it is sent again, it is told the same firsts
+--       17... large facts, '' where the event gives none; the first is the transcript
 -- Returns {result, 1 when subscriptions are to be resumed now, became final for the first time,
 --         became complete for the first time, state, facts, facts2}
 --       result: -1 the call is deleted, 0 nothing changed, 1 changed; the last three only with a first time, else ''.
 --
--- Hash: state (11 numbers, see the end), facts (as ARGV 12, but the ended reason behind ARGV 11), stamps (17 digits a
---       fact of ARGV 12, then 17 a large fact), facts2 (as ARGV 13, but each fact behind its stamp), 1... the large
---       facts, no_analysis ('1' once an event had ARGV 11), final_by and complete_by (tokens); or deleted.
+-- Hash: state (11 numbers, see the end), facts (as ARGV 14, but the ended reason behind ARGV 13), stamps (17 digits a
+--       fact of ARGV 14, then 17 a large fact), facts2 (as ARGV 15, but each fact behind its stamp), 1... the large
+--       facts, no_analysis ('1' once an event had ARGV 13), refresh ('1' once it was put on the refresh index), final_by
+--       and complete_by (tokens); or deleted.
 --       The version before reads state, facts and stamps and takes no number or fact more in them (call_codec.py).
 
 local call, expiry, updates, partial, subscriptions = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[8]
-local id, channel, phone_prefix = ARGV[1], ARGV[2], ARGV[3]
-local result_ttl, pending_ttl, grace = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
-local expects_analysis, stamp, given_status, given_ending = ARGV[7] == '1', ARGV[8], tonumber(ARGV[9]), tonumber(ARGV[10])
-local rules_out_analysis, first_facts, later_facts, token = ARGV[11], ARGV[12], ARGV[13], ARGV[14]
-local FIRST_LARGE = 15  -- in ARGV
+local id, channel, phone_prefix, refresh = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local result_ttl, pending_ttl, grace = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local expects_analysis, refresh_after, stamp = ARGV[8] == '1', tonumber(ARGV[9]), ARGV[10]
+local given_status, given_ending, rules_out_analysis = tonumber(ARGV[11]), tonumber(ARGV[12]), ARGV[13]
+local first_facts, later_facts, token = ARGV[14], ARGV[15], ARGV[16]
+local FIRST_LARGE = 17  -- in ARGV
 local is_event = stamp ~= ''
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 local stored = redis.call('HMGET', call, 'state', 'facts', 'stamps', 'deleted', 'final_by', 'complete_by', 'facts2',
-  'no_analysis')
-local state_text, facts_text, stamps_text, deleted, final_by, complete_by, later_text, no_analysis = unpack(stored, 1, 8)
+  'no_analysis', 'refresh')
+local state_text, facts_text, stamps_text, deleted, final_by, complete_by, later_text, no_analysis, has_refresh =
+  unpack(stored, 1, 9)
 if deleted then
   if is_event then
     redis.call('PEXPIRE', call, result_ttl)
@@ -169,19 +175,36 @@ local function take_what_outweighs()
 end
 
 -- The same for the later facts. A version that knows more of them may have written this: what is behind ours stays.
+-- The 4th and 5th are in no record, so they change none.
+local entries  -- the later facts as they are now, each behind its stamp
 local function take_later()
-  local entries, count = split(later_text or ''), 0
+  entries = split(later_text or '')
+  local count = 0
   for value in string.gmatch(later_facts, '([^\31]*)\31') do
     count = count + 1
     local entry = entries[count] or BLANK
-    local held, old = sub(entry, 1, 17), sub(entry, 18)
-    if value ~= '' and stamp >= held then
-      if outweighs(value, old, stamp > held) then is_changed = true else value = old end
-      entry = stamp .. value
+    if value ~= '' then
+      local held, old = sub(entry, 1, 17), sub(entry, 18)
+      if stamp >= held then
+        if not outweighs(value, old, stamp > held) then
+          value = old
+        elseif count ~= 4 and count ~= 5 then
+          is_changed = true
+        end
+        entry = stamp .. value
+      end
     end
     entries[count] = entry
   end
   later_text = table.concat(entries, '\31') .. '\31'
+end
+
+-- VAPI adds recordings and structured outputs after the report. A recording is here once the 8th fact has a stamp. Whether
+-- outputs that are awaited came by another message is seen when it is time to ask.
+local function lacks_late_results()
+  if sub(entries[1], 18) ~= 'true' then return false end
+  if sub(entries[5], 18) == 'true' then return true end
+  return sub(stamps_text, 17 * 8 - 16, 17 * 8) == BLANK and sub(entries[4], 18) ~= 'false'
 end
 
 local function phone_of(text) return string.match(text or '', '^"?([^\31]-)"?\31') or '' end
@@ -261,6 +284,14 @@ if derived == PARTIAL then
   redis.call('ZADD', partial, over_at, id)
 elseif data_status == PARTIAL then
   redis.call('ZREM', partial, id)
+end
+
+-- The refresh index is not declared either: where it is missing, Redis would refuse every merge in a slot that is moving.
+-- And no webhook is refused for it: a call that it does not take may be put there by a later event.
+if refresh_after > 0 and is_event and derived == COMPLETE and not has_refresh and lacks_late_results() and
+  type(redis.pcall('ZADD', refresh, now + refresh_after, id)) == 'number' then
+  redis.pcall('PEXPIRE', refresh, 2 * index_ttl)
+  write('refresh', '1')
 end
 
 -- What need not be done for every event: indices live for twice the longest life, so that they outlive their entries

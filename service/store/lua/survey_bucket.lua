@@ -7,8 +7,11 @@
 -- ARGV  1 report grace, ms  2 ms since when changes are wanted, '' for none  3 how many of the newest are wanted
 --       4 how many of the subscribed calls are wanted, each at most once in  5 so many ms, by anybody
 --       6 prefix of the subscriptions of this bucket's calls (same slot as the keys)  7 life of the subscribed index, ms
+--       8 how many calls are wanted that VAPI may be asked for once more, each at most once in  9 so many ms, by anybody
+--       10 refresh index (same slot as the keys)
 -- Returns {now in ms, live records, ids past their report grace, ids changed or deleted since, newest ids,
---         subscriptions to be resumed now, calls that are waited for, those of them whose turn it is}
+--         subscriptions to be resumed now, calls that are waited for, those of them whose turn it is,
+--         calls that VAPI may be asked for once more}
 
 local expiry, updates, partial, deleted, due, subscribed = unpack(KEYS)
 local time = redis.call('TIME')
@@ -51,5 +54,13 @@ if ARGV[4] ~= '0' then
   end
   redis.pcall('PEXPIRE', subscribed, ARGV[7])
 end
+local refreshable = {}
+if ARGV[8] ~= '0' then
+  -- An error, as in a Cluster slot that is moving, has no entries.
+  for _, id in ipairs(redis.pcall('ZRANGEBYSCORE', ARGV[10], '-inf', now, 'LIMIT', 0, ARGV[8])) do
+    if type(redis.pcall('ZADD', ARGV[10], now + ARGV[9], id)) == 'number' then refreshable[#refreshable + 1] = id end
+  end
+end
 return {now, redis.call('ZCOUNT', expiry, now, '+inf'), past_grace, changed, newest,
-  redis.call('ZCOUNT', due, '-inf', now), redis.call('ZCOUNT', subscribed, '-inf', '+inf'), in_turn}
+  redis.call('ZCOUNT', due, '-inf', now), redis.call('ZCOUNT', subscribed, '-inf', '+inf'), in_turn,
+  refreshable}

@@ -1,0 +1,100 @@
+"""Asks VAPI once more for complete calls: it adds recordings and structured outputs after the report."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from service.calls.status import DataStatus
+from service.calls.stored_call import StoredCall, Tombstone
+from service.errors import StoreUnavailableError
+from service.jobs.reconciler import Reconciler, Result
+from service.store.calls import CallStore
+from service.store.reconcile_leases import ReconcileLeases
+from service.vapi.artifact_plan import has_structured_output
+
+log = structlog.get_logger(__name__)
+
+MAX_QUEUED: Final = 50
+"""Calls that wait here; one more is dropped, and a sweep takes it up again when its lease is over."""
+
+WORKERS: Final = 4
+"""Requests at once. They leave most of the client's 32 connections to the reconciler."""
+
+TRY_EVERY_S: Final = 0.25
+"""How often a free turn is looked for, by one worker of the process: only one that nobody else needs is taken."""
+
+
+class LateRefresh:
+    """Sees to the calls that sweeps take up, each at most once over all replicas, when nothing else waits to be asked for.
+
+    What dies with its replica before it was asked for is given to another one by Redis, after REFRESH_LEASE_MS. A request
+    that fails, or whose replica dies, is not repeated.
+
+    Args:
+        on_result: told what became of each request.
+    """
+
+    def __init__(
+        self, reconciler: Reconciler, calls: CallStore, asking: ReconcileLeases, *, on_result: Callable[[Result], None]
+    ) -> None:
+        self._reconciler = reconciler
+        self._calls = calls
+        self._asking = asking
+        self._on_result = on_result
+        self._queue: asyncio.Queue[bytes] = asyncio.Queue()
+        self._taken_up: set[bytes] = set()
+        self._next = asyncio.Lock()
+
+    def want(self, call_id: bytes) -> None:
+        """Have the call asked for once more if it still lacks something. Never waits."""
+        if call_id not in self._taken_up and self._queue.qsize() < MAX_QUEUED:
+            self._taken_up.add(call_id)
+            self._queue.put_nowait(call_id)
+
+    async def work(self) -> None:
+        """See to one call after the other, until cancelled."""
+        while True:
+            call_id = await self._queue.get()
+            try:
+                await self._see_to(call_id)
+            except StoreUnavailableError:
+                log.debug("refreshing.waits_for_redis")
+            except Exception:
+                log.exception("refreshing.broke", call_id=call_id.decode(errors="replace"))
+            finally:
+                self._taken_up.discard(call_id)
+
+    async def _see_to(self, call_id: bytes) -> None:
+        async with self._next:
+            is_worth_it = await self._wait_for_turn(call_id)
+        if await self._asking.take_refresh(call_id) and is_worth_it:
+            await self._reconciler.refresh(call_id, self._on_result)
+
+    async def _wait_for_turn(self, call_id: bytes) -> bool:
+        """True once it is the call's turn; False, and no turn is used, once it lacks nothing any more."""
+        while lacks_late_results(await self._calls.find(call_id, ("structured_outputs",))):
+            if not self._reconciler.has_waiting and await self._asking.reserve_turn(within_s=0) is not None:
+                return True
+            await asyncio.sleep(TRY_EVERY_S)
+        return False
+
+
+def lacks_late_results(call: StoredCall | Tombstone | None) -> bool:
+    """Whether a complete call, on which the customer spoke, lacks what VAPI was asked to keep of it.
+
+    ``call`` holds its structured outputs. merge_call.lua judges by the same facts, except that it does not see whether
+    outputs came by another message than the one that awaits them.
+    """
+    if not isinstance(call, StoredCall) or call.data_status != DataStatus.COMPLETE:
+        return False
+    facts = call.facts
+    if facts["customer_spoke"] != b"true":
+        return False
+    lacks_recording = not facts["recording_url"] and facts["recording_enabled"] != b"false"
+    return lacks_recording or (
+        facts["outputs_awaited"] == b"true" and not has_structured_output(facts["structured_outputs"])
+    )

@@ -1,0 +1,51 @@
+"""What VAPI was asked to keep of a call: its recording and structured outputs. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+from service.calls.facts import Facts
+from service.vapi.coercion import is_empty
+from service.vapi.messages import ArtifactPlan, Call, ServerMessage
+
+_OBJECT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_BOOLEANS: Final = {b"true": True, b'"true"': True, b"false": False, b'"false"': False}
+
+
+def artifact_plans(message: ServerMessage, call: Call) -> Iterator[ArtifactPlan]:
+    """What the call and its assistants were told to keep, what is nearest to this call first."""
+    overrides = (call.assistantOverrides, call.squadOverrides, call.workflowOverrides)
+    for holder in (call, *overrides, message.assistant, call.assistant):
+        if holder is not None and holder.artifactPlan is not None:
+            yield holder.artifactPlan
+
+
+def add_what_was_asked_for(facts: Facts, message: ServerMessage, call: Call) -> None:
+    """To facts that hold the message's results already.
+
+    VAPI records unless it is told not to. A message without outputs says that they are awaited only where it shows that
+    they were asked for.
+    """
+    plans = tuple(artifact_plans(message, call))
+    said = (_BOOLEANS.get(bytes(plan.recordingEnabled)) for plan in plans)
+    facts.recording_enabled = next((answer for answer in said if answer is not None), None)
+    if has_structured_output(facts.structured_outputs) or _are_outputs_skipped(message, call):
+        facts.outputs_awaited = False
+    elif any(
+        not is_empty(bytes(asked)) for plan in plans for asked in (plan.structuredOutputIds, plan.structuredOutputs)
+    ):
+        facts.outputs_awaited = True
+
+
+def has_structured_output(outputs: bytes) -> bool:
+    """True when one of ``{name: result}`` says anything."""
+    return bool(outputs) and any(not is_empty(bytes(result)) for result in _OBJECT.decode(outputs).values())
+
+
+def _are_outputs_skipped(message: ServerMessage, call: Call) -> bool:
+    """True when VAPI says that some output was not worked out, as its conditions did not hold."""
+    artifacts = (message.artifact, call.artifact)
+    return any(not is_empty(bytes(artifact.skippedStructuredOutputs)) for artifact in artifacts if artifact is not None)
