@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 import structlog
@@ -65,6 +66,8 @@ class LateRefresh:
                 log.debug("refreshing.waits_for_redis")
             except Exception:
                 log.exception("refreshing.broke", call_id=call_id.decode(errors="replace"))
+                with suppress(StoreUnavailableError):
+                    await self._asking.take_refresh(call_id)  # or it would break again after each lease
             finally:
                 self._taken_up.discard(call_id)
 

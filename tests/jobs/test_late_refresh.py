@@ -219,6 +219,16 @@ async def test_calls_that_wait_to_be_asked_for_come_first(vapi: FakeVapi) -> Non
     assert [path for _, path in vapi.requests].index(f"/call/{call_id}") >= len(others) - 1
 
 
+async def test_a_record_that_cannot_be_read_does_not_come_back(
+    vapi: FakeVapi, opened: OpenedStore, replica: OneReplica
+) -> None:
+    call_id = await unrecorded_call(vapi, opened)
+    await opened.redis.hset(opened.keys.call(call_id.encode()).decode(), "state", "damaged")
+    await replica.sweep.sweep()
+    await until_forgotten(opened, call_id)
+    assert vapi.requests == []
+
+
 async def test_what_waits_here_is_bounded(opened: OpenedStore) -> None:
     idle = OneReplica(opened)
     for number in range(MAX_QUEUED + 100):
