@@ -18,7 +18,7 @@ from service.api.auth import Access
 from service.api.middleware import RequestMiddleware
 from service.api.polling import Polling
 from service.api.recording import get_recording
-from service.api.responses import JSONAnswer
+from service.api.responses import JSONResponse
 from service.api.state import State
 from service.api.stats import get_stats
 from service.api.subscriptions import ROUTE as SUBSCRIPTIONS
@@ -150,7 +150,7 @@ class _Dispatcher:
         await self._router(scope, receive, send)
 
     async def _list(self, _: State, __: Request) -> Response:
-        return JSONAnswer(service="vapi-cache", version=__version__, endpoints=self._endpoints)
+        return JSONResponse(service="vapi-cache", version=__version__, endpoints=self._endpoints)
 
 
 async def _not_found(scope: Scope, _: Receive, __: Send) -> None:

@@ -63,8 +63,8 @@ def assemble(settings: Settings) -> tuple[State, RedisTopology]:
     failed_proofs, refusals = FailedProofs(addresses), RefusalLog(addresses)
     spool = Spool(settings.spool_dir, settings.spool_max_bytes) if settings.spool_dir else None
     idempotency = IdempotencyStore(commands, keys)
-    asking = ReconcileLeases(settings, commands, keys)
-    reconciler = _reconciler(settings, vapi, calls, sweep, metrics, asking)
+    leases = ReconcileLeases(settings, commands, keys)
+    reconciler = _reconciler(settings, vapi, calls, sweep, metrics, leases)
     state = State(
         settings=settings,
         calls=calls,
@@ -77,7 +77,7 @@ def assemble(settings: Settings) -> tuple[State, RedisTopology]:
         spool=spool,
         vapi=vapi,
         reconciler=reconciler,
-        late_refresh=_late_refresh(reconciler, calls, sweep, metrics, asking),
+        late_refresh=_late_refresh(reconciler, calls, sweep, metrics, leases),
         kestra=kestra,
         subscriptions=subscriptions,
         placing=Placing(
@@ -110,25 +110,25 @@ def _reconciler(
     calls: CallStore,
     sweep: Sweep,
     metrics: Metrics,
-    asking: ReconcileLeases,
+    leases: ReconcileLeases,
 ) -> Reconciler | None:
     """None without somebody to ask."""
     if vapi is None:
         return None
     reconciler = Reconciler(
-        settings, vapi, calls, asking, sweep.now_ms, on_merged=metrics.merged, on_result=metrics.reconciled
+        settings, vapi, calls, leases, sweep.now_ms, on_merged=metrics.merged, on_result=metrics.reconciled
     )
-    sweep.on_subscribed = reconciler.want
+    sweep.on_subscribed = reconciler.schedule
     return reconciler
 
 
 def _late_refresh(
-    reconciler: Reconciler | None, calls: CallStore, sweep: Sweep, metrics: Metrics, asking: ReconcileLeases
+    reconciler: Reconciler | None, calls: CallStore, sweep: Sweep, metrics: Metrics, leases: ReconcileLeases
 ) -> LateRefresh | None:
     """The same."""
     if reconciler is None:
         return None
-    late_refresh = LateRefresh(reconciler, calls, asking, on_result=metrics.refreshed)
+    late_refresh = LateRefresh(reconciler, calls, leases, on_result=metrics.refreshed)
     sweep.on_refreshable = late_refresh.want
     return late_refresh
 

@@ -83,7 +83,7 @@ def _start_background(
         drain = partial(state.spool.drain_in_background, state.calls.merge, state.metrics.merged)
         start("spool-drain", drain, DRAIN_EVERY_S)
     if state.subscriptions is not None:
-        start("subscriptions", state.subscriptions.take_up, 0.0)
+        start("subscriptions", state.subscriptions.resume_due, 0.0)
     if redis.sentinels is not None:
         start("sentinels", redis.sentinels.watch, 0.0)
     if (reconciler := state.reconciler) is not None:

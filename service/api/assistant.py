@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.api.json_body import read_json
-from service.api.responses import JSONAnswer
+from service.api.responses import JSONResponse
 from service.api.state import State
 from service.calls.call_request import decode_call_request
 from service.vapi.assistant.config import create_assistant_config
@@ -17,4 +17,4 @@ PATH = "/api/v1/vapi/assistant-config"
 async def make_assistant_config(state: State, request: Request) -> Response:
     """The whole VAPI assistant for a call request, webhook secret included, so for admins only."""
     value = await read_json(state, request)
-    return JSONAnswer(data=create_assistant_config(decode_call_request(value), state.settings))
+    return JSONResponse(data=create_assistant_config(decode_call_request(value), state.settings))

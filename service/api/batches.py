@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from service.api.json_body import MAX_BATCH_BYTES, read_json
 from service.api.placing import METHOD_DETAIL, place_one, read_idempotency_key
-from service.api.responses import JSONAnswer
+from service.api.responses import JSONResponse
 from service.api.state import State
 from service.errors import Detail, InvalidRequestError, NotFoundError, ServiceError
 from service.jobs.batches import failure
@@ -54,8 +54,8 @@ async def place_batch(state: State, request: Request) -> Response:
     standing = await state.batches.wait(claim.batch_id, until - loop.time())
     _log(request, claim.batch_id, standing)
     if standing.is_done:
-        return JSONAnswer(results=_rendered(standing))
-    return JSONAnswer(202, **_fields_of(claim.batch_id, standing))
+        return JSONResponse(results=_rendered(standing))
+    return JSONResponse(202, **_fields_of(claim.batch_id, standing))
 
 
 async def get_batch(state: State, request: Request) -> Response:
@@ -64,7 +64,7 @@ async def get_batch(state: State, request: Request) -> Response:
     if standing is None:
         raise NotFoundError("Batch not found; a batch is kept for 24 hours")
     _log(request, batch_id, standing)
-    return JSONAnswer(**_fields_of(batch_id, standing))
+    return JSONResponse(**_fields_of(batch_id, standing))
 
 
 def _log(request: Request, batch_id: str, standing: BatchStanding) -> None:

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.api.poll_request import read_call_id
-from service.api.responses import JSONAnswer
+from service.api.responses import JSONResponse
 from service.api.state import State
 from service.calls.phone import mask_phone, normalize_phone
 from service.calls.record import LARGE_OF_VIEW, View, is_past_grace, render_record
@@ -32,7 +32,7 @@ async def delete_call(state: State, request: Request) -> Response:
     request.scope["log"]["call_id"] = call_id.decode()
     if not await state.calls.delete(call_id):
         raise NotFoundError("Call result not found")
-    return JSONAnswer(message="Call result deleted", callId=call_id.decode())
+    return JSONResponse(message="Call result deleted", callId=call_id.decode())
 
 
 async def list_calls_by_phone(state: State, request: Request) -> Response:
@@ -55,7 +55,7 @@ async def list_calls_by_phone(state: State, request: Request) -> Response:
     pagination = {"limit": limit, "offset": offset, "hasMore": offset + limit < page.count}
     data = [msgspec.Raw(render_record(call, "summary")) for call in calls]
     missing = {"missing_buckets": page.missing_buckets} if page.missing_buckets else {}
-    return JSONAnswer(data=data, count=page.count, pagination=pagination, **missing)
+    return JSONResponse(data=data, count=page.count, pagination=pagination, **missing)
 
 
 def deadlines_of(state: State) -> tuple[float, float]:
@@ -84,7 +84,7 @@ async def read_call(
         and is_past_grace(call, state.sweep.now_ms(call_id), state.settings.report_grace_ms)
     ):
         try:
-            state.metrics.merged(await state.calls.settle(call_id, deadline=deadline))
+            state.metrics.merged(await state.calls.expire_grace(call_id, deadline=deadline))
         except StoreUnavailableError:
             return call
         call = await state.calls.find(call_id, LARGE_OF_VIEW[view], deadline=deadline)

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from service import __version__
 from service.api.auth import Access
-from service.api.responses import JSONAnswer
+from service.api.responses import JSONResponse
 from service.api.state import State
 from service.errors import UnavailableError
 from service.kestra.client import KestraClient
@@ -20,7 +20,7 @@ from service.store.health import MasterProbe, StoreProbe
 
 async def get_live(_: State, __: Request) -> Response:
     """The process answers: no dependency is asked, so that an outage of Redis restarts nobody."""
-    return JSONAnswer(status="ok")
+    return JSONResponse(status="ok")
 
 
 async def get_ready(state: State, _: Request) -> Response:
@@ -35,7 +35,7 @@ async def get_ready(state: State, _: Request) -> Response:
         raise UnavailableError(problem)  # a spool would only hide it, and fill
     if not (_has_spool(state) or await state.store_health.is_partly_writable()):
         raise UnavailableError("Neither Redis nor a spool can take a webhook now")
-    return JSONAnswer(status="ok")
+    return JSONResponse(status="ok")
 
 
 async def get_health(state: State, request: Request) -> Response:
@@ -56,7 +56,7 @@ async def get_health(state: State, request: Request) -> Response:
     answer: dict[str, Any] = {"status": _status(state, probe), "dependencies": dependencies}
     if is_told_more:
         answer |= {"version": __version__, "draining": state.changes.is_draining, "time_ms": round(time.time() * 1000)}
-    return JSONAnswer(200 if probe.is_writable or _has_spool(state) else 503, **answer)
+    return JSONResponse(200 if probe.is_writable or _has_spool(state) else 503, **answer)
 
 
 def _has_spool(state: State) -> bool:

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.api.json_body import read_json
-from service.api.responses import JSONAnswer
+from service.api.responses import JSONResponse
 from service.api.state import State
 from service.calls.call_request import CallRequest, decode_call_request
 from service.errors import Detail, InvalidRequestError, UpstreamError
@@ -29,7 +29,7 @@ async def place_call(state: State, request: Request) -> Response:
     body = await read_json(state, request)
     placed = await place_one(state, body, None, key)
     request.scope["log"]["call_id"] = placed.call_id
-    return JSONAnswer(202, data=placed)
+    return JSONResponse(202, data=placed)
 
 
 def read_idempotency_key(request: Request) -> str | None:

@@ -128,7 +128,7 @@ class Polling:
             ends_in_ms = call.over_at_ms + self._state.settings.report_grace_ms - self._state.sweep.now_ms(call_id)
             moment = now + ends_in_ms / 1000
         if self._reconciler is not None:
-            moment = min(moment, self._reconciler.consider(call_id, call))
+            moment = min(moment, self._reconciler.schedule_if_due(call_id, call))
         return max(now + SHORTEST_PARK_S, moment)
 
     async def _read(self, poll: PollRequest) -> StoredCall | Tombstone | None:
@@ -138,7 +138,7 @@ class Polling:
             self._state.metrics.store_error()
             raise
         if self._reconciler is not None:
-            self._reconciler.consider(poll.call_id, call)
+            self._reconciler.schedule_if_due(poll.call_id, call)
         return call
 
     async def _read_again(

@@ -78,7 +78,7 @@ class SharedBodies:
             await asyncio.sleep(0)
 
 
-class JSONAnswer(Response):
+class JSONResponse(Response):
     """``{"success": true, ...}`` for the paths that go through Starlette."""
 
     media_type = "application/json"

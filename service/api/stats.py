@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.api.calls import LOOK_SHARE, deadlines_of, read_call, read_int
-from service.api.responses import JSONAnswer
+from service.api.responses import JSONResponse
 from service.api.state import State
 from service.calls.record import iso_of
 from service.calls.status import DataStatus, status_at
@@ -32,25 +32,25 @@ WEBHOOK_COUNTS: Final = ("received", "stored", "ignored", "invalid", "unauthoriz
 
 async def get_stats(state: State, request: Request) -> Response:
     limit = read_int(request, "limit", default=20, least=0, most=MAX_ENTRIES)
-    (survey, entries), counted, probe = await asyncio.gather(
+    (scan, entries), counted, probe = await asyncio.gather(
         _look(state, limit), _find_counts(state), state.store_health.probe(LOOK_SHARE * state.settings.store_timeout_s)
     )
     stats: dict[str, Any] = {
-        "size": survey.size,
+        "size": scan.size,
         "entries": entries,
-        **_counts(state, survey, counted),
+        **_counts(state, scan, counted),
         "store": {"writable": probe.is_writable, "latency_ms": probe.latency_ms, "spool": _spool(state)},
     }
-    if survey.missing:
-        stats["missing_buckets"] = survey.missing
-    return JSONAnswer(stats=stats)
+    if scan.missing:
+        stats["missing_buckets"] = scan.missing
+    return JSONResponse(stats=stats)
 
 
 async def _look(state: State, limit: int) -> tuple[IndexScan, list[dict[str, Any]]]:
     """What all buckets hold, and the newest of it, both within ``STORE_TIMEOUT_S``."""
     look_until, deadline = deadlines_of(state)
-    survey = await state.calls.survey(newest=limit, deadline=look_until)
-    return survey, await _entries(state, survey, deadline)
+    scan = await state.calls.scan(newest=limit, deadline=look_until)
+    return scan, await _entries(state, scan, deadline)
 
 
 async def _find_counts(state: State) -> tuple[Tally[str], list[Replica]] | None:
@@ -61,10 +61,10 @@ async def _find_counts(state: State) -> tuple[Tally[str], list[Replica]] | None:
         return None
 
 
-async def _entries(state: State, survey: IndexScan, deadline: float) -> list[dict[str, Any]]:
+async def _entries(state: State, scan: IndexScan, deadline: float) -> list[dict[str, Any]]:
     """The newest, left out what cannot be read any more: a shard may go away between the two looks."""
     found = await asyncio.gather(
-        *(read_call(state, call_id, "summary", deadline=deadline) for _, call_id in survey.newest),
+        *(read_call(state, call_id, "summary", deadline=deadline) for _, call_id in scan.newest),
         return_exceptions=True,
     )
     for outcome in found:
@@ -75,7 +75,7 @@ async def _entries(state: State, survey: IndexScan, deadline: float) -> list[dic
     return [_entry(call) for call in live]
 
 
-def _counts(state: State, survey: IndexScan, counted: tuple[Tally[str], list[Replica]] | None) -> dict[str, Any]:
+def _counts(state: State, scan: IndexScan, counted: tuple[Tally[str], list[Replica]] | None) -> dict[str, Any]:
     """What all replicas counted; null where nobody can say."""
     if counted is None:
         return dict.fromkeys(("webhooks", "calls", "polls", "replicas"))
@@ -87,7 +87,7 @@ def _counts(state: State, survey: IndexScan, counted: tuple[Tally[str], list[Rep
         "replicas": [_replica(replica) for replica in replicas],
     }
     if state.subscriptions is not None:
-        counts["subscriptions"] = _subscriptions(survey, sums)
+        counts["subscriptions"] = _subscriptions(scan, sums)
     if state.reconciler is not None:
         counts["reconciled"] = {result: sums[f"reconciled.{result}"] for result in RECONCILED}
     return counts
@@ -132,10 +132,10 @@ def _polls(sums: Tally[str]) -> dict[str, Any]:
     return {"hits": hits, "misses": misses, "waits": sums["polls.waits"], "hit_rate": _rate(hits, hits + misses)}
 
 
-def _subscriptions(survey: IndexScan, sums: Tally[str]) -> dict[str, int]:
+def _subscriptions(scan: IndexScan, sums: Tally[str]) -> dict[str, int]:
     """Calls that executions wait for, executions to be resumed now, and what the tries to resume came to."""
     counts = {result: sums[f"subscriptions.{result}"] for result in SUBSCRIPTION_RESULTS}
-    return {"waiting_calls": survey.awaited, "due": sum(survey.resumable), **counts}
+    return {"waiting_calls": scan.subscribed_calls, "due": sum(scan.resumable), **counts}
 
 
 def _replica(replica: Replica) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from service.api.json_body import read_json
 from service.api.poll_request import read_call_id
 from service.api.polling import ROUTE as CALL_ROUTE
-from service.api.responses import JSONAnswer
+from service.api.responses import JSONResponse
 from service.api.state import State
 from service.errors import Detail, InvalidRequestError, NotConfiguredError
 
@@ -32,7 +32,7 @@ async def subscribe(state: State, request: Request) -> Response:
     execution_id = read_execution_id(body)
     request.scope["log"]["execution_id"] = execution_id
     await state.subscriptions.subscribe(call_id, execution_id.encode())
-    return JSONAnswer(202)
+    return JSONResponse(202)
 
 
 def read_execution_id(body: Any) -> str:

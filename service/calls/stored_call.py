@@ -71,9 +71,9 @@ class Tombstone(msgspec.Struct, frozen=True):
     """Where a deleted call's record was."""
 
 
-class Missing(Tombstone, frozen=True):
+class UnknownToVapi(Tombstone, frozen=True):
     """VAPI answered 404 twice. Pollers see the call as deleted until a message of it arrives."""
 
 
 TOMBSTONE: Final = Tombstone()
-MISSING: Final = Missing()
+UNKNOWN_TO_VAPI: Final = UnknownToVapi()

@@ -12,7 +12,7 @@ import structlog
 from service.calls.status import DataStatus
 from service.calls.stored_call import StoredCall, Tombstone
 from service.errors import StoreUnavailableError
-from service.jobs.reconciler import Reconciler, Result
+from service.jobs.reconciler import Reconciler, ReconcileResult
 from service.store.calls import CallStore
 from service.store.reconcile_leases import ReconcileLeases
 from service.vapi.artifact_plan import has_structured_output
@@ -40,11 +40,16 @@ class LateRefresh:
     """
 
     def __init__(
-        self, reconciler: Reconciler, calls: CallStore, asking: ReconcileLeases, *, on_result: Callable[[Result], None]
+        self,
+        reconciler: Reconciler,
+        calls: CallStore,
+        leases: ReconcileLeases,
+        *,
+        on_result: Callable[[ReconcileResult], None],
     ) -> None:
         self._reconciler = reconciler
         self._calls = calls
-        self._asking = asking
+        self._leases = leases
         self._on_result = on_result
         self._queue: asyncio.Queue[bytes] = asyncio.Queue()
         self._taken_up: set[bytes] = set()
@@ -61,26 +66,26 @@ class LateRefresh:
         while True:
             call_id = await self._queue.get()
             try:
-                await self._see_to(call_id)
+                await self._reconcile_one(call_id)
             except StoreUnavailableError:
                 log.debug("refreshing.waits_for_redis")
             except Exception:
                 log.exception("refreshing.broke", call_id=call_id.decode(errors="replace"))
                 with suppress(StoreUnavailableError):
-                    await self._asking.take_refresh(call_id)  # or it would break again after each lease
+                    await self._leases.take_refresh(call_id)  # or it would break again after each lease
             finally:
                 self._taken_up.discard(call_id)
 
-    async def _see_to(self, call_id: bytes) -> None:
+    async def _reconcile_one(self, call_id: bytes) -> None:
         async with self._next:
             is_worth_it = await self._wait_for_turn(call_id)
-        if await self._asking.take_refresh(call_id) and is_worth_it:
+        if await self._leases.take_refresh(call_id) and is_worth_it:
             await self._reconciler.refresh(call_id, self._on_result)
 
     async def _wait_for_turn(self, call_id: bytes) -> bool:
         """True once it is the call's turn; False, and no turn is used, once it lacks nothing any more."""
         while lacks_late_results(await self._calls.find(call_id, ("structured_outputs",))):
-            if not self._reconciler.has_waiting and await self._asking.reserve_turn(within_s=0) is not None:
+            if not self._reconciler.has_waiting and await self._leases.reserve_turn(within_s=0) is not None:
                 return True
             await asyncio.sleep(TRY_EVERY_S)
         return False

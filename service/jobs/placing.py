@@ -20,13 +20,13 @@ from service.jobs.deferred_writes import DeferredWrites
 from service.jobs.dialer import Dial, Dialer, Method, PlacedCall
 from service.kestra.client import KestraClient
 from service.store.calls import CallStore
-from service.store.idempotency import Claim, IdempotencyStore, create_claim
+from service.store.idempotency import IdempotencyStore, KeyClaim, create_claim
 from service.store.spool import Spool, SpoolUnavailableError
 from service.vapi.client import VapiClient
 
 log = structlog.get_logger(__name__)
 
-Result = Literal["placed", "repeated", "refused", "failed", "unknown"]
+PlacingResult = Literal["placed", "repeated", "refused", "failed", "unknown"]
 """What became of a request to place a call. Refused: for what it asks; failed: by trouble that left it undone;
 unknown: by trouble after which nobody knows.
 """
@@ -51,7 +51,7 @@ class Placing:
         *,
         spool: Spool | None = None,
         on_merged: Callable[[Merged], None] = lambda _: None,
-        on_result: Callable[[Method, Result], None] = lambda *_: None,
+        on_result: Callable[[Method, PlacingResult], None] = lambda *_: None,
     ) -> None:
         self._default_method: Method = "kestra" if settings.kestra_enabled else "vapi"
         self._dialing = Dialer(settings, vapi, kestra, self._store)
@@ -90,7 +90,7 @@ class Placing:
         await self._belated.close()
 
     async def _place(self, request: CallRequest, method: Method, key: str | None) -> PlacedCall:
-        result: Result = "unknown"
+        result: PlacingResult = "unknown"
         phone = mask_phone(request.provider_phone)
         try:
             dial = self._dialing.prepare(request, method)
@@ -110,7 +110,7 @@ class Placing:
         finally:
             self._on_result(method, result)
 
-    async def _place_once(self, claim: Claim, dial: Dial) -> tuple[Result, PlacedCall]:
+    async def _place_once(self, claim: KeyClaim, dial: Dial) -> tuple[PlacingResult, PlacedCall]:
         """The first answer where the key has one; else dial, and keep the answer or free the key."""
         free = partial(self._idempotency.free, claim)
         try:
@@ -162,7 +162,7 @@ def _is_outcome_unknown(error: ServiceError) -> bool:
     return isinstance(error, UpstreamError) and error.is_outcome_unknown
 
 
-def _result_of(error: ServiceError) -> Result:
+def _result_of(error: ServiceError) -> PlacingResult:
     if _is_outcome_unknown(error):
         return "unknown"
     return "refused" if error.status < 500 else "failed"

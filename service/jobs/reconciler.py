@@ -14,7 +14,7 @@ import msgspec
 import structlog
 
 from service.calls.status import DataStatus
-from service.calls.stored_call import Merged, Missing, StoredCall, Tombstone
+from service.calls.stored_call import Merged, StoredCall, Tombstone, UnknownToVapi
 from service.config import Settings
 from service.errors import InvalidMessageError, ServiceError, StoreUnavailableError, TooManyRequestsError
 from service.store.calls import CallStore
@@ -24,8 +24,8 @@ from service.store.reconcile_leases import (
     RELEASED_FOR_MS,
     SILENT_FOR_MS,
     TURN_WITHIN_S,
-    Claim,
     Kind,
+    ReconcileLease,
     ReconcileLeases,
 )
 from service.vapi.api_call import change_of_api_call
@@ -33,7 +33,7 @@ from service.vapi.client import VapiClient
 
 log = structlog.get_logger(__name__)
 
-Result = Literal["merged", "unchanged", "missing", "failed"]
+ReconcileResult = Literal["merged", "unchanged", "missing", "failed"]
 
 MAX_QUEUED: Final = 10_000
 """Calls that wait to be asked for; one more is dropped, its next poll brings it back."""
@@ -85,17 +85,17 @@ class Reconciler:
         settings: Settings,
         vapi: VapiClient,
         calls: CallStore,
-        asking: ReconcileLeases,
+        leases: ReconcileLeases,
         now_ms: Callable[[], int],
         *,
         on_merged: Callable[[Merged], None],
-        on_result: Callable[[Result], None],
+        on_result: Callable[[ReconcileResult], None],
     ) -> None:
         self._pending_ttl_ms = settings.pending_ttl_ms
         self._expects_analysis = settings.expect_analysis
         self._vapi = vapi
         self._calls = calls
-        self._asking = asking
+        self._leases = leases
         self._now_ms = now_ms
         self._on_merged = on_merged
         self._on_result = on_result
@@ -108,7 +108,7 @@ class Reconciler:
         self.workers = min(math.ceil(settings.reconcile_per_second), MAX_WORKERS)
         """How many tasks are to run ``work``: enough for the rate while VAPI answers within a second."""
 
-    def consider(self, call_id: bytes, call: StoredCall | Tombstone | None) -> float:
+    def schedule_if_due(self, call_id: bytes, call: StoredCall | Tombstone | None) -> float:
         """Have VAPI asked about a call, going by what was just read of it, if it is time for that. Never waits.
 
         Returns when to consider it again, by the loop's clock; infinity: not as long as its record stays as it is.
@@ -126,7 +126,7 @@ class Reconciler:
         self._queue_up(call_id, is_unknown=kind == "unknown")
         return now + LOOK_AGAIN_S
 
-    def want(self, call_id: bytes) -> None:
+    def schedule(self, call_id: bytes) -> None:
         """Have VAPI asked if Redis finds that it is time for it, or will be before the call is wanted again. Never waits."""
         self._queue_up(call_id, is_unknown=False)
         if call_id in self._taken_up:
@@ -137,7 +137,7 @@ class Reconciler:
         """Whether calls wait here to be asked for."""
         return not self._queue.empty()
 
-    async def refresh(self, call_id: bytes, on_result: Callable[[Result], None]) -> None:
+    async def refresh(self, call_id: bytes, on_result: Callable[[ReconcileResult], None]) -> None:
         """Ask for a complete call, in a turn that the caller reserved."""
         await self._ask(call_id, None, asyncio.get_running_loop().time() + ASK_WITHIN_S, on_result)
 
@@ -146,7 +146,7 @@ class Reconciler:
         while True:
             _, _, call_id = await self._queue.get()
             try:
-                await self._see_to(call_id)
+                await self._reconcile_one(call_id)
             except StoreUnavailableError:
                 log.debug("reconciling.waits_for_redis")
             except Exception:
@@ -167,7 +167,7 @@ class Reconciler:
 
     def _need_of(self, call: StoredCall | Tombstone | None) -> tuple[Kind, int]:
         """The kind of the record, and in how many ms it is worth asking; ask_vapi.lua judges by the same bounds."""
-        if call is None or isinstance(call, Missing):
+        if call is None or isinstance(call, UnknownToVapi):
             return "unknown", 0
         if isinstance(call, Tombstone) or call.data_status >= DataStatus.COMPLETE:
             return "", 0
@@ -176,18 +176,18 @@ class Reconciler:
             return "partial", call.over_at_ms + PARTIAL_FOR_MS - passed_ms
         return "pending", call.expires_at_ms - self._pending_ttl_ms + SILENT_FOR_MS - passed_ms
 
-    async def _see_to(self, call_id: bytes) -> None:
+    async def _reconcile_one(self, call_id: bytes) -> None:
         """Claim the call, wait for our turn, and ask, all before the claim's lease ends."""
         lease_ends_at = asyncio.get_running_loop().time() + ASK_WITHIN_S
-        claim = await self._asking.claim(call_id)
+        claim = await self._leases.claim(call_id)
         self._plan(call_id, claim.kind, claim.next_in_s)
         if call_id in self._wanted and claim.next_in_s is not None and claim.next_in_s < WANTED_EVERY_S:
             self._queue_up_in(claim.next_in_s, call_id)
         if not claim.is_granted:
             return
-        turn_in_s = await self._asking.reserve_turn()
+        turn_in_s = await self._leases.reserve_turn()
         if turn_in_s is None:
-            await self._asking.release(call_id, claim)
+            await self._leases.release(call_id, claim)
             self._plan(call_id, claim.kind, RELEASED_FOR_MS / 1000)
             await asyncio.sleep(TURN_WITHIN_S)
             return
@@ -195,7 +195,7 @@ class Reconciler:
         await self._ask(call_id, claim, lease_ends_at, self._on_result)
 
     async def _ask(
-        self, call_id: bytes, claim: Claim | None, ends_at: float, on_result: Callable[[Result], None]
+        self, call_id: bytes, claim: ReconcileLease | None, ends_at: float, on_result: Callable[[ReconcileResult], None]
     ) -> None:
         """Ask VAPI and merge its answer; without a claim the record is complete, and nothing else is noted of it."""
         try:
@@ -209,10 +209,10 @@ class Reconciler:
             return
         on_result(await self._apply(call_id, claim, body))
 
-    async def _apply(self, call_id: bytes, claim: Claim | None, body: bytes | None) -> Result:
+    async def _apply(self, call_id: bytes, claim: ReconcileLease | None, body: bytes | None) -> ReconcileResult:
         """Merge VAPI's answer as the event that it is; None is its 404."""
         if body is None:
-            if claim is not None and await self._asking.note_missing(call_id, claim):
+            if claim is not None and await self._leases.note_missing(call_id, claim):
                 log.info("call.unknown_to_vapi", call_id=call_id.decode())
             return "missing"
         try:

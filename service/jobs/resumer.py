@@ -16,7 +16,7 @@ from service.errors import ServiceError, StoreUnavailableError
 from service.kestra.client import KestraClient, Resumption
 from service.kestra.execution import Pause
 from service.store.keys import bucket_of
-from service.store.subscriptions import Claim, Result, SubscriptionStore
+from service.store.subscriptions import ResumeClaim, ResumeResult, SubscriptionStore
 
 log = structlog.get_logger(__name__)
 
@@ -41,7 +41,7 @@ LOCAL_RETRY_S: Final = 2.0
 CLOSE_S: Final = 1.5
 """For tries under way at the end; what is cut off then is for another replica to try again."""
 
-_OF_RESUMPTION: Final[dict[Resumption, Result]] = {
+_OF_RESUMPTION: Final[dict[Resumption, ResumeResult]] = {
     Resumption.RESUMED: "resumed",
     Resumption.ALREADY_RESUMED: "resumed",
     Resumption.NOT_PAUSED_YET: "retried",
@@ -60,7 +60,7 @@ class Subscriptions:
         self,
         store: SubscriptionStore,
         kestra: KestraClient,
-        on_result: Callable[[Result], None],
+        on_result: Callable[[ResumeResult], None],
         *,
         try_within_s: float = TRY_WITHIN_S,
     ) -> None:
@@ -71,7 +71,7 @@ class Subscriptions:
         self._due: dict[int, None] = {}
         """Buckets with something due, longest known first."""
         self._has_due = asyncio.Event()
-        self._under_way: dict[asyncio.Task[None], Claim] = {}
+        self._under_way: dict[asyncio.Task[None], ResumeClaim] = {}
         self._is_kestra_in_trouble = False
 
     async def subscribe(self, call_id: bytes, execution_id: bytes) -> None:
@@ -89,7 +89,7 @@ class Subscriptions:
         self._due[bucket] = None
         self._has_due.set()
 
-    async def take_up(self) -> None:
+    async def resume_due(self) -> None:
         """Wait until something is due and fewer than MAX_CONCURRENT tries run, and begin with it. To be repeated.
 
         Raises:
@@ -117,7 +117,7 @@ class Subscriptions:
             self.wake(bucket)
 
     async def close(self) -> None:
-        """After ``take_up`` was cancelled: finish what is under way as far as that is soon, and give back the rest."""
+        """After ``resume_due`` was cancelled: finish what is under way as far as that is soon, and give back the rest."""
         if not self._under_way:
             return
         _, late = await asyncio.wait(self._under_way, timeout=CLOSE_S)
@@ -129,7 +129,7 @@ class Subscriptions:
         giving_back = [self._store.settle(claim, "retried") for claim in unfinished]
         await asyncio.gather(*giving_back, return_exceptions=True)
 
-    async def _resume(self, claim: Claim) -> None:
+    async def _resume(self, claim: ResumeClaim) -> None:
         """One try, and the note of what became of it; without the note the lease ends and somebody tries again."""
         try:
             result = await self._try(claim)
@@ -137,15 +137,15 @@ class Subscriptions:
             if await self._store.settle(claim, result, retry_in_ms=round(retry_in_s * 1000)):
                 self._on_result(result)
         except StoreUnavailableError:
-            log.warning("subscription.not_settled", **_ids(claim))
+            log.warning("resume.not_recorded", **_ids(claim))
             return
         except Exception:
-            log.exception("subscription.broke", **_ids(claim))
+            log.exception("resume.broke", **_ids(claim))
             return
         if result == "retried" and retry_in_s <= LOCAL_RETRY_S:
             asyncio.get_running_loop().call_later(retry_in_s + 0.01, self.wake, bucket_of(claim.call_id))
 
-    async def _try(self, claim: Claim) -> Result:
+    async def _try(self, claim: ResumeClaim) -> ResumeResult:
         try:
             async with asyncio.timeout(self._try_within_s):
                 resumption = await self._resume_pause(claim)
@@ -159,12 +159,12 @@ class Subscriptions:
         if result == "retried":
             return self._retried_unless(claim, "the execution does not come to its pause", NOT_PAUSED_FOR_MS)
         if result == "dropped":
-            log.warning("subscription.dropped", reason="Kestra does not know the execution", **_ids(claim))
+            log.warning("resume.dropped", reason="Kestra does not know the execution", **_ids(claim))
         else:
-            log.info("subscription.resumed", resumption=resumption.value, tries=claim.number, **_ids(claim))
+            log.info("resume.succeeded", resumption=resumption.value, tries=claim.number, **_ids(claim))
         return result
 
-    async def _resume_pause(self, claim: Claim) -> Resumption:
+    async def _resume_pause(self, claim: ResumeClaim) -> Resumption:
         """Resume the pause that the subscription is for, and no other.
 
         An answer may get lost, or whoever waits for it may die. So the pause is noted before it is resumed: the next try
@@ -182,11 +182,11 @@ class Subscriptions:
             return Resumption.NOT_PAUSED_YET  # this try took too long, another one sees to it
         return await self._kestra.resume(execution_id)
 
-    def _retried_unless(self, claim: Claim, reason: str, at_most_ms: int) -> Literal["retried", "dropped"]:
+    def _retried_unless(self, claim: ResumeClaim, reason: str, at_most_ms: int) -> Literal["retried", "dropped"]:
         if claim.tried_for_ms < at_most_ms:
-            log.debug("subscription.retried", tries=claim.number, **_ids(claim))
+            log.debug("resume.retried", tries=claim.number, **_ids(claim))
             return "retried"
-        log.warning("subscription.dropped", reason=reason, **_ids(claim))
+        log.warning("resume.dropped", reason=reason, **_ids(claim))
         return "dropped"
 
     def _note_trouble(self, reason: str | None) -> None:
@@ -198,7 +198,7 @@ class Subscriptions:
         self._is_kestra_in_trouble = reason is not None
 
 
-def _ids(claim: Claim) -> dict[str, str]:
+def _ids(claim: ResumeClaim) -> dict[str, str]:
     return {
         "call_id": claim.call_id.decode(errors="replace"),
         "execution_id": claim.execution_id.decode(errors="replace"),

@@ -80,7 +80,7 @@ class Sweep:
 
     async def _look_at(self, bucket: int) -> None:
         try:
-            due = await self._survey(bucket)
+            due = await self._scan(bucket)
         except StoreUnavailableError:
             self._clock_offsets_ms.pop(bucket, None)
             log.debug("sweep.bucket_missing", bucket=bucket)
@@ -91,28 +91,28 @@ class Sweep:
         for call_id in due:
             await self._end_grace(call_id)
 
-    async def _survey(self, bucket: int) -> list[bytes]:
+    async def _scan(self, bucket: int) -> list[bytes]:
         """Wake and tell whom it concerns; returns the calls whose grace is over."""
         since = self._looked_at_ms[bucket] if self._changes.has_parked else None
-        survey = await self._store.survey_bucket(
+        scan = await self._store.scan_bucket(
             bucket, since, takes_turns=True, takes_refreshes=self.on_refreshable is not None
         )
-        self._clock_offsets_ms[bucket] = survey.now_ms - time.time() * 1000
-        self._looked_at_ms[bucket] = survey.now_ms - LOOK_BACK_MS
-        for call_id in survey.changed:
+        self._clock_offsets_ms[bucket] = scan.now_ms - time.time() * 1000
+        self._looked_at_ms[bucket] = scan.now_ms - LOOK_BACK_MS
+        for call_id in scan.changed:
             self._changes.wake(call_id)
         if self.on_subscribed is not None:
-            for call_id in survey.in_turn:
+            for call_id in scan.to_reconcile:
                 self.on_subscribed(call_id)
         if self.on_refreshable is not None:
-            for call_id in survey.refreshable:
+            for call_id in scan.refreshable:
                 self.on_refreshable(call_id)
-        return survey.due
+        return scan.past_grace
 
     async def _end_grace(self, call_id: bytes) -> None:
         """A call whose record cannot be written stays due, and must not keep the next one from its end."""
         try:
-            self._on_merged(await self._store.settle(call_id))
+            self._on_merged(await self._store.expire_grace(call_id))
         except StoreUnavailableError as exc:
             log.debug("sweep.grace_not_ended", call_id=call_id.decode(errors="replace"), error=str(exc.__cause__))
         except Exception:

@@ -52,7 +52,7 @@ class ClusterPipeline:
         connect_to: makes a connection to a node, not open yet.
         seeds: nodes to ask first.
         bucket_keys: of each bucket, any key.
-        lanes, timeout_s, wait_replicas: as of Pipeline.
+        connections, timeout_s, wait_replicas: as of Pipeline.
     """
 
     def __init__(
@@ -61,14 +61,14 @@ class ClusterPipeline:
         seeds: list[Address],
         bucket_keys: list[bytes],
         *,
-        lanes: int,
+        connections: int,
         timeout_s: float,
         wait_replicas: int,
     ) -> None:
         self._connect_to = connect_to
         self._seeds = seeds
         self._slots = [key_slot(key) for key in bucket_keys]
-        self._lanes = lanes
+        self._connections = connections
         self._timeout_s = timeout_s
         self._wait_replicas = wait_replicas
         self._owners: list[Address | None] = [None] * len(bucket_keys)
@@ -149,7 +149,7 @@ class ClusterPipeline:
         if pipeline is None:
             pipeline = Pipeline(
                 lambda: self._connect_to(node),
-                lanes=self._lanes,
+                connections=self._connections,
                 timeout_s=self._timeout_s,
                 wait_replicas=self._wait_replicas,
                 is_patient=False,

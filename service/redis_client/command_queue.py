@@ -77,10 +77,10 @@ class ResponsiveClock:
 
 
 class CommandQueue:
-    """What the lanes of one pipeline take their batches from."""
+    """What the connections of one pipeline take their batches from."""
 
-    def __init__(self, lanes: int) -> None:
-        self._lanes = lanes
+    def __init__(self, connections: int) -> None:
+        self._connections = connections
         self._waiting: deque[Command] = deque()
         self._bytes = 0
         self._shared: dict[object, Command] = {}
@@ -105,9 +105,9 @@ class CommandQueue:
         return len(waiting)
 
     def take(self, at_most: int) -> list[Command]:
-        """The next batch: MAX_BATCH commands, more when that is less than a lane's part of what waits."""
+        """The next batch: MAX_BATCH commands, more when its share of what waits is larger."""
         waiting, shared = self._waiting, self._shared
-        room = max(MAX_BATCH, min(at_most, len(waiting) // self._lanes))
+        room = max(MAX_BATCH, min(at_most, len(waiting) // self._connections))
         batch: list[Command] = []
         size = 0
         while waiting and room and size < LARGEST_BATCH_BYTES:

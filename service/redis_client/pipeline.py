@@ -1,6 +1,6 @@
 """Coalesces the commands of concurrent requests: what is asked within one turn of the event loop goes out in one write.
 
-Each of the few connections is a lane with one batch under way at most; while it waits for replies, the next batch
+Each of the few connections has one batch under way at most; while it waits for replies, the next batch
 collects. A request only ever waits for its command's future: cancelling it touches no connection, so no reply is left
 half-read and a write that was begun is finished. All commands that go through here may be repeated without harm,
 because a batch is sent again when its connection broke.
@@ -25,9 +25,9 @@ class Pipeline:
     """Commands to one Redis server over a few connections.
 
     Args:
-        connect: makes a connection that is not open yet; called once per lane.
+        connect: makes a connection that is not open yet; called once per connection.
         wait_replicas: how many replicas must have a durable command's write before its reply is believed.
-        lanes: connections; while one waits for its replies, another sends what has collected meanwhile.
+        connections: how many; while one waits for its replies, another sends what has collected meanwhile.
         timeout_s: longest from ``execute`` to the reply, queueing, reconnecting and retries included, where no deadline
             is given. One attempt takes at most half of it, so that there is time for another, with a server that has
             been promoted meanwhile.
@@ -40,13 +40,13 @@ class Pipeline:
         self,
         connect: Callable[[], AbstractConnection],
         *,
-        lanes: int,
+        connections: int,
         timeout_s: float,
         wait_replicas: int = 0,
         is_patient: bool = True,
         on_doubt: Callable[[], None] | None = None,
     ) -> None:
-        self._queue = CommandQueue(lanes)
+        self._queue = CommandQueue(connections)
         self._timeout_s = timeout_s
         self._attempt_s = timeout_s / 2
         self._clock = ResponsiveClock(self._expire)
@@ -54,7 +54,7 @@ class Pipeline:
         self._wrong_topology = WrongTopology()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._connect = connect  # a Sentinel's connections know their pool only weakly; this keeps it
-        self._lanes = [
+        self._connections = [
             RedisConnection(
                 connect(),
                 self._queue,
@@ -65,7 +65,7 @@ class Pipeline:
                 on_doubt=on_doubt,
                 wrong_topology=self._wrong_topology,
             )
-            for _ in range(lanes)
+            for _ in range(connections)
         ]
 
     @property
@@ -74,19 +74,19 @@ class Pipeline:
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()  # asking for it at each command is a system call on Python 3.11
-        for number, lane in enumerate(self._lanes):
-            lane.start(f"redis-lane-{number}")
+        for number, connection in enumerate(self._connections):
+            connection.start(f"redis-connection-{number}")
 
     def leave_server(self) -> None:
-        """Another server is the master now: every lane connects anew, and sends again what has no reply yet."""
-        for lane in self._lanes:
-            lane.leave_server()
+        """Another server is the master now: every connection is made anew, and sends again what has no reply yet."""
+        for connection in self._connections:
+            connection.leave_server()
 
     async def close(self) -> None:
         """Stop after the commands under way; those still queued, and any later one, fail."""
         self._is_closed = True
-        for lane in self._lanes:
-            await lane.close()
+        for connection in self._connections:
+            await connection.close()
         self._queue.fail_all(unavailable(ConnectionError("the service is shutting down")))
 
     async def find_masters(self) -> dict[str, int]:
@@ -147,7 +147,7 @@ class Pipeline:
                 return waiter
             if not clock.is_going:
                 clock.go(loop)
-            # A lane that was woken takes up to MAX_BATCH commands; wake another only for every MAX_BATCH-th.
+            # A connection that was woken takes up to MAX_BATCH commands; wake another only for every MAX_BATCH-th.
             if waiting % MAX_BATCH == 1:
                 self._wake_a_lane()
         else:
@@ -155,9 +155,9 @@ class Pipeline:
         return waiter
 
     def _wake_a_lane(self) -> None:
-        for lane in self._lanes:
-            if lane.is_idle:
-                lane.wake()
+        for connection in self._connections:
+            if connection.is_idle:
+                connection.wake()
                 return
 
     def _expire(self) -> bool:
@@ -167,9 +167,9 @@ class Pipeline:
         """
         now = time.monotonic()
         self._queue.expire(now, self._clock.now_s, self._trouble() or TimeoutError("Redis is too slow"))
-        for lane in self._lanes:
-            lane.expire(now, self._clock.now_s)
-        return bool(self._queue) or any(lane.has_batch for lane in self._lanes)
+        for connection in self._connections:
+            connection.expire(now, self._clock.now_s)
+        return bool(self._queue) or any(connection.has_batch for connection in self._connections)
 
     def _trouble(self) -> Exception | None:
-        return next((lane.trouble for lane in self._lanes if lane.trouble is not None), None)
+        return next((connection.trouble for connection in self._connections if connection.trouble is not None), None)

@@ -26,7 +26,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from service.redis_client.command import Arguments, Command, refused, unavailable
 from service.redis_client.command_queue import LARGEST_BATCH, MAX_BATCH, CommandQueue
 from service.redis_client.loop_tolerant_timeout import LoopTolerantTimeout
-from service.redis_client.redis_socket import RedisSocket, open_link
+from service.redis_client.redis_socket import RedisSocket, open_socket
 from service.redis_client.wrong_topology import IS_A_CLUSTER, WrongTopology
 
 log = structlog.get_logger(__name__)
@@ -73,7 +73,7 @@ class RedisConnection:
         self._on_doubt = on_doubt
         self._wrong_topology = wrong_topology
         self._servers_left = 0
-        self._link: RedisSocket | None = None
+        self._socket: RedisSocket | None = None
         self._idle: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
         self._is_closing = False
@@ -104,8 +104,8 @@ class RedisConnection:
     def leave_server(self) -> None:
         """Drop the connection, also one that is being made; what is under way on it is sent again on the next."""
         self._servers_left += 1
-        if self._link is not None:
-            self._link.drop()
+        if self._socket is not None:
+            self._socket.drop()
 
     async def close(self) -> None:
         """Finish the batch under way, then stop."""
@@ -129,24 +129,24 @@ class RedisConnection:
             try:
                 await self._exchange(batch)
             except Exception as exc:
-                # A lane must outlive what nobody foresaw: without it every request would wait for ever.
-                log.exception("lane.failed")
+                # A connection must outlive what nobody foresaw: without it every request would wait for ever.
+                log.exception("redis_connection.failed")
                 _fail_all(batch, exc)
                 await self._disconnect()
-            self._batch = batch = []  # an idle lane must not keep the last records
+            self._batch = batch = []  # an idle connection must not keep the last records
 
     async def _connect_ahead(self) -> None:
-        """So that a burst finds every lane connected: to connect while thousands wait may take too long for them."""
+        """So that a burst finds every connection open: to connect while thousands wait may take too long for them."""
         with suppress(Exception):  # the first batch meets whatever it is, and says so
             async with LoopTolerantTimeout(self._attempt_s):
                 await self._connect()
 
     async def _connect(self) -> None:
         servers_left = self._servers_left
-        link = await open_link(self._connection)
+        socket = await open_socket(self._connection)
         if servers_left != self._servers_left:
             raise RedisConnectionError("another server became the master")
-        self._link = link
+        self._socket = socket
 
     async def _exchange(self, batch: list[Command]) -> None:
         """Get every command of the batch a reply or an error, over as many connections as that takes."""
@@ -177,14 +177,14 @@ class RedisConnection:
 
     async def _attempt(self, batch: list[Command]) -> list[Command]:
         """Send the batch and read its replies; returns the commands that must be sent again, in another form."""
-        if self._link is None or self._link.is_lost:
+        if self._socket is None or self._socket.is_lost:
             await self._disconnect()
             await self._connect()
-        assert self._link is not None
+        assert self._socket is not None
         is_confirmed = bool(self._wait) and any(command.is_durable for command in batch)
         packed = b"".join([command.packed for command in batch])
         count = len(batch) + sum(command.needs_asking for command in batch)
-        arrived = await self._link.exchange(packed + self._wait if is_confirmed else packed, count + is_confirmed)
+        arrived = await self._socket.exchange(packed + self._wait if is_confirmed else packed, count + is_confirmed)
         confirmed = _confirmed(arrived.pop()) if is_confirmed else 0
         replies = _replies_to(batch, arrived)
         again: list[Command] = []
@@ -223,8 +223,8 @@ class RedisConnection:
             self._on_doubt()
 
     async def _disconnect(self) -> None:
-        """Without waiting for the end: it is the link that would hear of it."""
-        self._link = None
+        """Without waiting for the end: it is the socket that would hear of it."""
+        self._socket = None
         await self._connection.disconnect(nowait=True)
 
 

@@ -1,4 +1,4 @@
-"""An open connection to Redis as the lanes use it: a batch of commands out, all its replies in."""
+"""The socket of an open connection to Redis: a batch of commands out, all its replies in."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class RedisSocket(Protocol):
         ...
 
 
-async def open_link(connection: AbstractConnection) -> RedisSocket:
+async def open_socket(connection: AbstractConnection) -> RedisSocket:
     """Connect as redis-py does it: TLS, password, database, who is the master are its business.
 
-    From then on the link reads the socket itself. Do not call redis-py's reads: they would hang.
+    From then on we read the socket ourselves. Do not call redis-py's reads: they would hang.
 
     Raises:
         redis.exceptions.RedisError, OSError: there is nobody, or nobody who lets us in.
@@ -51,12 +51,12 @@ async def open_link(connection: AbstractConnection) -> RedisSocket:
     reader = reader_of(connection)
     transport: Any = connection._writer.transport  # type: ignore[union-attr]  # noqa: SLF001 - there is no public way
     assert reader is not None
-    link = ServerLink(transport, reader)
-    transport.set_protocol(link)
-    return link
+    socket = ServerSocket(transport, reader)
+    transport.set_protocol(socket)
+    return socket
 
 
-class ServerLink(asyncio.Protocol):
+class ServerSocket(asyncio.Protocol):
     """To a server: replies are parsed where they arrive, without a stream and a coroutine for each.
 
     redis-py's own way takes both for each read, and several microseconds a reply.
@@ -99,7 +99,7 @@ class ServerLink(asyncio.Protocol):
             return
         if self._waiter is not None and len(self._replies) >= self._count:
             waiter, self._waiter = self._waiter, None
-            replies, self._replies = self._replies, []  # an idle link must not keep the last records
+            replies, self._replies = self._replies, []  # an idle socket must not keep the last records
             if not waiter.done():
                 waiter.set_result(replies)
 

@@ -18,7 +18,7 @@ from service.redis_client.cluster import Address, ClusterPipeline
 from service.redis_client.pipeline import Pipeline
 from service.redis_client.sentinels import ASK_SENTINEL_S, Sentinels
 
-LANES: Final = 4
+CONNECTIONS: Final = 4
 """Connections per server: several small batches under way keep both sides busy, where two large ones waited for each other
 up to a quarter of the time under load. More gained nothing."""
 
@@ -60,7 +60,7 @@ def _one_server(
 ) -> RedisTopology:
     pipeline = Pipeline(
         connect,
-        lanes=LANES,
+        connections=CONNECTIONS,
         timeout_s=settings.store_timeout_s,
         wait_replicas=settings.store_wait_replicas,
         on_doubt=sentinels.ask_soon if sentinels else None,
@@ -121,7 +121,7 @@ def _cluster(settings: Settings, probe_keys: Sequence[bytes]) -> RedisTopology:
         connect_to,
         address.nodes,
         list(probe_keys),
-        lanes=LANES,
+        connections=CONNECTIONS,
         timeout_s=settings.store_timeout_s,
         wait_replicas=settings.store_wait_replicas,
     )

@@ -42,7 +42,7 @@ LARGEST_KEPT_BYTES: Final = 4 * 1024 * 1024
 """Bodies beyond are rare."""
 
 
-class Workers(Multiprocess):
+class Supervisor(Multiprocess):
     """uvicorn's supervisor, which looks at signals twice a second: ours passes SIGTERM on at once."""
 
     def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
@@ -86,7 +86,7 @@ def serve(settings: Settings) -> int:
     with tempfile.TemporaryDirectory(prefix="vapi-cache-metrics-") as directory:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
         config = uvicorn.Config("service.server.serve:app_of_environment", **options)
-        Workers(config, [config.bind_socket()]).run()
+        Supervisor(config, [config.bind_socket()]).run()
     return 0
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from service.calls.stored_call import MISSING, TOMBSTONE, CallChange, Merged, StoredCall, Tombstone, new_token
+from service.calls.stored_call import TOMBSTONE, UNKNOWN_TO_VAPI, CallChange, Merged, StoredCall, Tombstone, new_token
 from service.config import Settings
 from service.redis_client.command import Argument, Commands
 from service.store.call_codec import (
@@ -17,7 +17,7 @@ from service.store.call_codec import (
     large_arguments,
     script_arguments,
 )
-from service.store.index_scan import BucketSurvey, BucketSurveys, IndexScan
+from service.store.index_scan import BucketScan, IndexScan, IndexScanner
 from service.store.keys import Keys, bucket_of
 from service.store.lua import RESUME_WAITING, load_script
 
@@ -62,14 +62,14 @@ class CallStore:
             self._of_every_read += (b"gone",)
         self._merge_script = load_script("merge_call.lua", uses=RESUME_WAITING)
         self._delete_script = load_script("delete_call.lua", uses=RESUME_WAITING)
-        self._surveys = BucketSurveys(settings, redis, keys)
+        self._scanner = IndexScanner(settings, redis, keys)
 
     def merge(self, change: CallChange, *, deadline: float | None = None) -> Coroutine[Any, Any, Merged]:
         """Apply an event to its call's record, creating it if there is none, and renew its life."""
         event = (*script_arguments(change), change.token or new_token(), *large_arguments(change))
         return self._run_merge(change.call_id, *event, deadline=deadline)
 
-    def settle(self, call_id: bytes, *, deadline: float | None = None) -> Coroutine[Any, Any, Merged]:
+    def expire_grace(self, call_id: bytes, *, deadline: float | None = None) -> Coroutine[Any, Any, Merged]:
         """Apply what time alone changes: a partial record past its report grace becomes fetch_failed."""
         return self._run_merge(call_id, *NO_EVENT, new_token(), deadline=deadline)
 
@@ -104,7 +104,7 @@ class CallStore:
     ) -> StoredCall | Tombstone | None:
         """The record with the named large facts, a tombstone if it was deleted, None if unknown.
 
-        Where VAPI is asked for calls, Missing if VAPI does not know this one either.
+        Where VAPI is asked for calls, UnknownToVapi if VAPI does not know this one either.
         """
         bucket = bucket_of(call_id)
         reply = await self._redis.execute(
@@ -119,7 +119,7 @@ class CallStore:
         fields = dict(zip((*self._of_every_read, *large), reply, strict=True))
         if fields[b"state"] is None:
             is_missing = fields.get(b"gone") is not None
-            return TOMBSTONE if fields[b"deleted"] is not None else MISSING if is_missing else None
+            return TOMBSTONE if fields[b"deleted"] is not None else UNKNOWN_TO_VAPI if is_missing else None
         texts = {name: fields[name] for name in large}
         return decode_stored_call(call_id, fields[b"state"], fields[b"facts"], fields[b"facts2"], texts)
 
@@ -143,7 +143,7 @@ class CallStore:
         self._tell_due(bucket, has_due)
         return bool(existed)
 
-    async def survey(
+    async def scan(
         self,
         *,
         changed_since_ms: tuple[int, ...] = (),
@@ -156,35 +156,35 @@ class CallStore:
         Buckets that do not answer are named; StoreUnavailableError only when none answers.
 
         Args:
-            changed_since_ms: the ``now_ms`` of an earlier survey; without it no changes are looked for.
+            changed_since_ms: the ``now_ms`` of an earlier scan; without it no changes are looked for.
             newest: how many of the newest records are wanted.
             deadline: until when the buckets may answer (``time.monotonic``).
             takes_turns: take up the calls that somebody is subscribed to and whose turn it is; nobody else gets the
                 same ones within 5 s.
             deadline: as of every method; buckets that have not answered by then are named as missing.
         """
-        survey = await self._surveys.look_at_all(changed_since_ms, newest, takes_turns=takes_turns, deadline=deadline)
-        for bucket, count in enumerate(survey.resumable):
+        scan = await self._scanner.look_at_all(changed_since_ms, newest, takes_turns=takes_turns, deadline=deadline)
+        for bucket, count in enumerate(scan.resumable):
             self._tell_due(bucket, count)
-        return survey
+        return scan
 
-    async def survey_bucket(
+    async def scan_bucket(
         self,
         bucket: int,
         changed_since_ms: int | None = None,
         *,
         takes_turns: bool = False,
         takes_refreshes: bool = False,
-    ) -> BucketSurvey:
+    ) -> BucketScan:
         """The same look at one bucket; ``takes_refreshes``: take up calls that VAPI may be asked for once more.
 
         Nobody else gets the same ones of those within 30 s.
         """
-        survey = await self._surveys.look_at(
+        scan = await self._scanner.look_at(
             bucket, changed_since_ms, takes_turns=takes_turns, takes_refreshes=takes_refreshes
         )
-        self._tell_due(bucket, survey.resumable)
-        return survey
+        self._tell_due(bucket, scan.resumable)
+        return scan
 
     def _keys_of(self, call_id: bytes, bucket: int) -> tuple[bytes, ...]:
         """Those of the scripts that change a record."""

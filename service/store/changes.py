@@ -105,7 +105,7 @@ class Changes:
                     group.create_task(self._end_when_left())
             except* (RedisError, OSError, TimeoutError, ValueError) as errors:
                 if not self._is_loss_told:
-                    log.warning("subscription.lost", error=str(errors.exceptions[0]))
+                    log.warning("notifications.lost", error=str(errors.exceptions[0]))
                 self._is_loss_told = True
             finally:
                 self._connection = None
@@ -129,7 +129,7 @@ class Changes:
                 elif reply[0] == b"subscribe":
                     self._connection = connection
                     self._is_loss_told = False
-                    log.info("subscription.opened")
+                    log.info("notifications.subscribed")
                 reply = arrived()
 
     async def _end_when_left(self) -> None:

@@ -17,7 +17,7 @@ KEPT_MS: Final = 24 * 3600 * 1000
 """Counted from the claim: whoever repeats a request later than this phones again."""
 
 
-class Claim(msgspec.Struct, frozen=True):
+class KeyClaim(msgspec.Struct, frozen=True):
     """One attempt to be the request that a key stands for."""
 
     digest: bytes
@@ -27,9 +27,9 @@ class Claim(msgspec.Struct, frozen=True):
     token: bytes
 
 
-def create_claim(key: str, fingerprint: bytes) -> Claim:
+def create_claim(key: str, fingerprint: bytes) -> KeyClaim:
     digest = hashlib.sha256(key.encode()).hexdigest().encode()
-    return Claim(digest, fingerprint, b"%032x" % random.getrandbits(128))
+    return KeyClaim(digest, fingerprint, b"%032x" % random.getrandbits(128))
 
 
 class IdempotencyStore:
@@ -45,7 +45,7 @@ class IdempotencyStore:
         self._answer_script = load_script("idempotency_answer.lua")
         self._free_script = load_script("idempotency_free.lua")
 
-    async def take(self, claim: Claim) -> bytes | None:
+    async def take(self, claim: KeyClaim) -> bytes | None:
         """Claim the key; the first answer when the same request was answered already, None when the key is ours now.
 
         After StoreUnavailableError the key may be claimed all the same: the reply may have got lost. Free it.
@@ -67,14 +67,14 @@ class IdempotencyStore:
         kept: bytes = answer
         return kept if outcome == b"answered" else None
 
-    async def keep(self, claim: Claim, answer: bytes) -> None:
+    async def keep(self, claim: KeyClaim, answer: bytes) -> None:
         """Remember the answer; not where another claim has the key by now."""
         bucket, key = self._place_of(claim)
         await self._answer_script.run(
             self._redis, bucket, key, claim.fingerprint, claim.token, answer, KEPT_MS, keys=1, is_durable=True
         )
 
-    async def free(self, claim: Claim) -> None:
+    async def free(self, claim: KeyClaim) -> None:
         """Give the key back, for a request that had no effect; nothing happens where another claim has it."""
         bucket, key = self._place_of(claim)
         await self._free_script.run(self._redis, bucket, key, claim.token, keys=1, is_durable=True)
@@ -83,6 +83,6 @@ class IdempotencyStore:
         """Raises StoreUnavailableError unless Redis takes writes now; for requests that come without a key."""
         await self._redis.execute(b"SET", self._keys.probes[0], b"1", b"PX", PROBE_TTL_MS, is_durable=True)
 
-    def _place_of(self, claim: Claim) -> tuple[int, bytes]:
+    def _place_of(self, claim: KeyClaim) -> tuple[int, bytes]:
         bucket = bucket_of(claim.digest)
         return bucket, self._keys.idempotency(bucket, claim.digest)

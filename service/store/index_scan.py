@@ -1,4 +1,4 @@
-"""One look over the buckets of the store: what lives, what is due, what changed. Its cost does not grow with them."""
+"""One look over the buckets of the store: what lives, whose grace is over, what changed. Its cost does not grow with them."""
 
 from __future__ import annotations
 
@@ -28,21 +28,22 @@ REFRESH_LEASE_MS: Final = 30_000
 """How long nobody else takes such a call up: who has not asked by then had no turn, or died."""
 
 
-class BucketSurvey(msgspec.Struct, frozen=True):
+class BucketScan(msgspec.Struct, frozen=True):
     """What one look at one bucket found."""
 
     now_ms: int
     """By the clock of the bucket's master: in a Cluster they are several."""
     size: int
-    due: list[bytes]
+    past_grace: list[bytes]
+    """Partial records whose grace is over."""
     changed: list[bytes]
     newest: list[tuple[int, bytes]]
     """(updated_at in ms, call id), newest first."""
     resumable: int
     """Subscriptions whose execution is to be resumed now."""
-    awaited: int
+    subscribed_calls: int
     """Calls that are not final and that somebody is subscribed to; those that expired still count for some seconds."""
-    in_turn: list[bytes]
+    to_reconcile: list[bytes]
     """Those of them that this look took up."""
     refreshable: list[bytes]
     """Complete calls that lacked something, for which VAPI may be asked once more; this look took them up."""
@@ -54,26 +55,26 @@ class IndexScan(msgspec.Struct, frozen=True):
     now_ms: tuple[int, ...]
     """Of every bucket; 0 where it did not answer."""
     size: int
-    due: list[bytes]
+    past_grace: list[bytes]
     changed: list[bytes]
     newest: list[tuple[int, bytes]]
     resumable: tuple[int, ...]
     """Of every bucket."""
-    awaited: int
-    in_turn: list[bytes]
+    subscribed_calls: int
+    to_reconcile: list[bytes]
     missing: tuple[int, ...]
     """The buckets that did not answer: nothing here counts their calls."""
 
 
-class BucketSurveys:
-    """Makes surveys, with one script per bucket."""
+class IndexScanner:
+    """Makes scans, with one script per bucket."""
 
     def __init__(self, settings: Settings, redis: Commands, keys: Keys) -> None:
         self._redis = redis
         self._keys = keys
         self._grace_ms = settings.report_grace_ms
         self._index_ttl_ms = max(settings.result_ttl_ms, settings.pending_ttl_ms)
-        self._script = load_script("survey_bucket.lua")
+        self._script = load_script("scan_bucket.lua")
 
     async def look_at(
         self,
@@ -84,9 +85,19 @@ class BucketSurveys:
         takes_turns: bool = False,
         takes_refreshes: bool = False,
         deadline: float | None = None,
-    ) -> BucketSurvey:
-        """As CallStore.survey_bucket."""
-        now, size, due, changed, latest, resumable, awaited, in_turn, refreshable = await self._script.run(
+    ) -> BucketScan:
+        """As CallStore.scan_bucket."""
+        (
+            now,
+            size,
+            past_grace,
+            changed,
+            latest,
+            resumable,
+            subscribed_calls,
+            to_reconcile,
+            refreshable,
+        ) = await self._script.run(
             self._redis,
             bucket,
             *self._keys.indices[bucket],
@@ -104,28 +115,30 @@ class BucketSurveys:
             deadline=deadline,
         )
         entries = [(int(float(score)), call_id) for call_id, score in _pairs(latest)]
-        return BucketSurvey(now, size, due, changed, entries, resumable, awaited, in_turn, refreshable)
+        return BucketScan(
+            now, size, past_grace, changed, entries, resumable, subscribed_calls, to_reconcile, refreshable
+        )
 
     async def look_at_all(
         self, changed_since_ms: tuple[int, ...], newest: int, *, takes_turns: bool, deadline: float | None
     ) -> IndexScan:
-        """As CallStore.survey."""
+        """As CallStore.scan."""
         look = partial(self.look_at, newest=newest, takes_turns=takes_turns, deadline=deadline)
         answered = await ask_all_buckets(
             lambda bucket: look(bucket, changed_since_ms[bucket] if changed_since_ms else None)
         )
         found = answered.replies
-        surveys = list(found.values())
-        entries = sorted(chain.from_iterable(one.newest for one in surveys), key=lambda entry: (-entry[0], entry[1]))
+        scans = list(found.values())
+        entries = sorted(chain.from_iterable(one.newest for one in scans), key=lambda entry: (-entry[0], entry[1]))
         return IndexScan(
             now_ms=tuple(found[bucket].now_ms if bucket in found else 0 for bucket in range(BUCKETS)),
-            size=sum(one.size for one in surveys),
-            due=list(chain.from_iterable(one.due for one in surveys)),
-            changed=list(chain.from_iterable(one.changed for one in surveys)),
+            size=sum(one.size for one in scans),
+            past_grace=list(chain.from_iterable(one.past_grace for one in scans)),
+            changed=list(chain.from_iterable(one.changed for one in scans)),
             newest=entries[:newest],
             resumable=tuple(found[bucket].resumable if bucket in found else 0 for bucket in range(BUCKETS)),
-            awaited=sum(one.awaited for one in surveys),
-            in_turn=list(chain.from_iterable(one.in_turn for one in surveys)),
+            subscribed_calls=sum(one.subscribed_calls for one in scans),
+            to_reconcile=list(chain.from_iterable(one.to_reconcile for one in scans)),
             missing=answered.missing,
         )
 

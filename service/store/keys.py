@@ -3,17 +3,17 @@
 | key | type | lives | written by | read by |
 |---|---|---|---|---|
 | ``<prefix>:{<bucket>}:call:<call id>`` | hash | as long as its record; UNKNOWN_LIFE_MS where there is none | merge_call.lua, delete_call.lua (a tombstone), ask_vapi.lua (a lease) | polls |
-| ``<prefix>:{<bucket>}:expiry`` | zset, call id by expires_at in ms | past its last entry | merge_call.lua, delete_call.lua | survey_bucket.lua |
-| ``<prefix>:{<bucket>}:updates`` | zset, call id by updated_at in ms | the same | merge_call.lua, delete_call.lua | survey_bucket.lua |
-| ``<prefix>:{<bucket>}:partial`` | zset, call id by the ms when it was over | the same | merge_call.lua, delete_call.lua | survey_bucket.lua |
-| ``<prefix>:{<bucket>}:deleted`` | zset, call id by the ms of its deletion | a minute | delete_call.lua, ask_vapi.lua (a call that VAPI does not know) | survey_bucket.lua |
+| ``<prefix>:{<bucket>}:expiry`` | zset, call id by expires_at in ms | past its last entry | merge_call.lua, delete_call.lua | scan_bucket.lua |
+| ``<prefix>:{<bucket>}:updates`` | zset, call id by updated_at in ms | the same | merge_call.lua, delete_call.lua | scan_bucket.lua |
+| ``<prefix>:{<bucket>}:partial`` | zset, call id by the ms when it was over | the same | merge_call.lua, delete_call.lua | scan_bucket.lua |
+| ``<prefix>:{<bucket>}:deleted`` | zset, call id by the ms of its deletion | a minute | delete_call.lua, ask_vapi.lua (a call that VAPI does not know) | scan_bucket.lua |
 | ``<prefix>:{<bucket>}:phone:<number>`` | zset, call id by expires_at in ms | past its last entry | merge_call.lua, delete_call.lua | newest_of_phone.lua |
 | ``<prefix>:{<bucket>}:updates:<number>`` | zset, call id by updated_at in ms | past its last entry | merge_call.lua, delete_call.lua; newest_of_phone.lua (what the version before did not write) | newest_of_phone.lua |
 | ``<prefix>:{<bucket>}:subs:<call id>`` | hash, execution id to its state | as long as the call's record, an hour where there is none | subscribe.lua, whatever makes due, claims or settles | the same |
-| ``<prefix>:{<bucket>}:due`` | zset, ``<call id> <execution id>`` by the ms of the next try | past its last entry | the same | claim_due.lua, survey_bucket.lua |
+| ``<prefix>:{<bucket>}:due`` | zset, ``<call id> <execution id>`` by the ms of the next try | past its last entry | the same | claim_due.lua, scan_bucket.lua |
 | ``<prefix>:{<bucket>}:claimed:<process>`` | string, token and entries of the last claim | one lease | claim_due.lua | claim_due.lua |
-| ``<prefix>:{<bucket>}:subscribed`` | zset, id of a call that is waited for by the ms of its turn | the same | subscribe.lua, survey_bucket.lua | survey_bucket.lua |
-| ``<prefix>:{<bucket>}:refresh`` | zset, id of a complete call that lacks something by the ms when VAPI may be asked once more | past its last entry | merge_call.lua, survey_bucket.lua, asking | survey_bucket.lua |
+| ``<prefix>:{<bucket>}:subscribed`` | zset, id of a call that is waited for by the ms of its turn | the same | subscribe.lua, scan_bucket.lua | scan_bucket.lua |
+| ``<prefix>:{<bucket>}:refresh`` | zset, id of a complete call that lacks something by the ms when VAPI may be asked once more | past its last entry | merge_call.lua, scan_bucket.lua, asking | scan_bucket.lua |
 | ``<prefix>:{<bucket>}:subscriptions``, ``...:subscriptions_unknown`` | zset, ``<call id> <execution id>`` by the ms of the next look | past its last entry | subscribe.lua, count_subscriptions.lua | count_subscriptions.lua |
 | ``<prefix>:{<bucket>}:rate:<client>:<minute>`` | string | two minutes | rate_limit.lua | rate_limit.lua |
 | ``<prefix>:{<bucket>}:idempotency:<sha256>`` | hash | 24 h from its claim | idempotency_claim.lua, idempotency_answer.lua, idempotency_free.lua | the same |

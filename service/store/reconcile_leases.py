@@ -44,7 +44,7 @@ UNKNOWN_LIFE_MS: Final = 600_000
 LONGEST_BETWEEN_TURNS_US: Final = 86_400_000_000
 
 
-class Claim(msgspec.Struct, frozen=True):
+class ReconcileLease(msgspec.Struct, frozen=True):
     """Whether a call may be asked for now. ``token`` is what a release needs."""
 
     is_granted: bool
@@ -75,18 +75,18 @@ class ReconcileLeases:
         self._ask_script = load_script("ask_vapi.lua", uses=RESUME_WAITING)
         self._turn_script = load_script("reserve_turn.lua")
 
-    async def claim(self, call_id: bytes) -> Claim:
+    async def claim(self, call_id: bytes) -> ReconcileLease:
         """Ask for the right to ask: granted to one at a time, and only while the record is worth it."""
         token = b"%x" % random.getrandbits(64)
         granted, next_in_ms, kind = await self._run(b"claim", call_id, token)
         next_in_s = next_in_ms / 1000 if next_in_ms >= 0 else None
-        return Claim(bool(granted), cast("Kind", kind.decode()), next_in_s, token)
+        return ReconcileLease(bool(granted), cast("Kind", kind.decode()), next_in_s, token)
 
-    async def release(self, call_id: bytes, claim: Claim) -> None:
+    async def release(self, call_id: bytes, claim: ReconcileLease) -> None:
         """Give a claim back unused; the call may be claimed again after a second."""
         await self._run(b"release", call_id, claim.token)
 
-    async def note_missing(self, call_id: bytes, claim: Claim) -> bool:
+    async def note_missing(self, call_id: bytes, claim: ReconcileLease) -> bool:
         """VAPI does not know the call. True when it said so before, long enough ago: the call is held for gone."""
         is_gone, _, _ = await self._run(b"missing", call_id, claim.token)
         return bool(is_gone)

@@ -23,7 +23,7 @@ SUBSCRIPTIONS_AT_MOST: Final = 100
 UNKNOWN_LIFE_MS: Final = 3_600_000
 """An hour, for a subscription of a call that has no record yet."""
 
-Result = Literal["resumed", "dropped", "retried"]
+ResumeResult = Literal["resumed", "dropped", "retried"]
 
 
 _REFUSALS: Final[dict[bytes, tuple[type[ServiceError], str]]] = {
@@ -37,7 +37,7 @@ _REFUSALS: Final[dict[bytes, tuple[type[ServiceError], str]]] = {
 }
 
 
-class Claim(msgspec.Struct, frozen=True):
+class ResumeClaim(msgspec.Struct, frozen=True):
     """One try to resume an execution, ours alone while its lease lasts."""
 
     call_id: bytes
@@ -109,7 +109,7 @@ class SubscriptionStore:
             raise refusal[0](refusal[1])
         return bool(outcome == b"due")
 
-    async def claim(self, bucket: int, limit: int) -> tuple[list[Claim], bool]:
+    async def claim(self, bucket: int, limit: int) -> tuple[list[ResumeClaim], bool]:
         """Take up to so many that are due in a bucket, longest due first; and whether more are left.
 
         After a claim whose reply was lost, the next one returns what that one took up, with a new lease.
@@ -131,10 +131,10 @@ class SubscriptionStore:
         except StoreUnavailableError:
             self._unanswered[bucket] = token
             raise
-        claims = [Claim(*flat[place : place + 7]) for place in range(0, len(flat), 7)]
+        claims = [ResumeClaim(*flat[place : place + 7]) for place in range(0, len(flat), 7)]
         return claims, left > 0
 
-    async def note_pause(self, claim: Claim, number: int, task_run_id: bytes) -> bool:
+    async def note_pause(self, claim: ResumeClaim, number: int, task_run_id: bytes) -> bool:
         """Note which pause of its execution a try is about to end; False when another try holds the subscription."""
         event: tuple[Argument, ...] = (claim.execution_id, claim.number, number, task_run_id)
         key = self._keys_of(claim.call_id)[0]
@@ -144,7 +144,7 @@ class SubscriptionStore:
             )
         )
 
-    async def settle(self, claim: Claim, result: Result, *, retry_in_ms: int = 0) -> bool:
+    async def settle(self, claim: ResumeClaim, result: ResumeResult, *, retry_in_ms: int = 0) -> bool:
         """Note what became of a try; False when another try settled it, or nobody waits any more."""
         event: tuple[Argument, ...] = (claim.call_id, claim.execution_id, claim.number, result, retry_in_ms)
         keys = self._keys_of(claim.call_id)

@@ -22,7 +22,7 @@ ABSENT: Final = Raw()
 """A field that is not there; as bytes it is empty, which no JSON value is."""
 
 Text = str | None
-"""Of a field in a struct that ``mend`` can mend: blank text is as good as none."""
+"""Of a field in a struct that ``coerce`` can coerce: blank text is as good as none."""
 
 MAX_TIMESTAMP: Final = 2**53
 """From here on a double no longer tells one millisecond from the next."""
@@ -48,7 +48,7 @@ _OBJECT: Final = msgspec.json.Decoder(dict[str, Raw])
 _S = TypeVar("_S", bound=Struct)
 
 
-def mend(text: bytes, struct: type[Struct]) -> tuple[bytes, int]:
+def coerce(text: bytes, struct: type[Struct]) -> tuple[bytes, int]:
     """An object's JSON text with what the struct wants as text or as an object salvaged or left out; how many were lost.
 
     Raises:
@@ -60,7 +60,7 @@ def mend(text: bytes, struct: type[Struct]) -> tuple[bytes, int]:
         value = bytes(values.get(field.name, ABSENT))
         inner = _struct_of(field.type)
         if inner is not None and value[:1] == b"{":
-            mended, lost = mend(value, inner)
+            mended, lost = coerce(value, inner)
         elif not value or field.required:
             continue
         elif inner is not None:
@@ -110,7 +110,7 @@ class FieldReader:
         try:
             return decoder.decode(text)
         except msgspec.ValidationError:
-            mended, dropped = mend(text, decoder.type)
+            mended, dropped = coerce(text, decoder.type)
             self.dropped += dropped
             return decoder.decode(mended)
 

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from service.errors import Detail, InvalidMessageError
-from service.vapi.coercion import ABSENT, Text, mend
+from service.vapi.coercion import ABSENT, Text, coerce
 from service.vapi.json_checks import TOO_DEEP, NotJSONError, check_utf8, replace_lone_surrogates
 
 
@@ -169,7 +169,7 @@ def _decode_odd(body: bytes) -> Received:
     """The slow way, for a message with a value of an impossible type: mend or drop those values, keep the rest."""
     try:
         _ANY_JSON.decode(body)
-        mended, dropped = mend(body, _Envelope)
+        mended, dropped = coerce(body, _Envelope)
         return Received(_DECODER.decode(mended).message, dropped)
     except msgspec.ValidationError as exc:
         reason, _, path = str(exc).partition(" - at ")

@@ -222,7 +222,7 @@ async def test_nothing_of_it_is_logged_but_the_ids(kestra: FakeKestra, start_rep
             lines = [json.loads(line) for line in replica.log.splitlines()]
             return any(
                 (line["event"], line.get("call_id"), line.get("execution_id"))
-                == ("subscription.resumed", "call-1", "logged")
+                == ("resume.succeeded", "call-1", "logged")
                 for line in lines
             )
 

@@ -118,7 +118,7 @@ async def test_the_record_gains_outputs_that_were_asked_for(
     plan = {"artifactPlan": {"structuredOutputIds": ["u1"]}}
     call_id = vapi.add_call(assistant=plan)
     await vapi.run_call(call_id, plan=Plan(is_silent=True))
-    await replica.read_and_consider(call_id)  # VAPI has the analysis by now, but not the outputs
+    await replica.read_and_schedule(call_id)  # VAPI has the analysis by now, but not the outputs
 
     async def is_put_by_now() -> bool:
         return await is_put_by(opened, call_id)
@@ -206,7 +206,7 @@ async def test_calls_that_wait_to_be_asked_for_come_first(vapi: FakeVapi) -> Non
     for other in others:
         await slow.store.merge(change_from(status_update("ended", other)))
         await pass_time(slow, other, 6)
-        slow_replica.reconciler.want(other.encode())
+        slow_replica.reconciler.schedule(other.encode())
     slow_replica.late_refresh.want(call_id.encode())
     async with slow_replica:
 

@@ -105,7 +105,7 @@ async def test_what_vapi_refuses_is_told_and_not_tried_again(
     with pytest.raises(error):
         await desk.placing.place(a_request())
     assert (vapi.requests, desk.results) == (DIALLED, [("vapi", result)])
-    assert (await desk.store.survey(newest=10)).size == 0
+    assert (await desk.store.scan(newest=10)).size == 0
 
 
 async def test_an_answer_that_is_no_call_leaves_the_outcome_unknown(vapi: FakeVapi, desk: Desk) -> None:

@@ -187,7 +187,7 @@ async def test_a_redis_that_hangs_when_it_is_asked_blocks_the_key_no_longer_than
     vapi: FakeVapi, own_redis: RedisProcess
 ) -> None:
     async with opened_desk(own_redis.url, **vapi.settings, STORE_TIMEOUT_S="0.3") as desk:
-        await desk.store.survey()  # connected
+        await desk.store.scan()  # connected
         own_redis.pause()
         with pytest.raises(StoreUnavailableError):
             await desk.placing.place(a_request(), key="key-1")

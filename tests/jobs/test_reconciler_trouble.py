@@ -59,10 +59,10 @@ async def test_an_outage_of_vapi_is_counted_and_logged_once_and_the_call_is_foun
     with structlog.testing.capture_logs() as entries:
         for failures in (1, 2, 3):
             vapi.refuse_next(500, "We are having a bad day.")
-            replica.reconciler.want(call_id.encode())
+            replica.reconciler.schedule(call_id.encode())
             await counted(replica, failed=failures)
             await next_turn(opened, call_id)
-    replica.reconciler.want(call_id.encode())
+    replica.reconciler.schedule(call_id.encode())
     await counted(replica, failed=3, merged=1)
 
     assert [entry["log_level"] for entry in entries if entry["event"] == "reconciling.failed"] == ["warning"]
@@ -74,7 +74,7 @@ async def test_a_vapi_in_trouble_is_not_asked_again_before_the_next_turn(
 ) -> None:
     call_id = vapi.add_call()
     vapi.refuse_next(503)
-    replica.reconciler.want(call_id.encode())
+    replica.reconciler.schedule(call_id.encode())
     await counted(replica, failed=1)
     assert asked_for(vapi, call_id) == 1
 
@@ -83,7 +83,7 @@ async def test_a_vapi_that_is_not_there_is_no_more_than_a_failure(
     vapi: FakeVapi, opened: OpenedStore, replica: OneReplica
 ) -> None:
     vapi.go_away()
-    await replica.read_and_consider(UNKNOWN)
+    await replica.read_and_schedule(UNKNOWN)
     await counted(replica, failed=1)
     assert await opened.store.find(UNKNOWN.encode()) is None
 
@@ -92,14 +92,14 @@ async def test_a_request_that_hangs_keeps_no_other_call_waiting(
     vapi: FakeVapi, opened: OpenedStore, replica: OneReplica
 ) -> None:
     vapi.hang_next()
-    await replica.read_and_consider(UNKNOWN)
+    await replica.read_and_schedule(UNKNOWN)
 
     async def hangs() -> bool:
         return asked_for(vapi, UNKNOWN) == 1
 
     await until(hangs)
     other_id = vapi.add_call()
-    await replica.read_and_consider(other_id)
+    await replica.read_and_schedule(other_id)
     await counted(replica, merged=1)
 
 
@@ -108,7 +108,7 @@ async def test_a_request_is_given_up_before_its_lease_ends(
 ) -> None:
     vapi.hang_next()
     vapi.hang_next()
-    await replica.read_and_consider(UNKNOWN)
+    await replica.read_and_schedule(UNKNOWN)
 
     async def is_given_up() -> bool:
         return replica.results() == {"failed": 1}
@@ -120,10 +120,10 @@ async def test_who_asks_too_often_rests(vapi: FakeVapi, opened: OpenedStore) -> 
     slow = OpenedStore("memory://", {**vapi.settings, "RECONCILE_PER_SECOND": "1"})
     async with OneReplica(slow) as replica:
         vapi.refuse_next(429, "Slow down.")
-        await replica.read_and_consider(UNKNOWN)
+        await replica.read_and_schedule(UNKNOWN)
         await counted(replica, failed=1)
         await slow.redis.delete(slow.keys.next_turn)
-        await replica.read_and_consider(vapi.add_call())
+        await replica.read_and_schedule(vapi.add_call())
         await asyncio.sleep(0.3)
         assert replica.results() == {"failed": 1}
     await slow.close()
@@ -134,7 +134,7 @@ async def test_without_a_free_turn_a_claim_is_given_back(
 ) -> None:
     call_id = vapi.add_call()
     await opened.redis.set(opened.keys.next_turn, "9" * 16, px=60_000)
-    await replica.read_and_consider(call_id)
+    await replica.read_and_schedule(call_id)
 
     async def is_given_back() -> bool:
         asked: Any = await opened.redis.hget(opened.keys.call(call_id.encode()), "asked")
@@ -145,7 +145,7 @@ async def test_without_a_free_turn_a_claim_is_given_back(
     await next_turn(opened, call_id)
 
     async def is_found() -> bool:
-        replica.reconciler.want(call_id.encode())
+        replica.reconciler.schedule(call_id.encode())
         return replica.results() == {"merged": 1}
 
     await until(is_found)
@@ -156,7 +156,7 @@ async def test_an_answer_that_is_no_call_changes_nothing(
     vapi: FakeVapi, opened: OpenedStore, replica: OneReplica, answer: bytes
 ) -> None:
     vapi.answer_next(200, answer)
-    await replica.read_and_consider(UNKNOWN)
+    await replica.read_and_schedule(UNKNOWN)
     await counted(replica, failed=1)
     assert await opened.store.find(UNKNOWN.encode()) is None
 
@@ -166,7 +166,7 @@ async def test_an_answer_about_another_call_changes_neither(
 ) -> None:
     other_id = vapi.add_call()
     vapi.answer_next(200, json.dumps(vapi.calls[other_id]).encode())
-    await replica.read_and_consider(UNKNOWN)
+    await replica.read_and_schedule(UNKNOWN)
     await counted(replica, failed=1)
     assert await opened.store.find(UNKNOWN.encode()) is None
     assert await opened.store.find(other_id.encode()) is None
@@ -175,8 +175,8 @@ async def test_an_answer_about_another_call_changes_neither(
 async def test_what_nobody_foresaw_ends_no_worker(vapi: FakeVapi, replica: OneReplica) -> None:
     with structlog.testing.capture_logs() as entries:
         for number in range(replica.reconciler.workers):
-            replica.reconciler.want(b"no utf-8 \xff %d" % number)
-        await replica.read_and_consider(vapi.add_call())
+            replica.reconciler.schedule(b"no utf-8 \xff %d" % number)
+        await replica.read_and_schedule(vapi.add_call())
         await counted(replica, merged=1)
     assert "reconciling.broke" in [entry["event"] for entry in entries]
 
@@ -189,12 +189,12 @@ async def test_redis_goes_away_and_comes_back(vapi: FakeVapi) -> None:
         async with OneReplica(opened) as replica:
             redis.kill()
             for number in range(2 * replica.reconciler.workers):
-                replica.reconciler.want(b"call-%d" % number)
+                replica.reconciler.schedule(b"call-%d" % number)
             await asyncio.sleep(0.5)
             await asyncio.to_thread(redis.start)
 
             async def is_found() -> bool:
-                replica.reconciler.want(call_id.encode())
+                replica.reconciler.schedule(call_id.encode())
                 return replica.results().get("merged") == 1
 
             await until(is_found)

@@ -107,7 +107,9 @@ class _StumblingConnection(Connection):
 
 async def test_an_error_that_nobody_foresaw_fails_its_requests_and_no_later_ones(redis_process: RedisProcess) -> None:
     pipeline = Pipeline(
-        lambda: _StumblingConnection(host="127.0.0.1", port=redis_process.port, protocol=2), lanes=1, timeout_s=2.0
+        lambda: _StumblingConnection(host="127.0.0.1", port=redis_process.port, protocol=2),
+        connections=1,
+        timeout_s=2.0,
     )
     pipeline.start()
     try:
@@ -121,7 +123,7 @@ async def test_an_error_that_nobody_foresaw_fails_its_requests_and_no_later_ones
 
 
 async def test_after_the_close_a_request_fails_instead_of_hanging(opened: OpenedStore) -> None:
-    pipeline = opened.start_pipeline(lanes=1)
+    pipeline = opened.start_pipeline(connections=1)
     await pipeline.close()
 
     with pytest.raises(StoreUnavailableError):

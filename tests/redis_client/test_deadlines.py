@@ -30,7 +30,7 @@ async def proxy(own_redis: RedisProcess) -> AsyncIterator[SlowProxy]:
 
 @pytest.fixture
 async def slow(proxy: SlowProxy) -> AsyncIterator[OpenedStore]:
-    """A store that reaches Redis through the proxy, every lane connected."""
+    """A store that reaches Redis through the proxy, every connection connected."""
     opened = OpenedStore(proxy.url, {})
     await asyncio.gather(*(opened.pipeline.execute(b"PING") for _ in range(200)))
     yield opened
@@ -54,7 +54,7 @@ async def test_a_command_that_was_not_written_by_its_deadline_never_is(
     open_on: OpenStore, own_redis: RedisProcess
 ) -> None:
     opened = await open_on()
-    pipeline = opened.start_pipeline(lanes=1)
+    pipeline = opened.start_pipeline(connections=1)
     await pipeline.execute(b"PING")
     key = opened.keys.call(b"late")
     own_redis.pause()
@@ -74,7 +74,7 @@ async def test_a_command_that_was_written_and_not_answered_by_its_deadline_is_re
     slow: OpenedStore, proxy: SlowProxy
 ) -> None:
     proxy.replies_s = 3 * SOON_S
-    pipeline = slow.start_pipeline(lanes=1)
+    pipeline = slow.start_pipeline(connections=1)
     await pipeline.execute(b"PING")
     for number in range(5):
         late = pipeline.execute(b"ECHO", b"late", deadline=soon())
@@ -98,7 +98,7 @@ async def test_a_write_that_was_refused_under_way_may_still_happen(slow: OpenedS
 
 async def test_who_joins_a_shared_read_keeps_a_deadline_of_his_own(open_on: OpenStore, own_redis: RedisProcess) -> None:
     opened = await open_on()
-    pipeline = opened.start_pipeline(lanes=1)
+    pipeline = opened.start_pipeline(connections=1)
     await pipeline.execute(b"PING")
     own_redis.pause()
     before = [pipeline.execute(b"PING", deadline=time.monotonic() + PATIENCE_S) for _ in range(BATCH)]
@@ -118,7 +118,7 @@ async def test_who_joins_a_shared_read_keeps_a_deadline_of_his_own(open_on: Open
 
 async def test_a_shared_read_that_was_dropped_is_joined_by_nobody(open_on: OpenStore, own_redis: RedisProcess) -> None:
     opened = await open_on()
-    pipeline = opened.start_pipeline(lanes=1)
+    pipeline = opened.start_pipeline(connections=1)
     await pipeline.execute(b"PING")
     own_redis.pause()
     before = [pipeline.execute(b"PING", deadline=time.monotonic() + PATIENCE_S) for _ in range(BATCH)]
@@ -150,7 +150,7 @@ async def test_what_finds_the_queue_full_is_refused_at_once_and_later_ones_find_
 
 
 async def test_an_empty_queue_takes_a_command_of_any_size() -> None:
-    queue = CommandQueue(lanes=1)
+    queue = CommandQueue(connections=1)
     waiter = asyncio.get_running_loop().create_future()
     large, small = (
         Command((b"ECHO", text), None, None, waiter, 0.0, 0.0, is_durable=False, needs_asking=False)

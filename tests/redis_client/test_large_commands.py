@@ -21,8 +21,8 @@ async def test_what_a_lane_leaves_because_it_is_large_goes_to_the_idle_ones(open
     most_busy = 0
     for _ in range(20):  # turns of the loop, too few for Redis to have answered all
         await asyncio.sleep(0)
-        most_busy = max(most_busy, sum(not lane.is_idle for lane in opened.pipeline._lanes))
-    assert most_busy == len(opened.pipeline._lanes)
+        most_busy = max(most_busy, sum(not connection.is_idle for connection in opened.pipeline._connections))
+    assert most_busy == len(opened.pipeline._connections)
     assert await asyncio.gather(*writes) == [b"OK"] * 12
 
 

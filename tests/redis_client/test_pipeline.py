@@ -107,7 +107,7 @@ async def test_who_gives_up_a_shared_read_takes_it_from_nobody_else(opened: Open
 async def test_a_read_under_way_is_not_shared(open_on: OpenStore, own_redis: RedisProcess) -> None:
     opened = await open_on(STORE_TIMEOUT_S=1.2)
     key = opened.keys.call(b"counter")
-    await asyncio.gather(*(opened.pipeline.execute(b"PING") for _ in range(200)))  # every lane is connected
+    await asyncio.gather(*(opened.pipeline.execute(b"PING") for _ in range(200)))  # every connection is connected
     own_redis.pause()
     first = opened.pipeline.execute(b"INCR", key, coalesce_key="one")
     for _ in range(20):
@@ -160,7 +160,7 @@ async def test_closing_finishes_what_is_under_way_and_fails_what_is_queued(
     open_on: OpenStore, own_redis: RedisProcess
 ) -> None:
     opened = await open_on(STORE_TIMEOUT_S=0.5)
-    pipeline = opened.start_pipeline(lanes=1)
+    pipeline = opened.start_pipeline(connections=1)
     await pipeline.execute(b"PING")
     own_redis.pause()
     under_way = pipeline.execute(b"ECHO", b"x")

@@ -92,7 +92,7 @@ async def test_a_request_survives_a_restart_shorter_than_its_patience(
     open_on: OpenStore, own_redis: RedisProcess
 ) -> None:
     opened = await open_on()
-    patient = Pipeline(opened.connect, lanes=1, timeout_s=PATIENCE_S)
+    patient = Pipeline(opened.connect, connections=1, timeout_s=PATIENCE_S)
     patient.start()
     store = CallStore(opened.settings, patient, opened.keys)
     await store.merge(change(status=1))
@@ -107,7 +107,7 @@ async def test_a_request_survives_a_restart_shorter_than_its_patience(
 
 async def test_a_demoted_redis_refuses_writes_and_is_left_for_a_new_connection(open_on: OpenStore) -> None:
     opened = await open_on(STORE_TIMEOUT_S=TIMEOUT_S)
-    pipeline = opened.start_pipeline(lanes=1)
+    pipeline = opened.start_pipeline(connections=1)
     connection = await pipeline.execute(b"CLIENT", b"ID")
     await opened.send("REPLICAOF", "127.0.0.1", "1")
 

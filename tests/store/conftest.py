@@ -14,7 +14,7 @@ from redis.asyncio.connection import AbstractConnection
 
 from service.load_config import load_settings
 from service.redis_client.pipeline import Pipeline
-from service.redis_client.topology import LANES, open_redis
+from service.redis_client.topology import CONNECTIONS, open_redis
 from service.store.calls import CallStore
 from service.store.keys import Keys
 from tests.support.eventually import PATIENCE_S
@@ -56,9 +56,9 @@ class OpenedStore:
         self.store = CallStore(self.settings, self.pipeline, self.keys)
         self.redis = Redis(connection_pool=_Connections(self.connect))
 
-    def start_pipeline(self, lanes: int = LANES) -> Pipeline:
+    def start_pipeline(self, connections: int = CONNECTIONS) -> Pipeline:
         """One more process's way to the same Redis."""
-        pipeline = Pipeline(self.connect, lanes=lanes, timeout_s=self.settings.store_timeout_s)
+        pipeline = Pipeline(self.connect, connections=connections, timeout_s=self.settings.store_timeout_s)
         pipeline.start()
         self._pipelines.append(pipeline)
         return pipeline

@@ -77,7 +77,7 @@ async def test_a_deletion_and_the_end_of_the_grace_wake_too(open_store: OpenStor
         else:
 
             async def should_answer() -> bool:
-                return (await opened.store.settle(b"call-1")).is_changed
+                return (await opened.store.expire_grace(b"call-1")).is_changed
 
             await until(should_answer)
 
@@ -143,7 +143,7 @@ async def test_a_loss_is_told_once_however_long_it_lasts(
         await _subscribed(changes, is_subscribed=False)
         await asyncio.sleep(4 * RECONNECT_PAUSE_S)
 
-    assert [line["event"] for line in told] == ["subscription.lost"]
+    assert [line["event"] for line in told] == ["notifications.lost"]
 
 
 @pytest.mark.parametrize("redis_url", ["memory://"])

@@ -10,7 +10,7 @@ from service.jobs.sweep import Sweep
 from service.metrics import Metrics
 from service.store.calls import CallStore
 from service.store.changes import Changes
-from service.store.index_scan import BucketSurvey
+from service.store.index_scan import BucketScan
 from service.store.keys import BUCKETS, bucket_of
 from tests.store.conftest import OpenedStore
 
@@ -24,10 +24,10 @@ OTHER: Final = next(
 class _OneMasterAhead(CallStore):
     """As if the bucket of OTHER were on a master whose clock is a minute ahead."""
 
-    async def survey_bucket(self, bucket: int, *args: Any, **options: Any) -> BucketSurvey:
-        survey = await super().survey_bucket(bucket, *args, **options)
+    async def scan_bucket(self, bucket: int, *args: Any, **options: Any) -> BucketScan:
+        scan = await super().scan_bucket(bucket, *args, **options)
         ahead_ms = AHEAD_MS if bucket == bucket_of(OTHER) else 0
-        return msgspec.structs.replace(survey, now_ms=survey.now_ms + ahead_ms)
+        return msgspec.structs.replace(scan, now_ms=scan.now_ms + ahead_ms)
 
 
 async def test_a_master_whose_clock_is_ahead_ends_no_grace_of_another_masters_calls(opened: OpenedStore) -> None:

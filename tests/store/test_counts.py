@@ -144,4 +144,4 @@ async def test_a_redis_that_refuses_the_probe_itself_is_not_healthy() -> None:
 
 async def test_a_closed_pipeline_is_no_crash(opened: OpenedStore) -> None:
     """One that was never started closes too: the process may be told to stop before it began."""
-    await Pipeline(opened.connect, lanes=2, timeout_s=1.0).close()
+    await Pipeline(opened.connect, connections=2, timeout_s=1.0).close()

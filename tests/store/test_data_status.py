@@ -109,7 +109,7 @@ async def test_settling_within_the_grace_changes_nothing(store: CallStore) -> No
     await store.merge(change_from(status_update("ended")))
     before = await stored(store)
 
-    assert not (await store.settle(b"call-1")).is_changed
+    assert not (await store.expire_grace(b"call-1")).is_changed
     assert await stored(store) == before
 
 
@@ -117,7 +117,7 @@ async def test_after_the_grace_a_partial_record_becomes_fetch_failed_once(open_s
     store = (await _open_past_grace(open_store)).store
     before = await stored(store)
 
-    first, second = await store.settle(b"call-1"), await store.settle(b"call-1")
+    first, second = await store.expire_grace(b"call-1"), await store.expire_grace(b"call-1")
 
     after = await stored(store)
     assert (first.is_changed, first.became_complete, second.is_changed) == (True, False, False)
@@ -139,7 +139,7 @@ async def test_a_message_that_comes_after_the_grace_makes_the_step_too(open_stor
 
 async def test_a_late_report_still_completes_a_failed_fetch_and_counts_it_complete_only(open_store: OpenStore) -> None:
     store = (await _open_past_grace(open_store)).store
-    await store.settle(b"call-1")
+    await store.expire_grace(b"call-1")
 
     merged = await store.merge(change_from(full_report()))
 
@@ -186,7 +186,7 @@ async def test_the_step_to_fetch_failed_starts_the_life_of_a_final_record(open_s
     key = opened.keys.call(b"call-1")
     assert await opened.redis.pttl(key) > RESULT_MS
 
-    await opened.store.settle(b"call-1")
+    await opened.store.expire_grace(b"call-1")
 
     call = await stored(opened.store)
     assert call.expires_at_ms == call.updated_at_ms + RESULT_MS

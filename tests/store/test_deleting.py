@@ -35,12 +35,12 @@ async def test_a_deleted_call_stays_deleted_whatever_comes_later(store: CallStor
     assert await store.delete(b"call-1") == call_is_known
 
     merged = [await store.merge(change_from(body)) for body in (status_update("ended"), full_report())]
-    settled = await store.settle(b"call-1")
+    settled = await store.expire_grace(b"call-1")
 
     for one in (*merged, settled):
         assert (one.is_deleted, one.is_changed, one.became_final, one.became_complete) == (True, False, None, False)
     assert await store.find(b"call-1") == TOMBSTONE
-    assert (await store.survey(newest=10)).size == 0
+    assert (await store.scan(newest=10)).size == 0
 
 
 async def test_a_tombstone_lives_as_long_as_a_result_and_a_message_renews_it(opened: OpenedStore) -> None:
@@ -49,7 +49,7 @@ async def test_a_tombstone_lives_as_long_as_a_result_and_a_message_renews_it(ope
     assert 0 < await opened.redis.pttl(key) <= RESULT_MS
     await opened.redis.pexpire(key, 60_000)
 
-    await opened.store.settle(b"call-1")
+    await opened.store.expire_grace(b"call-1")
     assert await opened.redis.pttl(key) <= 60_000
     await opened.store.merge(change_from(full_report()))
 

@@ -41,7 +41,7 @@ async def _take(store: CallStore, step: CallChange | str, call_id: bytes) -> obj
     if step == "delete":
         return await store.delete(call_id)
     if isinstance(step, str):
-        return _timeless(await store.settle(call_id))
+        return _timeless(await store.expire_grace(call_id))
     return _timeless(await store.merge(msgspec.structs.replace(step, call_id=call_id)))
 
 

@@ -72,7 +72,7 @@ async def test_after_the_grace_it_is_still_complete(open_store: OpenStore) -> No
     store = (await open_store(REPORT_GRACE_S=0)).store
     await merge(store, preliminary_report(endedReason="voicemail", timestamp=1))
     again = await store.merge(change_from(preliminary_report(endedReason="pipeline-error", timestamp=2)))
-    settled = await store.settle(CALL)
+    settled = await store.expire_grace(CALL)
 
     assert (again.became_final, again.became_complete, settled.is_changed) == (None, False, False)
     assert (await record(store))["data_status"] == "complete"

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from service.errors import ConflictError, KeyReusedError, StoreUnavailableError
-from service.store.idempotency import Claim, IdempotencyStore, create_claim
+from service.store.idempotency import IdempotencyStore, KeyClaim, create_claim
 from tests.store.conftest import OpenedStore, OpenStore
 
 DAY_MS = 24 * 3600 * 1000
@@ -19,7 +19,7 @@ async def keys(opened: OpenedStore) -> IdempotencyStore:
     return IdempotencyStore(opened.pipeline, opened.keys)
 
 
-def a_claim(key: str = "key-1", request: bytes = b"request-1") -> Claim:
+def a_claim(key: str = "key-1", request: bytes = b"request-1") -> KeyClaim:
     return create_claim(key, request)
 
 

@@ -38,10 +38,10 @@ async def test_every_live_record_is_counted_once(store: CallStore) -> None:
     await _calls(store, 50)
     await _calls(store, 10)
 
-    survey = await store.survey()
-    assert survey.size == 50
-    assert (survey.newest, survey.changed, survey.due) == ([], [], [])
-    assert len(survey.now_ms) == BUCKETS
+    scan = await store.scan()
+    assert scan.size == 50
+    assert (scan.newest, scan.changed, scan.past_grace) == ([], [], [])
+    assert len(scan.now_ms) == BUCKETS
 
 
 async def test_the_newest_come_first_and_a_change_makes_new(store: CallStore) -> None:
@@ -55,28 +55,28 @@ async def test_the_newest_come_first_and_a_change_makes_new(store: CallStore) ->
     costs = itertools.count(1)
     await until(is_newer)
 
-    newest = (await store.survey(newest=5)).newest
+    newest = (await store.scan(newest=5)).newest
     assert newest[0] == ((await stored(store, "call-3")).updated_at_ms, b"call-3")
     assert newest == sorted(newest, key=lambda entry: (-entry[0], entry[1]))
     assert len(newest) == 5
-    assert len((await store.survey(newest=100)).newest) == 20
+    assert len((await store.scan(newest=100)).newest) == 20
 
 
 async def test_what_changed_since_an_earlier_look_is_found_and_nothing_else(store: CallStore) -> None:
     await _calls(store, 10)
 
     async def is_past_the_last_change() -> bool:
-        return min((await store.survey()).now_ms) > (await stored(store, "call-9")).updated_at_ms
+        return min((await store.scan()).now_ms) > (await stored(store, "call-9")).updated_at_ms
 
     await until(is_past_the_last_change)
-    since = (await store.survey()).now_ms
+    since = (await store.scan()).now_ms
     await store.merge(change_from(status_update("ringing", "call-1")))  # nothing new
     await store.merge(change_from(full_report("call-2")))
     await store.merge(change_from(status_update("queued", "call-new")))
     await store.delete(b"call-3")
     await store.delete(b"call-unknown")
 
-    changed = (await store.survey(changed_since_ms=since)).changed
+    changed = (await store.scan(changed_since_ms=since)).changed
     assert sorted(changed) == [b"call-2", b"call-3", b"call-new", b"call-unknown"]
 
 
@@ -86,12 +86,12 @@ async def test_what_is_past_its_grace_is_due_until_it_is_settled(open_store: Ope
         await store.merge(change_from(body))
 
     async def is_due() -> bool:
-        return (await store.survey()).due == [b"over"]
+        return (await store.scan()).past_grace == [b"over"]
 
     await until(is_due)
-    await store.settle(b"over")
+    await store.expire_grace(b"over")
 
-    assert (await store.survey()).due == []
+    assert (await store.scan()).past_grace == []
 
 
 async def test_a_number_finds_its_calls_and_only_those(opened: OpenedStore) -> None:
@@ -119,8 +119,8 @@ async def test_a_deleted_call_is_in_no_list(opened: OpenedStore, body: dict[str,
     await opened.store.merge(change_from(body))
     await opened.store.delete(b"call-1")
 
-    survey = await opened.store.survey(newest=10)
-    assert (survey.size, survey.newest, survey.due) == (0, [], [])
+    scan = await opened.store.scan(newest=10)
+    assert (scan.size, scan.newest, scan.past_grace) == (0, [], [])
     assert await _ids_of(opened, PHONE) == []
 
 
@@ -131,11 +131,11 @@ async def test_expired_calls_are_in_no_list_and_the_living_stay(open_store: Open
     await opened.store.merge(change_from(status_update("ringing", "runs", customer={"number": PHONE})))
 
     async def are_expired() -> bool:
-        return (await opened.store.survey()).size == 1
+        return (await opened.store.scan()).size == 1
 
     await until(are_expired)
-    survey = await opened.store.survey(newest=20)
-    assert [call_id for _, call_id in survey.newest] == [b"runs"]
+    scan = await opened.store.scan(newest=20)
+    assert [call_id for _, call_id in scan.newest] == [b"runs"]
     assert await _ids_of(opened, PHONE) == [b"runs"]
     assert await opened.store.find(b"final-0") is None
 
@@ -170,9 +170,9 @@ async def test_the_newest_are_exact_however_many_calls_expired_unseen(open_store
     await opened.redis.zadd(expiry, aged)
     await opened.redis.zadd(updates, aged)
 
-    survey = await opened.store.survey(newest=100)
+    scan = await opened.store.scan(newest=100)
 
-    assert survey.size == len(survey.newest)
+    assert scan.size == len(scan.newest)
 
 
 BUSY_LIFE = [
@@ -213,4 +213,4 @@ async def test_another_prefix_sees_nothing_of_it(open_store: OpenStore, redis_pr
     await one.store.merge(change_from(full_report()))
 
     assert await other.store.find(b"call-1") is None
-    assert (await other.store.survey(newest=10)).size == 0
+    assert (await other.store.scan(newest=10)).size == 0

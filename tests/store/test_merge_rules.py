@@ -171,7 +171,7 @@ async def test_the_times_of_a_record_are_redis_own(opened: OpenedStore) -> None:
 
 
 async def test_the_store_knows_nothing_of_a_call_nobody_has_heard_of(opened: OpenedStore) -> None:
-    merged = await opened.store.settle(b"call-1")
+    merged = await opened.store.expire_grace(b"call-1")
 
     assert not merged.is_changed
     assert not merged.is_deleted

@@ -56,7 +56,7 @@ async def pass_time(opened: OpenedStore, seconds: float, call_id: bytes = CALL) 
 
 
 async def taken_up(opened: OpenedStore, bucket: int = BUCKET) -> list[bytes]:
-    return (await opened.store.survey_bucket(bucket, takes_refreshes=True)).refreshable
+    return (await opened.store.scan_bucket(bucket, takes_refreshes=True)).refreshable
 
 
 LACKING: Final = {
@@ -155,7 +155,7 @@ async def test_a_look_takes_up_so_many_and_only_where_it_is_told_to(opened: Open
     for call_id in ids[: REFRESHES_AT_MOST + 2]:
         await merge(opened, UNRECORDED, call_id)
         await pass_time(opened, AFTER_S, call_id)
-    assert (await opened.store.survey_bucket(BUCKET, takes_turns=True)).refreshable == []
+    assert (await opened.store.scan_bucket(BUCKET, takes_turns=True)).refreshable == []
     looks = [await taken_up(opened) for _ in range(3)]
     assert [len(look) for look in looks] == [REFRESHES_AT_MOST, 2, 0]
 

@@ -16,7 +16,7 @@ from service.errors import ConflictError, KeyReusedError
 from service.redis_client.command import Commands
 from service.store.calls import CallStore
 from service.store.health import CommandsToMasters, StoreHealth
-from service.store.idempotency import Claim, IdempotencyStore
+from service.store.idempotency import IdempotencyStore, KeyClaim
 from service.store.subscriptions import SubscriptionStore
 from tests.store.conftest import OpenedStore
 from tests.support.redis_server import RedisProcess
@@ -31,7 +31,7 @@ NO_PINGS: Final = ("--repl-ping-replica-period", "3600")
 
 
 class SentTwice:
-    """Sends each durable command twice, as a lane whose connection broke does, and notes whether the second one wrote."""
+    """Sends each durable command twice, as a connection whose connection broke does, and notes whether the second one wrote."""
 
     def __init__(self, opened: OpenedStore) -> None:
         self._opened = opened
@@ -78,7 +78,7 @@ def webhooks(opened: OpenedStore, sent_twice: SentTwice) -> list[Step]:
     async def end_grace() -> None:
         async def is_over() -> bool:
             sent_twice.has_written.clear()
-            return (await store.settle(b"call-1")).is_changed
+            return (await store.expire_grace(b"call-1")).is_changed
 
         await until(is_over, 30)
 
@@ -98,8 +98,8 @@ def webhooks(opened: OpenedStore, sent_twice: SentTwice) -> list[Step]:
 
 def placed_calls(opened: OpenedStore, commands: CommandsToMasters) -> list[Step]:
     store = IdempotencyStore(commands, opened.keys)
-    ours, late = Claim(b"key", b"request", b"1"), Claim(b"key", b"request", b"2")
-    other, refused = Claim(b"key", b"other request", b"3"), Claim(b"refused", b"request", b"4")
+    ours, late = KeyClaim(b"key", b"request", b"1"), KeyClaim(b"key", b"request", b"2")
+    other, refused = KeyClaim(b"key", b"other request", b"3"), KeyClaim(b"refused", b"request", b"4")
     return [
         ("a claim", lambda: store.take(ours)),
         ("a claim while the first one runs", lambda: store.take(late)),
@@ -156,7 +156,7 @@ async def test_what_is_freed_again_leaves_the_key_to_whoever_comes_next(
     opened: OpenedStore, sent_twice: SentTwice
 ) -> None:
     store = IdempotencyStore(sent_twice, opened.keys)
-    first, second = Claim(b"key", b"request", b"1"), Claim(b"key", b"request", b"2")
+    first, second = KeyClaim(b"key", b"request", b"1"), KeyClaim(b"key", b"request", b"2")
     await store.take(first)
     await store.free(first)
     assert await store.take(second) is None

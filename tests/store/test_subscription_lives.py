@@ -10,7 +10,7 @@ import pytest
 
 from service.store.calls import CallStore
 from service.store.keys import BUCKETS, bucket_of
-from service.store.subscriptions import LEASE_MS, Claim, SubscriptionStore
+from service.store.subscriptions import LEASE_MS, ResumeClaim, SubscriptionStore
 from tests.store.conftest import OpenedStore, OpenStore
 from tests.support.store_events import change_from, stored, until
 from tests.support.vapi_sender import full_report, status_update
@@ -24,7 +24,7 @@ def with_lease(opened: OpenedStore, lease_ms: int) -> SubscriptionStore:
     return SubscriptionStore(opened.settings, opened.pipeline, opened.keys, lease_ms=lease_ms)
 
 
-async def claimed(subscriptions: SubscriptionStore, limit: int = 10) -> list[Claim]:
+async def claimed(subscriptions: SubscriptionStore, limit: int = 10) -> list[ResumeClaim]:
     claims, _ = await subscriptions.claim(BUCKET, limit)
     return claims
 
@@ -68,7 +68,7 @@ async def test_what_expired_with_its_record_is_due_no_more(open_store: OpenStore
     await until(is_expired)
     assert await claimed(subscriptions) == []
     assert not await subscriptions.settle(claim, "resumed")
-    assert sum((await opened.store.survey()).resumable) == 0
+    assert sum((await opened.store.scan()).resumable) == 0
     assert not await opened.redis.exists((opened.keys.subscriptions[BUCKET] + CALL).decode())
 
 
@@ -106,11 +106,11 @@ async def test_the_process_whose_command_made_it_due_is_told(opened: OpenedStore
     expected = [bucket_of(b"merged"), bucket_of(b"deleted")]
     assert told == expected
 
-    await store.survey()
+    await store.scan()
     assert sorted(told[2:]) == sorted(expected)
     for bucket in expected:
         await subscriptions.claim(bucket, 10)
-    await store.survey()
+    await store.scan()
     await store.merge(change_from(full_report("merged")))
     assert len(told) == 4
 
@@ -121,10 +121,10 @@ async def test_each_call_that_is_waited_for_has_its_turn_with_one_process(opened
     for call_id in ids:
         await subscriptions.subscribe(call_id, b"execution")
 
-    assert (await opened.store.survey()).in_turn == [], "only who takes turns gets them"
-    surveys = await asyncio.gather(*(opened.store.survey(takes_turns=True) for _ in range(3)))
-    assert sorted(call_id for survey in surveys for call_id in survey.in_turn) == ids
-    assert [survey.awaited for survey in surveys] == [20] * 3
+    assert (await opened.store.scan()).to_reconcile == [], "only who takes turns gets them"
+    scans = await asyncio.gather(*(opened.store.scan(takes_turns=True) for _ in range(3)))
+    assert sorted(call_id for scan in scans for call_id in scan.to_reconcile) == ids
+    assert [scan.subscribed_calls for scan in scans] == [20] * 3
 
 
 async def test_who_is_not_waited_for_any_more_has_no_turn(open_store: OpenStore) -> None:
@@ -134,17 +134,17 @@ async def test_who_is_not_waited_for_any_more_has_no_turn(open_store: OpenStore)
         await subscriptions.subscribe(call_id, b"execution")
     await opened.store.merge(change_from(full_report("final")))
     await opened.store.delete(b"deleted")
-    assert (await opened.store.survey()).awaited == 1
+    assert (await opened.store.scan()).subscribed_calls == 1
     await asyncio.sleep(2.05)
     # Another call that is waited for keeps the index alive in each bucket.
     living = [next(b"c%d" % n for n in range(9999) if bucket_of(b"c%d" % n) == bucket) for bucket in range(BUCKETS)]
     for call_id in living:
         await subscriptions.subscribe(call_id, b"execution")
 
-    survey = await opened.store.survey(takes_turns=True)
+    scan = await opened.store.scan(takes_turns=True)
 
-    assert sorted(survey.in_turn) == sorted(living)
-    assert survey.awaited == BUCKETS
+    assert sorted(scan.to_reconcile) == sorted(living)
+    assert scan.subscribed_calls == BUCKETS
 
 
 async def test_fifty_turns_of_a_bucket_at_a_time_reach_everybody(opened: OpenedStore) -> None:
@@ -154,6 +154,6 @@ async def test_fifty_turns_of_a_bucket_at_a_time_reach_everybody(opened: OpenedS
     for call_id in ids:
         await subscriptions.subscribe(call_id, b"execution")
 
-    first, second = [(await opened.store.survey(takes_turns=True)).in_turn for _ in range(2)]
+    first, second = [(await opened.store.scan(takes_turns=True)).to_reconcile for _ in range(2)]
 
     assert (len(first), sorted(first + second)) == (50, sorted(ids))

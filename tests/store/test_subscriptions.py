@@ -9,7 +9,7 @@ import pytest
 from service.errors import TooManyRequestsError
 from service.store.calls import CallStore
 from service.store.keys import bucket_of
-from service.store.subscriptions import LEASE_MS, SUBSCRIPTIONS_AT_MOST, Claim, SubscriptionStore
+from service.store.subscriptions import LEASE_MS, SUBSCRIPTIONS_AT_MOST, ResumeClaim, SubscriptionStore
 from tests.store.conftest import OpenedStore, OpenStore
 from tests.support.store_events import change_from, until
 from tests.support.vapi_sender import full_report, message, status_update
@@ -28,7 +28,7 @@ def with_lease(opened: OpenedStore, lease_ms: int) -> SubscriptionStore:
     return SubscriptionStore(opened.settings, opened.pipeline, opened.keys, lease_ms=lease_ms)
 
 
-async def claimed(subscriptions: SubscriptionStore, limit: int = 10) -> list[Claim]:
+async def claimed(subscriptions: SubscriptionStore, limit: int = 10) -> list[ResumeClaim]:
     claims, _ = await subscriptions.claim(BUCKET, limit)
     return claims
 
@@ -44,7 +44,7 @@ async def test_nothing_is_due_while_the_call_runs(store: CallStore, subscription
     assert await subscriptions.subscribe(CALL, b"later") is False
 
     assert await executions_due(subscriptions) == []
-    assert sum((await store.survey()).resumable) == 0
+    assert sum((await store.scan()).resumable) == 0
 
 
 async def test_all_who_wait_are_due_when_the_report_comes_and_only_for_that_call(
@@ -54,7 +54,7 @@ async def test_all_who_wait_are_due_when_the_report_comes_and_only_for_that_call
         await subscriptions.subscribe(call_id, execution_id)
     await store.merge(change_from(full_report()))
 
-    assert sum((await store.survey()).resumable) == 2
+    assert sum((await store.scan()).resumable) == 2
     assert sorted(await executions_due(subscriptions)) == [b"one", b"two"]
 
 
@@ -65,7 +65,7 @@ async def test_who_waits_is_due_when_the_grace_is_over(open_store: OpenStore) ->
     await opened.store.merge(change_from(ENDED))
 
     async def should_answer() -> bool:
-        return (await opened.store.settle(CALL)).is_changed
+        return (await opened.store.expire_grace(CALL)).is_changed
 
     await until(should_answer)
     assert await executions_due(subscriptions) == [b"execution"]
@@ -131,7 +131,7 @@ async def test_what_is_claimed_is_nobody_elses_until_the_lease_ends(opened: Open
     await subscriptions.subscribe(CALL, b"execution")
 
     first = await claimed(hasty)
-    again: list[Claim] = []
+    again: list[ResumeClaim] = []
 
     async def is_claimed_again() -> bool:
         again.extend(await claimed(subscriptions))
@@ -180,5 +180,5 @@ async def test_a_try_that_took_too_long_does_not_disturb_the_one_after_it(opened
     assert await subscriptions.settle(other, "resumed"), "the same note, sent again"
     assert not await subscriptions.settle(slow, "resumed")
     assert not await subscriptions.settle(slow, "retried")
-    assert sum((await opened.store.survey()).resumable) == 0
+    assert sum((await opened.store.scan()).resumable) == 0
     assert await claimed(subscriptions) == []

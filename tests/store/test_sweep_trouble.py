@@ -104,7 +104,7 @@ async def test_the_look_at_living_shards_is_on_time_while_another_hangs(cluster:
 async def test_looks_that_were_left_behind_end_when_it_is_closed(
     opened: OpenedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(opened.store, "survey_bucket", lambda *_, **__: asyncio.Event().wait())
+    monkeypatch.setattr(opened.store, "scan_bucket", lambda *_, **__: asyncio.Event().wait())
     sweep = Sweep(opened.store, Changes(opened.connect, opened.keys.changes), Metrics().merged)
     await sweep.sweep()
     left = [task for task in asyncio.all_tasks() if task.get_name().startswith("sweep-")]
@@ -150,9 +150,9 @@ async def test_a_redis_that_refuses_writes_is_swept_all_the_same(
             await opened.store.merge(change("changed", status=1))
             ask(own_redis, *begin)
             assert await is_woken(watch, WITHIN_S)
-            survey = await opened.store.survey(newest=10, takes_turns=True)
-            assert (survey.missing, b"changed" in [one for _, one in survey.newest]) == ((), True)
-            assert abs(sweep.now_ms() - max(survey.now_ms)) < 60_000
+            scan = await opened.store.scan(newest=10, takes_turns=True)
+            assert (scan.missing, b"changed" in [one for _, one in scan.newest]) == ((), True)
+            assert abs(sweep.now_ms() - max(scan.now_ms)) < 60_000
             ask(own_redis, *end)
             subscribed.clear()
             await until(lambda: _has(subscribed, "awaited"), WITHIN_S)

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from service.calls.call_request import CallRequest, decode_call_request
 from service.jobs.dialer import Method
-from service.jobs.placing import Placing, Result
+from service.jobs.placing import Placing, PlacingResult
 from service.kestra.client import KestraClient
 from service.store.idempotency import IdempotencyStore
 from service.store.spool import Spool
@@ -28,7 +28,7 @@ class Desk(OpenedStore):
 
     def __init__(self, url: str, variables: dict[str, str]) -> None:
         super().__init__(url, variables)
-        self.results: list[tuple[Method, Result]] = []
+        self.results: list[tuple[Method, PlacingResult]] = []
         self.spool = Spool(self.settings.spool_dir, self.settings.spool_max_bytes) if self.settings.spool_dir else None
         self._vapi = VapiClient(self.settings) if self.settings.vapi_api_key else None
         self._kestra = KestraClient(self.settings) if self.settings.kestra_url else None

@@ -68,10 +68,10 @@ class OneReplica:
     def calls_ended(self) -> int:
         return self._metrics.sums()["calls.ended"]
 
-    async def read_and_consider(self, call_id: str) -> StoredCall | Tombstone | None:
+    async def read_and_schedule(self, call_id: str) -> StoredCall | Tombstone | None:
         """What a poll does."""
         call = await self._opened.store.find(call_id.encode())
-        self.reconciler.consider(call_id.encode(), call)
+        self.reconciler.schedule_if_due(call_id.encode(), call)
         return call
 
 

@@ -44,7 +44,7 @@ class OneReplica:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
-        self._tasks.append(asyncio.create_task(repeat(self.subscriptions.take_up, 0.0)))
+        self._tasks.append(asyncio.create_task(repeat(self.subscriptions.resume_due, 0.0)))
         if self._sweeps:
             self._tasks.append(asyncio.create_task(repeat(self.sweep.sweep, SWEEP_EVERY_S)))
         return self

@@ -35,7 +35,7 @@ ERRORS = (
     "nobody foresaw this", "",
 )  # fmt: skip
 
-NOBODY_FORESAW = ("lane.failed", "background.failed", "request.failed")
+NOBODY_FORESAW = ("redis_connection.failed", "background.failed", "request.failed")
 
 TOKEN = "a-token-of-tests"
 

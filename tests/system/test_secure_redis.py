@@ -25,7 +25,7 @@ from tests.support.vapi_sender import full_report, status_update
 ANSWERED_WITHIN_S = 2.5
 """The promise is two seconds; the machine that runs all tests may be busy."""
 
-NOBODY_FORESAW = ("lane.failed", "background.failed", "request.failed")
+NOBODY_FORESAW = ("redis_connection.failed", "background.failed", "request.failed")
 """Events that a Redis which is away must never cause."""
 
 PASSWORD = "pass:w@rd/#?"
@@ -161,7 +161,7 @@ async def is_refused(client: httpx2.AsyncClient, replica: Replica, password: str
     )
     assert (ready.status_code, webhook.status_code) == (503, 503)
     assert slowest_s(await answers_of(replica, 1, lambda _: True)) < LONGEST_ANSWER_S
-    await until(lambda: "subscription.lost" in replica.log)  # the subscription and the sweep try as well
+    await until(lambda: "notifications.lost" in replica.log)  # the subscription and the sweep try as well
     # Not "no traceback": uvloop leaves one of a handshake that failed just as we gave it up, harmless and without secrets.
     assert not any(event in replica.log for event in NOBODY_FORESAW)
     assert password not in replica.log

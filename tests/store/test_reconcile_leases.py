@@ -10,10 +10,16 @@ from collections.abc import AsyncIterator
 import pytest
 
 from service.calls.facts import LARGE_FACTS
-from service.calls.stored_call import MISSING, TOMBSTONE
+from service.calls.stored_call import TOMBSTONE, UNKNOWN_TO_VAPI
 from service.store.changes import Changes
 from service.store.keys import bucket_of
-from service.store.reconcile_leases import ASK_WITHIN_S, BACKOFF_STEP_MS, UNKNOWN_LIFE_MS, Claim, ReconcileLeases
+from service.store.reconcile_leases import (
+    ASK_WITHIN_S,
+    BACKOFF_STEP_MS,
+    UNKNOWN_LIFE_MS,
+    ReconcileLease,
+    ReconcileLeases,
+)
 from service.store.subscriptions import SubscriptionStore
 from tests.store.conftest import OpenedStore, OpenStore
 from tests.support.passing_time import let_pass
@@ -56,7 +62,7 @@ async def pass_time(opened: OpenedStore, seconds: float) -> None:
 
 
 async def pauses_between_claims(opened: OpenedStore, asking: ReconcileLeases, count: int) -> list[int]:
-    """Claim as soon as it is granted, so often; the seconds from each claim to the next."""
+    """ReconcileLease as soon as it is granted, so often; the seconds from each claim to the next."""
     pauses = []
     for _ in range(count):
         claim = await asking.claim(CALL)
@@ -69,7 +75,7 @@ async def pauses_between_claims(opened: OpenedStore, asking: ReconcileLeases, co
     return pauses
 
 
-def summary(claim: Claim) -> tuple[bool, str]:
+def summary(claim: ReconcileLease) -> tuple[bool, str]:
     return claim.is_granted, claim.kind
 
 
@@ -172,7 +178,7 @@ async def test_a_claim_whose_reply_got_lost_is_told_the_same(opened: OpenedStore
 async def test_a_claim_leaves_no_record_and_goes_by_itself(opened: OpenedStore, asking: ReconcileLeases) -> None:
     await asking.claim(CALL)
     assert await opened.store.find(CALL) is None
-    assert (await opened.store.survey(newest=10)).size == 0
+    assert (await opened.store.scan(newest=10)).size == 0
     assert await opened.keys_in_redis() == [opened.keys.call(CALL)]
     assert 0 < await opened.redis.pttl(opened.keys.call(CALL)) <= UNKNOWN_LIFE_MS
 
@@ -192,7 +198,7 @@ async def test_two_404_ten_seconds_apart_make_a_call_missing(opened: OpenedStore
     assert await opened.store.find(CALL) is None
     await pass_time(opened, 10)
     assert await asking.note_missing(CALL, await asking.claim(CALL))
-    assert await opened.store.find(CALL, LARGE_FACTS) == MISSING
+    assert await opened.store.find(CALL, LARGE_FACTS) == UNKNOWN_TO_VAPI
 
 
 async def test_a_missing_call_is_still_asked_for_now_and_then(opened: OpenedStore, asking: ReconcileLeases) -> None:
@@ -234,12 +240,12 @@ async def test_calls_that_became_missing_long_ago_leave_nothing_behind(
     assert await opened.redis.zrange(deleted, 0, -1) == [CALL]
 
 
-async def test_a_lost_notification_of_a_missing_call_is_found_by_the_survey(
+async def test_a_lost_notification_of_a_missing_call_is_found_by_the_scan(
     opened: OpenedStore, asking: ReconcileLeases
 ) -> None:
-    before = await opened.store.survey()
+    before = await opened.store.scan()
     await make_missing(opened, asking)
-    assert (await opened.store.survey(changed_since_ms=before.now_ms)).changed == [CALL]
+    assert (await opened.store.scan(changed_since_ms=before.now_ms)).changed == [CALL]
 
 
 async def test_a_message_makes_a_missing_call_a_record_as_if_nothing_had_been(
