@@ -24,6 +24,7 @@ from service.kestra.client import KestraClient
 from service.metrics import Metrics
 from service.redis_client.command import Commands
 from service.redis_client.topology import RedisTopology, open_redis
+from service.shutdown import Shutdown
 from service.store.batches import BatchStore
 from service.store.calls import CallStore
 from service.store.changes import Changes
@@ -56,6 +57,8 @@ def assemble(settings: Settings) -> tuple[State, RedisTopology]:
         subscriptions = Subscriptions(SubscriptionStore(settings, commands, keys), kestra, metrics.subscription)
     calls = CallStore(settings, commands, keys, on_due=subscriptions.wake if subscriptions else None)
     changes = Changes(redis.connect_subscriber, keys.changes)
+    shutdown = Shutdown()
+    shutdown.on_begin.append(changes.wake_all)
     if redis.sentinels is not None:
         redis.sentinels.on_new_master.append(changes.leave_server)
     sweep = Sweep(calls, changes, metrics.merged)
@@ -70,6 +73,7 @@ def assemble(settings: Settings) -> tuple[State, RedisTopology]:
         calls=calls,
         phone_index=PhoneIndex(settings, commands, keys),
         changes=changes,
+        shutdown=shutdown,
         sweep=sweep,
         counts=CountStore(commands, keys, replica_id=replica_id(), process_id=os.getpid(), version=__version__),
         store_health=StoreHealth(commands, keys),
@@ -84,7 +88,7 @@ def assemble(settings: Settings) -> tuple[State, RedisTopology]:
             settings, vapi, kestra, calls, idempotency,
             spool=spool, on_merged=metrics.merged, on_result=metrics.call_placed,
         ),
-        batches=Batches(BatchStore(commands, keys), lambda: changes.is_draining),
+        batches=Batches(BatchStore(commands, keys), lambda: shutdown.has_begun),
         metrics=metrics,
         proof=WebhookProof(settings),
         tokens=CallerTokens(settings, failed_proofs, refusals),

@@ -1,15 +1,12 @@
-"""What runs beside the requests: opened before the first, closed after the last; and how the end is announced."""
+"""What runs beside the requests: opened before the first, closed after the last."""
 
 from __future__ import annotations
 
 import asyncio
-import signal
-import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
-from types import FrameType
 from typing import Any, Final
 
 import structlog
@@ -25,6 +22,7 @@ from service.log_writer import drain_logs
 from service.metrics import forget_dead_workers
 from service.redis_client.embedded import FREE_EVERY_S, free_expired
 from service.redis_client.topology import RedisTopology
+from service.shutdown import begin_on_signal
 from service.store.spool_drain import DRAIN_EVERY_S
 
 log = structlog.get_logger(__name__)
@@ -55,7 +53,7 @@ def lifespan_of(state: State, redis: RedisTopology) -> Callable[[Router], Any]:
             state.changes.start()
             at_the_end.push_async_callback(_cancel, _start_background(state, redis, write_counts))
             _tell_of_the_start(state)
-            with drain_on_signal(state):
+            with begin_on_signal(state.shutdown, state.settings.drain_s):
                 yield {"on_connection_lost": state.metrics.connection_lost}  # for the protocol
 
     return lifespan
@@ -151,42 +149,3 @@ async def repeat(work: Callable[[], Awaitable[object]], every_s: float) -> None:
         except Exception:
             log.exception("background.failed")
         await asyncio.sleep(max(0.0, every_s - (time.monotonic() - started)))
-
-
-@contextmanager
-def drain_on_signal(state: State) -> Iterator[None]:
-    """On SIGTERM, answer parked polls and say not ready at once, but keep serving for ``DRAIN_S`` before exiting.
-
-    The server's own handler closes the listening socket at once, while load balancers still send requests to it.
-    SIGINT (somebody at a keyboard) does not wait. Without a server's handler, as in tests, nothing is changed.
-    """
-    loop = asyncio.get_running_loop()
-    waits = {signal.SIGTERM: state.settings.drain_s, signal.SIGINT: 0.0}
-    originals = {number: signal.getsignal(number) for number in waits}
-    if threading.current_thread() is not threading.main_thread() or not callable(originals[signal.SIGTERM]):
-        yield
-        return
-
-    def stop(number: int) -> None:
-        original = originals[signal.Signals(number)]
-        if callable(original):
-            original(number, None)
-
-    def drain(number: int) -> None:
-        if not state.changes.is_draining:
-            log.info("service.draining", signal=signal.Signals(number).name)
-            state.changes.drain()
-            loop.call_later(waits[signal.Signals(number)], stop, number)
-        elif number == signal.SIGINT:
-            stop(number)
-
-    def on_signal(number: int, _: FrameType | None) -> None:
-        loop.call_soon_threadsafe(drain, number)
-
-    for number in waits:
-        signal.signal(number, on_signal)
-    try:
-        yield
-    finally:
-        for number, original in originals.items():
-            signal.signal(number, original)

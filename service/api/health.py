@@ -29,7 +29,7 @@ async def get_ready(state: State, _: Request) -> Response:
     One lost shard makes no replica unready: all of them lack it, and without them the calls of the other shards would be
     lost too.
     """
-    if state.changes.is_draining:
+    if state.shutdown.has_begun:
         raise UnavailableError("Shutting down")
     if problem := state.store_health.topology_problem:
         raise UnavailableError(problem)  # a spool would only hide it, and fill
@@ -55,7 +55,7 @@ async def get_health(state: State, request: Request) -> Response:
         dependencies["kestra"] = await _kestra(state.kestra, is_told_more=is_told_more)
     answer: dict[str, Any] = {"status": _status(state, probe), "dependencies": dependencies}
     if is_told_more:
-        answer |= {"version": __version__, "draining": state.changes.is_draining, "time_ms": round(time.time() * 1000)}
+        answer |= {"version": __version__, "draining": state.shutdown.has_begun, "time_ms": round(time.time() * 1000)}
     return JSONResponse(200 if probe.is_writable or _has_spool(state) else 503, **answer)
 
 

@@ -63,7 +63,7 @@ class RequestMiddleware:
                 dressed = [*message["headers"], (b"x-request-id", request_id), _NO_STORE]
                 if status == 503:
                     dressed.append(_RETRY_AFTER)
-                if self._state.changes.is_draining:
+                if self._state.shutdown.has_begun:
                     dressed.append(_CLOSE)
                 message["headers"] = dressed
             await send(message)

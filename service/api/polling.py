@@ -94,13 +94,13 @@ class Polling:
             call = await self._read(poll)
             self._count_first(call, is_wait=True)
             try:
-                while not (should_answer(poll, call) or changes.is_draining or loop.time() >= deadline):
+                while not (should_answer(poll, call) or self._state.shutdown.has_begun or loop.time() >= deadline):
                     if gone is None:
                         gone = _watch_for_departure(receive, watch)
                     woken_at = await self._park(watch, call, deadline)
                     if gone.done():
                         return None
-                    if not changes.is_draining:
+                    if not self._state.shutdown.has_begun:
                         call = await self._read_again(poll, call, watch, is_last=loop.time() >= deadline)
             finally:
                 if gone is not None:

@@ -17,6 +17,7 @@ from service.jobs.resumer import Subscriptions
 from service.jobs.sweep import Sweep
 from service.kestra.client import KestraClient
 from service.metrics import Metrics
+from service.shutdown import Shutdown
 from service.store.calls import CallStore
 from service.store.changes import Changes
 from service.store.counts import CountStore
@@ -34,6 +35,7 @@ class State:
     calls: CallStore
     phone_index: PhoneIndex
     changes: Changes
+    shutdown: Shutdown
     sweep: Sweep
     counts: CountStore
     store_health: StoreHealth

@@ -151,12 +151,12 @@ class Batches:
     """Runs batches and says how far they are, whichever replica runs them.
 
     Args:
-        is_draining: whether this process is about to end; callers who wait for another replica's batch are answered then.
+        is_shutting_down: whether this process is about to end; callers who wait for another replica's batch are answered then.
     """
 
-    def __init__(self, store: BatchStore, is_draining: Callable[[], bool]) -> None:
+    def __init__(self, store: BatchStore, is_shutting_down: Callable[[], bool]) -> None:
         self._store = store
-        self._is_draining = is_draining
+        self._is_shutting_down = is_shutting_down
         self._running: dict[str, RunningBatch] = {}
         self._belated = DeferredWrites()
 
@@ -198,7 +198,7 @@ class Batches:
             if standing is None:
                 raise UnavailableError("This batch was not begun; try again in a second")
             left_s = until - loop.time()
-            if standing.is_done or left_s <= 0 or self._is_draining():
+            if standing.is_done or left_s <= 0 or self._is_shutting_down():
                 return standing
             await asyncio.sleep(min(LOOK_EVERY_S, left_s))
 

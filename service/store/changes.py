@@ -44,8 +44,6 @@ class Changes:
         self._is_closing = False
         self._is_loss_told = False
         self._is_left = asyncio.Event()
-        self.is_draining = False
-        """True once parked polls are to be answered at once, whatever they wait for."""
 
     @property
     def is_subscribed(self) -> bool:
@@ -63,9 +61,7 @@ class Changes:
         for watch in self._parked.get(call_id, ()):
             watch.wake()
 
-    def drain(self) -> None:
-        """Wake everybody, for good: the process is going away."""
-        self.is_draining = True
+    def wake_all(self) -> None:
         for watches in self._parked.values():
             for watch in watches:
                 watch.wake()
