@@ -5,20 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
-from typing import Any, Final
+from typing import Final
 
 import pytest
 
-from service.calls.status import DataStatus
-from service.calls.stored_call import TOMBSTONE
-from service.jobs.late_refresh import MAX_QUEUED, lacks_late_results
+from service.jobs.late_refresh import MAX_QUEUED
 from service.store.calls import REFRESH_AFTER_MS
 from service.store.keys import bucket_of
 from tests.store.conftest import OpenedStore
-from tests.support.call_record import call_with
 from tests.support.fake_vapi import FakeVapi
 from tests.support.fake_vapi_webhooks import Plan
-from tests.support.for_each import for_each
 from tests.support.passing_time import let_refresh_pass
 from tests.support.reconciling_replica import OneReplica, asked_for, pass_time
 from tests.support.store_events import change_from, record, stored, until
@@ -235,34 +231,3 @@ async def test_what_waits_here_is_bounded(opened: OpenedStore) -> None:
         idle.late_refresh.want(b"call-%d" % (number // 2))
         idle.late_refresh.want(b"call-%d" % number)
     assert idle.late_refresh._queue.qsize() == MAX_QUEUED
-
-
-SPOKE: Final[dict[str, Any]] = {"customer_spoke": b"true"}
-AWAITS: Final[dict[str, Any]] = SPOKE | {"recording_url": b'"https://a/b.wav"', "outputs_awaited": b"true"}
-
-
-@for_each(
-    ("facts", "lacks"),
-    [
-        (SPOKE, True),
-        ({}, False),
-        ({"customer_spoke": b"false"}, False),
-        (SPOKE | {"recording_enabled": b"true"}, True),
-        (SPOKE | {"recording_enabled": b"false"}, False),
-        (SPOKE | {"recording_enabled": b"false", "outputs_awaited": b"true"}, True),
-        (SPOKE | {"recording_url": b'"https://a/b.wav"'}, False),
-        (AWAITS, True),
-        (AWAITS | {"structured_outputs": b'{"CSAT":null}'}, True),
-        (AWAITS | {"structured_outputs": b'{"CSAT":8}'}, False),
-        (AWAITS | {"outputs_awaited": b"false"}, False),
-    ],
-)
-def test_what_lacks_late_results(facts: dict[str, bytes], *, lacks: bool) -> None:
-    assert lacks_late_results(call_with(facts, data_status=DataStatus.COMPLETE)) is lacks
-    for status in (DataStatus.PENDING, DataStatus.PARTIAL, DataStatus.FETCH_FAILED):
-        assert not lacks_late_results(call_with(facts, data_status=status))
-
-
-def test_what_is_no_record_lacks_nothing() -> None:
-    assert not lacks_late_results(None)
-    assert not lacks_late_results(TOMBSTONE)
