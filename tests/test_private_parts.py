@@ -20,12 +20,12 @@ def lacking(owner: object, names: str) -> list[str]:
     return [name for name in names.split() if not hasattr(owner, name)]
 
 
-async def nobody(*_: object) -> None:
+async def nobody(scope: object, receive: object, send: object) -> None:
     """An application."""
 
 
 async def test_uvicorns_protocol_has_what_ours_builds_on() -> None:
-    config = uvicorn.Config(nobody, ws="none", log_config=None)
+    config = uvicorn.Config(nobody, interface="asgi3", ws="none", log_config=None)
     config.load()
     protocol = HttpToolsProtocol(config, ServerState(), {}, asyncio.get_running_loop())
     hooks = "on_message_begin on_headers_complete on_body on_message_complete on_response_complete _start_asgi_task"
