@@ -29,7 +29,9 @@ async def test_uvicorns_protocol_has_what_ours_builds_on() -> None:
     config.load()
     protocol = HttpToolsProtocol(config, ServerState(), {}, asyncio.get_running_loop())
     hooks = "on_message_begin on_headers_complete on_body on_message_complete on_response_complete _start_asgi_task"
-    attributes = "app app_state connections cycle expect_100_continue flow headers parser pipeline server_state url"
+    attributes = (
+        "app app_state connections cycle expect_100_continue flow headers parser pipeline server_state on_url on_header"
+    )
     others = "timeout_keep_alive loop transport logger access_logger connection_made connection_lost"
     assert lacking(protocol, f"{hooks} {attributes} {others}") == []
 
