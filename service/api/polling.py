@@ -28,7 +28,7 @@ ROUTE: Final = PREFIX + "{call_id}"
 RETRY_AFTER: Final = (b"retry-after", b"1")
 
 SHORTEST_PARK_S: Final = 0.05
-"""What time alone changes is written down by whoever comes first; the others need not hurry."""
+"""Shortest pause between two reads, when another poller already applies the expiry."""
 
 
 PAUSE_AFTER_FAILURE_S: Final = (1.0, 3.0)
@@ -112,7 +112,7 @@ class Polling:
 
     async def _park(self, watch: Watch, call: StoredCall | Tombstone | None, deadline: float) -> float:
         """Wait for a change, the deadline, what time alone changes, the poller's departure or our own."""
-        until = min(deadline, self._look_again_at(watch.call_id, call))
+        until = min(deadline, self._schedule_next_read(watch.call_id, call))
         self._state.metrics.poll_parked(1)
         try:
             await watch.wait_until(until)
@@ -120,8 +120,8 @@ class Polling:
             self._state.metrics.poll_parked(-1)
         return time.perf_counter()
 
-    def _look_again_at(self, call_id: bytes, call: StoredCall | Tombstone | None) -> float:
-        """When a call deserves a look although nobody spoke of it: at the end of its report's grace, or to ask VAPI."""
+    def _schedule_next_read(self, call_id: bytes, call: StoredCall | Tombstone | None) -> float:
+        """Next time to re-read without a notification: end of grace, or reconciling, which this has begun if it is time."""
         now = asyncio.get_running_loop().time()
         moment = math.inf
         if isinstance(call, StoredCall) and call.data_status == DataStatus.PARTIAL:

@@ -97,7 +97,7 @@ def _complaint(wanted: msgspec.inspect.Type, value: Any) -> str | None:
 
 def _complaint_about_text(wanted: Any, value: Any) -> str | None:
     if not isinstance(value, str):
-        return "must be a text"
+        return "must be a string"
     if wanted.pattern is not None and not re.search(wanted.pattern, value):
         return "must be a phone number in E.164: +, country code and number, digits only"
     if not value and wanted.min_length:

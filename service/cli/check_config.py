@@ -56,7 +56,7 @@ def check_reachable(settings: Settings) -> None:
     if settings.spool_dir:
         check_spool(settings.spool_dir)
     if reason := why_not_bound(settings.host, 0):
-        raise SettingsError(f"HOST: {settings.host} is no address of this machine: {reason}")
+        raise SettingsError(f"HOST: {settings.host} is not an address of this machine: {reason}")
 
 
 def why_not_bound(host: str, port: int) -> str | None:

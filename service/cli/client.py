@@ -65,7 +65,7 @@ class ServiceClient:
         except urllib.error.HTTPError as exc:
             return Answer(exc.code, _json_or_text(exc.read()))
         except (OSError, ValueError, http.client.HTTPException) as exc:
-            raise UnreachableError(f"{self._base_url} cannot be asked: {getattr(exc, 'reason', exc)}") from exc
+            raise UnreachableError(f"{self._base_url} cannot be reached: {getattr(exc, 'reason', exc)}") from exc
 
 
 def prove(settings: Settings, mode: str, body: bytes) -> dict[str, str]:

@@ -39,7 +39,7 @@ MAX_QUEUED: Final = 10_000
 """Calls that wait to be asked for; one more is dropped, its next poll brings it back."""
 
 MAX_UNKNOWN_QUEUED: Final = MAX_QUEUED // 2
-"""And those without a record come last: whoever polls ids that never were keeps no call from its result."""
+"""Unknown ids get half the queue and come last, so polling made-up ids cannot delay real calls."""
 
 MAX_PLANS: Final = 20_000
 """Calls of which this process knows when they may be asked for again; of the others Redis does."""
@@ -54,7 +54,7 @@ WANTED_EVERY_S: Final = 7.0
 """A call that an execution waits for is wanted again within this time: its turn comes every 5 s, and sweeps are 1.5 s apart."""
 
 CLOCK_SLACK_MS: Final = 20
-"""Redis's clock is known to about so much, and it is the one that judges."""
+"""Error of our estimate of Redis's clock, which decides."""
 
 REST_S: Final = 5.0
 """How long a worker does nothing after VAPI said that it is asked too often."""

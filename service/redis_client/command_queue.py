@@ -44,7 +44,7 @@ is blocked for a second has no ticks meanwhile, and loses none of the time that 
 
 
 class ResponsiveClock:
-    """Time as far as the event loop kept up with it: it goes slower while the loop is busy, and not while it is blocked.
+    """Time that passes more slowly while the event loop is busy, and not at all while it is blocked.
 
     A loop that was busy for a second finds deadlines and replies due together, and commands that it never wrote. Redis
     was not slow then, so it is given the time that it was owed. Every TICK_S the clock lets the loop take a few turns,
