@@ -22,7 +22,7 @@ PLACING_S: Final = 25.0
 """More than the 20 s that VAPI is given: who hangs up before does not learn the call's id."""
 
 
-class Answer:
+class ServiceAnswer:
     """Status and decoded body of an answer."""
 
     def __init__(self, status: int, body: dict[str, Any]) -> None:
@@ -41,12 +41,12 @@ class ServiceClient:
         self._base_url = base_url.rstrip("/")
         self._token = token
 
-    def get_call(self, call_id: str, *, wait_s: float | None = None, view: str = "full") -> Answer:
+    def get_call(self, call_id: str, *, wait_s: float | None = None, view: str = "full") -> ServiceAnswer:
         query = f"?view={view}" + (f"&wait={wait_s:.3f}" if wait_s is not None else "")
         headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
         return self._send("GET", f"/api/v1/vapi/calls/{quote(call_id, safe='')}{query}", None, headers, wait_s or 0)
 
-    def place_call(self, body: bytes, idempotency_key: str | None) -> Answer:
+    def place_call(self, body: bytes, idempotency_key: str | None) -> ServiceAnswer:
         headers = {"Content-Type": "application/json"}
         if self._token:
             headers["Authorization"] = f"Bearer {self._token}"
@@ -54,16 +54,18 @@ class ServiceClient:
             headers["Idempotency-Key"] = idempotency_key
         return self._send("POST", "/api/v1/vapi/calls", body, headers, PLACING_S)
 
-    def send_webhook(self, body: bytes, headers: Mapping[str, str]) -> Answer:
+    def send_webhook(self, body: bytes, headers: Mapping[str, str]) -> ServiceAnswer:
         return self._send("POST", "/api/v1/vapi/webhook", body, {"Content-Type": "application/json", **headers}, 0)
 
-    def _send(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], wait_s: float) -> Answer:
+    def _send(
+        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], wait_s: float
+    ) -> ServiceAnswer:
         try:
             request = urllib.request.Request(self._base_url + path, data=body, headers=dict(headers), method=method)  # noqa: S310 - the operator's own URL
             with urllib.request.urlopen(request, timeout=TIMEOUT_S + wait_s) as response:  # noqa: S310
-                return Answer(response.status, json.loads(response.read() or b"{}"))
+                return ServiceAnswer(response.status, json.loads(response.read() or b"{}"))
         except urllib.error.HTTPError as exc:
-            return Answer(exc.code, _json_or_text(exc.read()))
+            return ServiceAnswer(exc.code, _json_or_text(exc.read()))
         except (OSError, ValueError, http.client.HTTPException) as exc:
             raise UnreachableError(f"{self._base_url} cannot be reached: {getattr(exc, 'reason', exc)}") from exc
 

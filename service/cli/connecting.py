@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from service.cli.client import Answer, ServiceClient
+from service.cli.client import ServiceAnswer, ServiceClient
 from service.config import Settings
 
 EXIT_FAILED: Final = 1
@@ -46,7 +46,7 @@ def read_file(file: Path) -> bytes:
         raise UnreadableFileError(f"{file}: {exc.strerror}") from exc
 
 
-def print_answer(answer: Answer) -> int:
+def print_answer(answer: ServiceAnswer) -> int:
     if answer.status < 300:
         print(json.dumps(answer.body.get("data", answer.body), indent=2, ensure_ascii=False))
         return 0

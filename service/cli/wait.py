@@ -7,7 +7,7 @@ import json
 import sys
 import time
 
-from service.cli.client import Answer, ServiceClient, UnreachableError
+from service.cli.client import ServiceAnswer, ServiceClient, UnreachableError
 from service.cli.connecting import EXIT_FAILED, add_address, connect, print_answer
 from service.config import Settings
 
@@ -48,7 +48,7 @@ def _wait(settings: Settings, options: argparse.Namespace) -> int:
         time.sleep(max(0.0, min(1.0 - (time.monotonic() - started), deadline - time.monotonic())))
 
 
-def _ask(client: ServiceClient, options: argparse.Namespace, wait_s: float) -> Answer | None:
+def _ask(client: ServiceClient, options: argparse.Namespace, wait_s: float) -> ServiceAnswer | None:
     """One long poll; None when nobody answered, which passes when a replica is restarted."""
     try:
         return client.get_call(options.call_id, wait_s=wait_s, view=options.view)
@@ -57,7 +57,7 @@ def _ask(client: ServiceClient, options: argparse.Namespace, wait_s: float) -> A
         return None
 
 
-def _print_result(answer: Answer, *, as_outputs: bool) -> None:
+def _print_result(answer: ServiceAnswer, *, as_outputs: bool) -> None:
     """The record, or the one line that a Kestra script task reads as its outputs.
 
     https://kestra.io/docs/workflow-components/outputs: a line of exactly ``::{"outputs": {...}}::``.

@@ -10,12 +10,13 @@ import structlog
 
 from service.config import Settings
 from service.errors import NotFoundError, UpstreamError
+from service.kestra.api_version import ApiVersion, Style
+from service.kestra.cached_probe import CachedProbe
+from service.kestra.connection import Connection, decode
 from service.kestra.execution import PAUSED, Execution, ExecutionAnswer, Resumption, execution_of
-from service.kestra.presence import CachedProbe
-from service.kestra.style import ApiVersion, Style
 
 if TYPE_CHECKING:
-    from service.kestra.connection import Answer, Connection
+    from service.outbound import HttpAnswer
 
 __all__ = ["Execution", "KestraClient", "Resumption"]
 
@@ -61,9 +62,7 @@ class KestraClient:
         write_s: float = WRITE_S,
         health_valid_s: float = HEALTH_VALID_S,
     ) -> None:
-        from service.kestra.connection import Connection  # noqa: PLC0415 - loads the HTTP client: a third of the start
-
-        self._connection: Connection = Connection(settings, ask_s=ask_s, write_s=write_s)
+        self._connection = Connection(settings, ask_s=ask_s, write_s=write_s)
         self._tenant = "/api/v1/" + _quoted(settings.kestra_tenant)
         self._namespace = settings.kestra_namespace
         self._flow = settings.kestra_flow
@@ -85,11 +84,11 @@ class KestraClient:
             UpstreamError: also where Kestra does not know the flow or refuses the inputs.
         """
         path = f"{self._tenant}/executions/{_quoted(self._namespace)}/{_quoted(flow or self._flow)}"
-        query = [("labels", f"{key}:{value}") for key, value in labels.items() if value.strip(": ")]
-        answer = await self._connection.post(path, query=query, parts=inputs)
+        given = [f"{key}:{value}" for key, value in labels.items() if value.strip(": ")]
+        answer = await self._connection.post(path, labels=given, parts=inputs)
         if not answer.is_success:
             raise UpstreamError(_refusal_of_creation(answer.status))
-        execution = execution_of(answer.decoded(ExecutionAnswer, is_outcome_unknown=True))
+        execution = execution_of(decode(answer, ExecutionAnswer, is_outcome_unknown=True))
         log.info("execution.created", execution_id=execution.id, flow=flow or self._flow)
         return execution
 
@@ -113,7 +112,7 @@ class KestraClient:
         for route in ("outputs/executions", "outputs"):
             outputs = await self._connection.get(f"{self._tenant}/{route}/{_quoted(execution_id)}")
             if outputs.is_success:
-                return outputs.decoded(dict[str, Any])
+                return decode(outputs, dict[str, Any])
         return {}
 
     async def resume(self, execution_id: str) -> Resumption:
@@ -166,9 +165,9 @@ class KestraClient:
             return None
         if not answer.is_success:
             raise UpstreamError(f"Kestra refused to show the execution ({answer.status})")
-        return answer.decoded(ExecutionAnswer)
+        return decode(answer, ExecutionAnswer)
 
-    async def _send_resume(self, execution_id: str, style: Style) -> Answer:
+    async def _send_resume(self, execution_id: str, style: Style) -> HttpAnswer:
         action = "resume" if style == "v1" else "actions/resume"
         return await self._connection.post(f"{self._tenant}/executions/{_quoted(execution_id)}/{action}")
 

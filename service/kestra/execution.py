@@ -36,21 +36,21 @@ class Past(msgspec.Struct, frozen=True):
     """When it came into that state, as ISO 8601 text; whatever else it is counts as unknown."""
 
 
-class State(msgspec.Struct, frozen=True):
+class ExecutionState(msgspec.Struct, frozen=True):
     current: str
     histories: tuple[Past, ...] | None = None
 
 
 class TaskRun(msgspec.Struct, frozen=True):
     id: str = ""
-    state: State | None = None
+    state: ExecutionState | None = None
 
 
 class ExecutionAnswer(msgspec.Struct, frozen=True):
     """The part that we read of the execution in Kestra's answers."""
 
     id: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
-    state: State | None = None
+    state: ExecutionState | None = None
     taskRunList: tuple[TaskRun, ...] | None = None  # noqa: N815 - Kestra's spelling
     outputs: dict[str, Any] | None = None
     """Never there in 2.x."""
@@ -116,7 +116,7 @@ class Execution(msgspec.Struct, frozen=True):
 
 
 def execution_of(answer: ExecutionAnswer) -> Execution:
-    state = answer.state or State("")
+    state = answer.state or ExecutionState("")
     histories = list(state.histories or ())
     if not histories or histories[-1].state != state.current:
         histories.append(Past(state.current))

@@ -6,8 +6,7 @@ Its bodies are NestJS's: ``{"message": "..." or ["...", ...], "error": "Bad Requ
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 import structlog
@@ -21,6 +20,9 @@ from service.errors import (
     UpstreamError,
 )
 from service.vapi.json_checks import replace_lone_surrogates
+
+if TYPE_CHECKING:
+    from service.outbound import HttpAnswer
 
 log = structlog.get_logger(__name__)
 
@@ -36,14 +38,6 @@ _NOT_SHOWN: Final = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _T = TypeVar("_T")
 
 
-class Answer(NamedTuple):
-    """What VAPI said. The body of one that is no success may be cut."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-
 class _Refusal(msgspec.Struct):
     message: str | list[str] = ""
 
@@ -56,7 +50,7 @@ class _Blocked(msgspec.Struct, rename="camel"):
     subscription_limits: _Limits | None = None
 
 
-def error_of(answer: Answer, api_key: Secret, *, subject: str, is_write: bool) -> ServiceError:
+def error_of(answer: HttpAnswer, api_key: Secret, *, subject: str, is_write: bool) -> ServiceError:
     """The error for an answer that is no success. ``subject`` ends the sentence "VAPI refused ..."."""
     status = answer.status
     message = message_of(answer.body, api_key)
@@ -105,7 +99,7 @@ def find_json(body: bytes, wanted: type[_T]) -> _T | None:
         return None
 
 
-def _retry_after(answer: Answer) -> dict[str, str]:
+def _retry_after(answer: HttpAnswer) -> dict[str, str]:
     text = answer.headers.get("retry-after", "")
     if text.isascii() and text.isdigit() and len(text) < 9:
         return {"Retry-After": str(min(int(text), MAX_RETRY_AFTER_S))}

@@ -3,21 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 from urllib.parse import quote
 
 import msgspec
+import structlog
 
 from service.config import Settings
 from service.errors import NotConfiguredError, NotFoundError, UpstreamError
 from service.urls import is_http_url
-from service.vapi.api_errors import Answer, error_of, find_concurrency_refusal, find_json
+from service.vapi.api_errors import error_of, find_concurrency_refusal, find_json
+
+if TYPE_CHECKING:
+    from service.outbound import Failure, HttpAnswer
+
+log = structlog.get_logger(__name__)
 
 ASK_S: Final = 4.0
 """A question, its second try included: who reconciles a call holds it for 5 s."""
 
 WRITE_S: Final = 20.0
 """VAPI takes several seconds to begin a call; load balancers before us answer 504 after 30."""
+
+CONNECT_S: Final = 1.5
+"""A connection to VAPI takes 0.2 s; the second try of a question must still fit into its time."""
+
+POOL_S: Final = 2.0
+"""Longest wait for one of our own connections; nothing has been written by then."""
+
+RETRY_AFTER_S: Final = (0.1,)
+"""The pause before a question's second try."""
+
+LOST_CONNECTION: Final[frozenset[int | Failure]] = frozenset({"unreachable", "untrusted", "broken"})
+
+TROUBLE: Final = frozenset({502, 503, 504})
+
+MAX_CONNECTIONS: Final = 32
+
+MAX_WRITES: Final = 256
+"""Requests under way that change something. VAPI may take seconds for each, and nobody waits longer than POOL_S for a turn."""
+
+MAX_ANSWER_BYTES: Final = 32 * 1024 * 1024
+"""The longest calls that VAPI allows give about 10 MB."""
+
+MAX_REFUSAL_BYTES: Final = 64 * 1024
+"""VAPI's own are below 1 kB."""
 
 MAX_LIMIT: Final = 1000
 """The most that VAPI lists at once."""
@@ -55,15 +86,30 @@ class VapiClient:
 
     def __init__(self, settings: Settings, *, ask_s: float = ASK_S, write_s: float = WRITE_S) -> None:
         # Here, because a service without a key need not spend a third of its start on an HTTP client.
-        from service.vapi.exchange import Exchange  # noqa: PLC0415
+        from service.outbound import HttpSession, make_tls  # noqa: PLC0415
 
         if settings.vapi_api_key is None:
             raise NotConfiguredError("VAPI_API_KEY is not set")
         self._api_key = settings.vapi_api_key
-        self._exchange = Exchange(settings, self._api_key, ask_s=ask_s, write_s=write_s)
+        self._ask_s = ask_s
+        self._write_s = write_s
+        session = partial(
+            HttpSession,
+            "VAPI",
+            settings.vapi_api_url,
+            make_tls(settings.vapi_api_url),
+            {"Authorization": f"Bearer {self._api_key.reveal()}"},
+            connect_s=CONNECT_S,
+            pool_s=POOL_S,
+            max_answer_bytes=MAX_ANSWER_BYTES,
+            max_refusal_bytes=MAX_REFUSAL_BYTES,
+        )
+        self._asking = session(max_connections=MAX_CONNECTIONS, keeps_connections=True)
+        self._writing = session(max_connections=MAX_WRITES)
 
     async def close(self) -> None:
-        await self._exchange.close()
+        await self._asking.close()
+        await self._writing.close()
 
     async def create_call(self, body: Mapping[str, Any]) -> bytes:
         """Have VAPI dial. Returns the answer as received: a JSON object with an ``id``.
@@ -82,7 +128,7 @@ class VapiClient:
 
         Who asks for calls has a pace to keep, so an answer that speaks of trouble is an answer.
         """
-        answer = await self._exchange.ask(f"/call/{_part(call_id)}", again_after=())
+        answer = await self._ask(f"/call/{_part(call_id)}", again_after=LOST_CONNECTION)
         return None if answer.status in _UNKNOWN_THERE else self._accepted(answer, "the question for a call").body
 
     async def list_calls(
@@ -91,7 +137,7 @@ class VapiClient:
         """The newest calls of the account, up to ``limit`` (at most MAX_LIMIT). The times are ISO 8601."""
         query = {"limit": str(min(limit, MAX_LIMIT)), "createdAtGt": created_after, "createdAtLt": created_before}
         given = {name: value for name, value in query.items() if value is not None}
-        answer = self._accepted(await self._exchange.ask("/call", given), "the list of calls")
+        answer = self._accepted(await self._ask("/call", given), "the list of calls")
         return _decode(answer.body, list[msgspec.Raw])
 
     async def find_recording_url(self, call_id: str) -> str | None:
@@ -99,7 +145,7 @@ class VapiClient:
 
         https://docs.vapi.ai/assistants/retrieve-call-artifacts
         """
-        answer = await self._exchange.ask(f"/call/{_part(call_id)}/mono-recording")
+        answer = await self._ask(f"/call/{_part(call_id)}/mono-recording")
         if answer.status in _UNKNOWN_THERE:
             return None
         link = answer.headers.get("location", "") if answer.status in _REDIRECTS else ""
@@ -111,14 +157,14 @@ class VapiClient:
 
     async def get_assistant(self, assistant_id: str) -> dict[str, Any]:
         """Raises NotFoundError when there is none."""
-        answer = await self._exchange.ask(f"/assistant/{_part(assistant_id)}")
+        answer = await self._ask(f"/assistant/{_part(assistant_id)}")
         if answer.status in _UNKNOWN_THERE:
             raise NotFoundError("VAPI has no such assistant")
         return _decode(self._accepted(answer, "the question for an assistant").body, dict[str, Any])
 
     async def list_assistants(self) -> list[dict[str, Any]]:
         """The newest of the account, at most MAX_LIMIT."""
-        answer = await self._exchange.ask("/assistant", {"limit": str(MAX_LIMIT)})
+        answer = await self._ask("/assistant", {"limit": str(MAX_LIMIT)})
         return _decode(self._accepted(answer, "the list of assistants").body, list[dict[str, Any]])
 
     async def create_assistant(self, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -130,12 +176,30 @@ class VapiClient:
         answer = await self._write("PATCH", f"/assistant/{_part(assistant_id)}", config, subject="the assistant")
         return _decode(answer, dict[str, Any], is_write=True)
 
-    async def _write(self, method: str, path: str, body: Mapping[str, Any], *, subject: str) -> bytes:
-        answer = await self._exchange.write(method, path, msgspec.json.encode(body))
+    async def _ask(
+        self,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        *,
+        again_after: frozenset[int | Failure] = LOST_CONNECTION | TROUBLE,
+    ) -> HttpAnswer:
+        return await self._asking.get(
+            path, within_s=self._ask_s, query=query, pauses_s=RETRY_AFTER_S, again_after=again_after
+        )
+
+    async def _write(
+        self, method: Literal["POST", "PATCH"], path: str, body: Mapping[str, Any], *, subject: str
+    ) -> bytes:
+        try:
+            answer = await self._writing.send(method, path, within_s=self._write_s, json=msgspec.json.encode(body))
+        except UpstreamError as exc:
+            reason = type(exc.__cause__).__name__  # its text may hold an address or a header
+            log.warning("vapi.request_failed", reason=reason, is_outcome_unknown=exc.is_outcome_unknown)
+            raise
         return self._accepted(answer, subject, is_write=True).body
 
-    def _accepted(self, answer: Answer, subject: str, *, is_write: bool = False) -> Answer:
-        if not 200 <= answer.status < 300:
+    def _accepted(self, answer: HttpAnswer, subject: str, *, is_write: bool = False) -> HttpAnswer:
+        if not answer.is_success:
             raise error_of(answer, self._api_key, subject=subject, is_write=is_write)
         return answer
 

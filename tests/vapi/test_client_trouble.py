@@ -11,8 +11,7 @@ import pytest
 
 from service.errors import ServiceError, UpstreamError
 from service.load_config import load_settings
-from service.vapi import exchange
-from service.vapi.client import VapiClient
+from service.vapi.client import MAX_ANSWER_BYTES, MAX_CONNECTIONS, POOL_S, VapiClient
 from tests.support.eventually import eventually
 from tests.support.fake_vapi import FakeVapi
 from tests.vapi.test_client import order_at
@@ -187,7 +186,7 @@ async def test_an_unreachable_vapi_cannot_be_asked(vapi: FakeVapi, client: VapiC
 
 
 async def test_an_answer_beyond_all_measure_is_given_up(vapi: FakeVapi, client: VapiClient) -> None:
-    vapi.answer_next(200, b" " * (exchange.MAX_ANSWER_BYTES + 1))
+    vapi.answer_next(200, b" " * (MAX_ANSWER_BYTES + 1))
     with pytest.raises(UpstreamError, match="cannot be read"):
         await VapiClient(load_settings(vapi.settings)).get_call("call-1")
 
@@ -195,19 +194,19 @@ async def test_an_answer_beyond_all_measure_is_given_up(vapi: FakeVapi, client: 
 async def test_no_more_connections_are_opened_than_are_allowed_and_nobody_waits_long_for_one(vapi: FakeVapi) -> None:
     client = VapiClient(load_settings(vapi.settings), ask_s=5.0)
     vapi.be_slow(30)
-    asked = [asyncio.ensure_future(client.get_call("call-1")) for _ in range(exchange.MAX_CONNECTIONS + 1)]
+    asked = [asyncio.ensure_future(client.get_call("call-1")) for _ in range(MAX_CONNECTIONS + 1)]
     errors = [str(error) for error in await asyncio.gather(*asked, return_exceptions=True)]
     await client.close()
     assert errors.count("Too many requests to VAPI are under way here") == 1
-    assert len(vapi.requests) == exchange.MAX_CONNECTIONS
+    assert len(vapi.requests) == MAX_CONNECTIONS
 
 
 async def test_a_crowd_may_dial_at_once_though_vapi_takes_its_time(vapi: FakeVapi) -> None:
     client = VapiClient(load_settings(vapi.settings))
-    vapi.be_slow(exchange.POOL_S + 0.3)
-    await asyncio.gather(*(client.create_call(order_at(vapi)) for _ in range(exchange.MAX_CONNECTIONS + 8)))
+    vapi.be_slow(POOL_S + 0.3)
+    await asyncio.gather(*(client.create_call(order_at(vapi)) for _ in range(MAX_CONNECTIONS + 8)))
     await client.close()
-    assert len(vapi.calls) == exchange.MAX_CONNECTIONS + 8
+    assert len(vapi.calls) == MAX_CONNECTIONS + 8
 
 
 async def test_a_list_that_is_none_cannot_be_read(vapi: FakeVapi, client: VapiClient) -> None:

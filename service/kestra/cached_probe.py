@@ -7,10 +7,11 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from service.errors import UpstreamError
-from service.kestra.style import CONFIGS
+from service.kestra.api_version import CONFIGS
+from service.kestra.connection import Connection
 
 if TYPE_CHECKING:
-    from service.kestra.connection import Answer, Connection
+    from service.outbound import HttpAnswer
 
 TROUBLE_VALID_S: Final = 1.0
 """Nobody should be told of trouble for long after Kestra is back."""
@@ -30,10 +31,10 @@ class CachedProbe:
         self._valid_s = valid_s
         self._lock = asyncio.Lock()
         self._until = 0.0
-        self._seen: Answer | str = ""
+        self._seen: HttpAnswer | str = ""
         """What Kestra said, or what was wrong in a sentence."""
 
-    async def get(self) -> Answer:
+    async def get(self) -> HttpAnswer:
         """Raises UpstreamError: Kestra does not answer in time, is in trouble, or refuses us."""
         async with self._lock:
             if time.monotonic() >= self._until:
@@ -44,7 +45,7 @@ class CachedProbe:
                 raise UpstreamError(self._seen)
             return self._seen
 
-    async def _look(self) -> Answer | str:
+    async def _look(self) -> HttpAnswer | str:
         try:
             return await self._connection.get_once(CONFIGS, within_s=self._within_s)
         except UpstreamError as exc:

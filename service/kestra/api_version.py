@@ -10,9 +10,10 @@ import structlog
 
 from service.config import Settings
 from service.errors import UpstreamError
+from service.kestra.connection import Connection, decode
 
 if TYPE_CHECKING:
-    from service.kestra.connection import Answer, Connection
+    from service.outbound import HttpAnswer
 
 log = structlog.get_logger(__name__)
 
@@ -64,7 +65,7 @@ class ApiVersion:
             raise UpstreamError(WRONG_STYLE)
         return style
 
-    def verify(self, answer: Answer) -> None:
+    def verify(self, answer: HttpAnswer) -> None:
         """Whether an answer to CONFIGS would do.
 
         Raises:
@@ -80,13 +81,13 @@ class ApiVersion:
         self._detected = None
 
 
-def style_of(answer: Answer) -> Style:
+def style_of(answer: HttpAnswer) -> Style:
     """By the version in an answer to CONFIGS; https://github.com/kestra-io/kestra/issues/15924.
 
     Raises:
         UpstreamError: it does not say.
     """
-    version = re.match(r"v?(\d{1,3})\.", answer.decoded(ConfigsAnswer).version) if answer.is_success else None
+    version = re.match(r"v?(\d{1,3})\.", decode(answer, ConfigsAnswer).version) if answer.is_success else None
     if version is None:
         raise UpstreamError(NO_VERSION)
     return "v1" if int(version[1]) < 2 else "v2"
