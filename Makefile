@@ -33,7 +33,7 @@ test: $(STAMP) ## Run all tests; gets redis-server and what else they need throu
 	@tests/support/get_tools.sh
 	@$(PYTEST)
 
-test-kestra: $(STAMP) ## Run the flows we ship on Kestra's own engine, 1.3 and 2.0; wants Java 25 and Maven (about 15 minutes)
+test-kestra: $(STAMP) ## Run the flows we ship on Kestra's own engine, 1.3 and 2.0; wants Java 25 and Maven (about 25 minutes)
 	@tests/support/get_tools.sh
 	@KESTRA_TESTS=all $(BIN)/python -m pytest tests/kestra_engine
 

@@ -25,6 +25,7 @@ INPUTS: dict[str, dict[str, Any]] = {
 """Of every flow, beside its ``service_url``."""
 
 WRONG_ADDRESS = "the address is probably wrong. Check the input service_url"
+LAST_LINE = "check the input service_url and the secret VAPI_CACHE_TOKEN"
 NO_RECORD = "will have no record: it was deleted, or VAPI does not know it"
 
 
@@ -41,7 +42,7 @@ async def run_all(house: House, flows: dict[str, dict[str, Any]]) -> dict[str, t
     """The last state of every flow, and what it warned of."""
     executions = {flow: await house.start(flow, **inputs) for flow, inputs in flows.items()}
     return {
-        flow: (await house.end(execution), await house.log_with(execution, "No result"))
+        flow: (await house.end(execution), await house.log_with(execution, LAST_LINE))
         for flow, execution in executions.items()
     }
 
