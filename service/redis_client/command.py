@@ -43,6 +43,11 @@ class Commands(Protocol):
     ) -> Awaitable[Any]: ...
 
 
+LONGEST_OWED_S: Final = 3.0
+"""How much later than its deadline a command may fail because the event loop did not keep up. On a machine that gave the
+process a tenth of a core, a second of the ResponsiveClock took ten, and so long a webhook waited for its 503."""
+
+
 class Command:
     """One command and everybody who waits for its reply.
 
@@ -96,9 +101,11 @@ class Command:
     def expire(self, now: float, responsive_s: float, cause: Exception) -> None:
         """Fail the waiters whose time is up. The command is settled once nobody is left.
 
-        ``responsive_s`` is the time of the pipeline's ResponsiveClock: nobody is late before it reaches ``owed_until``.
+        ``responsive_s`` is the time of the pipeline's ResponsiveClock: nobody is late before it reaches ``owed_until``,
+        but for LONGEST_OWED_S at most.
         """
-        if self._earliest > now or self._owed_until > responsive_s or self.should_answer:
+        is_owed_time = self._owed_until > responsive_s and now < self._earliest + LONGEST_OWED_S
+        if self._earliest > now or is_owed_time or self.should_answer:
             return
         late = [waiter for waiter, deadline in self.waiters.items() if deadline <= now]
         for waiter in late:

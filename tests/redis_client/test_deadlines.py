@@ -149,6 +149,16 @@ async def test_what_finds_the_queue_full_is_refused_at_once_and_later_ones_find_
         assert await opened.pipeline.execute(b"ECHO", b"after", deadline=time.monotonic() + PATIENCE_S) == b"after"
 
 
+async def test_a_loop_that_does_not_keep_up_delays_a_failure_by_three_seconds_at_most() -> None:
+    waiter = asyncio.get_running_loop().create_future()
+    command = Command((b"PING",), None, None, waiter, 10.0, 1.0, is_durable=False, needs_asking=False)
+
+    for now, is_over in ((9.0, False), (10.5, False), (12.9, False), (13.1, True)):
+        command.expire(now, 0.5, TimeoutError())
+        assert waiter.done() is is_over, now
+    assert isinstance(waiter.exception(), StoreUnavailableError)
+
+
 async def test_an_empty_queue_takes_a_command_of_any_size() -> None:
     queue = CommandQueue(connections=1)
     waiter = asyncio.get_running_loop().create_future()
