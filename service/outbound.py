@@ -7,13 +7,13 @@ import ssl
 from collections.abc import AsyncIterator, Container, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, Final, Literal, NamedTuple
-from urllib.parse import urlsplit
 
 import httpx2
 
 from service.errors import UpstreamError
 
 Failure = Literal["unreachable", "untrusted", "crowded", "silent", "broken", "unreadable", "too_large"]
+Reasons = Container[int | Failure]
 Query = Mapping[str, str | Sequence[str]]
 
 SENTENCES: Final[Mapping[Failure, str]] = {
@@ -45,8 +45,12 @@ class HttpSession:
 
     ``HTTPS_PROXY`` and ``SSL_CERT_FILE`` are respected for https; an http address is reached directly.
 
+    Raises, in ``get`` and ``send``:
+        UpstreamError: no whole answer ``within_s``. ``is_outcome_unknown`` only after ``send``, if anything that was
+            sent may have arrived.
+
     Args:
-        tls: from ``make_tls``; sessions with one url may share it.
+        tls: of another session with this url; reading all the authorities that are trusted takes 20 ms.
         sentences: instead of those in SENTENCES.
         connect_s: longest wait for a connection; TLS may take as long again.
         pool_s: longest wait for one of ``max_connections``.
@@ -59,12 +63,12 @@ class HttpSession:
         self,
         name: str,
         url: str,
-        tls: ssl.SSLContext | None,
         headers: Mapping[str, str],
         *,
+        tls: ssl.SSLContext | None = None,
         sentences: Mapping[Failure, str] = SENTENCES,
-        connect_s: float,
-        pool_s: float,
+        connect_s: float = 3.0,
+        pool_s: float = 3.0,
         max_connections: int,
         max_answer_bytes: int,
         max_refusal_bytes: int = 0,
@@ -74,6 +78,8 @@ class HttpSession:
         self._sentences = {failure: text.format(name=name) for failure, text in {**SENTENCES, **sentences}.items()}
         self._max_answer_bytes = max_answer_bytes
         self._max_refusal_bytes = max_refusal_bytes
+        is_https = httpx2.URL(url).scheme == "https"
+        self.tls = (tls or httpx2.create_ssl_context()) if is_https else None
         kept = max_connections if keeps_connections else 0
         self._client = httpx2.AsyncClient(
             headers={key.encode(): value.encode() for key, value in {"Accept-Encoding": "identity", **headers}.items()},
@@ -81,8 +87,8 @@ class HttpSession:
             timeout=httpx2.Timeout(None, connect=connect_s, pool=pool_s),
             limits=httpx2.Limits(max_connections=max_connections, max_keepalive_connections=kept),
             follow_redirects=False,
-            trust_env=tls is not None,
-            verify=tls or False,
+            trust_env=is_https,
+            verify=self.tls or False,
         )
 
     async def close(self) -> None:
@@ -91,17 +97,13 @@ class HttpSession:
     async def get(
         self,
         path: str,
+        query: Query | None = None,
         *,
         within_s: float,
-        query: Query | None = None,
         pauses_s: Sequence[float] = (),
-        again_after: Container[int | Failure] = (),
+        again_after: Reasons = (),
     ) -> HttpAnswer:
-        """A question. After each pause it is asked again, if the status or failure so far is in ``again_after``.
-
-        Raises:
-            UpstreamError: no whole answer to any attempt, all together ``within_s``.
-        """
+        """A question. After each pause it is asked again, if the status or failure so far is in ``again_after``."""
         request = self._client.build_request("GET", self._url + path, params=query)
         async with self._bounded(within_s, _Progress()):
             for pause_s in pauses_s:
@@ -112,11 +114,7 @@ class HttpSession:
             return await self._attempt(request)
 
     async def send(self, method: str, path: str, *, within_s: float, **content: Any) -> HttpAnswer:
-        """A request that may change something: sent once, never repeated. ``content`` as httpx2's ``build_request`` has it.
-
-        Raises:
-            UpstreamError: no whole answer ``within_s``; ``is_outcome_unknown`` if any of the request may have arrived.
-        """
+        """A request that may change something: sent once, never repeated. ``content`` as httpx2's ``build_request`` has it."""
         progress = _Progress()
         request = self._client.build_request(method, self._url + path, extensions={"trace": progress}, **content)
         async with self._bounded(within_s, progress):
@@ -131,7 +129,7 @@ class HttpSession:
             # The exception's own text may hold an address or a header.
             raise UpstreamError(self._sentences[_failure_of(exc)], is_outcome_unknown=progress.is_begun) from exc
 
-    async def _find_answer(self, request: httpx2.Request, again_after: Container[int | Failure]) -> HttpAnswer | None:
+    async def _find_answer(self, request: httpx2.Request, again_after: Reasons) -> HttpAnswer | None:
         """None where another attempt is worth it."""
         try:
             answer = await self._attempt(request)
@@ -156,11 +154,6 @@ class HttpSession:
         if len(body) > self._max_answer_bytes:
             raise _TooLargeError
         return bytes(body)
-
-
-def make_tls(url: str) -> ssl.SSLContext | None:
-    """None for an http address. Reading all the authorities that are trusted takes 20 ms."""
-    return httpx2.create_ssl_context() if urlsplit(url).scheme == "https" else None
 
 
 class _Progress:

@@ -12,7 +12,7 @@ import httpx2
 import pytest
 
 from service.errors import UpstreamError
-from service.outbound import HttpSession, make_tls
+from service.outbound import HttpSession
 from tests.support.certificates import Authority
 from tests.support.eventually import PATIENCE_S
 from tests.support.fake_vapi_server import Conduct, LoopbackServer, Reply, Request, Silence
@@ -37,7 +37,7 @@ def server() -> Iterator[LoopbackServer]:
 
 @pytest.fixture
 async def session(server: LoopbackServer) -> AsyncIterator[HttpSession]:
-    session = HttpSession("Acme", server.url + "/", None, {"X-Key": "kä"}, **BOUNDS)
+    session = HttpSession("Acme", server.url + "/", {"X-Key": "kä"}, **BOUNDS)
     yield session
     await session.close()
 
@@ -94,7 +94,7 @@ async def test_only_a_request_that_may_have_changed_something_has_an_unknown_out
 
 
 async def test_where_nobody_listens_nothing_was_sent_and_no_address_is_told() -> None:
-    session = HttpSession("Acme", f"http://127.0.0.1:{free_port()}", None, {}, **BOUNDS)
+    session = HttpSession("Acme", f"http://127.0.0.1:{free_port()}", {}, **BOUNDS)
     error = await trouble_of(session, "POST")
     await session.close()
     assert (str(error), error.is_outcome_unknown) == ("Acme cannot be reached", False)
@@ -110,7 +110,7 @@ async def test_of_a_refusal_no_more_is_read_than_is_wanted(server: LoopbackServe
     much = Reply(400, b"x" * 5_000_000, {"content-encoding": "gzip"})
     expect(server, much, Reply(400, b"why"), much)
     assert (await session.send("POST", "/x", within_s=PATIENCE_S)).body == b""
-    curious = HttpSession("Acme", server.url, None, {}, max_refusal_bytes=3, **BOUNDS | {"max_answer_bytes": 5_000_000})
+    curious = HttpSession("Acme", server.url, {}, max_refusal_bytes=3, **BOUNDS | {"max_answer_bytes": 5_000_000})
     assert (await curious.send("POST", "/x", within_s=PATIENCE_S)).body == b"why"
     assert len((await curious.send("POST", "/x", within_s=PATIENCE_S)).body) < 5_000_000
     await curious.close()
@@ -148,7 +148,7 @@ async def test_a_proxy_that_breaks_off_leaves_the_other_side_untouched(
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
     url = "https://acme.example.invalid"
-    session = HttpSession("Acme", url, make_tls(url), {}, **BOUNDS)
+    session = HttpSession("Acme", url, {}, **BOUNDS)
     for instead in (Silence.BREAK, Reply(407, b"")):
         expect(server, instead)
         assert not (await trouble_of(session, "POST")).is_outcome_unknown, instead
@@ -160,9 +160,10 @@ async def test_a_certificate_that_nobody_trusts_has_a_sentence_of_its_own(tmp_pa
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*Authority(tmp_path, "authority").issue("IP:127.0.0.1"))
     listener = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=context)
-    url = f"https://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
-    session = HttpSession("Acme", url, make_tls(url), {}, sentences={"untrusted": "Who are you?"}, **BOUNDS)
-    error = await trouble_of(session, "POST")
-    assert (str(error), error.is_outcome_unknown) == ("Who are you?", False)
-    await session.close()
+    for scheme in ("https", "HTTPS"):
+        url = f"{scheme}://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+        session = HttpSession("Acme", url, {}, sentences={"untrusted": "Who are you?"}, **BOUNDS)
+        error = await trouble_of(session, "POST")
+        await session.close()
+        assert (str(error), error.is_outcome_unknown) == ("Who are you?", False), scheme
     listener.close()

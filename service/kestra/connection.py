@@ -14,7 +14,7 @@ from service.config import Settings
 from service.errors import UpstreamError
 
 if TYPE_CHECKING:
-    from service.outbound import Failure, HttpAnswer, HttpSession
+    from service.outbound import Failure, HttpAnswer, HttpSession, Reasons
 
 RETRY_AFTER_S: Final = (0.2, 0.6)
 """The pauses before a GET's second and third attempt."""
@@ -24,9 +24,7 @@ MAX_CONNECTIONS: Final = 20
 MAX_ANSWER_BYTES: Final = 8 * 1024 * 1024
 """Kestra 1.x refuses messages above 1 MiB; an execution with the runs and outputs of many tasks is a few of them."""
 
-AGAIN_AFTER: Final[frozenset[int | Failure]] = frozenset(
-    {"unreachable", "untrusted", "crowded", "broken", 502, 503, 504}
-)
+AGAIN_AFTER: Final[Reasons] = frozenset({"unreachable", "untrusted", "crowded", "broken", 502, 503, 504})
 
 REFUSED: Final = "Kestra refused the credentials; check KESTRA_USERNAME and KESTRA_PASSWORD, or KESTRA_TOKEN"
 UNREADABLE: Final = "Kestra's answer cannot be read; check KESTRA_URL"
@@ -43,21 +41,13 @@ T = TypeVar("T")
 
 
 def open_session(settings: Settings) -> HttpSession:
-    from service.outbound import HttpSession, make_tls  # noqa: PLC0415 - loads the HTTP client: a third of the start
+    from service.outbound import HttpSession  # noqa: PLC0415 - loads the HTTP client: a third of the start
 
     url = urlsplit(settings.kestra_url or "")
     base = url._replace(netloc=url.netloc.rpartition("@")[2], query="", fragment="").geturl()
     headers = {"Accept": "application/json", "User-Agent": f"vapi-cache/{__version__}", **_authorization(settings, url)}
     return HttpSession(
-        "Kestra",
-        base,
-        make_tls(base),
-        headers,
-        sentences=SENTENCES,
-        connect_s=3.0,
-        pool_s=3.0,
-        max_connections=MAX_CONNECTIONS,
-        max_answer_bytes=MAX_ANSWER_BYTES,
+        "Kestra", base, headers, sentences=SENTENCES, max_connections=MAX_CONNECTIONS, max_answer_bytes=MAX_ANSWER_BYTES
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -15,7 +15,7 @@ from service.urls import is_http_url, path_part
 from service.vapi.api_errors import error_of, find_concurrency_refusal, find_json
 
 if TYPE_CHECKING:
-    from service.outbound import Failure, HttpAnswer
+    from service.outbound import Failure, HttpAnswer, Query, Reasons
 
 log = structlog.get_logger(__name__)
 
@@ -78,19 +78,17 @@ class VapiClient:
 
     def __init__(self, settings: Settings, *, ask_s: float = ASK_S, write_s: float = WRITE_S) -> None:
         # Here, because a service without a key need not spend a third of its start on an HTTP client.
-        from service.outbound import HttpSession, make_tls  # noqa: PLC0415
+        from service.outbound import HttpSession  # noqa: PLC0415
 
         if settings.vapi_api_key is None:
             raise NotConfiguredError("VAPI_API_KEY is not set")
         self._api_key = settings.vapi_api_key
         self._ask_s = ask_s
         self._write_s = write_s
-        url = settings.vapi_api_url
         session = partial(
             HttpSession,
             "VAPI",
-            url,
-            make_tls(url),
+            settings.vapi_api_url,
             {"Authorization": f"Bearer {self._api_key.reveal()}"},
             connect_s=1.5,  # it takes 0.2 s, and the second try of a question must still fit into ASK_S
             pool_s=POOL_S,
@@ -98,7 +96,7 @@ class VapiClient:
             max_refusal_bytes=64 * 1024,  # VAPI's own are below 1 kB
         )
         self._asking = session(max_connections=MAX_CONNECTIONS, keeps_connections=True)
-        self._writing = session(max_connections=MAX_WRITES)
+        self._writing = session(max_connections=MAX_WRITES, tls=self._asking.tls)
 
     async def close(self) -> None:
         await self._asking.close()
@@ -169,11 +167,9 @@ class VapiClient:
         answer = await self._write("PATCH", f"/assistant/{path_part(assistant_id)}", config, subject="the assistant")
         return _decode(answer, dict[str, Any], is_write=True)
 
-    async def _ask(
-        self, path: str, query: Mapping[str, str] | None = None, *, again_after: Container[int | Failure] = AGAIN_AFTER
-    ) -> HttpAnswer:
+    async def _ask(self, path: str, query: Query | None = None, *, again_after: Reasons = AGAIN_AFTER) -> HttpAnswer:
         return await self._asking.get(
-            path, within_s=self._ask_s, query=query, pauses_s=RETRY_AFTER_S, again_after=again_after
+            path, query, within_s=self._ask_s, pauses_s=RETRY_AFTER_S, again_after=again_after
         )
 
     async def _write(self, method: str, path: str, body: Mapping[str, Any], *, subject: str) -> bytes:
