@@ -5,13 +5,18 @@ from __future__ import annotations
 import ipaddress
 import re
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 _HOST: Final = re.compile(r"(\[(?P<v6>[0-9a-f.]*:[0-9a-f:.]*)\]|(?P<name>[^:\[\]]+))(:[0-9]*)?")
 """https://www.rfc-editor.org/rfc/rfc9110#section-7.2"""
 
 _LOOPBACK_V4: Final = ipaddress.ip_network("127.0.0.0/8")
 _LOOPBACK_V6: Final = ipaddress.ip_network("::1/128")
+
+
+def path_part(text: str) -> str:
+    """One part of a path, whatever the text holds."""
+    return quote(text, safe="")
 
 
 def is_http_url(url: str) -> bool:

@@ -147,6 +147,17 @@ def test_only_the_api_and_what_puts_the_service_together_know_starlette(path: Pa
 
 
 @each_module
+def test_only_outbound_knows_the_http_client(path: Path) -> None:
+    if path.name != "outbound.py":
+        assert "httpx2" not in {name.split(".")[0] for name in imports_of(path)}
+
+
+def test_outbound_imports_nothing_of_ours_but_the_errors() -> None:
+    ours = {name.split(".")[1] for name in imports_of(SERVICE / "outbound.py") if name.startswith("service.")}
+    assert ours == {"errors"}
+
+
+@each_module
 def test_no_other_module_lists_the_statuses(path: Path) -> None:
     """The statuses and their order exist once, in calls/status.py."""
     if path.name == "status.py":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
@@ -10,7 +11,7 @@ import structlog
 
 from service.config import Settings
 from service.errors import UpstreamError
-from service.kestra.connection import Connection, decode
+from service.kestra.connection import decode
 
 if TYPE_CHECKING:
     from service.outbound import HttpAnswer
@@ -35,8 +36,8 @@ class ConfigsAnswer(msgspec.Struct, frozen=True):
 class ApiVersion:
     """``KESTRA_API_STYLE``, or what Kestra's version says; asked for once, and again when there is reason to."""
 
-    def __init__(self, settings: Settings, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(self, settings: Settings, ask: Callable[[str], Awaitable[HttpAnswer]]) -> None:
+        self._ask = ask
         self._setting: Style | None = None if settings.kestra_api_style == "auto" else settings.kestra_api_style
         self._detected: Style | None = None
 
@@ -49,7 +50,7 @@ class ApiVersion:
         if self._setting is not None:
             return self._setting
         if self._detected is None:
-            self._detected = style_of(await self._connection.get(CONFIGS))
+            self._detected = style_of(await self._ask(CONFIGS))
             log.info("kestra.detected", style=self._detected)
         return self._detected
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Final
 
 from service.errors import UpstreamError
 from service.kestra.api_version import CONFIGS
-from service.kestra.connection import Connection
+from service.kestra.connection import verify
 
 if TYPE_CHECKING:
-    from service.outbound import HttpAnswer
+    from service.outbound import HttpAnswer, HttpSession
 
 TROUBLE_VALID_S: Final = 1.0
 """Nobody should be told of trouble for long after Kestra is back."""
@@ -25,8 +25,8 @@ class CachedProbe:
         valid_s: for how long its answer is good; trouble for TROUBLE_VALID_S at most.
     """
 
-    def __init__(self, connection: Connection, *, within_s: float, valid_s: float) -> None:
-        self._connection = connection
+    def __init__(self, session: HttpSession, *, within_s: float, valid_s: float) -> None:
+        self._session = session
         self._within_s = within_s
         self._valid_s = valid_s
         self._lock = asyncio.Lock()
@@ -47,6 +47,6 @@ class CachedProbe:
 
     async def _look(self) -> HttpAnswer | str:
         try:
-            return await self._connection.get_once(CONFIGS, within_s=self._within_s)
+            return verify(await self._session.get(CONFIGS, within_s=self._within_s))
         except UpstreamError as exc:
             return str(exc)

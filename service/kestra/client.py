@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import quote
 
 import structlog
 
@@ -12,8 +11,9 @@ from service.config import Settings
 from service.errors import NotFoundError, UpstreamError
 from service.kestra.api_version import ApiVersion, Style
 from service.kestra.cached_probe import CachedProbe
-from service.kestra.connection import Connection, decode
+from service.kestra.connection import AGAIN_AFTER, RETRY_AFTER_S, decode, open_session, verify
 from service.kestra.execution import PAUSED, Execution, ExecutionAnswer, Resumption, execution_of
+from service.urls import path_part
 
 if TYPE_CHECKING:
     from service.outbound import HttpAnswer
@@ -62,16 +62,18 @@ class KestraClient:
         write_s: float = WRITE_S,
         health_valid_s: float = HEALTH_VALID_S,
     ) -> None:
-        self._connection = Connection(settings, ask_s=ask_s, write_s=write_s)
-        self._tenant = "/api/v1/" + _quoted(settings.kestra_tenant)
+        self._ask_s = ask_s
+        self._write_s = write_s
+        self._session = open_session(settings)
+        self._tenant = "/api/v1/" + path_part(settings.kestra_tenant)
         self._namespace = settings.kestra_namespace
         self._flow = settings.kestra_flow
-        self._style = ApiVersion(settings, self._connection)
-        self._health = CachedProbe(self._connection, within_s=HEALTH_WITHIN_S, valid_s=health_valid_s)
-        self._presence = CachedProbe(self._connection, within_s=PRESENT_WITHIN_S, valid_s=health_valid_s)
+        self._style = ApiVersion(settings, self._get)
+        self._health = CachedProbe(self._session, within_s=HEALTH_WITHIN_S, valid_s=health_valid_s)
+        self._presence = CachedProbe(self._session, within_s=PRESENT_WITHIN_S, valid_s=health_valid_s)
 
     async def close(self) -> None:
-        await self._connection.close()
+        await self._session.close()
 
     async def create_execution(
         self, inputs: Mapping[str, str], *, labels: Mapping[str, str], flow: str | None = None
@@ -83,9 +85,11 @@ class KestraClient:
         Raises:
             UpstreamError: also where Kestra does not know the flow or refuses the inputs.
         """
-        path = f"{self._tenant}/executions/{_quoted(self._namespace)}/{_quoted(flow or self._flow)}"
+        path = f"{self._tenant}/executions/{path_part(self._namespace)}/{path_part(flow or self._flow)}"
         given = [f"{key}:{value}" for key, value in labels.items() if value.strip(": ")]
-        answer = await self._connection.post(path, labels=given, parts=inputs)
+        # A part with a file name would be an upload.
+        parts = {name: (None, value) for name, value in inputs.items()}
+        answer = await self._post(path, params={"labels": given} if given else None, files=parts)
         if not answer.is_success:
             raise UpstreamError(_refusal_of_creation(answer.status))
         execution = execution_of(decode(answer, ExecutionAnswer, is_outcome_unknown=True))
@@ -110,7 +114,7 @@ class KestraClient:
             return answer.outputs
         # 2.x keeps them elsewhere; its source says the first, its OpenAPI document of July 2026 the second.
         for route in ("outputs/executions", "outputs"):
-            outputs = await self._connection.get(f"{self._tenant}/{route}/{_quoted(execution_id)}")
+            outputs = await self._get(f"{self._tenant}/{route}/{path_part(execution_id)}")
             if outputs.is_success:
                 return decode(outputs, dict[str, Any])
         return {}
@@ -159,8 +163,16 @@ class KestraClient:
         """
         await self._presence.get()
 
+    async def _get(self, path: str) -> HttpAnswer:
+        return verify(
+            await self._session.get(path, within_s=self._ask_s, pauses_s=RETRY_AFTER_S, again_after=AGAIN_AFTER)
+        )
+
+    async def _post(self, path: str, **content: Any) -> HttpAnswer:
+        return verify(await self._session.send("POST", path, within_s=self._write_s, **content), is_post=True)
+
     async def _find_execution(self, execution_id: str) -> ExecutionAnswer | None:
-        answer = await self._connection.get(f"{self._tenant}/executions/{_quoted(execution_id)}")
+        answer = await self._get(f"{self._tenant}/executions/{path_part(execution_id)}")
         if answer.status == 404:
             return None
         if not answer.is_success:
@@ -169,7 +181,7 @@ class KestraClient:
 
     async def _send_resume(self, execution_id: str, style: Style) -> HttpAnswer:
         action = "resume" if style == "v1" else "actions/resume"
-        return await self._connection.post(f"{self._tenant}/executions/{_quoted(execution_id)}/{action}")
+        return await self._post(f"{self._tenant}/executions/{path_part(execution_id)}/{action}")
 
     async def _look_why_not_paused(self, execution_id: str) -> Resumption:
         """Kestra says 409 alike before the pause, after it, and when all is over; of what it does not know it says 404."""
@@ -179,10 +191,6 @@ class KestraClient:
         if execution.is_terminal or (execution.pauses and execution.state != PAUSED):
             return Resumption.ALREADY_RESUMED
         return Resumption.NOT_PAUSED_YET
-
-
-def _quoted(part: str) -> str:
-    return quote(part, safe="")
 
 
 def _refusal_of_creation(status: int) -> str:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 import structlog
 
 from service.config import Settings
 from service.errors import NotConfiguredError, NotFoundError, UpstreamError
-from service.urls import is_http_url
+from service.urls import is_http_url, path_part
 from service.vapi.api_errors import error_of, find_concurrency_refusal, find_json
 
 if TYPE_CHECKING:
-    from service.outbound import Failure, HttpAnswer
+    from service.outbound import Failure, HttpAnswer, Query, Reasons
 
 log = structlog.get_logger(__name__)
 
@@ -26,18 +25,14 @@ ASK_S: Final = 4.0
 WRITE_S: Final = 20.0
 """VAPI takes several seconds to begin a call; load balancers before us answer 504 after 30."""
 
-CONNECT_S: Final = 1.5
-"""A connection to VAPI takes 0.2 s; the second try of a question must still fit into its time."""
-
 POOL_S: Final = 2.0
-"""Longest wait for one of our own connections; nothing has been written by then."""
+"""Longest wait for one of our own connections."""
 
 RETRY_AFTER_S: Final = (0.1,)
-"""The pause before a question's second try."""
 
-LOST_CONNECTION: Final[frozenset[int | Failure]] = frozenset({"unreachable", "untrusted", "broken"})
+AGAIN_AFTER_LOSS: Final[frozenset[int | Failure]] = frozenset({"unreachable", "untrusted", "broken"})
 
-TROUBLE: Final = frozenset({502, 503, 504})
+AGAIN_AFTER: Final = AGAIN_AFTER_LOSS | {502, 503, 504}
 
 MAX_CONNECTIONS: Final = 32
 
@@ -46,9 +41,6 @@ MAX_WRITES: Final = 256
 
 MAX_ANSWER_BYTES: Final = 32 * 1024 * 1024
 """The longest calls that VAPI allows give about 10 MB."""
-
-MAX_REFUSAL_BYTES: Final = 64 * 1024
-"""VAPI's own are below 1 kB."""
 
 MAX_LIMIT: Final = 1000
 """The most that VAPI lists at once."""
@@ -86,7 +78,7 @@ class VapiClient:
 
     def __init__(self, settings: Settings, *, ask_s: float = ASK_S, write_s: float = WRITE_S) -> None:
         # Here, because a service without a key need not spend a third of its start on an HTTP client.
-        from service.outbound import HttpSession, make_tls  # noqa: PLC0415
+        from service.outbound import HttpSession  # noqa: PLC0415
 
         if settings.vapi_api_key is None:
             raise NotConfiguredError("VAPI_API_KEY is not set")
@@ -97,15 +89,14 @@ class VapiClient:
             HttpSession,
             "VAPI",
             settings.vapi_api_url,
-            make_tls(settings.vapi_api_url),
             {"Authorization": f"Bearer {self._api_key.reveal()}"},
-            connect_s=CONNECT_S,
+            connect_s=1.5,  # it takes 0.2 s, and the second try of a question must still fit into ASK_S
             pool_s=POOL_S,
             max_answer_bytes=MAX_ANSWER_BYTES,
-            max_refusal_bytes=MAX_REFUSAL_BYTES,
+            max_refusal_bytes=64 * 1024,  # VAPI's own are below 1 kB
         )
         self._asking = session(max_connections=MAX_CONNECTIONS, keeps_connections=True)
-        self._writing = session(max_connections=MAX_WRITES)
+        self._writing = session(max_connections=MAX_WRITES, tls=self._asking.tls)
 
     async def close(self) -> None:
         await self._asking.close()
@@ -128,7 +119,7 @@ class VapiClient:
 
         Who asks for calls has a pace to keep, so an answer that speaks of trouble is an answer.
         """
-        answer = await self._ask(f"/call/{_part(call_id)}", again_after=LOST_CONNECTION)
+        answer = await self._ask(f"/call/{path_part(call_id)}", again_after=AGAIN_AFTER_LOSS)
         return None if answer.status in _UNKNOWN_THERE else self._accepted(answer, "the question for a call").body
 
     async def list_calls(
@@ -145,7 +136,7 @@ class VapiClient:
 
         https://docs.vapi.ai/assistants/retrieve-call-artifacts
         """
-        answer = await self._ask(f"/call/{_part(call_id)}/mono-recording")
+        answer = await self._ask(f"/call/{path_part(call_id)}/mono-recording")
         if answer.status in _UNKNOWN_THERE:
             return None
         link = answer.headers.get("location", "") if answer.status in _REDIRECTS else ""
@@ -157,7 +148,7 @@ class VapiClient:
 
     async def get_assistant(self, assistant_id: str) -> dict[str, Any]:
         """Raises NotFoundError when there is none."""
-        answer = await self._ask(f"/assistant/{_part(assistant_id)}")
+        answer = await self._ask(f"/assistant/{path_part(assistant_id)}")
         if answer.status in _UNKNOWN_THERE:
             raise NotFoundError("VAPI has no such assistant")
         return _decode(self._accepted(answer, "the question for an assistant").body, dict[str, Any])
@@ -173,27 +164,20 @@ class VapiClient:
 
     async def update_assistant(self, assistant_id: str, config: Mapping[str, Any]) -> dict[str, Any]:
         """Replace the top-level fields that ``config`` has; VAPI keeps the others."""
-        answer = await self._write("PATCH", f"/assistant/{_part(assistant_id)}", config, subject="the assistant")
+        answer = await self._write("PATCH", f"/assistant/{path_part(assistant_id)}", config, subject="the assistant")
         return _decode(answer, dict[str, Any], is_write=True)
 
-    async def _ask(
-        self,
-        path: str,
-        query: Mapping[str, str] | None = None,
-        *,
-        again_after: frozenset[int | Failure] = LOST_CONNECTION | TROUBLE,
-    ) -> HttpAnswer:
+    async def _ask(self, path: str, query: Query | None = None, *, again_after: Reasons = AGAIN_AFTER) -> HttpAnswer:
         return await self._asking.get(
-            path, within_s=self._ask_s, query=query, pauses_s=RETRY_AFTER_S, again_after=again_after
+            path, query, within_s=self._ask_s, pauses_s=RETRY_AFTER_S, again_after=again_after
         )
 
-    async def _write(
-        self, method: Literal["POST", "PATCH"], path: str, body: Mapping[str, Any], *, subject: str
-    ) -> bytes:
+    async def _write(self, method: str, path: str, body: Mapping[str, Any], *, subject: str) -> bytes:
+        content = {"content": msgspec.json.encode(body), "headers": {"Content-Type": "application/json"}}
         try:
-            answer = await self._writing.send(method, path, within_s=self._write_s, json=msgspec.json.encode(body))
+            answer = await self._writing.send(method, path, within_s=self._write_s, **content)
         except UpstreamError as exc:
-            reason = type(exc.__cause__).__name__  # its text may hold an address or a header
+            reason = type(exc.__cause__).__name__
             log.warning("vapi.request_failed", reason=reason, is_outcome_unknown=exc.is_outcome_unknown)
             raise
         return self._accepted(answer, subject, is_write=True).body
@@ -208,11 +192,6 @@ def is_link(text: str) -> bool:
     """True for an absolute http(s) address that fits a header: printable ASCII, at most MAX_LINK_LENGTH."""
     is_plain = text.isascii() and text.isprintable() and " " not in text
     return is_plain and len(text) <= MAX_LINK_LENGTH and is_http_url(text)
-
-
-def _part(identifier: str) -> str:
-    """One part of a path, whatever the identifier holds."""
-    return quote(identifier, safe="")
 
 
 def _decode(body: bytes, wanted: type[_T], *, is_write: bool = False) -> _T:

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import socket
 
-import httpx2
 import pytest
 
 from service.errors import ServiceError, UpstreamError
@@ -214,10 +213,3 @@ async def test_a_list_that_is_none_cannot_be_read(vapi: FakeVapi, client: VapiCl
     with pytest.raises(UpstreamError, match="cannot be read") as raised:
         await client.list_calls()
     assert not raised.value.is_outcome_unknown
-
-
-async def test_what_goes_wrong_is_told_without_an_address(vapi: FakeVapi, client: VapiClient) -> None:
-    vapi.go_away()
-    error = await failed_call(client, vapi)
-    assert isinstance(error.__cause__, httpx2.ConnectError)
-    assert "127.0.0.1" not in str(error)
