@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 
 import pytest
 
 from tests.store.conftest import OpenedStore
 from tests.support.fake_kestra import FakeKestra
+from tests.support.fake_vapi import FakeVapi
+from tests.support.reconciling_replica import OneReplica, StartReplica
 
 
 @pytest.fixture
@@ -19,3 +22,25 @@ async def opened(kestra: FakeKestra) -> AsyncIterator[OpenedStore]:
     store = OpenedStore("memory://", {"KESTRA_URL": kestra.url})
     yield store
     await store.close()
+
+
+@pytest.fixture
+async def vapi() -> AsyncIterator[FakeVapi]:
+    async with FakeVapi() as vapi:
+        yield vapi
+
+
+@pytest.fixture
+async def start(opened: OpenedStore) -> AsyncIterator[StartReplica]:
+    """Starts replicas that share the store."""
+    async with AsyncExitStack() as stack:
+
+        async def start_one() -> OneReplica:
+            return await stack.enter_async_context(OneReplica(opened))
+
+        yield start_one
+
+
+@pytest.fixture
+async def replica(start: StartReplica) -> OneReplica:
+    return await start()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
 from typing import Final
 
 import pytest
@@ -16,20 +15,12 @@ from tests.store.conftest import OpenedStore
 from tests.support.fake_vapi import FakeVapi
 from tests.support.fake_vapi_webhooks import Plan
 from tests.support.passing_time import let_refresh_pass
-from tests.support.reconciling_replica import OneReplica, asked_for, pass_time
+from tests.support.reconciling_replica import OneReplica, StartReplica, asked_for, pass_time
 from tests.support.store_events import change_from, record, stored, until
 from tests.support.vapi_sender import full_report, status_update
 
-StartReplica = Callable[[], Awaitable[OneReplica]]
-
 A_MOMENT_S: Final = 0.15
 SAID: Final = {"transcript": "AI: Hello.\nUser: Hi.\n"}
-
-
-@pytest.fixture
-async def vapi() -> AsyncIterator[FakeVapi]:
-    async with FakeVapi() as vapi:
-        yield vapi
 
 
 @pytest.fixture
@@ -37,22 +28,6 @@ async def opened(vapi: FakeVapi) -> AsyncIterator[OpenedStore]:
     opened = OpenedStore("memory://", {**vapi.settings, "RECONCILE_PER_SECOND": "1000"})
     yield opened
     await opened.close()
-
-
-@pytest.fixture
-async def start(opened: OpenedStore) -> AsyncIterator[StartReplica]:
-    """Starts replicas that share the store."""
-    async with AsyncExitStack() as stack:
-
-        async def start_one() -> OneReplica:
-            return await stack.enter_async_context(OneReplica(opened))
-
-        yield start_one
-
-
-@pytest.fixture
-async def replica(start: StartReplica) -> OneReplica:
-    return await start()
 
 
 async def unrecorded_call(vapi: FakeVapi, opened: OpenedStore) -> str:

@@ -24,12 +24,6 @@ DIALLED = [("POST", "/call")]
 
 
 @pytest.fixture
-async def vapi() -> AsyncIterator[FakeVapi]:
-    async with FakeVapi() as fake:
-        yield fake
-
-
-@pytest.fixture
 async def desk(vapi: FakeVapi) -> AsyncIterator[Desk]:
     async with opened_desk(**vapi.settings) as opened:
         yield opened

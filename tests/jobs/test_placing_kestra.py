@@ -14,12 +14,6 @@ from tests.support.fake_vapi import FakeVapi
 from tests.support.placing_service import A_REQUEST, Desk, a_request, opened_desk
 
 
-@pytest.fixture
-async def kestra() -> AsyncIterator[FakeKestra]:
-    async with FakeKestra() as fake:
-        yield fake
-
-
 def settings_of(kestra: FakeKestra) -> dict[str, str]:
     return {"KESTRA_URL": kestra.url, "KESTRA_ENABLED": "1"}
 

@@ -17,12 +17,6 @@ from tests.support.store_events import record, until
 
 
 @pytest.fixture
-async def vapi() -> AsyncIterator[FakeVapi]:
-    async with FakeVapi() as fake:
-        yield fake
-
-
-@pytest.fixture
 async def desk(vapi: FakeVapi) -> AsyncIterator[Desk]:
     async with opened_desk(**vapi.settings) as opened:
         yield opened

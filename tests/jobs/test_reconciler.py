@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -14,11 +13,9 @@ from service.jobs.reconciler import LOOK_AGAIN_S, MAX_PLANS, MAX_QUEUED, MAX_UNK
 from tests.store.conftest import OpenedStore
 from tests.support.fake_vapi import FakeVapi
 from tests.support.fake_vapi_webhooks import Plan
-from tests.support.reconciling_replica import OneReplica, asked_for, pass_time
+from tests.support.reconciling_replica import OneReplica, StartReplica, asked_for, pass_time
 from tests.support.store_events import change, change_from, record, stored, until
 from tests.support.vapi_sender import full_report, status_update
-
-StartReplica = Callable[[], Awaitable[OneReplica]]
 
 UNKNOWN = "11111111-2222-4333-8444-555555555555"
 """A call id of VAPI's form that it never gave."""
@@ -27,32 +24,10 @@ A_MOMENT_S = 0.15
 
 
 @pytest.fixture
-async def vapi() -> AsyncIterator[FakeVapi]:
-    async with FakeVapi() as vapi:
-        yield vapi
-
-
-@pytest.fixture
 async def opened(vapi: FakeVapi) -> AsyncIterator[OpenedStore]:
     opened = OpenedStore("memory://", {**vapi.settings, "RECONCILE_PER_SECOND": "1000"})
     yield opened
     await opened.close()
-
-
-@pytest.fixture
-async def start(opened: OpenedStore) -> AsyncIterator[StartReplica]:
-    """Starts replicas that share the store."""
-    async with AsyncExitStack() as stack:
-
-        async def start_one() -> OneReplica:
-            return await stack.enter_async_context(OneReplica(opened))
-
-        yield start_one
-
-
-@pytest.fixture
-async def replica(start: StartReplica) -> OneReplica:
-    return await start()
 
 
 async def counted(replica: OneReplica, **results: int) -> None:

@@ -20,23 +20,11 @@ UNKNOWN = "11111111-2222-4333-8444-555555555555"
 
 
 @pytest.fixture
-async def vapi() -> AsyncIterator[FakeVapi]:
-    async with FakeVapi() as vapi:
-        yield vapi
-
-
-@pytest.fixture
 async def opened(vapi: FakeVapi) -> AsyncIterator[OpenedStore]:
     """With two workers."""
     opened = OpenedStore("memory://", {**vapi.settings, "RECONCILE_PER_SECOND": "2"})
     yield opened
     await opened.close()
-
-
-@pytest.fixture
-async def replica(opened: OpenedStore) -> AsyncIterator[OneReplica]:
-    async with OneReplica(opened) as replica:
-        yield replica
 
 
 async def counted(replica: OneReplica, **results: int) -> None:

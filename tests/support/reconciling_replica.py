@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Self
 
@@ -73,6 +74,9 @@ class OneReplica:
         call = await self._opened.store.find(call_id.encode())
         self.reconciler.schedule_if_due(call_id.encode(), call)
         return call
+
+
+StartReplica = Callable[[], Awaitable[OneReplica]]
 
 
 async def ended(task: asyncio.Task[None]) -> None:
