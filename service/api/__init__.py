@@ -1,1 +1,1 @@
-"""Inbound HTTP: the only folder, with app.py, that knows Starlette."""
+"""Inbound HTTP. Only this folder, app.py and lifespan.py use Starlette."""

@@ -1,4 +1,4 @@
-"""The assistant's configuration for those who place calls by themselves: the single source for Kestra's scripts."""
+"""Serves the assistant's configuration to callers that place calls themselves, such as Kestra's scripts."""
 
 from __future__ import annotations
 
@@ -15,6 +15,6 @@ PATH = "/api/v1/vapi/assistant-config"
 
 
 async def make_assistant_config(state: State, request: Request) -> Response:
-    """The whole VAPI assistant for a call request, webhook secret included, so for admins only."""
+    """The whole VAPI assistant for a call request. It includes the webhook secret, so it is for admins only."""
     value = await read_json(state, request)
     return JSONResponse(data=create_assistant_config(decode_call_request(value), state.settings))

@@ -1,4 +1,4 @@
-"""The callers' tokens and their two scopes. VAPI's proof is in vapi/authentication.py."""
+"""Checks callers' tokens, which may read or administer. vapi/authentication.py checks VAPI's webhooks."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from service.vapi.authentication import bearer_token, is_any_of
 
 
 class Access(IntEnum):
-    """What a route asks of its caller."""
+    """What a route requires of its caller."""
 
     OPEN = 0
     READ = 1
     ADMIN = 2
     DIAL = 3
-    """An admin's token even where nothing is set at all and everything else is open: it costs money, and phones people."""
+    """Always needs an admin token, even while no credentials are set: a call costs money and phones people."""
 
 
 _CHALLENGE: Final = {"WWW-Authenticate": "Bearer"}
@@ -39,7 +39,7 @@ class CallerTokens:
         self._admin = _bytes_of(settings.api_admin_tokens)
 
     def access_of(self, headers: Mapping[bytes, bytes]) -> Access:
-        """What the request's token allows; where nothing is set at all, everything but to dial."""
+        """What the request's token allows. Without any credentials set, everything except placing calls."""
         if self._is_open:
             return Access.ADMIN
         token = bearer_token(headers)
@@ -50,12 +50,12 @@ class CallerTokens:
         return Access.READ if is_any_of(token, self._read) else Access.OPEN
 
     def verify(self, scope: Scope, needed: Access) -> None:
-        """Let the request pass or say why not.
+        """Return if the request may pass.
 
         Raises:
-            UnauthorizedError: no token, or one that we do not know.
-            TooManyRequestsError: the same, for the 31st time within 60 s from this address.
-            ForbiddenError: a token that may read only, or none at all, where an admin's is needed.
+            UnauthorizedError: the token is missing or unknown.
+            TooManyRequestsError: the token is missing or unknown for the 31st time within 60 s from this address.
+            ForbiddenError: an admin token is needed; the token is a read token, or no credentials are set.
         """
         if needed is Access.OPEN:
             return

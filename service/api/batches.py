@@ -1,4 +1,4 @@
-"""``/api/v1/vapi/calls/batch``: place many calls, a few at a time, and say how far that is."""
+"""``/api/v1/vapi/calls/batch``: places many calls, a few at a time, and reports the progress."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ ONE_ROUTE: Final = ROUTE + "/{batch_id}"
 
 MAX_REQUESTS: Final = 100
 MAX_CONCURRENT: Final = 10
-"""The number of calls that VAPI carries at once by default."""
+"""VAPI's default limit of concurrent calls."""
 DEFAULT_CONCURRENT: Final = 5
 
 ANSWER_WITHIN_S: Final = 20.0
-"""Then 202. Common load balancers cut a request after 30 s, and then nobody knows which phones rang."""
+"""After this we answer 202. Common load balancers cut a request after 30 s; then nobody knows which phones rang."""
 
 _BATCH_ID: Final = re.compile(r"[0-9a-f]{32}")
 
 
 async def place_batch(state: State, request: Request) -> Response:
-    """200 with one result per request once all have one, 202 with those there are after ANSWER_WITHIN_S.
+    """200 once every request has a result; 202 with the results so far after ANSWER_WITHIN_S.
 
-    A request that fails is a result like any other. The batch goes on when its caller goes away.
+    A failed request counts as a result. The batch continues when its caller disconnects.
     """
     loop = asyncio.get_running_loop()
     until = loop.time() + ANSWER_WITHIN_S
@@ -82,7 +82,7 @@ def _rendered(standing: BatchStanding) -> list[msgspec.Raw | None]:
 
 
 async def _result_of(state: State, item: Any, method: Method | None, index: int, key: str | None) -> bytes:
-    """What a single request would have been answered, as one result of a batch."""
+    """One result of the batch: the answer that this request would get on its own."""
     try:
         placed = await place_one(state, item, method, key)
     except ServiceError as exc:
@@ -103,7 +103,7 @@ class _Batch(msgspec.Struct):
 
     @property
     def fingerprint(self) -> bytes:
-        """Tells batches apart, not ways to write the same one."""
+        """Equal for batches that say the same, however their JSON is written."""
         return hashlib.sha256(msgspec.json.encode(self, order="sorted")).hexdigest().encode()
 
 

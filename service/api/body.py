@@ -1,4 +1,4 @@
-"""Reads request bodies within bounds: of one body, and of all that are in flight."""
+"""Reads request bodies, with a limit for each body and one for all bodies in flight."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from service.errors import BodyTooLargeError, ServiceError
 from service.vapi.authentication import SignatureCheck
 
 DRAIN_LIMIT_S: Final = 5.0
-"""How long the rest of a refused body is still read, so that its sender gets to see the answer and not a reset."""
+"""How long we keep reading a refused body, so that its sender sees the answer and not a reset."""
 
 
 class ClientGoneError(Exception):
-    """The sender went away in mid-body: there is nobody left to answer."""
+    """The sender disconnected before the end of its body, so no answer is sent."""
 
 
 class BoundedBody:
-    """A body being read, and its share of the budget for proven ones, given back at the end of the block."""
+    """A body being read. At the end of the block it returns its share of the budget for proven bodies."""
 
     def __init__(self, budget: BodyBudget, max_bytes: int) -> None:
         self.is_proven = False
@@ -42,12 +42,13 @@ class BoundedBody:
         self._budget.give_back(self._held)
 
     async def read(self, scope: Scope, receive: Receive, take: Callable[[bytes], None] | None = None) -> bytes:
-        """The whole body. ``take`` is given each piece as it arrives, and may refuse it; without it, the sender has
-        proved who it is, and the body counts among the proven.
+        """The whole body.
+
+        ``take`` receives each piece as it arrives and may raise. Without ``take`` the body counts as proven.
 
         Raises:
-            BodyTooLargeError: larger than ``max_bytes``, by its own account or as it streams.
-            UnavailableError: bodies in flight hold too much already.
+            BodyTooLargeError: its Content-Length, or what has arrived, exceeds ``max_bytes``.
+            UnavailableError: the budget for proven bodies is full.
             ClientGoneError: the connection closed before the end.
         """
         if announced_length(scope) > self._max_bytes:
@@ -68,7 +69,7 @@ class BoundedBody:
                 take(piece)
             if not whole:
                 whole = piece
-            else:  # one buffer: thousands of tiny pieces would take many times their size as objects of their own
+            else:  # one buffer: thousands of tiny objects would take many times their size
                 whole = bytearray(whole) if isinstance(whole, bytes) else whole
                 whole += piece
             if self._is_complete:
@@ -77,11 +78,11 @@ class BoundedBody:
     async def read_among(
         self, unfinished: UnfinishedBodies, address: str, check: SignatureCheck | None, scope: Scope, receive: Receive
     ) -> bytes:
-        """The whole body; until it is whole, and fits its signature, it may have to give way to others.
+        """The whole body, after ``check``. Until then it counts as unfinished, and other bodies may displace it.
 
         Raises:
-            InvalidSignatureError: it does not fit.
-            BodyGivenUpError: it had to give way; otherwise as ``read``.
+            InvalidSignatureError: the body does not fit its signature.
+            BodyGivenUpError: other bodies displaced it. Other errors as in ``read``.
         """
         with unfinished.admit(address) as body:
 
@@ -106,11 +107,11 @@ class BoundedBody:
         self._held += size
 
     async def refuse(self, scope: Scope, receive: Receive, send: Send, error: ServiceError) -> None:
-        """Answer at once; then read and drop what still comes, up to as much again as we take, or 5 s.
+        """Answer at once, then read and drop the rest: until 2 * ``max_bytes`` have arrived in all, or for 5 s.
 
-        Closing at once would reset the connection, and the sender would never see why.
+        Closing at once would reset the connection, and the sender would not see the answer.
         """
-        error.__traceback__ = None  # its frames would keep the body in memory while the rest of it is dropped
+        error.__traceback__ = None  # its frames would keep the body in memory while the rest is dropped
         status, body, headers = render_error(error)
         is_short = b"transfer-encoding" not in scope["named_headers"] and announced_length(scope) <= self._max_bytes
         ends_here = self._is_complete or (is_short and not isinstance(error, BodyGivenUpError))

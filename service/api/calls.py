@@ -1,4 +1,4 @@
-"""The calls routes that run seldom: delete one, list those of a phone number."""
+"""The less frequent calls routes: delete a call, list the calls of a phone number."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from service.errors import Detail, InvalidRequestError, NotFoundError, StoreUnav
 
 MAX_LIMIT: Final = 100
 MAX_OFFSET: Final = 10_000
-"""Bounds what a page costs: offset + limit index entries are read for it."""
+"""Bounds the cost of a page, which reads offset + limit index entries."""
 
 LOOK_SHARE: Final = 0.5
-"""Of ``STORE_TIMEOUT_S``; one attempt at a server takes as much."""
+"""Share of ``STORE_TIMEOUT_S`` for reading the indexes; one attempt at a server takes as long."""
 
 
 async def delete_call(state: State, request: Request) -> Response:
@@ -36,9 +36,9 @@ async def delete_call(state: State, request: Request) -> Response:
 
 
 async def list_calls_by_phone(state: State, request: Request) -> Response:
-    """Newest first by ``updated_at``; ``count`` is all live calls of the number.
+    """Newest first by ``updated_at``. ``count`` is the number of all live calls of the phone number.
 
-    While a part of Redis is away, ``missing_buckets`` says which: their calls are neither listed nor counted.
+    While a part of Redis is away, ``missing_buckets`` names the buckets whose calls are neither listed nor counted.
     """
     phone = normalize_phone(request.path_params["phone"])
     request.scope["log"]["phone"] = mask_phone(phone)
@@ -49,7 +49,7 @@ async def list_calls_by_phone(state: State, request: Request) -> Response:
     page = await state.phone_index.find_page(fragment[1:-1], offset=offset, limit=limit, deadline=look_until)
     reads = (read_call(state, call_id, "summary", deadline=deadline) for call_id in page.call_ids)
     found = await asyncio.gather(*reads)
-    # What expired, was deleted or got another number since the index was read is left out.
+    # Leave out calls that expired, were deleted or changed their number since the index was read.
     calls = [call for call in found if isinstance(call, StoredCall) and call.facts["customer_phone"] == fragment]
     calls.sort(key=lambda call: (call.updated_at_ms, call.call_id), reverse=True)
     pagination = {"limit": limit, "offset": offset, "hasMore": offset + limit < page.count}
@@ -59,10 +59,10 @@ async def list_calls_by_phone(state: State, request: Request) -> Response:
 
 
 def deadlines_of(state: State) -> tuple[float, float]:
-    """Until when an answer about many calls may look over all buckets, and until when it may read the calls it found.
+    """Two deadlines for an answer about many calls: one to scan all buckets, one to read the calls that were found.
 
-    A bucket whose shard is away does not answer. A look that waited for it until the request's time is up would leave
-    none to read what the others have.
+    A bucket whose shard is away does not answer. A scan that spent the request's whole time waiting for it would
+    leave no time to read the calls in the other buckets.
     """
     now, timeout_s = time.monotonic(), state.settings.store_timeout_s
     return now + timeout_s * LOOK_SHARE, now + timeout_s
@@ -71,16 +71,17 @@ def deadlines_of(state: State) -> tuple[float, float]:
 async def read_call(
     state: State, call_id: bytes, view: View, *, deadline: float | None = None
 ) -> StoredCall | Tombstone | None:
-    """The call as it stands now, all of it within ``STORE_TIMEOUT_S`` or by ``deadline`` (``time.monotonic``).
+    """The call as it is now, read within ``STORE_TIMEOUT_S`` or by ``deadline`` (``time.monotonic``).
 
-    The end of its report's grace is applied as far as Redis, which may be full, takes it.
+    If its report grace has ended, that is written first. If Redis cannot take the write (it may be full), the call is
+    returned as it was.
     """
     if deadline is None:
         deadline = time.monotonic() + state.settings.store_timeout_s
     call = await state.calls.find(call_id, LARGE_OF_VIEW[view], deadline=deadline)
     if (
         isinstance(call, StoredCall)
-        and call.data_status == DataStatus.PARTIAL  # asked first, because most calls are not: the clock costs 1 us
+        and call.data_status == DataStatus.PARTIAL  # checked first: most calls are not, and the clock costs 1 us
         and is_past_grace(call, state.sweep.now_ms(call_id), state.settings.report_grace_ms)
     ):
         try:

@@ -1,6 +1,6 @@
-"""Who a request comes from: the peer, or what the proxies in ``FORWARDED_ALLOW_IPS`` say of it.
+"""Finds a request's client address: the peer's, or the one reported by the proxies in ``FORWARDED_ALLOW_IPS``.
 
-Only asked for when it matters (failed proofs, the rate limit), not for every request.
+It is computed only when needed (failed proofs, rate limit, body budgets), not for every request.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class ClientAddresses:
-    """Believes ``X-Forwarded-For`` as far as it was written by trusted proxies."""
+    """Reads ``X-Forwarded-For`` from the right, as long as the proxy that wrote each part is trusted."""
 
     def __init__(self, trusted: str) -> None:
-        """``trusted``: addresses and networks, separated by commas; ``*`` for everybody."""
+        """``trusted``: addresses and networks, separated by commas; ``*`` trusts all."""
         names = [name.strip() for name in trusted.split(",") if name.strip()]
         self._trusts_all = ANYBODY in names
         self._networks: list[Network] = [ipaddress.ip_network(name, strict=False) for name in names if name != ANYBODY]
 
     def network_of(self, scope: Scope) -> str:
-        """The client's address; of IPv6 the /64, which is what one customer is given."""
+        """The client's IPv4 address, or the /64 of its IPv6 address, since one customer usually has a whole /64."""
         address = _parse(self._client_of(scope))
         if address is None:
             return "unknown"

@@ -1,4 +1,4 @@
-"""Liveness, readiness, health in detail, and the metrics."""
+"""The routes for liveness, readiness, detailed health and metrics."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from service.store.health import MasterProbe, StoreProbe
 
 
 async def get_live(_: State, __: Request) -> Response:
-    """The process answers: no dependency is asked, so that an outage of Redis restarts nobody."""
+    """200 while the process runs. It checks no dependency, so an outage of Redis does not restart replicas."""
     return JSONResponse(status="ok")
 
 
 async def get_ready(state: State, _: Request) -> Response:
-    """200 when a webhook of some call can be durably taken now.
+    """200 when the webhooks of at least some calls can be stored durably now.
 
-    One lost shard makes no replica unready: all of them lack it, and without them the calls of the other shards would be
-    lost too.
+    A lost shard does not make replicas unready. All replicas lack it, so all would leave service, and the calls of the
+    other shards would be lost too.
     """
     if state.shutdown.has_begun:
         raise UnavailableError("Shutting down")
     if problem := state.store_health.topology_problem:
-        raise UnavailableError(problem)  # a spool would only hide it, and fill
+        raise UnavailableError(problem)  # with a spool we would seem ready while it fills
     if not (_has_spool(state) or await state.store_health.is_partly_writable()):
         raise UnavailableError("Neither Redis nor a spool can take a webhook now")
     return JSONResponse(status="ok")
 
 
 async def get_health(state: State, request: Request) -> Response:
-    """Every dependency and master; what exactly is wrong only for those who hold a token.
+    """The state of every dependency and master. Only callers with a token see what exactly is wrong.
 
-    503 once the webhooks of some calls can be kept neither in Redis nor in the spool.
+    503 when the webhooks of some calls can be stored neither in Redis nor in the spool.
     """
     is_told_more = state.tokens.access_of(request.scope["named_headers"]) >= Access.READ
     probe = await state.store_health.probe()
@@ -64,7 +64,7 @@ def _has_spool(state: State) -> bool:
 
 
 def _status(state: State, probe: StoreProbe) -> str:
-    """Of the service: down when no webhook can be kept, degraded while a master or the spool is missing."""
+    """The service's status: down when no webhook can be stored, degraded while a master or the spool fails."""
     if not (probe.is_partly_writable or _has_spool(state)):
         return "down"
     is_whole = probe.is_writable and (state.spool is None or state.spool.has_room)
@@ -89,7 +89,7 @@ def _master(master: MasterProbe, *, is_told_more: bool) -> dict[str, Any]:
 
 
 async def _kestra(kestra: KestraClient, *, is_told_more: bool) -> dict[str, Any]:
-    """Its trouble is not ours: webhooks and polls need no Kestra."""
+    """Does not affect the service's own status: webhooks and polls do not need Kestra."""
     problem = await kestra.find_problem()
     status = {"status": "down" if problem else "ok"}
     return {**status, "problem": problem} if is_told_more else status

@@ -1,4 +1,4 @@
-"""Reads the JSON body of the routes that run seldom, within the same bounds as a webhook's."""
+"""Reads the JSON body of the less frequent routes, bounded like a webhook's body."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from service.errors import Detail, InvalidRequestError
 from service.vapi.json_checks import check_utf8
 
 MAX_JSON_BYTES: Final = 64 * 1024
-"""The longest call request, every text at its limit, has 24,000 characters; everything else is far shorter."""
+"""The longest call request, with every text at its limit, has 24,000 characters. Other bodies are far shorter."""
 
 MAX_BATCH_BYTES: Final = 1024 * 1024
-"""Of a hundred call requests: 10 kB for each. JSON made of nothing but brackets keeps the loop for 0.2 s at this size
-(8 ms at 64 KiB), and only an administrator can send it.
+"""10 kB for each of a hundred call requests. At this size JSON of nothing but brackets blocks the event loop for 0.2 s
+(8 ms at 64 KiB), but only an administrator can send it.
 """
 
 
 async def read_json(state: State, request: Request, max_bytes: int = MAX_JSON_BYTES) -> Any:
-    """The value in the body of a request whose token was checked.
+    """The JSON value in a request's body. The caller's token must have been checked before.
 
     Raises:
-        InvalidRequestError: not UTF-8, not JSON, nested too deeply, or it ended early.
-        BodyTooLargeError: over ``max_bytes``; UnavailableError: the budget for unfinished
-            bodies is full, and this one had to give way.
+        InvalidRequestError: the body is not UTF-8, not JSON, nested too deeply, or ended early.
+        BodyTooLargeError: the body is larger than ``max_bytes``.
+        UnavailableError: the budget for unfinished bodies is full, and other bodies displaced this one.
     """
     scope = request.scope
     with BoundedBody(state.bodies, min(max_bytes, state.settings.max_body_bytes)) as held:
@@ -40,7 +40,7 @@ async def read_json(state: State, request: Request, max_bytes: int = MAX_JSON_BY
 
 
 def decode_json(body: bytes) -> Any:
-    """Raises InvalidRequestError, see ``read_json``; it never quotes the body."""
+    """Raises InvalidRequestError as ``read_json`` does; the error never quotes the body."""
     check_utf8(body)
     try:
         return msgspec.json.decode(body)

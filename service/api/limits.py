@@ -1,4 +1,4 @@
-"""Bounds on what strangers can cost us: failed proofs per address, lines in the log, bytes of bodies held at once."""
+"""Limits for clients without credentials: failed proofs per address, log lines, bytes of request bodies in memory."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ ADDRESSES_REMEMBERED: Final = 10_000
 REFUSALS_LOGGED_EVERY_S: Final = 60.0
 
 BODIES_HELD_BYTES: Final = 64 * 1024 * 1024
-"""What proven webhooks' bodies in flight may hold in one worker, unless twice the largest body is more."""
+"""Memory for the bodies of proven webhooks in one worker; twice the largest body if that is more."""
 
 UNPROVEN_BYTES: Final = 32 * 1024 * 1024
-"""The same of webhooks whose signature can only be checked once their body is whole."""
+"""Memory for webhooks whose signature is checked at the end of the body; twice the largest body if that is more."""
 
 CALLERS_BYTES: Final = 16 * 1024 * 1024
-"""What unfinished bodies of callers with a token may hold, 256 of the usual limit. Webhooks have budgets of their own."""
+"""Memory for unfinished bodies of callers with a token: 256 bodies of the usual limit. Webhooks have other budgets."""
 
 
 class FailedProofs:
-    """Failed and missing proofs and tokens of the last minute, per client address."""
+    """Counts requests with a wrong or missing proof or token in the last minute, per client address."""
 
     def __init__(self, addresses: ClientAddresses) -> None:
         self._addresses = addresses
         self._failures: OrderedDict[str, deque[float]] = OrderedDict()
 
     def count(self, scope: Scope, now_s: float) -> None:
-        """Note one more failure of this client.
+        """Record one more failure of this client.
 
         Raises:
-            TooManyRequestsError: it is the 31st within 60 s.
+            TooManyRequestsError: this is the 31st failure within 60 s.
         """
         address = self._addresses.network_of(scope)
         times = self._failures.setdefault(address, deque(maxlen=FAILURES_ALLOWED))
@@ -56,8 +56,8 @@ class FailedProofs:
 
 
 class RefusalLog:
-    """Decides which refusals of strangers are logged: one per client address and minute, so that nobody without
-    credentials can fill the disk.
+    """Decides which refusals are logged: one per client address and minute, so that clients without credentials cannot
+    fill the disk.
     """
 
     def __init__(self, addresses: ClientAddresses) -> None:
@@ -65,7 +65,7 @@ class RefusalLog:
         self._last: OrderedDict[str, _LastRefusal] = OrderedDict()
 
     def admit(self, scope: Scope, now_s: float) -> bool:
-        """True when this refusal is to be logged; its access line then says how many before it were left out."""
+        """True when this refusal should be logged. Its access line then counts the refusals left out before it."""
         address = self._addresses.network_of(scope)
         last = self._last.get(address)
         if last is not None and now_s - last.logged_at_s < REFUSALS_LOGGED_EVERY_S:
@@ -88,7 +88,7 @@ class _LastRefusal:
 
 
 class BodyBudget:
-    """How many bytes the bodies in flight hold in this worker."""
+    """Counts the bytes of proven bodies in flight in this worker."""
 
     def __init__(self, max_body_bytes: int) -> None:
         self._limit = max(BODIES_HELD_BYTES, 2 * max_body_bytes)

@@ -1,4 +1,4 @@
-"""Around every request: its id, the headers each answer carries, the rendering of errors, one access line."""
+"""Wraps every request: sets its id and the common headers, renders errors, writes one access line."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from service.urls import is_loopback, is_own_host
 log = structlog.get_logger("access")
 
 UNMATCHED: Final = "unmatched"
-"""The route in logs and metrics of a path that we do not serve: paths are the callers' text, labels must be ours."""
+"""The route name in logs and metrics for a path that we do not serve. Callers choose paths; labels must be ours."""
 
 _NO_STORE: Final = (b"cache-control", b"no-store")
 _CLOSE: Final = (b"connection", b"close")
@@ -28,8 +28,8 @@ _RETRY_AFTER: Final = (b"retry-after", b"1")
 
 
 class RequestMiddleware:
-    """Outermost of ours. Handlers find the headers by name under ``scope["named_headers"]``, leave the name of their
-    route in ``scope["route_path"]`` and what the access line should say under ``scope["log"]``.
+    """The outermost layer. Handlers read headers by name from ``scope["named_headers"]``. They set their route's name
+    in ``scope["route_path"]`` and the fields of the access line in ``scope["log"]``.
     """
 
     def __init__(self, app: ASGIApp, state: State) -> None:
@@ -47,7 +47,7 @@ class RequestMiddleware:
         started = time.perf_counter()
         raw_path: bytes = scope["raw_path"]
         if raw_path.endswith(b"/") or raw_path.startswith(b"//"):
-            # VAPI and Kestra are configured by hand, and neither repeats a 404: a slash too many must not cost a result.
+            # People configure VAPI and Kestra, and neither retries a 404: an extra slash must not lose a result.
             scope["raw_path"] = b"/" + raw_path.strip(b"/")
             scope["path"] = unquote(scope["raw_path"].decode("ascii"))
         headers = scope["named_headers"] = by_name(scope["headers"])
@@ -91,9 +91,9 @@ class RequestMiddleware:
                 self._log.finished(fields, is_routine=route.startswith("/health"))
 
     def _refuse_strangers(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
-        """Without any credentials set, we serve this machine's own programs: no proxy's clients and no web page's scripts.
+        """While no credentials are set, serve only this machine's programs: no proxy's clients, no web page's scripts.
 
-        A page whose name was pointed at 127.0.0.1 reads without an ``Origin``: its ``Host`` gives it away.
+        A web page whose host name resolves to 127.0.0.1 (DNS rebinding) sends no ``Origin``, but its name in ``Host``.
         """
         if scope["path"].startswith("/health"):
             return
@@ -127,7 +127,7 @@ async def _send_error(send: Send, error: ServiceError | HTTPException) -> None:
 
 
 def _is_own(origin: bytes, port: int) -> bool:
-    """A page of this very service, on any of this machine's loopback names."""
+    """True when the origin is this service under a loopback name."""
     try:
         parts = urlsplit(origin.decode("latin-1").lower())
         return parts.scheme == "http" and is_loopback(parts.hostname) and (parts.port or 80) == port

@@ -1,4 +1,4 @@
-"""``POST /api/v1/vapi/calls``: place one call."""
+"""``POST /api/v1/vapi/calls``: places one call."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
 
 
 async def place_call(state: State, request: Request) -> Response:
-    """202 as soon as VAPI or Kestra has taken it; the same for who asks again with the same ``Idempotency-Key``."""
+    """202 once VAPI or Kestra has accepted it. A repeat with the same ``Idempotency-Key`` gets the same answer."""
     key = read_idempotency_key(request)
     body = await read_json(state, request)
     placed = await place_one(state, body, None, key)
@@ -33,10 +33,10 @@ async def place_call(state: State, request: Request) -> Response:
 
 
 def read_idempotency_key(request: Request) -> str | None:
-    """None without one.
+    """The ``Idempotency-Key``; None when the request has none.
 
     Raises:
-        InvalidRequestError: it is not 1 to 255 visible ASCII characters.
+        InvalidRequestError: the key is not 1 to 255 visible ASCII characters.
     """
     given = request.scope["named_headers"].get(b"idempotency-key")
     if given is None:
@@ -49,18 +49,18 @@ def read_idempotency_key(request: Request) -> str | None:
 
 
 async def place_one(state: State, item: Any, method: Method | None, key: str | None) -> PlacedCall:
-    """``method`` is for a request that names none itself. Cut off by the end of the process, it raises UpstreamError."""
+    """``method`` applies when the request names none. Raises UpstreamError also when the process ends meanwhile."""
     call_request, own_method = _decode_request(item)
     try:
         return await state.placing.place(call_request, own_method or method, key=key)
     except asyncio.CancelledError:
-        # By the server, at the end of its grace: without an answer from us it would send one of its own.
+        # The server cancels us at the end of its grace. If we do not answer, it sends an answer of its own.
         sentence = "The service stops before there is an answer; nobody knows whether the call was placed"
         raise UpstreamError(sentence, is_outcome_unknown=True) from None
 
 
 def _decode_request(item: Any) -> tuple[CallRequest, Method | None]:
-    """The call request, and the method where it names one; the refusal tells all that is wrong with both."""
+    """The call request and its method, if it names one. The error lists everything wrong with both."""
     method = item.get("method") if isinstance(item, dict) else None
     wrong = () if method in (None, *METHODS) else (METHOD_DETAIL,)
     try:

@@ -1,4 +1,4 @@
-"""What a poller asks for: path, query, ``Prefer`` and ``If-None-Match``."""
+"""Reads what a poll asks for from its path, query, ``Prefer`` and ``If-None-Match``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAX_QUERY_KEPT: Final = 100
 _NO_QUERY: Final[tuple[View, float | None]] = ("full", None)
 _SECONDS: Final = re.compile(r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+", re.ASCII)
 _PREFERENCE: Final = re.compile(r'(?:[^,;"]|"[^"]*"?)+')
-"""One element of ``Prefer``'s list, also of one that was written with semicolons; what stands in quotes divides nothing."""
+"""One element of the list in ``Prefer``, separated by commas or semicolons outside quotes."""
 
 _WAIT: Final = re.compile(r'\s*wait\s*=\s*("?)([0-9.]+)\1\s*', re.IGNORECASE)
 
@@ -32,15 +32,15 @@ class PollRequest(msgspec.Struct, frozen=True):
     call_id: bytes
     view: View
     wait_s: float | None
-    """Seconds, at most ``MAX_WAIT_S``; None: answer at once, and 404 where there is no record."""
+    """Seconds, at most ``MAX_WAIT_S``. None: answer at once, with 404 if there is no record."""
     preference_applied: tuple[tuple[bytes, bytes], ...]
-    """The header that echoes a wait that came as ``Prefer: wait``; empty otherwise (RFC 7240)."""
+    """The answer's header that confirms ``Prefer: wait`` (RFC 7240); empty if the wait came otherwise."""
     known_etags: tuple[bytes, ...]
-    """Of ``If-None-Match``."""
+    """The entity tags in ``If-None-Match``."""
 
 
 def read_poll_request(scope: Scope, prefix: str, max_wait_s: float) -> PollRequest:
-    """Raises InvalidRequestError for a malformed call id, ``wait`` or ``view``; a malformed ``Prefer`` is ignored."""
+    """Raises InvalidRequestError for a malformed call id, ``wait`` or ``view``. A malformed ``Prefer`` is ignored."""
     headers: Mapping[bytes, bytes] = scope["named_headers"]
     call_id = read_call_id(scope["path"][len(prefix) :])
     raw_query: bytes = scope["query_string"]
@@ -63,7 +63,7 @@ def read_poll_request(scope: Scope, prefix: str, max_wait_s: float) -> PollReque
 
 @lru_cache(maxsize=256)
 def _read_query(raw: bytes) -> tuple[View, float | None]:
-    """The view and the seconds to wait, None where none were given; kept, because pollers ask the same ever again."""
+    """The view, and the seconds to wait or None. Cached, because pollers repeat the same query."""
     query = dict(parse_qsl(raw.decode("latin-1"), keep_blank_values=True))
     view = query.get("view", "full")
     if view not in ("full", "summary"):
@@ -83,11 +83,11 @@ def read_call_id(text: str) -> bytes:
 
 
 def is_known(etag: bytes, known: tuple[bytes, ...]) -> bool:
-    """Weak comparison, as ``If-None-Match`` asks for (RFC 9110, section 13.1.2)."""
+    """Weak comparison, as ``If-None-Match`` requires (RFC 9110, section 13.1.2)."""
     return etag in known or b"*" in known
 
 
 def _preferred_wait_s(prefer: bytes) -> float | None:
-    """The first one counts (RFC 7240, section 2)."""
+    """The seconds of the first ``wait`` preference (RFC 7240, section 2); None without a valid one."""
     found = next(filter(None, map(_WAIT.fullmatch, _PREFERENCE.findall(prefer.decode("latin-1")))), None)
     return float(found[2]) if found and _SECONDS.fullmatch(found[2]) else None

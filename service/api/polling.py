@@ -1,4 +1,4 @@
-"""``GET /api/v1/vapi/calls/{call_id}``: the record at once, or as soon as it is final."""
+"""``GET /api/v1/vapi/calls/{call_id}``: returns the record at once, or as soon as it is final."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ SHORTEST_PARK_S: Final = 0.05
 
 
 PAUSE_AFTER_FAILURE_S: Final = (1.0, 3.0)
-"""Until a poll whose read failed reads again; random, or thousands that one slow moment failed would come back at once."""
+"""Pause before a failed read is repeated. It is random, so that thousands of polls do not retry at once."""
 
 
 class _Answer(msgspec.Struct, frozen=True):
-    """What a poll is sent. It does not hold the record, which is freed before a slow client has taken the body."""
+    """The answer to a poll. It does not hold the record, so the record is freed while a slow client reads the body."""
 
     status: int
     body: bytes
     headers: Headers
     shared: SharedBody | None = None
-    """What holds the body, where others may be sent it, too."""
+    """Set when other answers may share the body."""
 
 
 class Polling:
-    """The endpoint as an ASGI application: it runs too often, and is parked too long, for a Request object."""
+    """The endpoint as a plain ASGI application: polls are too many, and stay parked too long, for Request objects."""
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -84,7 +84,7 @@ class Polling:
         return self._record(poll, call, etag, ())
 
     async def _answer_when_final(self, poll: PollRequest, wait_s: float, receive: Receive) -> _Answer | None:
-        """Enter the watch before the read: what changes between the two then wakes us. None when the poller has left."""
+        """None when the poller has left. The watch starts before the first read, so that no change is missed."""
         changes = self._state.changes
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait_s
@@ -111,7 +111,7 @@ class Polling:
         return answer
 
     async def _park(self, watch: Watch, call: StoredCall | Tombstone | None, deadline: float) -> float:
-        """Wait for a change, the deadline, what time alone changes, the poller's departure or our own."""
+        """Wait for a change, the next read that is due, the deadline, the poller's departure or shutdown."""
         until = min(deadline, self._schedule_next_read(watch.call_id, call))
         self._state.metrics.poll_parked(1)
         try:
@@ -121,7 +121,7 @@ class Polling:
         return time.perf_counter()
 
     def _schedule_next_read(self, call_id: bytes, call: StoredCall | Tombstone | None) -> float:
-        """Next time to re-read without a notification: end of grace, or reconciling, which this has begun if it is time."""
+        """When to read again without a notification: at the end of grace or to reconcile, which this starts if due."""
         now = asyncio.get_running_loop().time()
         moment = math.inf
         if isinstance(call, StoredCall) and call.data_status == DataStatus.PARTIAL:
@@ -144,13 +144,13 @@ class Polling:
     async def _read_again(
         self, poll: PollRequest, known: StoredCall | Tombstone | None, watch: Watch, *, is_last: bool
     ) -> StoredCall | Tombstone | None:
-        """While Redis is away a poll stays parked with what it knows; only the read at the deadline may fail it."""
+        """While Redis is away, the poll stays parked with the call it knows. Only the last read may fail it."""
         try:
             return await self._read(poll)
         except StoreUnavailableError:
             if is_last:
                 raise
-            # The notification that woke the poll may have been the last one.
+            # No further notification may come for this call, so wake the poll ourselves.
             pause_s = random.uniform(*PAUSE_AFTER_FAILURE_S)  # noqa: S311 - spreads load
             asyncio.get_running_loop().call_later(pause_s, watch.wake)
             return known
@@ -193,7 +193,10 @@ class Polling:
 
 
 def should_answer(poll: PollRequest, call: StoredCall | Tombstone | None) -> bool:
-    """True when a waiting poll need not wait: deleted, final and news to the poller, changed, or complete."""
+    """True when a waiting poll gets its answer now: the call was deleted, or its record is final.
+
+    With known etags: the record differs from them, or it is complete.
+    """
     if call is None:
         return False
     if isinstance(call, Tombstone):

@@ -11,7 +11,7 @@ from service.errors import NotConfiguredError, NotFoundError
 
 
 async def get_recording(state: State, request: Request) -> Response:
-    """302 to what VAPI's recording route says now. The call's record is not asked: recordings live longer."""
+    """302 to the link that VAPI gives now. It does not need the call's record, which expires before the recording."""
     call_id = read_call_id(request.path_params["call_id"]).decode()
     request.scope["log"]["call_id"] = call_id
     if state.vapi is None:
@@ -19,5 +19,5 @@ async def get_recording(state: State, request: Request) -> Response:
     link = await state.vapi.find_recording_url(call_id)
     if link is None:
         raise NotFoundError("This call has no recording")
-    # The link opens the recording for whoever has it: kept out of the body, the log, and the Referer header.
+    # Anybody with the link can open the recording: keep it out of the body, the log and the Referer header.
     return Response(status_code=302, headers={"Location": link, "Referrer-Policy": "no-referrer"})

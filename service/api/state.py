@@ -1,4 +1,4 @@
-"""What a request handler can reach: made once per process by assembly.py, handed down, never global."""
+"""Everything a request handler uses. assembly.py creates it once per process and passes it on; it is not global."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ class State:
     vapi: VapiClient | None
     """None without ``VAPI_API_KEY``."""
     reconciler: Reconciler | None
-    """The same."""
+    """None without ``VAPI_API_KEY``."""
     late_refresh: LateRefresh | None
-    """The same."""
+    """None without ``VAPI_API_KEY``."""
     kestra: KestraClient | None
     """None without ``KESTRA_URL``."""
     subscriptions: Subscriptions | None
-    """The same."""
+    """None without ``KESTRA_URL``."""
     placing: Placing
     batches: Batches
     metrics: Metrics
@@ -62,7 +62,8 @@ class State:
     failed_proofs: FailedProofs
     refusals: RefusalLog
     bodies: BodyBudget
-    """Of webhooks that are proven."""
+    """Budget for the bodies of proven webhooks."""
     unproven_bodies: UnfinishedBodies
+    """Bodies of webhooks whose signature is not checked yet."""
     callers_bodies: UnfinishedBodies
-    """Of all other routes."""
+    """Unfinished bodies of all other routes."""

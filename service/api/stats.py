@@ -1,6 +1,6 @@
-"""``GET /api/v1/vapi/cache/stats``: what is stored now, and what all replicas counted.
+"""``GET /api/v1/vapi/cache/stats``: what is stored now, and what all replicas have counted.
 
-While a shard of a Cluster is away, ``missing_buckets`` says which of the 32 buckets are neither counted nor listed.
+While a shard of a Cluster is away, ``missing_buckets`` names those of the 32 buckets that are not counted or listed.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ async def get_stats(state: State, request: Request) -> Response:
 
 
 async def _look(state: State, limit: int) -> tuple[IndexScan, list[dict[str, Any]]]:
-    """What all buckets hold, and the newest of it, both within ``STORE_TIMEOUT_S``."""
+    """The scan of all buckets and the entries of the newest calls, both within ``STORE_TIMEOUT_S``."""
     look_until, deadline = deadlines_of(state)
     scan = await state.calls.scan(newest=limit, deadline=look_until)
     return scan, await _entries(state, scan, deadline)
 
 
 async def _find_counts(state: State) -> tuple[Tally[str], list[Replica]] | None:
-    """None while the bucket that has the counts of all replicas is away."""
+    """The counts and the replicas; None while the Redis bucket that holds them is away."""
     try:
         return await state.counts.read(deadline=time.monotonic() + state.settings.store_timeout_s)
     except StoreUnavailableError:
@@ -62,7 +62,7 @@ async def _find_counts(state: State) -> tuple[Tally[str], list[Replica]] | None:
 
 
 async def _entries(state: State, scan: IndexScan, deadline: float) -> list[dict[str, Any]]:
-    """The newest, left out what cannot be read any more: a shard may go away between the two looks."""
+    """The newest calls. Calls that cannot be read are left out: a shard may go away after the scan."""
     found = await asyncio.gather(
         *(read_call(state, call_id, "summary", deadline=deadline) for _, call_id in scan.newest),
         return_exceptions=True,
@@ -71,12 +71,12 @@ async def _entries(state: State, scan: IndexScan, deadline: float) -> list[dict[
         if isinstance(outcome, BaseException) and not isinstance(outcome, StoreUnavailableError):
             raise outcome
     live = [call for call in found if isinstance(call, StoredCall)]
-    live.sort(key=lambda call: (-call.updated_at_ms, call.call_id))  # some changed since, by this very look at them
+    live.sort(key=lambda call: (-call.updated_at_ms, call.call_id))  # reading changes a call whose grace has ended
     return [_entry(call) for call in live]
 
 
 def _counts(state: State, scan: IndexScan, counted: tuple[Tally[str], list[Replica]] | None) -> dict[str, Any]:
-    """What all replicas counted; null where nobody can say."""
+    """What all replicas have counted; every part is None while the counts are away."""
     if counted is None:
         return dict.fromkeys(("webhooks", "calls", "polls", "replicas"))
     sums, replicas = counted
@@ -94,7 +94,7 @@ def _counts(state: State, scan: IndexScan, counted: tuple[Tally[str], list[Repli
 
 
 def _spool(state: State) -> dict[str, int] | None:
-    """Of the replica that answers; None where it has none."""
+    """The spool of the replica that answers; None without one."""
     return None if state.spool is None else msgspec.structs.asdict(state.spool.held)
 
 
@@ -133,7 +133,7 @@ def _polls(sums: Tally[str]) -> dict[str, Any]:
 
 
 def _subscriptions(scan: IndexScan, sums: Tally[str]) -> dict[str, int]:
-    """Calls that executions wait for, executions to be resumed now, and what the tries to resume came to."""
+    """How many calls have waiting executions, how many executions are due, and the results of past tries to resume."""
     counts = {result: sums[f"subscriptions.{result}"] for result in SUBSCRIPTION_RESULTS}
     return {"waiting_calls": scan.subscribed_calls, "due": sum(scan.resumable), **counts}
 
@@ -152,5 +152,5 @@ def _by_name(sums: Tally[str], prefix: str) -> dict[str, int]:
 
 
 def _rate(part: float, whole: float) -> float | None:
-    """None without a denominator: nothing happened yet, which is neither 0 nor 1."""
+    """None while ``whole`` is 0: nothing has happened yet, so the rate is unknown."""
     return round(part / whole, 4) if whole else None

@@ -1,4 +1,4 @@
-"""``POST /api/v1/vapi/calls/{call_id}/subscriptions``: resume a Kestra execution when the call's record is final."""
+"""``POST /api/v1/vapi/calls/{call_id}/subscriptions``: resumes a Kestra execution when the call's record is final."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _EXECUTION_ID: Final = re.compile(r"[A-Za-z0-9]{1,64}", re.ASCII)
 
 
 async def subscribe(state: State, request: Request) -> Response:
-    """202 once Redis has it; the same subscription again changes nothing and gets the same answer."""
+    """202 once Redis has stored it. Repeating a subscription changes nothing and gets the same answer."""
     call_id = read_call_id(request.path_params["call_id"])
     request.scope["log"]["call_id"] = call_id.decode()
     if state.subscriptions is None:
@@ -36,7 +36,7 @@ async def subscribe(state: State, request: Request) -> Response:
 
 
 def read_execution_id(body: Any) -> str:
-    """Raises InvalidRequestError that names all that is wrong; members that we do not know are ignored."""
+    """Raises InvalidRequestError that lists everything wrong. Unknown members are ignored."""
     if not isinstance(body, dict):
         raise InvalidRequestError("Invalid subscription", details=(Detail("$", "must be an object"),))
     wrong: list[Detail] = []

@@ -1,4 +1,4 @@
-"""The memory that bodies share while only a part of each has arrived, and who gives way when it is full."""
+"""The memory budget for bodies that have only partly arrived, and which body is given up when it is full."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import Final
 from service.errors import UnavailableError
 
 MAX_COMPARED: Final = 256
-"""Of an address's bodies the oldest so many are compared, so that a flood of tiny ones costs no more than this."""
+"""Compares at most this many of an address's bodies, the oldest, so that a flood of tiny ones costs no more."""
 
 _CLOSE: Final = {"Connection": "close"}
 
 
 class BodyGivenUpError(UnavailableError):
-    """Others needed the room more than this body, which came too slowly."""
+    """The budget was full, and this body was the one to give up."""
 
     def __init__(self) -> None:
         super().__init__("Too many unfinished request bodies at once; try again in a second", headers=_CLOSE)
@@ -27,14 +27,14 @@ class BodyGivenUpError(UnavailableError):
 
 @dataclass(eq=False, slots=True)
 class UnfinishedBody:
-    """A body of which a part has arrived."""
+    """A body that has only partly arrived."""
 
     address: str
     began_at: float = field(default_factory=time.monotonic)
     held_bytes: int = 0
     is_given_up: bool = False
     interruption: asyncio.Timeout = field(default_factory=lambda: asyncio.timeout(None))
-    """Around whoever reads the body: how others make it stop."""
+    """The reader of the body runs inside this timeout, so that others can stop it."""
 
 
 @dataclass(slots=True)
@@ -46,11 +46,11 @@ class _Share:
 
 
 class UnfinishedBodies:
-    """A budget of bytes. An address may use all that is free; when nothing is, the address that holds most loses its
-    slowest, oldest body.
+    """A budget of bytes. An address may use all that is free. When the budget is full, the address that holds most
+    loses its slowest body; of equally slow ones, the oldest.
 
-    A body that is alone at its address and has just grown beyond all others gives way only if it is the slowest of all:
-    else a thousand addresses that hold a little each would keep out every body larger than that.
+    There is one exception. When the newest piece belongs to the only body of that address, the slowest body of all is
+    given up. Otherwise a thousand addresses with small bodies would keep out every larger body.
     """
 
     def __init__(self, limit_bytes: int) -> None:
@@ -61,7 +61,7 @@ class UnfinishedBodies:
 
     @contextmanager
     def admit(self, address: str) -> Iterator[UnfinishedBody]:
-        """A body that holds nothing yet; what it holds at the end of the block is given back."""
+        """A new, empty body. The end of the block releases what it holds."""
         body = UnfinishedBody(address)
         try:
             yield body
@@ -69,10 +69,10 @@ class UnfinishedBodies:
             self.release(body)
 
     def hold(self, body: UnfinishedBody, size: int) -> None:
-        """Count a piece that has arrived; bodies that give way to it are interrupted.
+        """Count a piece that has arrived. Interrupts the bodies that are given up for it.
 
         Raises:
-            BodyGivenUpError: this body gives way itself, now or since its last piece.
+            BodyGivenUpError: this body was given up, now or since its last piece.
         """
         if body.is_given_up:
             raise BodyGivenUpError
@@ -90,7 +90,7 @@ class UnfinishedBodies:
             loser.interruption.reschedule(0)
 
     def release(self, body: UnfinishedBody) -> None:
-        """Give back what it holds, if anything."""
+        """Return the bytes that the body holds, if any."""
         if body not in self._bodies:
             return
         del self._bodies[body]
@@ -111,6 +111,6 @@ class UnfinishedBodies:
 
 
 def _slowest(bodies: Iterable[UnfinishedBody]) -> UnfinishedBody:
-    """By bytes a second since it began; of two as slow, the older."""
+    """The body with the fewest bytes a second since it began; of equally slow ones, the oldest."""
     now = time.monotonic()
     return min(islice(bodies, MAX_COMPARED + 1), key=lambda body: body.held_bytes / max(now - body.began_at, 1e-6))

@@ -1,4 +1,4 @@
-"""``POST /api/v1/vapi/webhook``: authenticate, decode, merge, acknowledge. The whole story, top to bottom."""
+"""``POST /api/v1/vapi/webhook``: authenticates, decodes, merges and acknowledges a server message."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ LARGE_BODY_BYTES: Final = 512 * 1024
 """Larger bodies are decoded in a thread, one at a time: a hostile body may need much time and memory."""
 
 UNKNOWN_TYPE: Final = "unknown"
-"""The type, in metrics, of a message that was refused before it was decoded."""
+"""The message type in metrics when a request was refused before it was decoded."""
 
 MAX_TYPE_LENGTH: Final = 200
-"""What is echoed of a message's type; VAPI's longest has 36 characters."""
+"""A longer message type is cut in logs and answers; VAPI's longest has 36 characters."""
 
 
 REPLY_DELAY_S: Final = 0.05
@@ -51,7 +51,7 @@ REPLY_DELAY_S: Final = 0.05
 
 
 class _Understood(msgspec.Struct, frozen=True):
-    """All that a body comes down to."""
+    """The decoded message, the change it makes, and the reply it expects."""
 
     message: ServerMessage
     intake: Intake
@@ -59,7 +59,7 @@ class _Understood(msgspec.Struct, frozen=True):
 
 
 class Webhook:
-    """The endpoint as an ASGI application: it runs too often for a Request object."""
+    """The endpoint as a plain ASGI application: it runs too often for a Request object."""
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -76,12 +76,12 @@ class Webhook:
                 await held.refuse(scope, receive, send, self._refused(scope, exc, is_proven=held.is_proven))
                 return
             understood = await self._understand(body)
-            # What the body took to arrive and to be decoded was no wait for Redis; what the rate limit took was.
+            # STORE_TIMEOUT_S covers waiting for Redis, also for the rate limit, but not receiving and decoding.
             deadline = time.monotonic() + self._state.settings.store_timeout_s - waited_s
             await self._take(understood, scope, send, deadline)
 
     async def _read_proven(self, held: BoundedBody, scope: Scope, receive: Receive) -> tuple[bytes, float]:
-        """The body of a request that proved to be VAPI's, and how many seconds it has waited for Redis."""
+        """The body of a request that was proved to come from VAPI, and the seconds it has waited for Redis."""
         headers = scope["named_headers"]
         if b"content-encoding" in headers:
             raise UnsupportedEncodingError("Content-Encoding is not supported; send the body as it is")
@@ -96,7 +96,7 @@ class Webhook:
         return await held.read_among(self._state.unproven_bodies, address, check, scope, receive), waited_s
 
     async def _check_rate(self, limit: RateLimit, scope: Scope) -> float:
-        """Seconds that this took. Raises TooManyRequestsError beyond the limit."""
+        """Returns the seconds that the check took. Raises TooManyRequestsError beyond the limit."""
         started = time.monotonic()
         retry_after_s = await limit.retry_after_s(self._state.addresses.network_of(scope))
         if retry_after_s > 0:
@@ -105,7 +105,7 @@ class Webhook:
         return time.monotonic() - started
 
     def _refused(self, scope: Scope, error: ServiceError, *, is_proven: bool) -> ServiceError:
-        """Count what was refused before it was decoded; may turn a 401 into a 429."""
+        """Log and count a request that was refused before it was decoded. May turn its 401 into a 429."""
         metrics, now_s = self._state.metrics, time.monotonic()
         is_logged = is_proven or self._state.refusals.admit(scope, now_s)
         if isinstance(error, InvalidSignatureError):
@@ -135,7 +135,7 @@ class Webhook:
         return understood
 
     async def _take(self, understood: _Understood, scope: Scope, send: Send, deadline: float) -> None:
-        """Merge what the message says, then acknowledge; a live call that waits for a reply does not wait for Redis."""
+        """Merge the change, then acknowledge. A reply that a live call waits for is sent within REPLY_DELAY_S."""
         message, change, reply = understood.message, understood.intake.change, understood.reply
         scope["log"]["type"] = message.type[:MAX_TYPE_LENGTH]
         if change is not None:
@@ -157,7 +157,7 @@ class Webhook:
     async def _merge(
         self, message_type: str, change: CallChange | None, deadline: float
     ) -> tuple[str, UnavailableError | None]:
-        """What became of the message, and why it could not be kept when it could not."""
+        """The result for metrics and logs, and the error if the message could not be stored."""
         metrics = self._state.metrics
         result, error = "ignored", None
         if change is not None:
@@ -174,7 +174,7 @@ class Webhook:
         return result, error
 
     async def _spool(self, change: CallChange, failure: StoreUnavailableError) -> tuple[str, UnavailableError | None]:
-        """Keep on disk what Redis could not take."""
+        """Store the change on disk because Redis could not take it."""
         if self._state.spool is None:
             return "failed", failure
         try:
@@ -190,7 +190,7 @@ def understand(body: bytes) -> _Understood:
     try:
         received = decode_message(body)
         return _Understood(received.message, change_of(received), find_reply(received.message))
-    except RecursionError:  # a part that was skipped before is decoded a few levels further down the stack
+    except RecursionError:  # parts that decode_message skipped are decoded a few stack levels deeper
         raise NotJSONError(TOO_DEEP) from None
 
 
