@@ -1,1 +1,1 @@
-"""How uvicorn is run: the process, its workers, and the deadlines and bounds that its protocol lacks."""
+"""Runs uvicorn: the process, its workers, and the deadlines and limits that uvicorn's protocol lacks."""

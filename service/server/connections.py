@@ -1,4 +1,4 @@
-"""What the connections of one process share: the bytes that they have read ahead, and the descriptors that are left."""
+"""Limits that all connections of one process share: bytes read ahead, and file descriptors."""
 
 from __future__ import annotations
 
@@ -13,38 +13,38 @@ import structlog
 log = structlog.get_logger(__name__)
 
 READ_AHEAD_BYTES: Final = 16 * 1024 * 1024
-"""What all connections may hold unanswered: whoever pipelines, or sends a large head, while it is full is turned away."""
+"""Memory for unanswered input of all connections. While it is full, pipelined requests and large heads are refused."""
 
 BACKLOG: Final = 4096
-"""Thousands of pollers may come back at once."""
+"""Thousands of pollers may reconnect at once."""
 
 LOG_EVERY_S: Final = 60.0
 
 SHORT_FOR_S: Final = 10.0
-"""How long we keep to the number of connections that was too many, since descriptors last ran short."""
+"""How long after the last shortage of descriptors we also limit the number of connections."""
 
 SPARED_S: Final = 1.0
-"""How long a new connection, or a request that has just begun, is spared while others may give way. Honest clients have
+"""A new connection or request is not closed for others within this time, if an older one can be. Honest clients have
 sent the rest by then."""
 
 Loss = Literal["idle", "refused"]
 
 
 class Connection(Protocol):
-    """What is needed of a connection to close it."""
+    """A connection that can be closed for others."""
 
     def give_way(self) -> None: ...
 
 
 Queue = OrderedDict[Connection, float]
-"""Connections that may be closed, the one that has stood there longest first; and since when, on the monotonic clock."""
+"""Connections that may be closed, longest in the queue first, with the monotonic time they entered it."""
 
 
 class Connections:
-    """The bounds that hold for all connections together.
+    """The limits for all connections together.
 
     Args:
-        on_shortage: told of each connection that is lost because descriptors run short.
+        on_shortage: called for each connection that is lost because descriptors run short.
     """
 
     def __init__(self, on_shortage: Callable[[Loss], None] = lambda _: None) -> None:
@@ -58,18 +58,18 @@ class Connections:
         """Connections that have not begun a request."""
         self.half_heads: Queue = OrderedDict()
         self.unfinished: Queue = OrderedDict()
-        """Connections whose request has a head but no end, or whose client does not take its answer."""
+        """Connections whose request has a head but no end, or whose client does not read its answer."""
 
     def charge(self, size: int) -> bool:
-        """Count bytes that are read ahead (or, below 0, no longer are); false when there are too many."""
+        """Count bytes read ahead; a negative size releases them. False when there are too many."""
         self._read_ahead_bytes += size
         return size <= 0 or self._read_ahead_bytes <= READ_AHEAD_BYTES
 
     def has_room_for(self, descriptor: int, connections: int) -> bool:
-        """Whether a new connection may be served; when descriptors run short, one without a whole request gives way.
+        """Whether a new connection may be served. When descriptors run short, one without a whole request is closed.
 
-        The kernel gives out the lowest free number: a high one says that as many are in use, files included. A low one
-        may be a gap that a closed connection left, so we then also keep to the number of connections that was too many.
+        The kernel assigns the lowest free descriptor, so a high number means that as many are in use, files included.
+        A low number may be a gap left by a closed connection, so after a shortage we also limit the connections.
         """
         now = time.monotonic()
         if descriptor >= self._limit - self._reserve:
@@ -90,10 +90,10 @@ class Connections:
         return kind == "idle"
 
     def _next_to_give_way(self, now: float) -> Queue | None:
-        """The queue whose oldest connection is closed next: idle ones first, then half heads, then what is unfinished.
+        """The queue whose oldest connection is closed next: idle ones first, then half heads, then unfinished ones.
 
-        What stands there only for a moment is passed over: the only idle connection may be one that was accepted in
-        this turn, and nothing was read from it yet. When there is nothing else, the oldest of all gives way.
+        Connections younger than SPARED_S are skipped: the only idle one may have been accepted in this turn of the
+        loop, before anything was read from it. If all are that young, the oldest of all is closed.
         """
         since = [
             (next(iter(queue.values())), queue) for queue in (self.idle, self.half_heads, self.unfinished) if queue
@@ -104,7 +104,7 @@ class Connections:
         return min(since, key=lambda oldest: oldest[0])[1] if since else None
 
     def must_drop(self, descriptor: int) -> bool:
-        """Whether not even an answer that refuses can be afforded."""
+        """True when too few descriptors are left even to send a refusal."""
         return descriptor >= self._limit - self._reserve // 4
 
 
@@ -114,9 +114,9 @@ def descriptor_limit() -> int:
 
 
 def backlog_of(limit: int) -> int:
-    """Connections that may wait to be accepted: all of them are accepted in one turn of the event loop.
+    """How many connections may wait to be accepted. All of them are accepted in one turn of the event loop.
 
-    Only afterwards can we make room. As many must therefore fit into the reserve: without a descriptor libuv accepts and
-    closes at once, unseen by us, and where even its own spare one is gone, uvloop closes the listening socket.
+    We can only close others after that turn, so the whole backlog must fit into the reserve. Without a descriptor libuv
+    accepts and closes at once, unseen by us. When its own spare one is gone too, uvloop closes the listening socket.
     """
     return max(8, min(BACKLOG, limit // 8))

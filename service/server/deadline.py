@@ -8,19 +8,19 @@ from math import inf
 from typing import Final
 
 UNTAKEN_DEADLINE_S: Final = 30.0
-"""How long a client may leave an answer lying without taking anything of it."""
+"""How long a client may read nothing of an answer that waits for it."""
 
 SOONEST_S: Final = 0.05
 
 
 class Deadline:
-    """Tells when a connection is past its deadline, and cuts one whose client does not take its answer.
+    """Reports when a connection is past its deadline. Aborts a connection whose client does not read its answer.
 
-    A new deadline only changes a number; the timer looks at it every ``look_every_s``. No deadline may be nearer than
-    that when it is set, so each is noticed in time, and no request sets a timer.
+    Setting a deadline only changes a number, so requests start no timers. One timer compares it with the clock every
+    ``look_every_s``. A deadline must be at least that far away when it is set, so that it is noticed in time.
 
     Args:
-        on_late: called once the deadline has passed, and again until the connection is closed.
+        on_late: called after the deadline has passed, repeatedly until the connection is closed.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Deadline:
         self._at = min(self._at, self._loop.time() + seconds)
 
     def clear(self) -> None:
-        """For as long as it is the application's turn."""
+        """Remove the deadline, while the application works on a request."""
         self._at = inf
 
     def cancel(self) -> None:

@@ -1,4 +1,4 @@
-"""How HTTP is read: uvicorn's protocol with the deadlines and bounds it lacks."""
+"""Reads HTTP: uvicorn's protocol with the deadlines and limits it lacks."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ HEADERS_DEADLINE_S: Final = 10.0
 BODY_DEADLINE_S: Final = 30.0
 
 UNCHARGED_HEAD_BYTES: Final = 8 * 1024
-"""Heads of honest clients are smaller; only larger ones count among what is read ahead."""
+"""Only larger heads count as read ahead. Heads of honest clients are smaller."""
 
 HELD_BYTES: Final = 8 * 1024
-"""Once more than this waits unparsed, nothing is read from the connection."""
+"""While more than this waits unparsed, we stop reading from the connection."""
 
 WAITING_REQUEST_BYTES: Final = 4 * 1024
-"""About what a parsed request takes."""
+"""Approximate memory of a parsed request that waits."""
 
 DROPPED_BYTES: Final = 1024 * 1024
 """How much a refused sender may still send before the connection is cut."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Bounds what one client can make us keep, and for how long. ASGI is not called before the end of a head.
+    """Limits what one client can make us hold, and for how long. The application is called after the end of a head.
 
-    What was read is parsed in pieces that end where a request may end. While a request waits for the answer before it,
-    or an answer for its reader, the rest stays unparsed and nothing is read.
+    Input is parsed in pieces that end where a request may end. While a request waits for an earlier answer, or an
+    answer for its client, the rest of the input stays unparsed and reading stops.
 
-    Every state has its deadline: 10 s for a head from its first byte (from the beginning, for the first one), 30 s for a
-    body, the keep-alive for a client that sends nothing, 30 s for one that takes nothing. Only while the application has
-    its turn there is none. uvicorn has only the keep-alive, which any byte ended.
+    Every state has a deadline, except while the application works. A head has 10 s from its first byte; the first head,
+    from the start of the connection. A body has 30 s. A client that sends nothing has the keep-alive, and one that
+    reads nothing of its answer has 30 s. uvicorn has only the keep-alive, and any byte ended it.
     """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -100,19 +100,19 @@ class BoundedProtocol(HttpToolsProtocol):
         if flow.is_held:
             flow.pause_reading()
         elif self.pipeline:
-            flow.resume_reading()  # or nobody would see that the client of a parked poll leaves
+            flow.resume_reading()  # otherwise we would not notice that the client of a parked poll leaves
         if self._size.phase != "start" or self.pipeline:
             self._stand_in_queue()
         self._charge()
 
     def _parse(self, piece: bytes) -> int:
-        """Returns how much of the piece was taken."""
+        """Returns how many bytes of the piece were consumed."""
         self._size.add(piece)
         try:
             self.parser.feed_data(piece)
         except httptools.HttpParserUpgrade as offer:
             head = head_without_offer(self.parser, self.url, self.headers)
-            self.parser = httptools.HttpRequestParser(self)  # the old one ends with an offer that also says "close"
+            self.parser = httptools.HttpRequestParser(self)  # an offer with "close" ends the old parser
             self._size = RequestSize()
             self._parse(head)
             return int(offer.args[0])
@@ -144,13 +144,13 @@ class BoundedProtocol(HttpToolsProtocol):
         self._queue_request()
         self._size.begin_body()
         if self.pipeline:
-            self._deadline.clear()  # it cannot send on before its turn
+            self._deadline.clear()  # we do not read the body before its turn
         else:
             self._deadline.set(BODY_DEADLINE_S)
-        self.headers = []  # for trailers, which nobody asks for
+        self.headers = []  # trailers are collected here; nobody uses them
 
     def _queue_request(self) -> None:
-        """Have the application answer, at once or behind the requests before it on this connection."""
+        """Start the application now, or after the earlier requests on this connection."""
         before, self.cycle = self.cycle, new_cycle(self)
         if before is None or before.response_complete:
             self._answering = self.cycle
@@ -163,7 +163,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._size.body_bytes += len(body)
         cycle = self.cycle
         if not cycle.body and not cycle.response_complete:
-            cycle.body, body = body, b""  # type: ignore[assignment]  # uvicorn would copy it twice; most come in one piece
+            cycle.body, body = body, b""  # type: ignore[assignment]  # avoids two copies; most come in one piece
         elif isinstance(cycle.body, bytes):
             cycle.body = bytearray(cycle.body)
         super().on_body(body)
@@ -172,7 +172,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             return
         super().on_message_complete()
-        self.headers = []  # trailers came into it
+        self.headers = []  # drop trailers
         self._size.phase = "start"
         if self.cycle.response_complete:
             self._deadline.set(self.timeout_keep_alive)
@@ -183,7 +183,7 @@ class BoundedProtocol(HttpToolsProtocol):
                 self._queue.pop(self, None)
 
     def on_response_complete(self) -> None:
-        """Go on with what waits, once the client has taken this answer."""
+        """Continue with the waiting input once the client has taken this answer."""
         if self.transport.is_closing():
             return
         if self.flow.write_paused:
@@ -215,8 +215,10 @@ class BoundedProtocol(HttpToolsProtocol):
             self.on_response_complete()
 
     def _stand_in_queue(self) -> None:
-        """Stand where this connection can be closed when descriptors run short, unless all it sent is a whole request that
-        is being answered: who sends more behind it may never stop, and would always have one under way.
+        """Enter the queue of connections that may be closed when descriptors run short.
+
+        It is in no queue while all it has sent is one whole request that is being answered. A client that sends more
+        may never stop, and would always have a request under way.
         """
         shared, phase, answering = self._shared, self._size.phase, self._answering
         if self.flow.write_paused:
@@ -233,11 +235,11 @@ class BoundedProtocol(HttpToolsProtocol):
         if queue is not self._queue:
             self._queue.pop(self, None)
             self._queue = queue
-        if self not in queue:  # whoever sends a little more keeps the place
+        if self not in queue:  # sending a little more does not move a connection back
             queue[self] = 0.0 if queue is shared.idle else time.monotonic()
 
     def _refuse(self, error: ServiceError) -> None:
-        """Answer what is not a request, in its turn, and close; what still comes is dropped."""
+        """Answer an invalid request with the error when its turn comes, then close. Later input is dropped."""
         if self._is_refused or self.transport.is_closing():
             return
         self._is_refused = True
@@ -250,10 +252,10 @@ class BoundedProtocol(HttpToolsProtocol):
         self.url, self.headers, self.app = b"/", request_id, Refusal(error)
         self._queue_request()
         self.cycle.keep_alive = False
-        self.parser = None  # type: ignore[assignment]  # it may hold a header of 64 kB, and is not asked again
+        self.parser = None  # type: ignore[assignment]  # it may hold a header of 64 kB and is not used again
 
     def _withdraw(self, cycle: RequestResponseCycle) -> bool:
-        """Take back a request whose body is broken; false when it has been answered already, at least in part."""
+        """Take back a request whose body is invalid. False when its answer has already started."""
         if self.pipeline and self.pipeline[0][0] is cycle:
             self.pipeline.popleft()
         elif cycle.response_started:
@@ -262,11 +264,11 @@ class BoundedProtocol(HttpToolsProtocol):
         else:
             cycle.disconnected = True
             cycle.message_event.set()
-            self.cycle = None  # type: ignore[assignment]  # as before the first request
+            self.cycle = None  # type: ignore[assignment]  # the state before the first request
         return True
 
     def _read_no_more(self) -> None:
-        """Let the answer that is under way be the last."""
+        """Read no further requests. The answer under way is the last."""
         self._is_refused = True
         self._deadline.clear()
         self.pipeline.clear()
@@ -274,7 +276,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._answering.keep_alive = False
 
     def _charge(self) -> None:
-        """Count what this connection holds besides the request that is being answered."""
+        """Count what this connection holds besides the request being answered; over the limit, refuse further input."""
         held = len(self._unread) + WAITING_REQUEST_BYTES * len(self.pipeline)
         if self._size.head_bytes > UNCHARGED_HEAD_BYTES:
             held += self._size.head_bytes
@@ -292,12 +294,12 @@ class BoundedProtocol(HttpToolsProtocol):
         return self._answering is not None and not self._answering.response_complete
 
     def _end_late(self) -> None:
-        """Cut a connection that is late; answers before an unfinished head, or on their way, are still sent."""
+        """Abort a connection past its deadline. An answer under way is sent first, unless a body is overdue."""
         if self._size.phase == "head" and self._is_answering():
             self._read_no_more()
         elif self._size.phase != "start" or not self.transport.get_write_buffer_size():
             self.transport.abort()
 
     def give_way(self) -> None:
-        """Close for a newer connection: this one has no whole request under way."""
+        """Close this connection, which has no whole request under way, for a newer one."""
         self.transport.abort()

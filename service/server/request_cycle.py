@@ -1,4 +1,4 @@
-"""How HTTP is written: uvicorn's cycle of a request and its response, with one write a response; its flow; refusals."""
+"""Writes HTTP: uvicorn's request/response cycle with one write per response, its flow control, and refusals."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from service.headers import request_id_of
 from service.server.request_target import scope_of
 
 LINGER_S: Final = 2.0
-"""How long a refused sender may go on sending before we close: closing at once would reset the connection, and the
-sender would never see why."""
+"""How long a refused client may go on sending before we close. Closing at once would reset the connection, and the
+client would not see the answer."""
 
 _BODILESS: Final = (204, 304)
 
 
 class HeldFlow(FlowControl):
-    """uvicorn resumes reading whenever an application asks for its body: here not while something read still waits."""
+    """uvicorn resumes reading whenever the application asks for its body. Here, not while ``is_held``."""
 
     is_held = False
 
@@ -32,10 +32,10 @@ class HeldFlow(FlowControl):
 
 
 class OneWriteCycle(RequestResponseCycle):
-    """Sends a response's head together with its body: each write is a system call, and on uvloop none waits for another.
+    """Writes a response's head and body together. On uvloop each write is its own system call.
 
-    It saves 8 % of a poll's CPU time (80 alternating pairs of runs, medians; 7.6 % at the lower quartiles).
-    What is not a whole response of known length goes uvicorn's way.
+    This saves 8 % of a poll's CPU time (80 alternating pairs of runs, medians; 7.6 % at the lower quartiles).
+    uvicorn's own code sends every response that is not complete and of known length.
     """
 
     _start: Any = None
@@ -53,7 +53,7 @@ class OneWriteCycle(RequestResponseCycle):
         await super().send(message)
 
     def _is_whole(self, start: Any, message: Any) -> bool:
-        """False also when the connection is to be closed behind it, or nobody is there to read it."""
+        """True for a complete response of known length, unless the connection closes after it or is gone."""
         if not self.keep_alive or self.disconnected or self.flow.write_paused or message.get("more_body", False):
             return False
         headers = start["headers"]
@@ -72,7 +72,7 @@ class OneWriteCycle(RequestResponseCycle):
         self.on_response()
 
     async def send_500_response(self) -> None:
-        """In our form; uvicorn's is plain text."""
+        """Send our JSON error; uvicorn's is plain text."""
         self._start = None
         start, body = _messages_of(ServiceError("Internal server error"), {})
         await self.send(start)
@@ -80,7 +80,7 @@ class OneWriteCycle(RequestResponseCycle):
 
 
 def new_cycle(connection: HttpToolsProtocol) -> OneWriteCycle:
-    """For the request whose head has just been parsed."""
+    """The cycle for the request whose head has just been parsed."""
     parser = connection.parser
     version = parser.get_http_version()
     return OneWriteCycle(
@@ -99,7 +99,7 @@ def new_cycle(connection: HttpToolsProtocol) -> OneWriteCycle:
 
 
 class Refusal:
-    """An application that answers whatever it is asked with one error and has the connection closed."""
+    """An application that answers every request with one error and then closes the connection."""
 
     def __init__(self, error: ServiceError) -> None:
         self._error = error

@@ -1,4 +1,4 @@
-"""How large a request may be before the application sees it: its head, and whatever a chunked body has beside the body."""
+"""Limits the size of a request's head, and what a chunked body adds to its content, before the application runs."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ MAX_HEADER_BYTES: Final = 64 * 1024
 MAX_HEADERS: Final = 256
 
 HEAD_PIECE_BYTES: Final = 4 * 1024
-"""Most of a head that is parsed before its bounds are looked at again."""
+"""Most of a head that is parsed between two checks of its limits."""
 
 BODY_PIECE_BYTES: Final = 16 * 1024
-"""The same of a body that may be many small chunks, each of which costs a callback."""
+"""Most of a chunked body that is parsed between two checks; each small chunk costs a callback."""
 
 LEAST_HEAD_PIECE_BYTES: Final = 16
 LEAST_BODY_PIECE_BYTES: Final = 256
-"""A piece ends with an empty line, but not before so many bytes: a read of nothing but line breaks is few pieces."""
+"""Smallest pieces that end at an empty line, so that input of nothing but line breaks gives few pieces."""
 
 
 Phase = Literal["start", "head", "body"]
-"""What of a request comes next. Words, because a member of an Enum takes 0.1 us to look up, ten times a request."""
+"""The part of a request that comes next. Not an Enum: a look-up of a member takes 0.1 us, ten times a request."""
 
 
 class RequestSize:
-    """Counts the bytes of one request as they are parsed, and cuts what was read into pieces.
+    """Counts the bytes of one request while they are parsed, and cuts the input into pieces.
 
-    The parser cannot be stopped within what it is given. A piece therefore ends where a request may end.
+    The parser cannot stop inside its input, so a piece ends where a request may end.
     """
 
     __slots__ = ("_sent_bytes", "body_bytes", "head_bytes", "phase")
@@ -38,7 +38,7 @@ class RequestSize:
         self.head_bytes = 0
         self._sent_bytes = 0
         self.body_bytes = 0
-        """Without what chunks, their extensions and trailers add."""
+        """The content only, without chunk sizes, extensions and trailers."""
 
     def begin_body(self) -> None:
         self.phase = "body"
@@ -48,10 +48,10 @@ class RequestSize:
         if self.phase == "body":
             self._sent_bytes += len(piece)
         else:
-            self.head_bytes += min(len(piece), HEAD_PIECE_BYTES)  # what is beyond is of the body
+            self.head_bytes += min(len(piece), HEAD_PIECE_BYTES)  # the rest is part of the body
 
     def find_error(self, url: bytes, headers: Sequence[object]) -> ServiceError | None:
-        """Why the request is refused; ``url`` and ``headers`` are what was parsed so far."""
+        """Why the request is refused, or None. ``url`` and ``headers`` are what was parsed so far."""
         if self.phase == "body":
             if self._sent_bytes - self.body_bytes > MAX_HEADER_BYTES + self.body_bytes // 2:
                 return InvalidRequestError("The body's chunks are too small, or its trailers too large")
@@ -62,9 +62,9 @@ class RequestSize:
         return None
 
     def end_of_piece(self, unread: bytes, start: int) -> int:
-        """Where to stop parsing for a look at the bounds: behind the next empty line, which ends heads and chunks.
+        """Where to stop parsing and check the limits: after the next empty line, which ends heads and chunks.
 
-        A request whose body holds no line break is one piece with it: so are nearly all webhooks.
+        If the body has no line break, the request and its body are one piece. This is so for nearly all webhooks.
         """
         if self.phase != "body":
             least, most = start + LEAST_HEAD_PIECE_BYTES, start + HEAD_PIECE_BYTES

@@ -1,4 +1,4 @@
-"""Serves the application with uvicorn, in one process or several."""
+"""Serves the application with uvicorn, in one or several processes."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from service.server.connections import backlog_of, descriptor_limit
 from service.server.protocol import BoundedProtocol
 
 KEEP_ALIVE_S: Final = 75
-"""Longer than common load balancers keep idle connections (60 s), so that they close them, not we under a request."""
+"""Common load balancers keep idle connections for 60 s. We wait longer, so that we never close one under a request."""
 
 GRACEFUL_S: Final = 5
-"""For requests in flight after ``DRAIN_S``; together below the 10 s after which orchestrators kill."""
+"""Time for requests in flight after ``DRAIN_S``. The sum must stay below the 10 s after which orchestrators kill."""
 
 YOUNG_OBJECTS: Final = 50_000
 
@@ -36,14 +36,14 @@ M_TRIM_THRESHOLD: Final = -1
 M_MMAP_THRESHOLD: Final = -3
 
 KEPT_BYTES: Final = 32 * 1024 * 1024
-"""Of freed memory, per process."""
+"""Freed memory that each process keeps."""
 
 LARGEST_KEPT_BYTES: Final = 4 * 1024 * 1024
-"""Bodies beyond are rare."""
+"""Blocks from this size on go back to the kernel when freed; bodies of that size are rare."""
 
 
 class Supervisor(Multiprocess):
-    """uvicorn's supervisor, which looks at signals twice a second: ours passes SIGTERM on at once."""
+    """uvicorn's supervisor, which checks for signals twice a second. This one forwards SIGTERM at once."""
 
     def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
         super().__init__(config, sockets)
@@ -57,7 +57,7 @@ class Supervisor(Multiprocess):
 
 
 def serve(settings: Settings) -> int:
-    """Run until told to stop; returns the exit status."""
+    """Run until stopped; returns the exit status."""
     raise_file_limit()
     os.environ.setdefault(REPLICA_ID_VARIABLE, f"{socket.gethostname()}-{secrets.token_hex(3)}")
     options: dict[str, Any] = {
@@ -72,13 +72,13 @@ def serve(settings: Settings) -> int:
         "log_config": None,
         "access_log": False,
         "server_header": False,
-        "proxy_headers": False,  # api/client_address.py knows, and is asked only when it matters
+        "proxy_headers": False,  # api/client_address.py does this, only when needed
         "timeout_keep_alive": KEEP_ALIVE_S,
         "timeout_graceful_shutdown": GRACEFUL_S,
         "backlog": backlog_of(descriptor_limit()),
     }
     if settings.workers == 1:
-        # uvicorn raises the signal that ended it once more when it is done: a stop that was asked for is a success.
+        # uvicorn raises the signal again after it has stopped. A requested stop exits with 0.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         server = uvicorn.Server(uvicorn.Config("service.server.serve:app_of_environment", **options))
         server.run()
@@ -91,7 +91,7 @@ def serve(settings: Settings) -> int:
 
 
 def app_of_environment() -> Any:
-    """What each process serves; settings come from the environment, once more in every worker."""
+    """The application of one process. Every worker loads the settings from the environment."""
     from service.app import create_app
     from service.load_config import load_settings
     from service.log import configure_logs
@@ -107,9 +107,9 @@ def app_of_environment() -> Any:
 
 
 def collect_less_often() -> None:
-    """Leave what lives as long as the process to itself, and look for cycles among the rest seldom.
+    """Exclude the objects of the start from garbage collection, and collect the rest seldom.
 
-    Requests leave none behind; by default the collector would still walk every object young enough many times a second.
+    Requests leave no reference cycles. By default the collector would still scan the young objects many times a second.
     """
     gc.collect()
     gc.freeze()
@@ -117,10 +117,10 @@ def collect_less_often() -> None:
 
 
 def keep_freed_memory() -> None:
-    """Have the C library keep freed memory: by default it returns every 128 kB, and getting a page back from the kernel
+    """Make the C library keep freed memory. By default it returns every 128 kB, and getting a page back from the kernel
     costs as much as decoding one.
 
-    https://man7.org/linux/man-pages/man3/mallopt.3.html; glibc only, elsewhere nothing happens.
+    https://man7.org/linux/man-pages/man3/mallopt.3.html; only glibc has it, elsewhere nothing happens.
     """
     with suppress(OSError, AttributeError):
         libc = ctypes.CDLL(None)
@@ -129,7 +129,7 @@ def keep_freed_memory() -> None:
 
 
 def end_with_parent() -> None:
-    """Have the kernel send us SIGTERM when the supervisor dies: orphans would hold the port against its successor.
+    """Make the kernel send us SIGTERM when the supervisor dies. Orphans would keep the port from its successor.
 
     https://man7.org/linux/man-pages/man2/PR_SET_PDEATHSIG.2const.html; Linux only, elsewhere nothing happens.
     """
@@ -138,7 +138,7 @@ def end_with_parent() -> None:
 
 
 def raise_file_limit() -> None:
-    """A parked poll is an open file: take as many as we are allowed."""
+    """Raise the limit of open files to the maximum allowed: each parked poll is an open file."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = hard if hard != resource.RLIM_INFINITY else 1_048_576
     if soft == resource.RLIM_INFINITY or soft >= wanted:
