@@ -1,1 +1,1 @@
-"""Everything that knows Kestra."""
+"""The client of Kestra's REST API."""

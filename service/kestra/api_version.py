@@ -1,4 +1,4 @@
-"""Which of its two styles of URLs a Kestra understands: 2.0 renamed the actions on executions."""
+"""Finds out which of two URL styles Kestra understands: 2.0 renamed the actions on executions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 Style = Literal["v1", "v2"]
 
 CONFIGS: Final = "/api/v1/configs"
-"""Tells the version, to those who may know it."""
+"""The route that gives the version, to users who may see it."""
 
 NO_VERSION: Final = (
     "Kestra does not tell its version; check the path of KESTRA_URL, or set KESTRA_API_STYLE to v1 or v2"
@@ -34,7 +34,7 @@ class ConfigsAnswer(msgspec.Struct, frozen=True):
 
 
 class ApiVersion:
-    """``KESTRA_API_STYLE``, or what Kestra's version says; asked for once, and again when there is reason to."""
+    """The style: ``KESTRA_API_STYLE``, or the one of Kestra's version. The version is cached until ``forget``."""
 
     def __init__(self, settings: Settings, ask: Callable[[str], Awaitable[HttpAnswer]]) -> None:
         self._ask = ask
@@ -42,10 +42,10 @@ class ApiVersion:
         self._detected: Style | None = None
 
     async def get(self) -> Style:
-        """Never a guess.
+        """The style to use; it is never guessed.
 
         Raises:
-            UpstreamError: Kestra does not tell its version.
+            UpstreamError: Kestra does not give its version.
         """
         if self._setting is not None:
             return self._setting
@@ -55,10 +55,10 @@ class ApiVersion:
         return self._detected
 
     async def get_other(self, tried: Style) -> Style:
-        """For when Kestra did not know the style tried: it may be another version by now.
+        """The style to use after Kestra did not know ``tried``: Kestra may have been upgraded.
 
         Raises:
-            UpstreamError: there is no other.
+            UpstreamError: the style is still the same.
         """
         self.forget()
         style = await self.get()
@@ -67,10 +67,10 @@ class ApiVersion:
         return style
 
     def verify(self, answer: HttpAnswer) -> None:
-        """Whether an answer to CONFIGS would do.
+        """Check that an answer to CONFIGS is usable.
 
         Raises:
-            UpstreamError: it would not.
+            UpstreamError: it is not.
         """
         if not answer.is_success:
             raise UpstreamError(NO_VERSION)
@@ -78,15 +78,15 @@ class ApiVersion:
             style_of(answer)
 
     def forget(self) -> None:
-        """After trouble: it may have been an upgrade."""
+        """Detect the version again next time. Call it after an error: the cause may be an upgrade."""
         self._detected = None
 
 
 def style_of(answer: HttpAnswer) -> Style:
-    """By the version in an answer to CONFIGS; https://github.com/kestra-io/kestra/issues/15924.
+    """The style, by the version in an answer to CONFIGS; https://github.com/kestra-io/kestra/issues/15924.
 
     Raises:
-        UpstreamError: it does not say.
+        UpstreamError: the answer has no version.
     """
     version = re.match(r"v?(\d{1,3})\.", decode(answer, ConfigsAnswer).version) if answer.is_success else None
     if version is None:

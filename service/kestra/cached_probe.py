@@ -1,4 +1,4 @@
-"""Whether Kestra answers, asked once for all who want to know within a short time."""
+"""Checks whether Kestra answers. Checks within a short time share one request."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from service.outbound import HttpAnswer, HttpSession
 
 TROUBLE_VALID_S: Final = 1.0
-"""Nobody should be told of trouble for long after Kestra is back."""
+"""Short, so that we do not report trouble for long after Kestra is back."""
 
 
 class CachedProbe:
-    """Kestra's answer to CONFIGS, whatever it says; one that is no success is one as well.
+    """Caches Kestra's answer to CONFIGS, successful or not.
 
     Args:
-        within_s: longest that Kestra may take.
-        valid_s: for how long its answer is good; trouble for TROUBLE_VALID_S at most.
+        within_s: longest that Kestra may take to answer.
+        valid_s: how long an answer is cached; an error is cached for TROUBLE_VALID_S at most.
     """
 
     def __init__(self, session: HttpSession, *, within_s: float, valid_s: float) -> None:
@@ -32,10 +32,10 @@ class CachedProbe:
         self._lock = asyncio.Lock()
         self._until = 0.0
         self._seen: HttpAnswer | str = ""
-        """What Kestra said, or what was wrong in a sentence."""
+        """Kestra's answer, or a sentence that says what was wrong."""
 
     async def get(self) -> HttpAnswer:
-        """Raises UpstreamError: Kestra does not answer in time, is in trouble, or refuses us."""
+        """Raises UpstreamError: Kestra does not answer in time, is in trouble, or refuses our credentials."""
         async with self._lock:
             if time.monotonic() >= self._until:
                 self._seen = await self._look()

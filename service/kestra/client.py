@@ -1,4 +1,4 @@
-"""Kestra's REST API as far as we use it, of 1.x and 2.x: create an execution, look at it, resume it."""
+"""The part of Kestra's REST API that we use, in 1.x and 2.x: create, read and resume an execution."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ log = structlog.get_logger(__name__)
 
 ASK_S: Final = 10.0
 WRITE_S: Final = 15.0
-"""Kestra answers as soon as an execution is queued; load balancers before us give up after 30 s."""
+"""Kestra answers as soon as an execution is queued. Load balancers in front of us give up after 30 s."""
 
 HEALTH_VALID_S: Final = 5.0
-"""Health checks closer together than this share one answer of Kestra's."""
+"""Health checks within this time share one answer from Kestra."""
 
 HEALTH_WITHIN_S: Final = 1.0
-"""A health check of ours must not become slow because Kestra is."""
+"""A slow Kestra must not make our health check slow."""
 
 PRESENT_WITHIN_S: Final = 3.0
-"""Before a call is placed; a Kestra under load may take longer than a health check waits, and still do its work."""
+"""For the check before a call is placed. Kestra under load may be slower than a health check allows, and still work."""
 
 NO_FLOW: Final = "Kestra does not know the flow; check KESTRA_TENANT, KESTRA_NAMESPACE and KESTRA_FLOW"
 DISABLED: Final = "Kestra refuses to run the flow (409); it may be disabled"
@@ -41,17 +41,17 @@ INPUTS: Final = "Kestra refuses the inputs (422); the flow there is not the one 
 
 
 class KestraClient:
-    """Talks to the Kestra at ``KESTRA_URL``; several replicas may do so at once, nothing is kept but its version.
+    """Talks to the Kestra at ``KESTRA_URL``. Several replicas may share it. Only its version and health are cached.
 
-    Raises, in every method that asks Kestra:
+    Raises, in every method that sends a request:
         UpstreamError: Kestra is in trouble, silent, cannot be reached or refuses us; the sentence says where to look.
-            ``is_outcome_unknown`` is True where a POST may have had its effect.
+            ``is_outcome_unknown`` is True when a POST may have had its effect.
 
     Args:
-        settings: with ``kestra_url``.
-        ask_s: longest that a question may take, its attempts together; some methods ask two or three.
-        write_s: longest that a request may take that changes something.
-        health_valid_s: for how long it is good that Kestra answered.
+        settings: ``kestra_url`` must be set.
+        ask_s: longest time for a GET with all its attempts; some methods send two or three GETs.
+        write_s: longest time for a request that changes something.
+        health_valid_s: how long a health check's answer is cached.
     """
 
     def __init__(
@@ -78,12 +78,12 @@ class KestraClient:
     async def create_execution(
         self, inputs: Mapping[str, str], *, labels: Mapping[str, str], flow: str | None = None
     ) -> Execution:
-        """Start the flow of the settings, or another one of its namespace; sent once, never repeated.
+        """Start the flow of the settings, or another one of its namespace. The request is sent once and never repeated.
 
-        Labels whose value is blank are left out: Kestra refuses them. Keys have no colons and no blanks.
+        Labels with a blank value are left out, because Kestra refuses them. Keys must have no colons and no blanks.
 
         Raises:
-            UpstreamError: also where Kestra does not know the flow or refuses the inputs.
+            UpstreamError: also when Kestra does not know the flow or refuses the inputs.
         """
         path = f"{self._tenant}/executions/{path_part(self._namespace)}/{path_part(flow or self._flow)}"
         given = [f"{key}:{value}" for key, value in labels.items() if value.strip(": ")]
@@ -97,12 +97,12 @@ class KestraClient:
         return execution
 
     async def find_execution(self, execution_id: str) -> Execution | None:
-        """None where Kestra does not know it."""
+        """None when Kestra does not know the execution."""
         answer = await self._find_execution(execution_id)
         return None if answer is None else execution_of(answer)
 
     async def get_outputs(self, execution_id: str) -> dict[str, Any]:
-        """The outputs of the flow: by name, empty while there are none.
+        """The outputs of the flow by name; empty while there are none.
 
         Raises:
             NotFoundError: Kestra does not know the execution.
@@ -112,7 +112,7 @@ class KestraClient:
             raise NotFoundError("Kestra does not know the execution")
         if answer.outputs is not None:
             return answer.outputs
-        # 2.x keeps them elsewhere; its source says the first, its OpenAPI document of July 2026 the second.
+        # 2.x has its own route: the first in its source, the second in its OpenAPI document of July 2026.
         for route in ("outputs/executions", "outputs"):
             outputs = await self._get(f"{self._tenant}/{route}/{path_part(execution_id)}")
             if outputs.is_success:
@@ -120,9 +120,9 @@ class KestraClient:
         return {}
 
     async def resume(self, execution_id: str) -> Resumption:
-        """Ask once; whoever wants to ask again, because the execution is not paused yet, does so later.
+        """Try once. If the execution is not paused yet, the caller may try again later.
 
-        Kestra resumes whatever pause it finds; ``find_execution`` says which one that is.
+        Kestra resumes whatever pause it finds; ``find_execution`` says which pause that is.
         """
         try:
             return await self._resume(execution_id)
@@ -145,11 +145,11 @@ class KestraClient:
         raise UpstreamError(f"Kestra refused to resume the execution ({answer.status})")
 
     async def is_healthy(self) -> bool:
-        """Whether Kestra answered and took our credentials, at most ``health_valid_s`` ago; never raises."""
+        """True when Kestra answered and accepted our credentials at most ``health_valid_s`` ago; never raises."""
         return await self.find_problem() is None
 
     async def find_problem(self) -> str | None:
-        """What is wrong with Kestra in a sentence, None when it is healthy. Cached and time-bounded like ``is_healthy``."""
+        """A sentence that says what is wrong with Kestra; None when it is healthy. Cached like ``is_healthy``."""
         try:
             self._style.verify(await self._health.get())
         except UpstreamError as exc:
@@ -157,9 +157,9 @@ class KestraClient:
         return None
 
     async def verify_present(self) -> None:
-        """Raises UpstreamError if Kestra did not answer or take our credentials, at most ``health_valid_s`` ago.
+        """Raises UpstreamError unless Kestra answered and accepted our credentials at most ``health_valid_s`` ago.
 
-        Less than health: executions are created alike in all versions, so that Kestra need not tell its own.
+        This requires less than health: executions are created alike in all versions, so the version is not needed.
         """
         await self._presence.get()
 
@@ -184,7 +184,7 @@ class KestraClient:
         return await self._post(f"{self._tenant}/executions/{path_part(execution_id)}/{action}")
 
     async def _look_why_not_paused(self, execution_id: str) -> Resumption:
-        """Kestra says 409 alike before the pause, after it, and when all is over; of what it does not know it says 404."""
+        """Kestra answers 409 before the pause, after it, and after the execution has ended; its state tells which."""
         execution = await self.find_execution(execution_id)
         if execution is None:
             return Resumption.NOT_PAUSED_YET

@@ -1,4 +1,4 @@
-"""How Kestra is reached, and what its answers mean whatever it was asked for."""
+"""Opens the HTTP session to Kestra, and handles what is common to all its answers."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from service.outbound import Failure, HttpAnswer, HttpSession, Reasons
 
 RETRY_AFTER_S: Final = (0.2, 0.6)
-"""The pauses before a GET's second and third attempt."""
+"""Pauses before the second and third attempt of a GET."""
 
 MAX_CONNECTIONS: Final = 20
 
 MAX_ANSWER_BYTES: Final = 8 * 1024 * 1024
-"""Kestra 1.x refuses messages above 1 MiB; an execution with the runs and outputs of many tasks is a few of them."""
+"""Kestra 1.x refuses messages above 1 MiB. An execution with the runs and outputs of many tasks takes a few MiB."""
 
 AGAIN_AFTER: Final[Reasons] = frozenset({"unreachable", "untrusted", "crowded", "broken", 502, 503, 504})
 
@@ -41,7 +41,7 @@ T = TypeVar("T")
 
 
 def open_session(settings: Settings) -> HttpSession:
-    from service.outbound import HttpSession  # noqa: PLC0415 - loads the HTTP client: a third of the start
+    from service.outbound import HttpSession  # noqa: PLC0415 - loading the HTTP client takes a third of the start
 
     url = urlsplit(settings.kestra_url or "")
     base = url._replace(netloc=url.netloc.rpartition("@")[2], query="", fragment="").geturl()
@@ -68,7 +68,7 @@ def verify(answer: HttpAnswer, *, is_post: bool = False) -> HttpAnswer:
 
 
 def decode(answer: HttpAnswer, wanted: type[T], *, is_outcome_unknown: bool = False) -> T:
-    """Raises UpstreamError: the body is not what it should be."""
+    """Raises UpstreamError when the body is not JSON of the wanted type."""
     try:
         return msgspec.json.decode(answer.body, type=wanted)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
@@ -76,7 +76,7 @@ def decode(answer: HttpAnswer, wanted: type[T], *, is_outcome_unknown: bool = Fa
 
 
 def _authorization(settings: Settings, url: SplitResult) -> dict[str, str]:
-    """The header that proves who we are: of the settings, else of the user and password in the URL, if any."""
+    """The Authorization header, from the settings or else from the user and password in the URL; else empty."""
     if settings.kestra_token is not None:
         return {"Authorization": f"Bearer {settings.kestra_token.reveal()}"}
     username, password = unquote(url.username or ""), unquote(url.password or "")

@@ -1,4 +1,4 @@
-"""What Kestra says about an execution, and about a request to resume one."""
+"""The state of an execution as Kestra reports it, and the outcomes of a request to resume one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import msgspec
 TERMINAL_STATES: Final = frozenset(
     ("SUCCESS", "WARNING", "FAILED", "KILLED", "CANCELLED", "RETRIED", "SKIPPED", "RESUBMITTED")
 )
-"""A state that Kestra may add later counts as not terminal: whoever waits then waits on, up to its own limit.
+"""States that Kestra may add later count as not terminal, so waiters keep waiting up to their own limit.
 
 https://github.com/kestra-io/client-sdk/blob/main/python/python-sdk/docs/StateType.md
 """
@@ -20,20 +20,20 @@ PAUSED: Final = "PAUSED"
 
 
 class Resumption(enum.Enum):
-    """What became of a request to resume an execution."""
+    """The outcome of a request to resume an execution."""
 
     RESUMED = "resumed"
     ALREADY_RESUMED = "already resumed"
-    """It was paused and is not any more, or it is over."""
+    """The execution was paused and no longer is, or it has ended."""
     NOT_PAUSED_YET = "not paused yet"
-    """It may be worth asking again a little later: ``Pause`` registers with us before its state is stored."""
+    """Worth another try a little later: ``Pause`` subscribes with us before Kestra stores its state."""
     UNKNOWN_EXECUTION = "unknown execution"
 
 
 class Past(msgspec.Struct, frozen=True):
     state: str
     date: Any = None
-    """When it came into that state, as ISO 8601 text; whatever else it is counts as unknown."""
+    """When the execution entered the state, as ISO 8601 text. Any other value counts as unknown."""
 
 
 class ExecutionState(msgspec.Struct, frozen=True):
@@ -47,24 +47,24 @@ class TaskRun(msgspec.Struct, frozen=True):
 
 
 class ExecutionAnswer(msgspec.Struct, frozen=True):
-    """The part that we read of the execution in Kestra's answers."""
+    """The fields that we read from an execution in Kestra's answers."""
 
     id: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
     state: ExecutionState | None = None
     taskRunList: tuple[TaskRun, ...] | None = None  # noqa: N815 - Kestra's spelling
     outputs: dict[str, Any] | None = None
-    """Never there in 2.x."""
+    """Always absent in 2.x."""
 
 
 class Pause(msgspec.Struct, frozen=True):
     """One of the times that an execution was paused."""
 
     number: int
-    """Which one, from 1."""
+    """Its position among the execution's pauses, from 1."""
     task_run_id: str = ""
-    """Of the task that pauses; empty for a pause that is over, and where Kestra does not show it."""
+    """The run of the pausing task; empty for a pause that has ended, or when Kestra does not show it."""
     ended_at_ms: int | None = None
-    """Epoch milliseconds by Kestra's clock; None while it lasts, and where Kestra does not tell it."""
+    """Epoch milliseconds by Kestra's clock; None while the pause lasts, or when Kestra does not give it."""
 
     def is_same_as(self, other: Pause) -> bool:
         if self.task_run_id and other.task_run_id:
@@ -77,13 +77,13 @@ class Execution(msgspec.Struct, frozen=True):
 
     id: str
     state: str
-    """Empty where Kestra does not tell it."""
+    """Empty when Kestra does not give it."""
     pauses: tuple[Pause, ...] = ()
-    """The present one, too, if it is paused."""
+    """Oldest first; the last is the current pause if the execution is paused."""
 
     @property
     def is_terminal(self) -> bool:
-        """True when it will never run again by itself."""
+        """True when the execution will never run again by itself."""
         return self.state in TERMINAL_STATES
 
     @property
@@ -91,14 +91,14 @@ class Execution(msgspec.Struct, frozen=True):
         return self.pauses[-1] if self.state == PAUSED else None
 
     def find_pause_to_resume(self, *, subscribed_at_ms: int, seen: Pause | None) -> Pause | Resumption:
-        """The present pause if it is the one that is meant, else why nothing is to be resumed.
+        """The current pause if it is the subscribed one, otherwise why there is nothing to resume.
 
-        Meant is the pause that was ``seen`` by an earlier try. Without one it is the first that had not ended when its
-        end was subscribed to: a flow subscribes in its pause, or just before it.
+        The subscribed pause is the one that an earlier try has ``seen``. Without it, it is the first pause that had not
+        ended at the time of the subscription: a flow subscribes in its pause, or just before it.
 
         Args:
-            subscribed_at_ms: by Redis's clock, which should be within a second of Kestra's; 0 when it is not known.
-            seen: by an earlier try; None when there was none, or it saw no pause.
+            subscribed_at_ms: by Redis's clock, which should be within a second of Kestra's; 0 when unknown.
+            seen: the pause that an earlier try saw; None if there was no try, or it saw no pause.
         """
         if self.is_terminal:
             return Resumption.ALREADY_RESUMED
@@ -130,7 +130,7 @@ def execution_of(answer: ExecutionAnswer) -> Execution:
 
 
 def _paused_task_run(answer: ExecutionAnswer) -> str:
-    """The first: of several that are paused side by side it is the one that Kestra resumes."""
+    """The id of the first paused task run. When several are paused in parallel, Kestra resumes the first."""
     runs = answer.taskRunList or ()
     return next((run.id for run in runs if run.state is not None and run.state.current == PAUSED), "")
 
