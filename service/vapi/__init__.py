@@ -1,1 +1,1 @@
-"""Everything that knows VAPI."""
+"""VAPI's webhooks, API and assistant."""

@@ -1,6 +1,6 @@
-"""From an answer of VAPI's API (the 201 of a placed call, ``GET /call/{id}``) to the change it makes. Pure.
+"""Converts an answer of VAPI's API (the 201 of a placed call, ``GET /call/{id}``) to a change of the record. Pure.
 
-There a call carries everything at its top level, and its status is the true one, not a snapshot from its creation.
+A call in these answers has all fields at its top level, and its status is current, not a snapshot from its creation.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ _AS_MESSAGE: Final = b'{"message":{"type":"","call":%b}}'
 
 
 def change_of_api_call(body: bytes, *, expects_analysis: bool) -> CallChange:
-    """The change that a call, as VAPI's API states it, makes to its record.
+    """The change that a call in an answer of VAPI's API makes to its record.
 
     Args:
         body: as received.
-        expects_analysis: ``EXPECT_ANALYSIS``; without it no ended call waits for one.
+        expects_analysis: ``EXPECT_ANALYSIS``; when False, no ended call waits for an analysis.
 
     Raises:
-        InvalidMessageError: it is no JSON, no object, or has no usable id.
+        InvalidMessageError: the body is not a JSON object, or has no usable id.
     """
     text = replace_lone_surrogates(body)
     try:
-        _ANY_JSON.decode(text)  # or what closes our brackets would count as part of the message
-        # Decoded as a webhook's call, by the decoder that knows all that can be odd in it.
+        _ANY_JSON.decode(text)  # otherwise a body could close our brackets and add to the message
+        # Decode it like a webhook's call, with the decoder that handles all its odd values.
         call = decode_message(_AS_MESSAGE % text).message.call or Call()
         return _change_of(call, expects_analysis=expects_analysis)
     except msgspec.DecodeError as exc:
@@ -53,7 +53,7 @@ def _change_of(call: Call, *, expects_analysis: bool) -> CallChange:
     if not is_call_id(call_id):
         raise InvalidMessageError("VAPI's answer is no call: its id is missing or unusable")
     fields = FieldReader()
-    # The call's own fields as those of a message, so that they are read exactly as a report's are.
+    # Copy the call's fields into a message, so that they are read exactly like a report's.
     message = ServerMessage(type=REPORT, **{name: getattr(call, name) for name in Results.__struct_fields__})
     facts = Facts()
     add_context(facts, message, call, fields)
@@ -68,7 +68,7 @@ def _change_of(call: Call, *, expects_analysis: bool) -> CallChange:
 
 
 def _weigh_ended(message: ServerMessage, call: Call, facts: Facts, *, expects_analysis: bool) -> Weight:
-    """As the report that says the same: preliminary while an analysis may still come."""
+    """The weight of a report with the same content: preliminary while an analysis may still come."""
     if has_analysis(message, call, facts):
         return Weight(Rank.FULL_REPORT_WITH_ANALYSIS, ENDED, Ending.FULL_REPORT)
     reason = facts.ended_reason

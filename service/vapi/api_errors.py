@@ -1,6 +1,6 @@
-"""What VAPI says when it does not do as asked, as the errors our own callers get. Pure.
+"""Converts VAPI's refusals to the errors that our callers get. Pure.
 
-Its bodies are NestJS's: ``{"message": "..." or ["...", ...], "error": "Bad Request", "statusCode": 400}``.
+Its bodies have NestJS's form: ``{"message": "..." or ["...", ...], "error": "Bad Request", "statusCode": 400}``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MAX_MESSAGE_LENGTH: Final = 500
 MAX_RETRY_AFTER_S: Final = 86_400
 
 _CONCURRENCY: Final = re.compile(r"\bconcurren", re.IGNORECASE)
-"""VAPI says 400, not 429, when all lines are in use. We do not know its exact words, only that they speak of this."""
+"""VAPI answers 400, not 429, when all lines are in use. We only know that its message mentions concurrency."""
 
 _NOT_SHOWN: Final = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
@@ -51,7 +51,7 @@ class _Blocked(msgspec.Struct, rename="camel"):
 
 
 def error_of(answer: HttpAnswer, api_key: Secret, *, subject: str, is_write: bool) -> ServiceError:
-    """The error for an answer that is no success. ``subject`` ends the sentence "VAPI refused ..."."""
+    """The error for an unsuccessful answer. ``subject`` completes the sentence "VAPI refused ..."."""
     status = answer.status
     message = message_of(answer.body, api_key)
     if is_write:
@@ -73,7 +73,7 @@ def error_of(answer: HttpAnswer, api_key: Secret, *, subject: str, is_write: boo
 
 
 def find_concurrency_refusal(body: bytes) -> TooManyRequestsError | None:
-    """The refusal in a 201 that says it in ``subscriptionLimits``: such a call "does not connect".
+    """The refusal in a 201 whose ``subscriptionLimits`` say so: such a call "does not connect". Otherwise None.
 
     https://docs.vapi.ai/calls/call-concurrency
     """
@@ -84,7 +84,7 @@ def find_concurrency_refusal(body: bytes) -> TooManyRequestsError | None:
 
 
 def message_of(body: bytes, api_key: Secret) -> str:
-    """VAPI's reason as one line of at most MAX_MESSAGE_LENGTH, "" without one; our key never shows."""
+    """VAPI's reason as one line of at most MAX_MESSAGE_LENGTH, without our key; "" if VAPI gives none."""
     said = find_json(body, _Refusal) or _Refusal()
     text = said.message if isinstance(said.message, str) else "; ".join(said.message)
     line = _NOT_SHOWN.sub(" ", text.replace(api_key.reveal(), "***")).strip()
@@ -92,7 +92,7 @@ def message_of(body: bytes, api_key: Secret) -> str:
 
 
 def find_json(body: bytes, wanted: type[_T]) -> _T | None:
-    """What the body holds; None where it is no JSON of that type. A text cut within a character is mended."""
+    """The decoded body; None if it is not JSON of that type. Repairs texts that VAPI cut within a character."""
     try:
         return msgspec.json.decode(replace_lone_surrogates(body), type=wanted)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -1,4 +1,4 @@
-"""What VAPI was asked to keep of a call: its recording and structured outputs. Pure."""
+"""Reads what VAPI was asked to keep of a call: its recording and structured outputs. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _BOOLEANS: Final = {b"true": True, b'"true"': True, b"false": False, b'"false"':
 
 
 def artifact_plans(message: ServerMessage, call: Call) -> Iterator[ArtifactPlan]:
-    """What the call and its assistants were told to keep, what is nearest to this call first."""
+    """The artifact plans of the call, its overrides and its assistants, in order of precedence."""
     overrides = (call.assistantOverrides, call.squadOverrides, call.workflowOverrides)
     for holder in (call, *overrides, message.assistant, call.assistant):
         if holder is not None and holder.artifactPlan is not None:
@@ -24,10 +24,9 @@ def artifact_plans(message: ServerMessage, call: Call) -> Iterator[ArtifactPlan]
 
 
 def add_what_was_asked_for(facts: Facts, message: ServerMessage, call: Call) -> None:
-    """To facts that hold the message's results already.
+    """Add what was asked for to facts that already hold the message's results.
 
-    VAPI records unless it is told not to. A message without outputs says that they are awaited only where it shows that
-    they were asked for.
+    VAPI records unless told not to. Missing outputs are awaited only if the message shows that they were asked for.
     """
     plans = tuple(artifact_plans(message, call))
     said = (_BOOLEANS.get(bytes(plan.recordingEnabled)) for plan in plans)
@@ -41,11 +40,11 @@ def add_what_was_asked_for(facts: Facts, message: ServerMessage, call: Call) -> 
 
 
 def has_structured_output(outputs: bytes) -> bool:
-    """True when one of ``{name: result}`` says anything."""
+    """True when at least one result in ``{name: result}`` is not empty."""
     return bool(outputs) and any(not is_empty(bytes(result)) for result in _OBJECT.decode(outputs).values())
 
 
 def _are_outputs_skipped(message: ServerMessage, call: Call) -> bool:
-    """True when VAPI says that some output was not worked out, as its conditions did not hold."""
+    """True when VAPI says that it skipped an output because its conditions did not hold."""
     artifacts = (message.artifact, call.artifact)
     return any(not is_empty(bytes(artifact.skippedStructuredOutputs)) for artifact in artifacts if artifact is not None)

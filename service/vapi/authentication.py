@@ -1,6 +1,6 @@
-"""VAPI's proof that a webhook is VAPI's, in every mode it can be configured to; pure functions over raw bytes.
+"""Verifies that a webhook comes from VAPI, in every mode that VAPI offers. Works on raw bytes, without I/O.
 
-VAPI sends no proof unless told to. What it can be told: https://docs.vapi.ai/server-url/server-authentication
+VAPI sends no proof unless configured to: https://docs.vapi.ai/server-url/server-authentication
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from service.config import Settings
 from service.errors import InvalidSignatureError
 
 TIMESTAMP_WINDOW_S: Final = 300
-"""How far a signature's timestamp may be off, either way."""
+"""How far a signature's timestamp may differ from our clock, either way."""
 
 MILLISECONDS_ABOVE: Final = 100_000_000_000
 """VAPI does not say whether the timestamp is in seconds or ms: above 1e11 it can only be ms (1e11 s is the year 5138)."""
@@ -26,9 +26,9 @@ LEGACY_HEADER: Final = b"x-vapi-signature"
 
 
 class WebhookProof:
-    """Decides whether a request proves one of the secrets; built once from the settings.
+    """Checks that the sender of a request knows one of the secrets. Created once from the settings.
 
-    ``headers`` is always the request's headers, lower-case names to raw values.
+    ``headers`` are always the request's headers, from lower-case names to raw values.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -40,11 +40,11 @@ class WebhookProof:
         self._schemes = [make(settings) for mode, make in schemes.items() if mode in modes and self._secrets]
 
     def verify_headers(self, headers: Mapping[bytes, bytes], now_s: float) -> SignatureCheck | None:
-        """None when the headers alone prove it, else the check that the body has to pass.
+        """None when the headers alone are proof, otherwise the check that the body must pass.
 
         Raises:
-            InvalidSignatureError: no proof header is there, or none that could still fit: a wrong secret, a timestamp
-                that is missing or too far off, a signature that no body has.
+            InvalidSignatureError: there is no proof header, or none can be valid: a wrong secret, a timestamp that is
+                missing or too far off, a malformed signature.
         """
         if self._is_open:
             return None
@@ -57,7 +57,7 @@ class WebhookProof:
         return self._check_of(headers, now_s, "no secret fits" if offered else "no proof header")
 
     def _check_of(self, headers: Mapping[bytes, bytes], now_s: float, otherwise: str) -> SignatureCheck:
-        """Raises InvalidSignatureError, with ``otherwise`` as its reason where there is no signature at all."""
+        """Raises InvalidSignatureError, with ``otherwise`` as its reason when there is no signature header."""
         expected, reasons = [], []
         for scheme in self._schemes:
             if scheme.signature_header in headers:
@@ -71,7 +71,7 @@ class WebhookProof:
 
 
 class SignatureCheck:
-    """Hashes a body piece by piece as it arrives, so that even the largest never holds up other requests."""
+    """Hashes a body piece by piece as it arrives, so that a large body does not block other requests."""
 
     def __init__(self, expected: list[ExpectedSignature], reason: str) -> None:
         self._expected = expected
@@ -83,10 +83,10 @@ class SignatureCheck:
                 mac.update(piece)
 
     def verify(self) -> None:
-        """Call it once, when the whole body was added.
+        """Call this once, after the whole body was added.
 
         Raises:
-            InvalidSignatureError: no signature fits.
+            InvalidSignatureError: no signature matches the body.
         """
         found = False
         for signature in self._expected:
@@ -97,7 +97,7 @@ class SignatureCheck:
 
 @dataclass(frozen=True, slots=True)
 class ExpectedSignature:
-    """The signature that one header holds, and a MAC for each key that may have made it."""
+    """The signature sent in one header, and a MAC for each key that may have made it."""
 
     sent: bytes
     macs: list[hmac.HMAC]
@@ -118,7 +118,7 @@ class SignatureScheme:
     keys: tuple[bytes, ...]
     signature_header: bytes
     shape: re.Pattern[bytes]
-    """What every signature of this scheme looks like, hex in lower case."""
+    """Matches every well-formed signature of this scheme; hex is in lower case."""
     algorithm: str = "sha256"
     is_hex: bool = True
     payload_format: bytes = b"{body}"
@@ -128,10 +128,10 @@ class SignatureScheme:
     url: bytes = b""
 
     def expect(self, headers: Mapping[bytes, bytes], now_s: float) -> ExpectedSignature:
-        """What the request's headers promise of its body.
+        """The signature that the request's body must have, according to its headers.
 
         Raises:
-            InvalidSignatureError: no body could fit: the timestamp is missing or too far off, or this is no signature.
+            InvalidSignatureError: the timestamp is missing or too far off, or the signature is malformed.
         """
         timestamp = headers.get(self.timestamp_header, b"").strip()
         if b"{timestamp}" in self.payload_format:
@@ -146,7 +146,7 @@ class SignatureScheme:
         return ExpectedSignature(sent, [hmac.new(key, before, self.algorithm) for key in self.keys], after, self.is_hex)
 
     def _around_body(self, headers: Mapping[bytes, bytes], timestamp: bytes) -> tuple[bytes, bytes]:
-        """What is signed before the body, and what behind it."""
+        """The signed bytes before the body, and those after it."""
         parts = {
             b"{timestamp}": timestamp,
             b"{method}": b"POST",
@@ -180,7 +180,7 @@ def _configured_scheme(settings: Settings) -> SignatureScheme:
 
 
 def _legacy_scheme(settings: Settings) -> SignatureScheme:
-    """The original design's signature: the body alone, by the secret as it is written."""
+    """The original design's signature: of the body alone, with the secret as written as key."""
     return SignatureScheme(
         keys=tuple(secret.reveal().encode() for secret in settings.vapi_webhook_secret),
         signature_header=LEGACY_HEADER,
@@ -189,7 +189,7 @@ def _legacy_scheme(settings: Settings) -> SignatureScheme:
 
 
 def _shape_of(algorithm: str, *, is_hex: bool) -> re.Pattern[bytes]:
-    """Matches what can be a signature, before its body is read."""
+    """A pattern for well-formed signatures, to check them before the body is read."""
     example = _encode(bytes(hashlib.new(algorithm).digest_size), is_hex=is_hex)
     if is_hex:
         return re.compile(b"[0-9a-f]{%d}" % len(example))
@@ -202,7 +202,7 @@ def _encode(digest: bytes, *, is_hex: bool) -> bytes:
 
 
 def _secret_headers_of(settings: Settings) -> tuple[bytes, ...]:
-    """Where a request may show a secret as it is; VAPI's documents of March 2025 put it into the signature's header."""
+    """The headers that may hold a plain secret. VAPI's documents of March 2025 put it into the signature's header."""
     headers: dict[bytes, None] = {}
     if "secret" in settings.vapi_webhook_auth:
         headers |= dict.fromkeys((_header(settings.vapi_secret_header), LEGACY_HEADER))
@@ -212,12 +212,12 @@ def _secret_headers_of(settings: Settings) -> tuple[bytes, ...]:
 
 
 def _without_bearer(value: bytes) -> bytes:
-    """VAPI's credentials have a switch for the word, whatever the header."""
+    """The value without a leading "Bearer ". VAPI's credentials can add the word in any header."""
     return value[7:].strip() if value[:7].lower() == b"bearer " else value
 
 
 def bearer_token(headers: Mapping[bytes, bytes]) -> bytes | None:
-    """The token of an ``Authorization: Bearer`` header, None when there is none (RFC 6750)."""
+    """The token of the ``Authorization: Bearer`` header (RFC 6750); None without one."""
     value = headers.get(b"authorization", b"")
     return _without_bearer(value) if value[:7].lower() == b"bearer " else None
 
@@ -234,7 +234,7 @@ def _verify_fresh(timestamp: bytes, now_s: float) -> None:
 
 
 def is_any_of(sent: bytes, wanted: tuple[bytes, ...] | list[bytes]) -> bool:
-    """Compares with every candidate, each in constant time, so that the answer's time tells nothing."""
+    """Compares with every candidate, each in constant time, so that the time taken reveals nothing."""
     found = False
     for candidate in wanted:
         found |= hmac.compare_digest(sent, candidate)

@@ -1,4 +1,4 @@
-"""VAPI's API as we use it: place and read calls, find a recording, keep an assistant. https://docs.vapi.ai/api-reference"""
+"""The part of VAPI's API that we use: calls, recordings, assistants. https://docs.vapi.ai/api-reference"""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 ASK_S: Final = 4.0
-"""A question, its second try included: who reconciles a call holds it for 5 s."""
+"""Longest time for a GET including its second try. A reconciler leases a call for 5 s."""
 
 WRITE_S: Final = 20.0
-"""VAPI takes several seconds to begin a call; load balancers before us answer 504 after 30."""
+"""VAPI takes several seconds to start a call. Load balancers in front of us answer 504 after 30 s."""
 
 POOL_S: Final = 2.0
-"""Longest wait for one of our own connections."""
+"""Longest wait for a free connection of ours."""
 
 RETRY_AFTER_S: Final = (0.1,)
 
@@ -37,20 +37,20 @@ AGAIN_AFTER: Final = AGAIN_AFTER_LOSS | {502, 503, 504}
 MAX_CONNECTIONS: Final = 32
 
 MAX_WRITES: Final = 256
-"""Requests under way that change something. VAPI may take seconds for each, and nobody waits longer than POOL_S for a turn."""
+"""Most concurrent requests that change something. VAPI may take seconds for each; more wait up to POOL_S for a turn."""
 
 MAX_ANSWER_BYTES: Final = 32 * 1024 * 1024
-"""The longest calls that VAPI allows give about 10 MB."""
+"""The longest calls that VAPI allows take about 10 MB."""
 
 MAX_LIMIT: Final = 1000
-"""The most that VAPI lists at once."""
+"""The most entries that VAPI lists at once."""
 
 MAX_LINK_LENGTH: Final = 8192
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
 _UNKNOWN_THERE: Final = frozenset({400, 404})
-"""VAPI has no call of that id; 400 where the id is not of the form that VAPI gives (a UUID)."""
+"""VAPI does not know the id. It answers 400 when the id is not a UUID, the form of its own ids."""
 
 _T = TypeVar("_T")
 
@@ -60,24 +60,24 @@ class _WithId(msgspec.Struct):
 
 
 class VapiClient:
-    """One per process; every method may be called at any time from any task.
+    """One per process. Every method may be called at any time from any task.
 
-    What VAPI or the way to it gives is raised as
+    Raises, in every method:
 
         InvalidRequestError: a refusal (400, most other 4xx), with VAPI's message.
         PaymentRequiredError: 402.
-        TooManyRequestsError: 429, or no line free; with ``Retry-After`` where VAPI gave one.
-        UpstreamError: trouble (5xx), silence, a redirect, or a refusal of our key. ``is_outcome_unknown`` only where
-            a request that changes something may have been carried out.
+        TooManyRequestsError: 429, or no free line; with ``Retry-After`` when VAPI gave one.
+        UpstreamError: trouble (5xx), silence, a redirect, or a refusal of our key. ``is_outcome_unknown`` is True only
+            if a request that changes something may have been carried out.
 
     Args:
-        settings: with ``vapi_api_key``.
-        ask_s: longest that a question may take.
-        write_s: longest that a request may take that changes something.
+        settings: ``vapi_api_key`` must be set.
+        ask_s: longest time for a GET.
+        write_s: longest time for a request that changes something.
     """
 
     def __init__(self, settings: Settings, *, ask_s: float = ASK_S, write_s: float = WRITE_S) -> None:
-        # Here, because a service without a key need not spend a third of its start on an HTTP client.
+        # Imported here: the HTTP client takes a third of the start, which a service without a key can save.
         from service.outbound import HttpSession  # noqa: PLC0415
 
         if settings.vapi_api_key is None:
@@ -90,7 +90,7 @@ class VapiClient:
             "VAPI",
             settings.vapi_api_url,
             {"Authorization": f"Bearer {self._api_key.reveal()}"},
-            connect_s=1.5,  # it takes 0.2 s, and the second try of a question must still fit into ASK_S
+            connect_s=1.5,  # usually 0.2 s; a GET's second try must still fit into ASK_S
             pool_s=POOL_S,
             max_answer_bytes=MAX_ANSWER_BYTES,
             max_refusal_bytes=64 * 1024,  # VAPI's own are below 1 kB
@@ -103,9 +103,9 @@ class VapiClient:
         await self._writing.close()
 
     async def create_call(self, body: Mapping[str, Any]) -> bytes:
-        """Have VAPI dial. Returns the answer as received: a JSON object with an ``id``.
+        """Make VAPI dial. Returns the answer as received: a JSON object with an ``id``.
 
-        Sent once, never repeated after it was written. Who cancels this does not know whether somebody is phoned.
+        The request is never repeated after it was written. If this is cancelled, nobody knows whether VAPI dialled.
         """
         answer = await self._write("POST", "/call", body, subject="the call")
         _decode(answer, _WithId, is_write=True)
@@ -115,9 +115,9 @@ class VapiClient:
         return answer
 
     async def get_call(self, call_id: str) -> bytes | None:
-        """The call as VAPI has it, as received; None when it knows none of that id. Within ``ask_s`` in all.
+        """VAPI's answer for the call, as received; None when VAPI does not know the id. Takes at most ``ask_s`` in all.
 
-        Who asks for calls has a pace to keep, so an answer that speaks of trouble is an answer.
+        An answer that reports trouble is not asked for again, because callers keep to a rate of requests.
         """
         answer = await self._ask(f"/call/{path_part(call_id)}", again_after=AGAIN_AFTER_LOSS)
         return None if answer.status in _UNKNOWN_THERE else self._accepted(answer, "the question for a call").body
@@ -125,14 +125,14 @@ class VapiClient:
     async def list_calls(
         self, *, limit: int = 100, created_after: str | None = None, created_before: str | None = None
     ) -> list[msgspec.Raw]:
-        """The newest calls of the account, up to ``limit`` (at most MAX_LIMIT). The times are ISO 8601."""
+        """The newest calls of the account, up to ``limit`` (at most MAX_LIMIT). Times are ISO 8601."""
         query = {"limit": str(min(limit, MAX_LIMIT)), "createdAtGt": created_after, "createdAtLt": created_before}
         given = {name: value for name, value in query.items() if value is not None}
         answer = self._accepted(await self._ask("/call", given), "the list of calls")
         return _decode(answer.body, list[msgspec.Raw])
 
     async def find_recording_url(self, call_id: str) -> str | None:
-        """A fresh link to the call's recording, good for about half an hour; None when VAPI has none.
+        """A new link to the call's recording, valid for about half an hour; None when VAPI has no recording.
 
         https://docs.vapi.ai/assistants/retrieve-call-artifacts
         """
@@ -147,14 +147,14 @@ class VapiClient:
         raise UpstreamError("VAPI gave no usable link to the recording")
 
     async def get_assistant(self, assistant_id: str) -> dict[str, Any]:
-        """Raises NotFoundError when there is none."""
+        """Raises NotFoundError when VAPI has no such assistant."""
         answer = await self._ask(f"/assistant/{path_part(assistant_id)}")
         if answer.status in _UNKNOWN_THERE:
             raise NotFoundError("VAPI has no such assistant")
         return _decode(self._accepted(answer, "the question for an assistant").body, dict[str, Any])
 
     async def list_assistants(self) -> list[dict[str, Any]]:
-        """The newest of the account, at most MAX_LIMIT."""
+        """The newest assistants of the account, at most MAX_LIMIT."""
         answer = await self._ask("/assistant", {"limit": str(MAX_LIMIT)})
         return _decode(self._accepted(answer, "the list of assistants").body, list[dict[str, Any]])
 
@@ -163,7 +163,7 @@ class VapiClient:
         return _decode(answer, dict[str, Any], is_write=True)
 
     async def update_assistant(self, assistant_id: str, config: Mapping[str, Any]) -> dict[str, Any]:
-        """Replace the top-level fields that ``config`` has; VAPI keeps the others."""
+        """Replace the top-level fields that are in ``config``; VAPI keeps the others."""
         answer = await self._write("PATCH", f"/assistant/{path_part(assistant_id)}", config, subject="the assistant")
         return _decode(answer, dict[str, Any], is_write=True)
 
@@ -189,7 +189,7 @@ class VapiClient:
 
 
 def is_link(text: str) -> bool:
-    """True for an absolute http(s) address that fits a header: printable ASCII, at most MAX_LINK_LENGTH."""
+    """True for an absolute http(s) URL that can go into a header: printable ASCII, at most MAX_LINK_LENGTH."""
     is_plain = text.isascii() and text.isprintable() and " " not in text
     return is_plain and len(text) <= MAX_LINK_LENGTH and is_http_url(text)
 

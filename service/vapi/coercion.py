@@ -1,7 +1,7 @@
-"""Makes the best of a field that is not of the type we want.
+"""Coerces fields that do not have the type we want.
 
-Empty values (null, [], {}, blank text) count as absent; 0 and false do not. Scalars are salvaged: a numeric string as a
-number, any scalar as text. What cannot be salvaged is dropped and counted.
+Empty values (null, [], {}, blank text) count as absent; 0 and false do not. Scalars are coerced: a numeric string to a
+number, any scalar to text. Values that cannot be coerced are dropped and counted.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from msgspec import Raw, Struct
 from service.calls.facts import BLANK
 
 ABSENT: Final = Raw()
-"""A field that is not there; as bytes it is empty, which no JSON value is."""
+"""An absent field. Its bytes are empty, which no JSON value is."""
 
 Text = str | None
-"""Of a field in a struct that ``coerce`` can coerce: blank text is as good as none."""
+"""The type of a text field that ``coerce`` handles. Blank text counts as absent."""
 
 MAX_TIMESTAMP: Final = 2**53
-"""From here on a double no longer tells one millisecond from the next."""
+"""From here on a double cannot represent every millisecond."""
 
 _SURE_DIGITS: Final = len(str(MAX_TIMESTAMP)) - 1
 
 SECONDS_BELOW: Final = 100_000_000_000
-"""A moment given as a number below this is in seconds; as ms it would lie before March 1973."""
+"""A time given as a number below this is in seconds; as ms it would be before March 1973."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _NUMBER: Final = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?")
@@ -49,10 +49,10 @@ _S = TypeVar("_S", bound=Struct)
 
 
 def coerce(text: bytes, struct: type[Struct]) -> tuple[bytes, int]:
-    """An object's JSON text with what the struct wants as text or as an object salvaged or left out; how many were lost.
+    """The JSON object with its fields coerced to the struct's text and object fields, and how many had to be dropped.
 
     Raises:
-        msgspec.ValidationError: it is no object.
+        msgspec.ValidationError: the text is not an object.
     """
     values = _OBJECT.decode(text)
     dropped = 0
@@ -87,17 +87,17 @@ def _struct_of(hint: Any) -> type[Struct] | None:
 
 
 def _as_text(value: bytes) -> bytes:
-    """A scalar as a JSON string; empty when it is none."""
+    """A scalar as a JSON string; empty when the value is not a scalar."""
     if value[:1] == b'"':
         return value
     return b"" if value[:1] in b"[{" or value == b"null" else b'"%b"' % value
 
 
 class FieldReader:
-    """Reads fields and counts, in ``dropped``, those of an impossible type.
+    """Reads fields, and counts those of an impossible type in ``dropped``.
 
-    A reader takes the places where a value may stand, best first, and returns the first that is usable, as JSON text;
-    empty bytes when there is none. ``url`` takes and gives plain text.
+    Each method takes the places where a value may be, best first. It returns the first usable one as JSON text, or
+    empty bytes when there is none. ``url`` takes and returns plain text.
     """
 
     __slots__ = ("dropped",)
@@ -106,7 +106,7 @@ class FieldReader:
         self.dropped = dropped
 
     def decode(self, text: bytes, decoder: msgspec.json.Decoder[_S]) -> _S:
-        """An object, as a struct whose fields are Text, Raw or structs."""
+        """Decode an object as a struct whose fields are Text, Raw or structs."""
         try:
             return decoder.decode(text)
         except msgspec.ValidationError:
@@ -160,7 +160,7 @@ class FieldReader:
         return b""
 
     def time(self, *places: Raw) -> bytes:
-        """ISO 8601 in UTC, from ISO text in any zone (none means UTC) or from epoch seconds or milliseconds."""
+        """ISO 8601 in UTC, from ISO text in any zone (UTC if it has none) or from epoch seconds or milliseconds."""
         for place in places:
             value = bytes(place)
             if _is_plain_time(value):
@@ -175,7 +175,7 @@ class FieldReader:
         return b""
 
     def url(self, *places: Text) -> Text:
-        """A plain address: a presigned one loses its query, which holds the signature and is dead after 30 minutes."""
+        """A URL. A presigned one loses its query, which holds the signature and expires after 30 minutes."""
         for text in places:
             if not text or is_blank(text):
                 continue
@@ -193,7 +193,7 @@ class FieldReader:
 
 
 def is_empty(value: bytes) -> bool:
-    """True for null, [] and {} (white space within or not), blank text, and for a field that is not there."""
+    """True for null, [] and {} (also with white space inside), blank text, and an absent field."""
     if len(value) <= _LONGEST_EMPTY and value in _EMPTY:
         return True
     first = value[0]
@@ -203,7 +203,7 @@ def is_empty(value: bytes) -> bool:
 
 
 def is_blank(text: str) -> bool:
-    """True for text of nothing but white space."""
+    """True for text that is empty or only white space."""
     return BLANK.fullmatch(text) is not None
 
 
@@ -215,7 +215,7 @@ def first_said(*texts: Text) -> Text:
 def timestamp_ms(place: Raw) -> int:
     """A message's own timestamp in ms, from a number or ISO text; 0 when absent, unreadable or beyond 2^53.
 
-    It was an ISO string until September 2024 and is a number since.
+    VAPI sent an ISO string until September 2024 and sends a number since.
     """
     value = bytes(place)
     if value.isdigit() and len(value) <= _SURE_DIGITS:
@@ -236,7 +236,7 @@ def timestamp_ms(place: Raw) -> int:
 
 
 def _is_plain_time(value: bytes) -> bool:
-    """True for what needs no rewriting: UTC to the microsecond, written as most senders write it."""
+    """True for a time that needs no conversion: in UTC, at most microseconds, in the usual notation."""
     if value[-2:] != b'Z"' or value[11:12] != b"T" or len(value) > _LONGEST_PLAIN_TIME:
         return False
     try:

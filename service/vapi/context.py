@@ -1,4 +1,4 @@
-"""The context that every server message repeats: ids, phone, metadata and what the callers attached. Pure."""
+"""Reads the context that every server message repeats: ids, phone, metadata and what our callers attached. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from service.vapi.coercion import FieldReader, Text, first_said, is_blank, is_em
 from service.vapi.messages import Artifact, Assistant, Call, Customer, PhoneNumber, ServerMessage
 
 MAX_PHONE_LENGTH: Final = 128
-"""A number names an index key; the longest addresses seen have 60 characters."""
+"""Limits the name of an index key. The longest addresses seen have 60 characters."""
 
 _ARTIFACT: Final = Artifact()
 _ASSISTANT: Final = Assistant()
@@ -22,7 +22,7 @@ _PHONE_NUMBER: Final = PhoneNumber()
 
 
 class ProviderContext(Struct):
-    """What we attach to a call when we place it, in either spelling."""
+    """What we attach to a call when we place it, in both spellings."""
 
     providerName: Text = None  # noqa: N815 - the callers' spelling, here and below
     provider_name: Text = None
@@ -87,7 +87,7 @@ def _on_one_line(text: bytes) -> Raw:
 
 
 def _merged(objects: list[bytes]) -> bytes:
-    """One object out of several, per key from the first that has a value for it."""
+    """Merges several objects into one. Each key has the first value that is not empty."""
     if len(objects) == 1:
         return objects[0]
     merged: dict[str, Raw] = {}
@@ -99,7 +99,7 @@ def _merged(objects: list[bytes]) -> bytes:
 
 
 def _add_provider(facts: Facts, said: ProviderContext) -> None:
-    """What is not known yet of the callers' own words: from metadata first, from the prompt's variables last."""
+    """Add the callers' values that are not known yet; called with metadata first, the prompt's variables last."""
     facts.provider_name = first_said(facts.provider_name, said.providerName, said.provider_name)
     facts.provider_phone = first_said(facts.provider_phone, said.providerPhone, said.provider_phone)
     facts.service_type = first_said(

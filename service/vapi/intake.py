@@ -1,4 +1,4 @@
-"""From a server message to the change it makes to a call's record. Pure."""
+"""Converts a server message to the change it makes to a call's record. Pure."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ _NO_CALL: Final = Call()
 
 
 class Intake(Struct, frozen=True):
-    """What a message comes down to."""
+    """The result of converting a message."""
 
     change: CallChange | None
     """None: the message concerns no call, so there is nothing to store."""
     dropped: int
-    """Fields of an impossible type that were left out."""
+    """How many fields of an impossible type were left out."""
 
 
 class Weight(Struct, frozen=True):
@@ -58,8 +58,8 @@ def change_of(received: Received) -> Intake:
     """The change that a server message makes to its call's record.
 
     Raises:
-        InvalidMessageError: a status update or a report without a usable call id. Any other message without one
-            simply has nothing to store.
+        InvalidMessageError: a status update or a report has no usable call id. Other messages without one are not
+            stored.
     """
     message = received.message
     call = message.call or _NO_CALL
@@ -118,7 +118,7 @@ def _weigh(message: ServerMessage, call: Call, facts: Facts) -> Weight:
 
 
 def _weigh_report(message: ServerMessage, call: Call, facts: Facts) -> Weight:
-    """A preliminary report is followed by a full one. VAPI may post one before it has worked structured outputs out."""
+    """A full report follows a preliminary one. VAPI may send a report before its structured outputs are ready."""
     if facts.outputs_awaited:
         return Weight(Rank.PRELIMINARY_REPORT, ENDED, Ending.PRELIMINARY_REPORT)
     if has_analysis(message, call, facts):
@@ -129,7 +129,7 @@ def _weigh_report(message: ServerMessage, call: Call, facts: Facts) -> Weight:
 
 
 def has_analysis(message: Results, call: Results, facts: Facts) -> bool:
-    """True when there is a summary, structured data, a verdict or a structured output, wherever it stands."""
+    """True when the message or its call has a summary, structured data, a verdict or a structured output."""
     if facts.analysis_summary or facts.analysis_structured_data or facts.analysis_success_evaluation:
         return True
     # A value of an odd type is dropped, but it shows that there was an analysis.

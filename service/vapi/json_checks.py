@@ -1,4 +1,4 @@
-"""What msgspec does not see in the parts of a JSON text that it skips: bad UTF-8; and the repair of lone surrogates."""
+"""Checks for bad UTF-8, which msgspec does not see in skipped parts of a JSON text, and repairs lone surrogates."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from service.errors import Detail, InvalidMessageError
 
 
 class NotJSONError(InvalidMessageError):
-    """The body is not JSON that we take; ``reason`` says why, without quoting it."""
+    """The body is not JSON that we accept. ``reason`` says why, without quoting the body."""
 
     def __init__(self, reason: str) -> None:
         super().__init__("The body is not valid JSON", details=(Detail("$", reason),))
 
 
 TOO_DEEP: Final = "nested too deeply"
-"""msgspec gives up between 990 and 5,000 levels, depending on the Python beneath it."""
+"""msgspec gives up between 990 and 5,000 levels, depending on the Python version."""
 
 
 def check_utf8(body: bytes) -> None:
-    """Raises InvalidMessageError with the place of the first bad byte."""
+    """Raises InvalidMessageError with the position of the first bad byte."""
     if body.isascii():
         return
     try:

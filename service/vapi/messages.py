@@ -1,8 +1,8 @@
-"""VAPI's server messages as structs: only the fields we read, each of them optional.
+"""VAPI's server messages as structs, with only the fields we read. All fields but ``type`` are optional.
 
-What VAPI sends is an envelope ``{"message": {...}}``; https://docs.vapi.ai/server-url/events lists the types. Its
-OpenAPI document requires almost nothing of them and real traffic departs even from that: a message in which a text or an
-object is something else is mended first (salvage.py), and what may be of any type or large stays undecoded (``Raw``).
+VAPI sends ``{"message": {...}}``; https://docs.vapi.ai/server-url/events lists the types. VAPI's OpenAPI document
+requires almost no fields, and real messages differ even from that. If a text or object field has another type, the
+message is coerced first (coercion.py). Fields that are large or may have any type stay undecoded (``Raw``).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class ArtifactPlan(Struct):
 
 
 class Assistant(Struct):
-    """An assistant, or what a call changes of one: the overrides for assistant, squad and workflow look alike."""
+    """An assistant, or the overrides of one; those for assistant, squad and workflow have the same form."""
 
     id: Text = None
     metadata: Raw = ABSENT
@@ -49,7 +49,7 @@ class Assistant(Struct):
 
 
 class Analysis(Struct):
-    """Undecoded: also an odd value shows that there was an analysis."""
+    """Its fields stay undecoded: even a value of an odd type shows that there was an analysis."""
 
     summary: Raw = ABSENT
     structuredData: Raw = ABSENT  # noqa: N815
@@ -75,7 +75,7 @@ class CostBreakdown(Struct):
 
 
 class Results(Struct):
-    """What a report carries at ``message.*`` and a hand-made one inside ``message.call.*``."""
+    """The results of a call: at ``message.*`` in a real report, inside ``message.call.*`` in a hand-made one."""
 
     status: Text = None
     endedReason: Text = None  # noqa: N815
@@ -102,7 +102,7 @@ class Results(Struct):
 
 
 class Call(Results):
-    """``message.call``: a snapshot from when the call was created, never refreshed by VAPI."""
+    """``message.call``: a snapshot from the call's creation, which VAPI never updates."""
 
     id: Text = None
     type: Text = None
@@ -117,7 +117,7 @@ class Call(Results):
 
 
 class ServerMessage(Results, kw_only=True):
-    """``message``; ``type`` is the only field that must be there."""
+    """``message``; ``type`` is the only required field."""
 
     type: str
     timestamp: Raw = ABSENT
@@ -145,7 +145,7 @@ class Received(Struct):
 def decode_message(body: bytes) -> Received:
     """The server message in a webhook's body.
 
-    A lone surrogate escape (VAPI cuts texts by length, through the middle of an emoji) becomes U+FFFD.
+    A lone surrogate escape becomes U+FFFD. VAPI cuts texts by length, even in the middle of an emoji.
 
     Raises:
         InvalidMessageError: not UTF-8, not JSON (``NaN``, or deeper than the decoder takes), not an object, no
@@ -166,7 +166,7 @@ def decode_message(body: bytes) -> Received:
 
 
 def _decode_odd(body: bytes) -> Received:
-    """The slow way, for a message with a value of an impossible type: mend or drop those values, keep the rest."""
+    """Slow path for a message with values of an impossible type: coerce or drop those values, keep the rest."""
     try:
         _ANY_JSON.decode(body)
         mended, dropped = coerce(body, _Envelope)

@@ -1,6 +1,6 @@
-"""The bodies that VAPI takes for "not handled here", for the message types that expect an answer.
+"""Replies that mean "not handled here", for the message types that expect an answer.
 
-A live call waits for these: an assistant request at most 7.5 s, a tool's server 20 s. What each type takes:
+A live call waits for these: 7.5 s for an assistant request, 20 s for a tool's server. What each type accepts:
 https://docs.vapi.ai/server-url/events, https://docs.vapi.ai/knowledge-base/custom-knowledge-base
 """
 
@@ -20,14 +20,14 @@ ENDPOINTING_TIMEOUT_S: Final = 0.4
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """The answer to a message that a live call waits on."""
+    """The answer to a message, while the live call waits for it."""
 
     body: bytes
     content_type: bytes = b"application/json"
 
 
 def find_reply(message: ServerMessage) -> Reply | None:
-    """The answer for a message type that expects one, None for all others."""
+    """The reply for a message type that expects one; None for other types."""
     if message.type == "voice-request":
         return Reply(b"", b"application/octet-stream")  # raw PCM is expected: JSON would be played as noise
     answer = _ANSWERS.get(message.type)
@@ -39,14 +39,14 @@ def _error(_: ServerMessage) -> dict[str, Any]:
 
 
 def _tool_results(message: ServerMessage) -> dict[str, Any]:
-    """One result per tool call, wherever it is listed; a result is one line, or VAPI drops it."""
+    """One result per tool call in any of the three lists. A result must be one line, or VAPI drops it."""
     lists = (message.toolCallList, message.toolCalls, message.toolWithToolCallList)
     ids = dict.fromkeys(call_id for fragment in lists for call_id in _tool_call_ids(bytes(fragment)))
     return {"results": [{"toolCallId": call_id, "error": NOT_HANDLED} for call_id in ids]}
 
 
 def _tool_call_ids(fragment: bytes) -> Iterator[str]:
-    """Of a list of tool calls, or of tools that each have their ``toolCall`` inside."""
+    """The ids in a list of tool calls, or in a list of tools that contain their ``toolCall``."""
     calls = msgspec.json.decode(fragment) if fragment else None
     for entry in calls if isinstance(calls, list) else ():
         inner = entry.get("toolCall") if isinstance(entry, dict) else None

@@ -1,7 +1,7 @@
-"""What a report says of the finished call. Pure.
+"""Reads a finished call's results from a report. Pure.
 
-Real messages carry results at ``message.artifact.*``, ``message.analysis.*`` and ``message.*``; hand-made ones, as in
-the original design's curl, inside ``message.call.*``.
+Real reports have results at ``message.artifact.*``, ``message.analysis.*`` and ``message.*``. Hand-made ones, as in the
+original design's curl, have them inside ``message.call.*``.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def _add_what_was_said(
     facts.messages = fields.array(*(place.messages for place in places))
     transcripts = [_transcript_as_text(bytes(place.transcript)) for place in places]
     facts.transcript = fields.text(*map(Raw, transcripts))
-    # A blank transcript is empty, but it shows that nobody spoke; "" and [] show nothing.
+    # A blank transcript counts as empty but shows that nobody spoke; "" and [] show nothing.
     said = facts.transcript or next((text for text in transcripts if text[:1] == b'"' and text != b'""'), b"")
     plans = (plan.transcriptPlan for plan in artifact_plans(message, call))
     name = first_said(*(plan.assistantName for plan in plans if plan is not None))
@@ -89,7 +89,7 @@ def _add_what_was_said(
 
 
 def _transcript_as_text(transcript: bytes) -> bytes:
-    """A list of ``{role, message|content}`` as lines of text; anything else as it is."""
+    """Converts a list of ``{role, message|content}`` to lines of text; returns anything else unchanged."""
     if transcript[:1] != b"[" or is_empty(transcript):
         return transcript
     return msgspec.json.encode(transcript_of(transcript) or " ")
@@ -97,7 +97,7 @@ def _transcript_as_text(transcript: bytes) -> bytes:
 
 def has_duration_or_cost(message: Results, call: Results) -> bool:
     """True when any of a report's durations and costs is above 0, before rounding."""
-    reader = FieldReader()  # what is odd here has been counted
+    reader = FieldReader()  # values of an odd type were counted already
     for report in (message, call):
         total = report.costBreakdown.total if report.costBreakdown is not None else ABSENT
         places = (report.durationSeconds, report.durationMs, report.durationMinutes, report.cost, total)
@@ -111,7 +111,7 @@ def _raw(fragment: bytes) -> Raw | None:
 
 
 def _duration(report: Results, fields: FieldReader) -> float | None:
-    """Minutes with 2 decimals, from whichever of the three durations is there first."""
+    """Minutes with 2 decimals, from the first usable of the three durations."""
     if number := fields.number(report.durationSeconds):
         return round(float(number) / 60, 2)
     if number := fields.number(report.durationMs):
@@ -126,13 +126,13 @@ def _cost(report: Results, fields: FieldReader) -> bytes:
 
 
 def _cost_of_snapshot(call: Call, fields: FieldReader) -> bytes:
-    """A hand-made report's cost; in real ones the snapshot's is 0 for ever, which says nothing."""
+    """The cost inside ``call``, as in a hand-made report. In real reports it is always 0, which means unknown."""
     cost = _cost(call, fields)
     return cost if cost and float(cost) != 0 else b""
 
 
 def _forwarded_to(destination: bytes, fields: FieldReader) -> Text:
-    """The number or SIP address that a call was transferred to; an assistant has neither."""
+    """The number or SIP address that a call was transferred to; None for a transfer to an assistant."""
     if not destination:
         return None
     given = fields.decode(destination, _DESTINATION)
@@ -149,7 +149,7 @@ def _recording(artifact: Artifact, report: Results, fields: FieldReader) -> Text
 
 
 def _recording_of_files(recording: bytes, artifact: Artifact, fields: FieldReader) -> Text:
-    """From the several files of a recording, of which the plainest is the best."""
+    """The URL of one of a recording's files: the combined mono file if there is one, otherwise a stereo file."""
     files = _Recording()
     if recording[:1] == b"{":
         files = fields.decode(recording, _RECORDING)
@@ -160,7 +160,7 @@ def _recording_of_files(recording: bytes, artifact: Artifact, fields: FieldReade
 
 
 def _outputs(text: bytes, fields: FieldReader) -> dict[str, Raw]:
-    """``{name: result}`` from ``{uuid: {"name": ..., "result": ...}}``; the uuid serves where there is no name."""
+    """``{name: result}`` from ``{uuid: {"name": ..., "result": ...}}``. Without a name, the uuid is the key."""
     if not text:
         return {}
     try:

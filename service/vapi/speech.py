@@ -1,4 +1,4 @@
-"""Who spoke on a call, and what was said as lines of text: read from a report's messages and its transcript. Pure."""
+"""Reads from a report's messages and transcript whether the customer spoke, and what was said. Pure."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ CUSTOMER_ROLES: Final = frozenset(("user", "customer"))
 ASSISTANT_ROLES: Final = frozenset(("bot", "assistant"))
 
 ASSISTANT_LABELS: Final = frozenset(("ai", "assistant", "bot"))
-"""How a transcript's line begins that the assistant said, unless ``transcriptPlan.assistantName`` gives it another name.
+"""Labels of the assistant's lines in a transcript. ``transcriptPlan.assistantName`` may set another one.
 
 https://docs.vapi.ai/api-reference/assistants/create#request.body.artifactPlan.transcriptPlan
 """
 
 _LABEL: Final = re.compile(r"\s*([^\W_][\w .'’-]{0,39}?)\s*(?::(?=\s|$)|：)(.*)")
-"""A speaker's name before a colon. A time (10:30) and an address (https://) have no white space behind theirs."""
+"""A speaker's name and a colon. The colon in a time (10:30) or a URL (https://) has no white space after it."""
 
 
 class _Message(msgspec.Struct, gc=False):
-    """What is read of a message. The rest is never decoded: it may hold a number too large for any type."""
+    """The fields that are read. The rest is never decoded: it may hold a number too large for any type."""
 
     role: str
     message: msgspec.Raw = msgspec.Raw(b'""')
@@ -42,12 +42,12 @@ _PART: Final = msgspec.json.Decoder(_Part)
 
 
 def customer_spoke(messages: bytes, transcript: bytes, assistant_name: str | None) -> bool | None:
-    """Whether the person on the line said anything; None where neither messages nor transcript tell.
+    """Whether the customer said anything; None when neither messages nor transcript show it.
 
     Args:
-        messages: a JSON array of messages, empty without one.
-        transcript: a JSON string, empty without one.
-        assistant_name: what the transcript calls the assistant, beside ASSISTANT_LABELS.
+        messages: a JSON array of messages; empty bytes without one.
+        transcript: a JSON string; empty bytes without one.
+        assistant_name: the transcript's name for the assistant, in addition to ASSISTANT_LABELS.
     """
     spoke = _customer_spoke_in(messages) if messages else None
     if spoke is None and transcript:
@@ -56,14 +56,14 @@ def customer_spoke(messages: bytes, transcript: bytes, assistant_name: str | Non
 
 
 def transcript_of(lines: bytes) -> str:
-    """A transcript that came as a list of ``{role, message|content}``, as text; "" when nobody says anything in it."""
+    """Converts a transcript from a list of ``{role, message|content}`` to text; "" when nobody says anything in it."""
     labels = {**dict.fromkeys(ASSISTANT_ROLES, "AI"), **dict.fromkeys(CUSTOMER_ROLES, "User")}
     said = ((labels.get(role), text) for role, text in _said_in(lines))
     return "".join(f"{label}: {text}\n" for label, text in said if label and text)
 
 
 def _customer_spoke_in(messages: bytes) -> bool | None:
-    """None where no message is the customer's or the assistant's."""
+    """None when no message is from the customer or the assistant."""
     has_assistant = False
     for role, text in _said_in(messages):
         if role in CUSTOMER_ROLES and text:
@@ -73,21 +73,21 @@ def _customer_spoke_in(messages: bytes) -> bool | None:
 
 
 def _said_in(messages: bytes) -> Iterator[tuple[str, str]]:
-    """Each message's role and its text, "" where that is blank or missing; what is no message is passed over."""
+    """Each message's role and text; "" when the text is blank or missing. Entries that are not messages are skipped."""
     try:
         entries = _ENTRIES.decode(messages)
-    except msgspec.ValidationError:  # no array
+    except msgspec.ValidationError:  # not an array
         return
     for entry in entries:
         try:
             message = _MESSAGE.decode(entry)
-        except msgspec.ValidationError:  # no object, or its role is no text
+        except msgspec.ValidationError:  # not an object, or its role is not text
             continue
         yield message.role.strip().lower(), _text_of(message.message) or _text_of(message.content)
 
 
 def _text_of(said: msgspec.Raw) -> str:
-    """OpenAI's format has a list of parts where VAPI's has a text."""
+    """The text of VAPI's format, or the joined parts of OpenAI's, which has a list of parts."""
     try:
         text = _SAID.decode(said)
     except msgspec.ValidationError:
@@ -105,7 +105,7 @@ def _part_text(part: msgspec.Raw) -> str:
 
 
 def _is_customer_in(transcript: str, assistant_name: str | None) -> bool:
-    """True when text stands under a label that is not the assistant's; text before any label is the customer's."""
+    """True when a label other than the assistant's has text. Text before any label counts as the customer's."""
     labels = ASSISTANT_LABELS | {assistant_name.strip().casefold()} if assistant_name else ASSISTANT_LABELS
     is_assistant = False
     for line in transcript.splitlines():

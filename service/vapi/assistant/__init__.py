@@ -1,1 +1,1 @@
-"""The assistant that makes the calls, as data."""
+"""The configuration of the assistant that makes the calls."""

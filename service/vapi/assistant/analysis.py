@@ -1,4 +1,4 @@
-"""What VAPI's model works out of a finished call: a summary, the structured answers, and whether the call did its job."""
+"""Configures VAPI's analysis of a finished call: its summary, its structured data and its success evaluation."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import msgspec
 from service.calls.call_answers import RESULT_OUTPUT, SUCCESS_OUTPUT, SUMMARY_OUTPUT
 
 ANALYSIS_TIMEOUT_S: Final = 15
-"""VAPI's default of 5 s leaves results empty; three in a row of these stay below the 60 s of ``REPORT_GRACE_S``."""
+"""VAPI's default of 5 s leaves results empty. Three timeouts in a row stay below the 60 s of ``REPORT_GRACE_S``."""
 
 MIN_MESSAGES: Final = 2
-"""With fewer nobody has answered, and an analysis would be invented."""
+"""With fewer messages nobody has answered, and the model would invent an analysis."""
 
 OUTPUT_MODEL: Final = {"provider": "openai", "model": "gpt-4.1", "temperature": 0}
-"""VAPI's own default for structured outputs."""
+"""VAPI's default for structured outputs."""
 
 _SUMMARY: Final = """\
 You take notes for a concierge whose assistant phoned a service provider for a client. Summarise the call in two or three \
@@ -61,14 +61,14 @@ _SUMMARY_OUTPUT: Final = f"""{_SUMMARY}
 {{{{structuredOutput}}}}"""
 
 _OUTPUT_TRANSCRIPT: Final = "Transcript:\n\n{{transcript}}"
-"""Each output's messages must name the conversation and the output itself, or VAPI uses prompts of its own."""
+"""An output's messages must refer to the conversation and to the output itself, or VAPI uses its own prompts."""
 
 _TRANSCRIPT: Final = "Transcript:\n\n{{transcript}}\n\nEnded reason of the call: {{endedReason}}"
 _REQUEST: Final = "The assistant's instructions, with the client's request and criteria:\n\n{{systemPrompt}}"
 
 
 def create_analysis_plan(answers: type[msgspec.Struct]) -> dict[str, Any]:
-    """VAPI's ``analysisPlan``; ``answers`` is what the structured data is to look like."""
+    """VAPI's ``analysisPlan``. ``answers`` defines the form of the structured data."""
     return {
         "minMessagesThreshold": MIN_MESSAGES,
         "summaryPlan": _plan(_SUMMARY, _TRANSCRIPT),
@@ -78,7 +78,7 @@ def create_analysis_plan(answers: type[msgspec.Struct]) -> dict[str, Any]:
 
 
 def create_structured_outputs(answers: type[msgspec.Struct]) -> list[dict[str, Any]]:
-    """The same as VAPI's inline ``artifactPlan.structuredOutputs``, which are to succeed the ``analysisPlan``.
+    """The same analysis as VAPI's inline ``artifactPlan.structuredOutputs``, the successor of ``analysisPlan``.
 
     The record takes its summary and its verdict from the outputs SUMMARY_OUTPUT and SUCCESS_OUTPUT.
     https://docs.vapi.ai/assistants/structured-outputs
@@ -106,9 +106,9 @@ def _plan(instructions: str, *texts: str) -> dict[str, Any]:
 
 
 def json_schema_of(answers: type[msgspec.Struct]) -> dict[str, Any]:
-    """A flat struct's JSON Schema in the words that VAPI's ``JsonSchema`` knows: no references, unions or defaults.
+    """A flat struct's JSON Schema within VAPI's ``JsonSchema``: no references, unions or defaults.
 
-    It has no ``additionalProperties`` either, so that what an object of free keys holds is said in its description.
+    It also lacks ``additionalProperties``, so the description says what an object with free keys holds.
     """
     _, definitions = msgspec.json.schema_components([answers])
     schema = definitions[answers.__name__]
@@ -118,7 +118,7 @@ def json_schema_of(answers: type[msgspec.Struct]) -> dict[str, Any]:
 
 
 def _known_to_vapi(schema: dict[str, Any], choices: tuple[Any, ...]) -> dict[str, Any]:
-    """An optional field is left out when unknown, so its schema does not mention null; choices stand as they are given."""
+    """One field's schema. An unknown optional field is omitted, so null is not a type. Choices keep their order."""
     types = [each for each in schema.get("anyOf", [schema]) if each.get("type") != "null"]
     known = {"type": types[0].get("type", "string")} | ({"enum": [*choices]} if "enum" in types[0] else {})
     return known | {"description": schema.get("description") or types[0]["description"]}

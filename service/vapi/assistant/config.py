@@ -1,4 +1,4 @@
-"""The assistant that makes the calls, as data: what it says, what it is asked to find out, and where VAPI reports to."""
+"""Configures the assistant that makes the calls: what it says, what it finds out, and where VAPI sends reports."""
 
 from __future__ import annotations
 
@@ -14,45 +14,45 @@ from service.vapi.assistant.analysis import create_analysis_plan, create_structu
 from service.vapi.assistant.prompt import fill, read_prompt, values_of
 
 ASSISTANT_NAME: Final = "AI Concierge: provider call"
-"""VAPI takes 40 characters. The saved assistant is found by it, so a new name means a new assistant."""
+"""At most 40 characters. The saved assistant is found by its name, so a new name creates a new assistant."""
 
 SERVER_MESSAGES: Final = ("end-of-call-report", "status-update")
-"""VAPI's default set posts up to 94 messages per call; everything we keep is in these two."""
+"""VAPI's default set sends up to 94 messages per call. Everything we store is in these two."""
 
 FIRST_MESSAGE: Final = (
     "Hi, this is an AI assistant calling on a recorded line for a client who is looking for some help. "
     "Is this {{providerName}}?"
 )
-"""Says at once what is speaking and that it is recorded: several US states and the EU ask for both."""
+"""Says at once that this is an AI and that the call is recorded. Several US states and the EU require both."""
 
 MAX_DURATION_S: Final = 600
-"""All questions take three to five minutes; the rest is for being put on hold."""
+"""The questions take three to five minutes; the rest allows for being put on hold."""
 
 MODEL: Final = {"provider": "openai", "model": "gpt-4.1", "temperature": 0.2, "maxTokens": 250}
-"""Follows scripts to the letter and answers without a pause for reasoning; 250 tokens are over a minute of speech."""
+"""This model follows scripts exactly and answers without a pause to reason. 250 tokens are over a minute of speech."""
 
 VOICE: Final = {"provider": "vapi", "voiceId": "Elliot"}
-"""VAPI's own voice: no account with a voice provider needed."""
+"""VAPI's own voice needs no account with a voice provider."""
 
 TRANSCRIBER: Final = {"provider": "deepgram", "model": "nova-3", "language": "en", "numerals": True}
-"""Numerals, because rates, days and times are what we call for."""
+"""Numerals, because we ask for rates, days and times."""
 
 TOOLS: Final = ({"type": "endCall"}, {"type": "dtmf"})
-"""To hang up, and to get through a telephone menu."""
+"""For hanging up and for telephone menus."""
 
 VOICEMAIL_DETECTION: Final = {
     "provider": "vapi",
     "type": "audio",
     "backoffPlan": {"startAtSeconds": 2, "frequencySeconds": 2.5, "maxRetries": 6},
 }
-"""Looks for 17 s, about as long as a greeting takes. Without a ``voicemailMessage`` VAPI hangs up: the call ends as voicemail."""
+"""Checks for 17 s, about the length of a greeting. As we set no ``voicemailMessage``, VAPI hangs up on voicemail."""
 
 SILENCE_REMINDER_S: Final = 10
 SILENCE_END_S: Final = 30
-"""Both count from the assistant's last word; somebody who looks into a calendar takes longer than VAPI's 7.5 s."""
+"""Both count from the assistant's last word. Looking into a calendar takes longer than VAPI's default of 7.5 s."""
 
 SERVER_TIMEOUT_S: Final = 20
-"""VAPI's default. We answer within 2 s; a retry that overtakes a slow first attempt would merge to the same record."""
+"""VAPI's default. We answer within 2 s. A retry that overtakes a slow first attempt merges to the same record."""
 
 BACKOFF_PLAN: Final = {
     "type": "exponential",
@@ -60,8 +60,8 @@ BACKOFF_PLAN: Final = {
     "baseDelaySeconds": 1,
     "excludedStatusCodes": [400, 401, 403, 404, 405, 413, 415, 422],
 }
-"""Without a plan VAPI sends once. Eight attempts reach over four minutes: a restart, a failover. The codes left out say the
-same to the same request; 429 and 5xx pass. https://docs.vapi.ai/server-url
+"""Without a plan VAPI sends once. Eight retries span over four minutes, enough for a restart or a failover. The
+excluded codes would only repeat; 429 and 5xx may pass. https://docs.vapi.ai/server-url
 """
 
 _METADATA: Final = (
@@ -70,9 +70,9 @@ _METADATA: Final = (
 
 
 def create_assistant_config(request: CallRequest, settings: Settings) -> dict[str, Any]:
-    """The whole VAPI assistant for this call, webhook secret included. https://docs.vapi.ai/api-reference/assistants/create
+    """The VAPI assistant for this call, with the webhook secret. https://docs.vapi.ai/api-reference/assistants/create
 
-    Without ``VAPI_WEBHOOK_URL`` it has no ``server``: VAPI then reports to the phone number's or the organisation's.
+    Without ``VAPI_WEBHOOK_URL`` it has no ``server``. VAPI then uses the server of the phone number or organisation.
     """
     values = values_of(request)
     return {
@@ -82,15 +82,15 @@ def create_assistant_config(request: CallRequest, settings: Settings) -> dict[st
 
 
 def create_saved_assistant_config(settings: Settings) -> dict[str, Any]:
-    """The same for an assistant saved in VAPI: a call fills its placeholders by ``assistantOverrides.variableValues``.
+    """The assistant to save in VAPI. A call fills its placeholders with ``assistantOverrides.variableValues``.
 
-    Their names are those of a call request's fields. VAPI puts the values in as they are: only texts that are trusted.
+    The placeholders are named like a call request's fields. VAPI inserts values unchanged, so use only trusted texts.
     """
     return _assistant(read_prompt(), FIRST_MESSAGE, settings)
 
 
 def metadata_of(request: CallRequest) -> dict[str, str]:
-    """What comes back with every webhook of the call, and makes up the record's context; fields without a value left out."""
+    """VAPI returns this with every webhook of the call; it becomes the record's context. Empty fields are left out."""
     given: dict[str, str] = msgspec.to_builtins(request)
     return {name: given[name] for name in _METADATA if name in given}
 
@@ -112,7 +112,7 @@ def _assistant(prompt: str, first_message: str, settings: Settings) -> dict[str,
         "backgroundSound": "off",
         "stopSpeakingPlan": {"numWords": 2},
         "artifactPlan": {"recordingEnabled": True},
-        # Every webhook carries the addresses of both, and whoever has them may listen in or take the call over.
+        # Every webhook would contain both URLs, and anybody who has them can listen in or take over the call.
         "monitorPlan": {"listenEnabled": False, "controlEnabled": False},
         "serverMessages": [*SERVER_MESSAGES],
     }
@@ -137,9 +137,9 @@ def _server(url: str, settings: Settings) -> dict[str, Any]:
 
 
 def proof_headers_of(settings: Settings) -> dict[str, str]:
-    """What VAPI sends with each webhook to prove itself: the first secret, in the simplest mode that is accepted.
+    """The headers that VAPI sends as proof with each webhook: the first secret, in the simplest accepted mode.
 
-    Empty without a secret, and where only signatures are accepted: those need a credential made in VAPI.
+    Empty without a secret, or when only signatures are accepted: those need a credential created in VAPI.
     """
     if not settings.vapi_webhook_secret:
         return {}

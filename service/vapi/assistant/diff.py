@@ -1,4 +1,4 @@
-"""Whether the assistant that VAPI has is the one we would save. Pure."""
+"""Compares the assistant saved in VAPI with the one we would save. Pure."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Any, Final
 VAPIS_OWN: Final = frozenset(
     {"id", "orgId", "createdAt", "updatedAt", "latestVersion", "modelDeprecations", "isServerUrlSecretSet"}
 )
-"""What VAPI adds to an assistant by itself."""
+"""Fields that VAPI itself adds to an assistant."""
 
 HIDDEN: Final = "***"
 HIDDEN_OTHER: Final = "*** (another value)"
 
 
 def diff_of(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
-    """A unified diff from VAPI's assistant to ours, "" when they agree. Secrets are hidden, but not that they differ.
+    """A unified diff from VAPI's assistant to ours; "" when they agree. It hides secrets but shows that they differ.
 
-    Nulls count as absent. We do not know of a default that VAPI fills in; one that it begins to would show here.
+    Null counts as absent. We know of no default that VAPI fills in; a new one would show up in the diff.
     """
     before = _lines(_hide(theirs, ours))
     after = _lines(_hide(ours, ours))
@@ -52,7 +52,7 @@ def _headers_of(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _lines(config: Mapping[str, Any]) -> list[str]:
     text = json.dumps(_without_nulls(config), indent=2, sort_keys=True, ensure_ascii=False)
-    # The prompt is one long string: shown line by line, a changed sentence is one changed line.
+    # The prompt is one long string. Split it into lines, so that the diff shows only the changed sentences.
     return [line + "\n" for line in text.replace("\\n", "\n").splitlines()]
 
 

@@ -1,4 +1,4 @@
-"""Fills a call request into the assistant's texts so that its values stay values, whatever they hold. Pure but for the file."""
+"""Fills a call request into the assistant's texts so that values cannot act in a prompt. Pure, except for the file."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ PARAGRAPHS: Final = frozenset({"userCriteria", "problemDescription", "customProm
 """The fields that may run over several lines; the others are one line each."""
 
 _HARMLESS: Final = str.maketrans("<>{}", "‹›()")
-"""Angle brackets could close the tag that a value stands in; VAPI renders braces as Liquid templates."""
+"""Angle brackets could close the tag around a value. VAPI renders braces as Liquid templates."""
 
 _HEADING: Final = re.compile(r"(?:#+ )+")
-"""The prompt's sections begin with one: no value may begin another, or the same a second time."""
+"""A heading starts a section of the prompt, so no value may begin with one."""
 
 REQUEST_FIELDS: Final = frozenset(field.encode_name for field in msgspec.structs.fields(CallRequest))
 
 MAX_GROWTH: Final = 3
-"""A fraction sign becomes three characters."""
+"""A fraction sign becomes three characters. More growth is cut off."""
 
 _PLACEHOLDER: Final = re.compile(r"\{\{([A-Za-z]+)\}\}")
 
@@ -42,7 +42,7 @@ def read_prompt() -> str:
 
 
 def values_of(request: CallRequest) -> dict[str, str]:
-    """What a request says, by the name of its placeholder, safe to stand in a prompt; fields without a value are left out."""
+    """The request's values by placeholder name, safe to put into a prompt. Empty fields are left out."""
     given: dict[str, str] = msgspec.to_builtins(request)
     given["urgency"] = URGENCY_IN_WORDS[request.urgency]
     values = {name: clean(text, keeps_lines=name in PARAGRAPHS) for name, text in given.items()}
@@ -51,7 +51,7 @@ def values_of(request: CallRequest) -> dict[str, str]:
 
 def clean(text: str, *, keeps_lines: bool = False) -> str:
     """The text without what could act in a prompt: invisible characters, tags, templates, headings, blank lines."""
-    # NFKC first: a fullwidth bracket is read as one. It makes 18 letters of some signs, so the growth is bounded.
+    # NFKC first: models read a fullwidth bracket as one. It makes 18 letters of some signs, so limit the growth.
     normal = unicodedata.normalize("NFKC", text)[: MAX_GROWTH * len(text)].translate(_HARMLESS)
     lines = [_plain(line) for line in normal.splitlines()]
     return ("\n" if keeps_lines else " ").join(line for line in lines if line)
@@ -71,9 +71,9 @@ def _visible(character: str) -> str:
 
 
 def fill(template: str, values: Mapping[str, str]) -> str:
-    """The template with the request's placeholders replaced, in one pass: what a value holds is never looked at again.
+    """The template with the request's placeholders replaced in one pass, so values are never expanded again.
 
-    A line whose field has no value is left out. Placeholders that are no field of a request are VAPI's, and stay.
+    A line with a placeholder that has no value is left out. Other placeholders belong to VAPI and stay.
     """
     return "".join(_filled(line, values) for line in template.splitlines(keepends=True))
 
