@@ -1,1 +1,1 @@
-"""The command line: one file per command, and the client of the service's own API that they share."""
+"""The command line: one file per command, and the API client that they share."""

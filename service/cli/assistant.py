@@ -1,4 +1,4 @@
-"""``python -m service assistant``: print the assistant's configuration, save it in VAPI, see how the saved one differs."""
+"""``python -m service assistant``: prints the assistant's configuration, saves it in VAPI or compares it."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ async def _compare(settings: Settings, vapi: VapiClient) -> int:
 
 
 async def _find_saved(vapi: VapiClient) -> dict[str, Any] | None:
-    """Raises InvalidRequestError when several bear the name: which of them the calls use, only a person knows."""
+    """Raises InvalidRequestError when several have the name, as we cannot know which of them the calls use."""
     found = [assistant for assistant in await vapi.list_assistants() if assistant.get("name") == ASSISTANT_NAME]
     if len(found) > 1:
         ids = ", ".join(str(assistant.get("id")) for assistant in found)

@@ -1,4 +1,4 @@
-"""``python -m service call``: place a call through a running service."""
+"""``python -m service call``: places a call through a running service."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``python -m service check-config``: print the settings, and what is wrong with them."""
+"""``python -m service check-config``: prints the settings, or what is wrong with them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _check_config(settings: Settings, _: argparse.Namespace) -> int:
 
 
 def shown(value: Any) -> str:
-    """A setting's value as the environment would give it, secrets hidden."""
+    """A setting's value in the form of its environment variable, with secrets hidden."""
     if isinstance(value, Secret):
         return "***"
     if isinstance(value, tuple):
@@ -43,7 +43,7 @@ def shown(value: Any) -> str:
 
 
 def _without_password(text: str) -> str:
-    """A URL without what stands between ``//`` and ``@``, and without a password in its query."""
+    """A URL with *** for what is between ``//`` and ``@``, and for a password in its query."""
     scheme, separator, rest = text.partition("://")
     _, at, host = rest.rpartition("@")
     shown_text = f"{scheme}{separator}***@{host}" if separator and at else text
@@ -51,7 +51,7 @@ def _without_password(text: str) -> str:
 
 
 def check_reachable(settings: Settings) -> None:
-    """What can only be found out by trying, without connecting: raises SettingsError."""
+    """Try the settings that only a trial can check, without connecting. Raises SettingsError."""
     open_redis(settings, Keys(settings.redis_key_prefix).probes)
     if settings.spool_dir:
         check_spool(settings.spool_dir)
@@ -60,7 +60,7 @@ def check_reachable(settings: Settings) -> None:
 
 
 def why_not_bound(host: str, port: int) -> str | None:
-    """Why no socket can be bound there, to none of the addresses that the name has; None when one can. Port 0 is any."""
+    """Why no address of the host can be bound; None when at least one can. Port 0 means any free port."""
     try:
         addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as exc:
@@ -72,7 +72,7 @@ def why_not_bound(host: str, port: int) -> str | None:
 def _why_not_bound_to(address: Any, family: int) -> str | None:
     try:
         with socket.socket(family) as trial:
-            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server, past what is in TIME_WAIT
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does, because of TIME_WAIT
             trial.bind(address)
     except OSError as exc:
         return str(exc)

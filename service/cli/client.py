@@ -1,4 +1,4 @@
-"""A small client of this service's own HTTP API, for the command line."""
+"""A small client for this service's own HTTP API, for the command line."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from urllib.parse import quote
 from service.config import Settings
 
 TIMEOUT_S: Final = 10.0
-"""Beyond what the answer itself may take."""
+"""Timeout in addition to what the service may take for the answer."""
 
 PLACING_S: Final = 25.0
-"""More than the 20 s that VAPI is given: who hangs up before does not learn the call's id."""
+"""More than the 20 s that VAPI gets. A client that gives up earlier does not learn the call's id."""
 
 
 class ServiceAnswer:
-    """Status and decoded body of an answer."""
+    """The status and decoded body of an answer."""
 
     def __init__(self, status: int, body: dict[str, Any]) -> None:
         self.status = status
@@ -31,11 +31,11 @@ class ServiceAnswer:
 
 
 class UnreachableError(Exception):
-    """Nobody answered at the address."""
+    """There is no answer at the address."""
 
 
 class ServiceClient:
-    """Talks to one replica or to the load balancer before several."""
+    """Talks to one replica, or to the load balancer in front of several."""
 
     def __init__(self, base_url: str, token: str | None) -> None:
         self._base_url = base_url.rstrip("/")
@@ -71,7 +71,7 @@ class ServiceClient:
 
 
 def prove(settings: Settings, mode: str, body: bytes) -> dict[str, str]:
-    """The headers with which VAPI would prove this body, in the given mode, with the first configured secret."""
+    """The headers that VAPI would send as proof for this body, in the given mode, with the first configured secret."""
     if mode == "none" or not settings.vapi_webhook_secret:
         return {}
     secret = settings.vapi_webhook_secret[0].reveal()

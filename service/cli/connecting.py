@@ -1,4 +1,4 @@
-"""What the commands that talk to a running service share: where it is, what they show it, how they print its answer."""
+"""Shared by the commands that talk to a running service: its address and token, reading files, printing answers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EXIT_FAILED: Final = 1
 
 
 class UnreadableFileError(Exception):
-    """A file named on the command line that cannot be read."""
+    """A file named on the command line cannot be read."""
 
 
 def add_address(command: argparse.ArgumentParser, *, needs_admin: bool = False) -> None:
@@ -36,7 +36,7 @@ def read_file(file: Path) -> bytes:
     """The file's content; ``-`` reads standard input.
 
     Raises:
-        UnreadableFileError: with one line that names it.
+        UnreadableFileError: one line that names the file.
     """
     if str(file) == "-":
         return sys.stdin.buffer.read()

@@ -1,4 +1,4 @@
-"""The command line: ``python -m service`` serves, ``python -m service <command>`` looks at or talks to a service."""
+"""The command line: ``python -m service`` serves, ``python -m service <command>`` runs one command."""
 
 from __future__ import annotations
 

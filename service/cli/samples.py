@@ -1,4 +1,4 @@
-"""Small server messages to try the service with, in VAPI's shape; numbers, names and ids are invented."""
+"""Small server messages in VAPI's form, for trying the service. Numbers, names and ids are invented."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ SAMPLES: Final = ("end-of-call-report", "status-update", "hang")
 
 
 def sample_message(name: str, call_id: str) -> dict[str, Any]:
-    """One of SAMPLES for that call, stamped now."""
+    """One of SAMPLES for the call, with the current time."""
     message: dict[str, Any] = {
         "timestamp": round(time.time() * 1000),
         "type": name,

@@ -1,4 +1,4 @@
-"""``python -m service send-webhook``: post a message to a service, proven as VAPI would."""
+"""``python -m service send-webhook``: posts a message to a service, with the proof that VAPI would send."""
 
 from __future__ import annotations
 

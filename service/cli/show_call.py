@@ -1,4 +1,4 @@
-"""``python -m service show-call``: print a call's record."""
+"""``python -m service show-call``: prints a call's record."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``python -m service spool``: look into the spool, drain it now, retry what was set aside, drop from it."""
+"""``python -m service spool``: lists and shows spooled changes, drains them, retries or drops rejected ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``python -m service wait``: wait until a call's record is final."""
+"""``python -m service wait``: waits until a call's record is final."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _wait(settings: Settings, options: argparse.Namespace) -> int:
             _print_result(answer, as_outputs=options.kestra)
             return 0
         if answer is not None and answer.status < 500 and answer.status not in (202, 429):
-            return print_answer(answer)  # a 5xx may be a load balancer's, between one replica and the next
+            return print_answer(answer)  # a load balancer may send a 5xx while a replica restarts
         if time.monotonic() >= deadline:
             print(f"No final record of call {options.call_id} within {options.timeout:g} s", file=sys.stderr)
             return EXIT_FAILED
@@ -49,7 +49,7 @@ def _wait(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _ask(client: ServiceClient, options: argparse.Namespace, wait_s: float) -> ServiceAnswer | None:
-    """One long poll; None when nobody answered, which passes when a replica is restarted."""
+    """One long poll; None without an answer, for instance while a replica restarts."""
     try:
         return client.get_call(options.call_id, wait_s=wait_s, view=options.view)
     except UnreachableError as exc:
@@ -58,7 +58,7 @@ def _ask(client: ServiceClient, options: argparse.Namespace, wait_s: float) -> S
 
 
 def _print_result(answer: ServiceAnswer, *, as_outputs: bool) -> None:
-    """The record, or the one line that a Kestra script task reads as its outputs.
+    """Print the record, or the line that a Kestra script task reads as its outputs.
 
     https://kestra.io/docs/workflow-components/outputs: a line of exactly ``::{"outputs": {...}}::``.
     """
