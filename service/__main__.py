@@ -1,4 +1,4 @@
-"""Entry point: ``python -m service`` serves; ``python -m service <command>`` does the rest."""
+"""Entry point: ``python -m service`` serves, ``python -m service <command>`` runs one command."""
 
 import sys
 

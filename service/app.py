@@ -1,4 +1,4 @@
-"""The service as one ASGI application: the route table, the order of the layers, who finds the path."""
+"""The service as one ASGI application: the route table, the order of the layers, and the dispatch by path."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Handler = Callable[[State, Request], Awaitable[Response]]
 
 
 def create_app(settings: Settings) -> ASGIApp:
-    """The whole service as one ASGI application, with its connections opened and closed by the lifespan."""
+    """The whole service as one ASGI application. Its lifespan opens and closes the connections."""
     state, redis = assemble(settings)
     return RequestMiddleware(_Dispatcher(state, lifespan_of(state, redis)), state)
 
@@ -55,7 +55,7 @@ class _Endpoint:
 
 
 class _ByMethod:
-    """The endpoints of one path."""
+    """The endpoints of one path, by method."""
 
     def __init__(self, endpoints: dict[str, ASGIApp]) -> None:
         self._endpoints = endpoints
@@ -66,7 +66,7 @@ class _ByMethod:
 
 
 def _routes(state: State) -> dict[str, dict[str, tuple[ASGIApp, str]]]:
-    """The route table: path, then method, then what answers and what it is for."""
+    """The route table: for each path and method, the endpoint and its description."""
     metrics_access = Access.OPEN if state.settings.metrics_public else Access.READ
     take, poll = Webhook(state), Polling(state)
 
@@ -118,7 +118,7 @@ def _routes(state: State) -> dict[str, dict[str, tuple[ASGIApp, str]]]:
 
 
 class _Dispatcher:
-    """Finds who answers: the webhook and the poll by a look at the path, everything else through Starlette's router."""
+    """Finds the endpoint: for webhooks and polls by their path, for everything else with Starlette's router."""
 
     def __init__(self, state: State, lifespan: Callable[[Router], Any]) -> None:
         table = _routes(state)
@@ -146,7 +146,7 @@ class _Dispatcher:
             if method == "GET" and path.startswith(polling.PREFIX) and "/" not in path[len(polling.PREFIX) :]:
                 await self._poll(scope, receive, send)
                 return
-            scope["app"] = self  # tells Starlette to raise its 405 instead of answering it in plain text
+            scope["app"] = self  # makes Starlette raise a 405 instead of answering in plain text
         await self._router(scope, receive, send)
 
     async def _list(self, _: State, __: Request) -> Response:

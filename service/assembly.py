@@ -1,4 +1,4 @@
-"""Makes what the handlers reach, from the settings: every part once per process, optional ones only when configured."""
+"""Creates the parts of the service from the settings, once per process; optional parts only when configured."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ from service.vapi.authentication import WebhookProof
 from service.vapi.client import VapiClient
 
 REPLICA_ID_VARIABLE: Final = "SERVICE_REPLICA_ID"
-"""Set by the process that starts the workers, so that all workers of a replica go by one name."""
+"""Set by the process that starts the workers, so that all workers of a replica have the same id."""
 
 
 def assemble(settings: Settings) -> tuple[State, RedisTopology]:
-    """The parts, connected to one another but to nothing else: the lifespan opens and closes them."""
+    """Create all parts and pass them to each other. They connect to nothing yet; the lifespan opens and closes them."""
     keys = Keys(settings.redis_key_prefix)
     redis = open_redis(settings, keys.probes)
     commands = redis.commands
@@ -103,7 +103,7 @@ def assemble(settings: Settings) -> tuple[State, RedisTopology]:
 
 
 def _rate_limit(settings: Settings, commands: Commands, keys: Keys) -> RateLimit | None:
-    """None while it is switched off."""
+    """None while ``RATE_LIMIT_PER_MINUTE`` is 0."""
     per_minute = settings.rate_limit_per_minute
     return RateLimit(commands, keys, per_minute, store_timeout_s=settings.store_timeout_s) if per_minute else None
 
@@ -116,7 +116,7 @@ def _reconciler(
     metrics: Metrics,
     leases: ReconcileLeases,
 ) -> Reconciler | None:
-    """None without somebody to ask."""
+    """None without ``VAPI_API_KEY``, because reconciling asks VAPI."""
     if vapi is None:
         return None
     reconciler = Reconciler(
@@ -129,7 +129,7 @@ def _reconciler(
 def _late_refresh(
     reconciler: Reconciler | None, calls: CallStore, sweep: Sweep, metrics: Metrics, leases: ReconcileLeases
 ) -> LateRefresh | None:
-    """The same."""
+    """None without a reconciler, which it uses to ask VAPI."""
     if reconciler is None:
         return None
     late_refresh = LateRefresh(reconciler, calls, leases, on_result=metrics.refreshed)

@@ -1,4 +1,4 @@
-"""Settings: one struct field is one environment variable. How they are read is in load_config.py."""
+"""The settings: each struct field is one environment variable. load_config.py reads them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ AuthMode = Literal["secret", "bearer", "hmac", "legacy"]
 
 
 class Secret:
-    """A string that never shows in a repr, a log or an error."""
+    """A string that never appears in a repr, a log or an error."""
 
     __slots__ = ("_value",)
 
@@ -38,7 +38,7 @@ class Secret:
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
-    """Everything that can be set. A field's default is the variable's; the README's table is tested against this."""
+    """All settings. A field's default is its variable's default. A test compares the README's table with this class."""
 
     host: str = "127.0.0.1"
     port: Port = 8000
@@ -48,9 +48,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
     redis_key_prefix: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.:-]{1,64}\Z")] = "vapi"
     result_ttl_s: TtlSeconds = 1800
     pending_ttl_s: TtlSeconds = 46_800
-    """VAPI's longest call is 12 h; this is 13."""
+    """13 h. VAPI's longest call is 12 h."""
     store_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=1.2)] = 1.0
-    """At most 1.2, so that the spool (0.8 s) or a 503 still fits into the 2 s that this service promises."""
+    """At most 1.2, so that writing to the spool (0.8 s) or a 503 still fits into the 2 s that this service promises."""
     store_wait_replicas: Count = 0
     store_failure_status: Literal[200, 503] = 503
     spool_dir: str | None = None
@@ -88,7 +88,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
     assistant_analysis: Literal["analysis-plan", "structured-outputs"] = "analysis-plan"
     reconcile_per_second: Annotated[float, msgspec.Meta(gt=0, le=1000)] = 10.0
     max_subscriptions: Positive = 100_000
-    """One takes 0.6 kB of Redis's memory, 1.2 kB with the longest ids."""
+    """Each takes 0.6 kB of Redis's memory, or 1.2 kB with the longest ids."""
     call_allowed_prefixes: tuple[Annotated[str, msgspec.Meta(pattern=r"^\+[0-9]{0,15}\Z")], ...] = ()
 
     kestra_url: str | None = None
@@ -111,23 +111,23 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
 
     @property
     def has_credentials(self) -> bool:
-        """True when a webhook secret or any token is set: from then on, whatever has none is closed."""
+        """True when a webhook secret or any token is set. Then routes whose credential is not set are closed."""
         return bool(self.vapi_webhook_secret or self.api_read_tokens or self.api_admin_tokens)
 
     @property
     def is_open(self) -> bool:
-        """True when nothing is set: everybody may do everything, from this machine only."""
+        """True when no credential is set. Then any program on this machine may do everything except place calls."""
         return not self.has_credentials
 
     @property
     def can_place_calls(self) -> bool:
-        """Through VAPI or Kestra, for whoever has an admin token (with no credentials at all, nobody may)."""
+        """True when VAPI or Kestra is configured for placing calls and there is an admin token, which placing needs."""
         can_dial = bool(self.vapi_api_key and self.vapi_phone_number_id) or bool(self.kestra_url)
         return can_dial and bool(self.api_admin_tokens)
 
     @property
     def can_fail_over(self) -> bool:
-        """True when another Redis server may be promoted, which may lack what its master acknowledged."""
+        """True when Redis may promote another server, which may lack writes that its master acknowledged."""
         return "+sentinel:" in self.redis_url or "+cluster:" in self.redis_url
 
     @property
@@ -144,11 +144,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
 
 
 NOT_IN_USE: Final = ("database_url",)
-"""Settings of parts that are still to come; whoever sets one should know."""
+"""Settings of parts that do not exist yet. We log a warning when one is set."""
 
 
 def settings_not_in_use(settings: Settings) -> list[str]:
-    """The variables that are set although nothing looks at them yet."""
+    """The variables that are set although nothing uses them yet."""
     return [variable_of(field) for field in NOT_IN_USE if getattr(settings, field)]
 
 

@@ -1,4 +1,4 @@
-"""The errors that become answers: each class is one HTTP status, rendered in one place (api/responses.py)."""
+"""The errors that become HTTP answers. Each class has one status; api/responses.py renders them all."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import ClassVar
 
 
 class Detail:
-    """One reason more: where in the request (a JSON path, never a value of it) and what is wrong there."""
+    """One reason for an error: what is wrong, and the JSON path of the place. It never holds the value itself."""
 
     __slots__ = ("message", "path")
 
@@ -16,7 +16,7 @@ class Detail:
 
 
 class ServiceError(Exception):
-    """Something the caller is told. ``str(error)`` is the sentence in the answer; it carries no value of the request."""
+    """An error for the caller. ``str(error)`` is the sentence in the answer; it contains no value of the request."""
 
     status: ClassVar[int] = 500
 
@@ -41,7 +41,7 @@ class UnauthorizedError(ServiceError):
 
 
 class InvalidSignatureError(UnauthorizedError):
-    """A webhook without valid proof. The reason stays in the log; the answer is the same for all of them."""
+    """A webhook without valid proof. The reason is only logged; the answer is the same for every reason."""
 
     def __init__(self, reason: str) -> None:
         super().__init__("Invalid webhook signature")
@@ -49,7 +49,7 @@ class InvalidSignatureError(UnauthorizedError):
 
 
 class PaymentRequiredError(ServiceError):
-    """VAPI will not dial before somebody pays."""
+    """VAPI does not dial until its account is paid."""
 
     status = 402
 
@@ -63,7 +63,7 @@ class NotFoundError(ServiceError):
 
 
 class ConflictError(ServiceError):
-    """The same request is under way, or nobody knows what became of it."""
+    """The same request is under way, or its outcome is unknown."""
 
     status = 409
 
@@ -77,7 +77,7 @@ class UnsupportedEncodingError(ServiceError):
 
 
 class KeyReusedError(ServiceError):
-    """An ``Idempotency-Key`` came again with another body."""
+    """An ``Idempotency-Key`` was used again with another body."""
 
     status = 422
 
@@ -91,7 +91,7 @@ class HeadTooLargeError(ServiceError):
 
 
 class NotConfiguredError(ServiceError):
-    """A part that is switched off; the sentence names the variable that switches it on."""
+    """A part that is not configured. The sentence names the variable that turns it on."""
 
     status = 501
 
@@ -99,7 +99,7 @@ class NotConfiguredError(ServiceError):
 class UpstreamError(ServiceError):
     """VAPI or Kestra is in trouble, does not answer, or cannot be reached.
 
-    ``is_outcome_unknown``: the request may have had its effect, because it was written before the trouble began.
+    ``is_outcome_unknown``: the request may have had its effect, because it was sent before the failure.
     """
 
     status = 502
@@ -110,7 +110,7 @@ class UpstreamError(ServiceError):
 
 
 class UnavailableError(ServiceError):
-    """We cannot do it now; the same request may succeed a second later (``Retry-After: 1``)."""
+    """Not possible now. The same request may succeed a second later (``Retry-After: 1``)."""
 
     status = 503
 
@@ -120,8 +120,8 @@ class StoreUnavailableError(UnavailableError):
 
 
 class StoreRefusedError(StoreUnavailableError):
-    """Redis will never take this very command: its key holds something else, or a script fails on it."""
+    """Redis will never accept this command: its key has another type, or a script fails on it."""
 
 
 class SettingsError(Exception):
-    """A setting that is wrong or missing: one line that names the variable; the process exits with 2."""
+    """A setting is wrong or missing. The message is one line that names the variable; the process exits with 2."""

@@ -1,4 +1,4 @@
-"""Request headers: by name, and the one that names the request."""
+"""Reads request headers by name, and the request id."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
 def by_name(headers: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
-    """Header values by lower-case name; what stands on several lines is one list (RFC 9110, section 5.3)."""
+    """Header values by lower-case name. Repeated headers are joined to one list (RFC 9110, section 5.3)."""
     named = dict(headers)
     if len(named) == len(headers):
         return named

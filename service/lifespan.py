@@ -1,4 +1,4 @@
-"""What runs beside the requests: opened before the first, closed after the last."""
+"""Starts connections and background tasks before the first request, and stops them after the last."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ log = structlog.get_logger(__name__)
 COUNTS_EVERY_S: Final = 1.0
 
 PUBLISH_EVERY_S: Final = 0.1
-"""How far the other workers' metrics may lag behind."""
+"""How old the other workers' metrics may be."""
 
 
 def lifespan_of(state: State, redis: RedisTopology) -> Callable[[Router], Any]:
@@ -43,7 +43,7 @@ def lifespan_of(state: State, redis: RedisTopology) -> Callable[[Router], Any]:
             now_ms = round(time.time() * 1000)
             await state.counts.write(state.metrics.sums(), started_at_ms=started_at_ms, now_ms=now_ms)
 
-        async with AsyncExitStack() as at_the_end:  # closes what is left also when closing one part fails
+        async with AsyncExitStack() as at_the_end:  # closes the other parts even if closing one fails
             at_the_end.callback(drain_logs)
             at_the_end.callback(log.info, "service.stopped")
             _close_parts(at_the_end, state, redis)
@@ -62,7 +62,7 @@ def lifespan_of(state: State, redis: RedisTopology) -> Callable[[Router], Any]:
 def _start_background(
     state: State, redis: RedisTopology, write_counts: Callable[[], Awaitable[None]]
 ) -> list[asyncio.Task[None]]:
-    """What goes on beside the requests, each in a task with a name."""
+    """Start the background tasks, each with a name."""
     loop = asyncio.get_running_loop()
     tasks: list[asyncio.Task[None]] = []
 
@@ -116,7 +116,7 @@ async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
 
 
 async def _finish_work(state: State) -> None:
-    """At once: one after the other they would take longer than orchestrators wait."""
+    """Close these parts concurrently. In sequence they would take longer than orchestrators wait."""
     closing = [state.sweep.close(), state.placing.close(), state.batches.close()]
     if state.subscriptions is not None:
         closing.append(state.subscriptions.close())
@@ -129,7 +129,7 @@ async def _write_last_counts(write_counts: Callable[[], Awaitable[None]]) -> Non
 
 
 def _close_parts(at_the_end: AsyncExitStack, state: State, redis: RedisTopology) -> None:
-    """Redis last, and the change feed first of all."""
+    """Register the parts for closing: the change feed closes first, and Redis last."""
     if redis.sentinels is not None:
         at_the_end.push_async_callback(redis.sentinels.close)
     at_the_end.push_async_callback(redis.commands.close)
@@ -139,7 +139,7 @@ def _close_parts(at_the_end: AsyncExitStack, state: State, redis: RedisTopology)
 
 
 async def repeat(work: Callable[[], Awaitable[object]], every_s: float) -> None:
-    """Do it again and again, for ever: one failure is logged and does not end it."""
+    """Run ``work`` repeatedly for ever. A failure is logged and does not end the loop."""
     while True:
         started = time.monotonic()
         try:

@@ -1,4 +1,4 @@
-"""Settings from environment variables: decoded by msgspec, checked as a whole, never read at import."""
+"""Reads the settings from environment variables: msgspec decodes them, then they are checked as a whole."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ CASELESS: Final = ("LOG_LEVEL", "LOG_FORMAT")
 
 
 def load_settings(environ: Mapping[str, str]) -> Settings:
-    """The settings that these variables give; empty ones count as unset.
+    """The settings from these variables. Empty variables count as unset.
 
     Raises:
-        SettingsError: one line that names the variable and says what it may be; never a secret.
+        SettingsError: one line that names the variable and its allowed values, but contains no secret.
     """
     hints = get_type_hints(Settings, include_extras=True)
     fields = {variable_of(name): hint for name, hint in hints.items()}
@@ -43,7 +43,7 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
     except msgspec.ValidationError as exc:
         raise SettingsError(_sentence(exc)) from None
     if hmac_is_set:
-        # The legacy signature has no timestamp: once HMAC is configured it would be the weaker way in.
+        # The legacy signature has no timestamp, so it would be weaker than the configured HMAC.
         modes = tuple(mode for mode in settings.vapi_webhook_auth if mode != "legacy")
         settings = msgspec.structs.replace(settings, vapi_webhook_auth=modes)
     _check(settings)
@@ -70,7 +70,7 @@ def _decode_secret(wanted: type, value: Any) -> Any:
 
 
 def _sentence(exc: msgspec.ValidationError) -> str:
-    """msgspec's ``Expected `int`, got `str` - at `$.PORT``` as one line for people; it never quotes the value."""
+    """msgspec's ``Expected `int`, got `str` - at `$.PORT``` as one readable line. It never quotes the value."""
     message, _, path = str(exc).partition(" - at ")
     variable = path.strip("`").removeprefix("$.").split("[")[0] or "settings"
     field = get_type_hints(Settings, include_extras=True).get(variable.lower())
@@ -89,7 +89,7 @@ def _choices(hint: Any) -> tuple[Any, ...]:
 
 
 def _check(settings: Settings) -> None:
-    """What one field's type cannot say."""
+    """Check what the type of a single field cannot express."""
     scheme = settings.redis_url.split("://")[0]
     if scheme not in REDIS_SCHEMES or "://" not in settings.redis_url:
         raise SettingsError(f"REDIS_URL: must begin with one of {', '.join(s + '://' for s in REDIS_SCHEMES)}")

@@ -1,4 +1,4 @@
-"""Structured logs on standard output: one JSON line an event, or readable lines on a terminal."""
+"""Structured logs on standard output: one JSON line per event, or readable lines on a terminal."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
 def configure_logs(settings: Settings) -> None:
-    """Set up structlog and send the standard library's loggers (uvicorn's, asyncio's) through it."""
+    """Set up structlog, and route the standard library's loggers (uvicorn's, asyncio's) through it."""
     level = _LEVELS[settings.log_level]
     _open_missing_outputs()
     lines: Any = writer_to(STDOUT)
@@ -46,20 +46,20 @@ def configure_logs(settings: Settings) -> None:
         cache_logger_on_first_use=True,
     )
     _route_standard_logging(text, level, shared, renderers)
-    # For what Python itself has to say, such as an exception in a destructor: it must not block us either.
+    # Python itself writes there, for instance an exception in a destructor. That must not block us either.
     errors: Any = writer_to(STDERR)
     sys.stderr = io.TextIOWrapper(errors, encoding="utf-8", errors="backslashreplace", write_through=True)
 
 
 def _open_missing_outputs() -> None:
-    """Where the process was started without them: a socket would get their numbers, and our lines; libuv aborts then."""
+    """Open closed standard descriptors. Otherwise a socket gets their numbers and our lines, and libuv aborts."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= STDERR:
         pass
     os.close(descriptor)
 
 
 class JSONLines:
-    """The last processor: an event as one line of JSON."""
+    """The last processor: renders an event as one line of JSON."""
 
     def __init__(self) -> None:
         self._encoder = msgspec.json.Encoder(enc_hook=repr)
@@ -67,14 +67,14 @@ class JSONLines:
     def __call__(self, _: Any, __: str, event: Any) -> bytes:
         try:
             return self._encoder.encode(event)
-        except (TypeError, ValueError, RecursionError):  # half a surrogate pair, for instance, is no UTF-8
+        except (TypeError, ValueError, RecursionError):  # such as half a surrogate pair, which is not UTF-8
             return self._encoder.encode({ascii(name): ascii(value) for name, value in event.items()})
 
 
 class AccessLog:
-    """Writes the line that every request leaves.
+    """Writes one access line per request.
 
-    As JSON it goes past structlog's processors, none of which it needs: they cost more than the rest of the line.
+    JSON lines bypass structlog's processors. The line needs none of them, and they cost more than the rest of the line.
     """
 
     def __init__(self) -> None:
@@ -86,9 +86,9 @@ class AccessLog:
         self._write = config["logger_factory"]().info if is_json else None
 
     def finished(self, fields: dict[str, Any], *, is_routine: bool) -> None:
-        """Say that a request was answered; a routine one, such as a health check, only at the debug level.
+        """Log that a request was answered. Routine requests, such as health checks, are logged at the debug level only.
 
-        ``fields`` is not the caller's any more.
+        This method changes ``fields``; the caller must not use them afterwards.
         """
         if is_routine:
             self._log.debug("request.finished", **fields)
@@ -100,7 +100,7 @@ class AccessLog:
 
 
 class Clock:
-    """Now, as ISO 8601 in UTC: the second is written once, not for each line."""
+    """The current time as ISO 8601 in UTC. The text of a second is formatted once, not for each line."""
 
     def __init__(self) -> None:
         self._second = 0
@@ -135,7 +135,7 @@ def _route_standard_logging(
 
 
 def _as_text(renderers: list[structlog.typing.Processor]) -> list[structlog.typing.Processor]:
-    """The same, for the standard library's handlers, which want text."""
+    """The same renderers, with text as output for the standard library's handlers."""
 
     def decoded(logger: Any, name: str, event: Any) -> str:
         rendered = renderers[-1](logger, name, event)

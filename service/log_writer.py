@@ -1,4 +1,4 @@
-"""Writes log lines without ever holding up or failing whoever logs, whatever became of the file descriptor."""
+"""Writes log lines so that logging never blocks or fails, whatever the state of the file descriptor."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from collections import deque
 from typing import Any, Final
 
 GATHER_S: Final = 0.05
-"""How long lines wait for one another: a system call per line costs more than the line."""
+"""How long lines are collected before they are written. A system call per line costs more than the line."""
 
 MAX_WAITING_BYTES: Final = 3 * 1024 * 1024
-"""As if all lines that wait were as long as the newest. Beyond, lines are left out and counted."""
+"""Limit for waiting lines, as if all were as long as the newest. Lines beyond it are dropped and counted."""
 
 LINE_BYTES: Final = 300
-"""A usual line; so 10,000 of them may wait, a second of lines at full load, but only 300 tracebacks of 10 kB."""
+"""A usual line. So 10,000 of them may wait, which is a second at full load, but only 300 tracebacks of 10 kB."""
 
 LAST_LINES_S: Final = 0.5
-"""How long the end of the process waits for lines that are not written yet."""
+"""How long the process waits at its end for lines that are not written yet."""
 
 
 class LogWriter(io.RawIOBase):
-    """Takes one line (or several) a call and writes it in a thread of its own.
+    """Takes one or several lines per call and writes them in its own thread.
 
-    A pipe that nobody reads would block the event loop for ever, a full disk or a reader that went away would fail the
-    request that logs. O_NONBLOCK is no way out: it is a property of the terminal or pipe, which other programs share.
-    What a killed process had not written, at most GATHER_S of lines, is gone with it.
+    In the event loop, a pipe that nobody reads would block it for ever. A full disk or a reader that went away would
+    fail the request that logs. O_NONBLOCK does not help: it would change a terminal or pipe that others share.
+    A killed process loses the lines it has not written, at most GATHER_S of them.
     """
 
     def __init__(self, descriptor: int) -> None:
         super().__init__()
         self.lines_lost = 0
-        """Since the start of the process: there was no room left for them here, or they could not be written."""
+        """Lines lost since the start of the process: there was no room for them, or they could not be written."""
         self._descriptor = descriptor
         self._waiting: deque[bytes] = deque()
         self._has_lines = threading.Event()
@@ -57,14 +57,14 @@ class LogWriter(io.RawIOBase):
         return len(line)
 
     def close(self) -> None:
-        """Nothing: a text layer closes what is below it when it is dropped, and others write on."""
+        """Do nothing. A dropped text layer closes what is below it, but others still write here."""
 
     def flush(self) -> None:
         if not self._has_lines.is_set():
             self._has_lines.set()
 
     def drain(self, within_s: float = LAST_LINES_S) -> None:
-        """Wait until everything is written, as far as that takes no longer than this."""
+        """Wait until all lines are written, for at most ``within_s``."""
         deadline = time.monotonic() + within_s
         self._is_in_a_hurry.set()
         self._has_lines.set()
@@ -83,7 +83,7 @@ class LogWriter(io.RawIOBase):
             self._is_idle = True
 
     def _write_all(self, data: bytes) -> None:
-        """Write whole lines; where an earlier one broke off, they begin on a line of their own."""
+        """Write whole lines. If an earlier write stopped inside a line, start on a new line."""
         rest = memoryview(b"\n" + data if self._is_line_torn else data)
         try:
             while rest:
@@ -97,7 +97,7 @@ class LogWriter(io.RawIOBase):
         while True:
             try:
                 return os.write(self._descriptor, data)
-            except BlockingIOError:  # whoever shares the pipe made it non-blocking
+            except BlockingIOError:  # another program that shares the pipe made it non-blocking
                 self._wait_for_room()
 
     def _wait_for_room(self) -> None:
@@ -107,7 +107,7 @@ class LogWriter(io.RawIOBase):
 
 
 _writers: Final[dict[int, LogWriter]] = {}
-"""One for each descriptor of the process, as the descriptors themselves are the process's."""
+"""One writer per descriptor. It is global because descriptors belong to the process."""
 
 
 def writer_to(descriptor: int) -> LogWriter:
@@ -118,7 +118,7 @@ def writer_to(descriptor: int) -> LogWriter:
 
 
 def drain_logs() -> None:
-    """For the end of a process that a signal may end before its exit handlers run."""
+    """Write all waiting lines. Called at the end, because a signal may end the process before its exit handlers run."""
     for writer in _writers.values():
         writer.drain()
 

@@ -1,7 +1,8 @@
-"""Every metric, declared once, and the counts behind the stats page.
+"""Every metric, declared once, and the counts for the stats route.
 
-Labels are bounded: message types that VAPI does not document are one label, results are ours. With several workers
-the values live in files that all of them share (``PROMETHEUS_MULTIPROC_DIR``, set before this module is imported).
+Labels are bounded: all message types that VAPI does not document share one label, and results are ours. With several
+workers the values are in files that all workers share (``PROMETHEUS_MULTIPROC_DIR``, set before this module is
+imported).
 """
 
 from __future__ import annotations
@@ -36,31 +37,31 @@ KNOWN_TYPES: Final = frozenset(
 """https://docs.vapi.ai/server-url/events and VAPI's OpenAPI document."""
 
 MAX_REASONS: Final = 1000
-"""VAPI knows about 600 ended reasons; beyond this many, others share one count."""
+"""VAPI has about 600 ended reasons. Once there are this many counts, new reasons share one."""
 
 MAX_REASON_LENGTH: Final = 200
 """VAPI's longest has 121 characters."""
 
 LONGEST_CALL_MINUTES: Final = 24 * 60
-"""VAPI ends every call after 12 hours; a duration beyond this, or below 0, is a mistake that no average should hold."""
+"""VAPI ends every call after 12 hours. Durations beyond this or below 0 are mistakes and left out of averages."""
 
 SUBSCRIPTION_RESULTS: Final = ("resumed", "dropped", "retried")
-"""What became of a try to resume an execution."""
+"""Results of a try to resume an execution."""
 
 RECONCILED: Final = ("merged", "unchanged", "missing", "failed")
-"""What came of asking VAPI for a call."""
+"""Results of asking VAPI for a call."""
 
 LOST_CONNECTIONS: Final = ("idle", "refused")
-"""Which connections were closed for lack of descriptors: one without a whole request gave way, or a new one was turned away."""
+"""When descriptors run short: a connection without a whole request was closed, or a new one was refused."""
 
 LATENCIES_S: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5)
 
 
 class Metrics:
-    """What this process counts.
+    """The counts of this process.
 
-    Requests only add to plain sums; ``publish`` brings Prometheus's metrics up to them, now and then and before they are
-    read, and ``sums`` is what goes to Redis for the stats of all replicas.
+    Requests only add to plain sums. ``publish`` updates Prometheus's metrics from them, regularly and before each read.
+    ``sums`` goes to Redis for the stats of all replicas.
     """
 
     def __init__(self) -> None:
@@ -110,7 +111,7 @@ class Metrics:
         self._webhooks[message_type if message_type in KNOWN_TYPES else "other", result] += 1
 
     def webhook_refused(self) -> None:
-        """A 503 to VAPI: what the delivery success rate counts as not delivered."""
+        """Count a 503 to VAPI, which the delivery success rate counts as not delivered."""
         self._sums["webhooks.refused"] += 1
 
     def webhook_acknowledged(self) -> None:
@@ -146,11 +147,11 @@ class Metrics:
         self._sums[f"subscriptions.{result}"] += 1
 
     def reconciled(self, result: str) -> None:
-        """result: merged, unchanged, missing, failed."""
+        """result: one of RECONCILED."""
         self._sums[f"reconciled.{result}"] += 1
 
     def refreshed(self, result: str) -> None:
-        """result: as of ``reconciled``."""
+        """result: one of RECONCILED."""
         self._sums[f"refreshed.{result}"] += 1
 
     def connection_lost(self, kind: str) -> None:
@@ -161,7 +162,7 @@ class Metrics:
         self._sums["fields.dropped"] += count
 
     def merged(self, merged: Merged) -> None:
-        """Count a call once, as it is known when it first becomes final."""
+        """Count a call once, with what is known when it first becomes final."""
         if merged.became_final is not None:
             self._call_ended(merged.became_final)
         if merged.became_complete:
@@ -181,7 +182,7 @@ class Metrics:
             sums[reason if known else "reason.other"] += 1
 
     def sums(self) -> Tally[str]:
-        """Everything that the stats add up, by name."""
+        """All counts for the stats, by name."""
         sums = Tally(self._sums)
         for (_, result), count in self._webhooks.items():
             sums["webhooks.received"] += count
@@ -189,7 +190,7 @@ class Metrics:
         return sums
 
     def publish(self) -> None:
-        """Bring Prometheus's metrics up to what was counted."""
+        """Update Prometheus's metrics from the counts."""
         for (message_type, result), count in self._webhooks.items():
             self._raise(self._webhooks_total, count, message_type, result)
         for status, count in self._polls.items():
@@ -217,7 +218,7 @@ class Metrics:
         self._published[key] = count
 
     def exposition(self) -> bytes:
-        """Prometheus's text format, of all workers of this replica; the others' as they last published."""
+        """The metrics of all workers of this replica in Prometheus's text format; the others' as last published."""
         self.publish()
         if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
             return generate_latest(self._registry)
@@ -227,7 +228,7 @@ class Metrics:
 
 
 def forget_dead_workers() -> None:
-    """Drop the gauges of workers that were killed; their counters stay, for counters must not fall."""
+    """Drop the gauges of killed workers. Their counters stay, because counters must not fall."""
     directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     for file in Path(directory).glob("gauge_live*_*.db") if directory else ():
         pid = int(file.stem.rsplit("_", 1)[1])

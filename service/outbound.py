@@ -1,4 +1,4 @@
-"""One bounded HTTP request to somebody else: deadline, size, redirects, "outcome unknown"."""
+"""HTTP requests to VAPI and Kestra, with limits for time and size, and a mark for an unknown outcome."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ SENTENCES: Final[Mapping[Failure, str]] = {
     "unreadable": "{name}'s answer cannot be read",
     "too_large": "{name}'s answer cannot be read",
 }
-"""What people read when there is no answer. "untrusted" is about a certificate, "unreadable" about compressed bytes."""
+"""Error messages when there is no answer. "untrusted" concerns a certificate, "unreadable" compressed bytes."""
 
 
 class HttpAnswer(NamedTuple):
-    """An answer of any status. The body of one that is no success may be cut."""
+    """An answer of any status. The body of an unsuccessful one may be cut."""
 
     status: int
     headers: Mapping[str, str]
@@ -41,22 +41,22 @@ class HttpAnswer(NamedTuple):
 
 
 class HttpSession:
-    """Sends requests to one address. Redirects are not followed: the headers, which hold credentials, go there alone.
+    """Sends requests to one address. It follows no redirects, because the headers hold credentials for this address.
 
-    ``HTTPS_PROXY`` and ``SSL_CERT_FILE`` are respected for https; an http address is reached directly.
+    ``HTTPS_PROXY`` and ``SSL_CERT_FILE`` apply to https. Requests to an http address go there directly.
 
     Raises, in ``get`` and ``send``:
-        UpstreamError: no whole answer ``within_s``. ``is_outcome_unknown`` only after ``send``, if anything that was
-            sent may have arrived.
+        UpstreamError: there was no complete answer ``within_s``. ``is_outcome_unknown`` is True only after ``send``, if
+            the request may have arrived.
 
     Args:
-        tls: of another session with this url; reading all the authorities that are trusted takes 20 ms.
-        sentences: instead of those in SENTENCES.
-        connect_s: longest wait for a connection; TLS may take as long again.
+        tls: the context of another session with this url; loading all trusted authorities takes 20 ms.
+        sentences: replace those in SENTENCES.
+        connect_s: longest wait for a connection; TLS may take the same time again.
         pool_s: longest wait for one of ``max_connections``.
-        max_refusal_bytes: where the body is cut of an answer that is no success; 0 leaves it unread.
-        keeps_connections: for later requests. The other side may close a kept connection while we write on it, and
-            then nobody knows whether it carried out the request.
+        max_refusal_bytes: the body of an unsuccessful answer is cut here; 0 leaves it unread.
+        keeps_connections: keep them for later requests. The other side may close a kept connection while we write to
+            it; then we do not know whether it carried out the request.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class HttpSession:
         kept = max_connections if keeps_connections else 0
         self._client = httpx2.AsyncClient(
             headers={key.encode(): value.encode() for key, value in {"Accept-Encoding": "identity", **headers}.items()},
-            # A limit for each read would let an answer drip in for ever: one deadline bounds them all.
+            # With a limit for each read, a slow answer could take for ever. One deadline covers the whole request.
             timeout=httpx2.Timeout(None, connect=connect_s, pool=pool_s),
             limits=httpx2.Limits(max_connections=max_connections, max_keepalive_connections=kept),
             follow_redirects=False,
@@ -103,7 +103,7 @@ class HttpSession:
         pauses_s: Sequence[float] = (),
         again_after: Reasons = (),
     ) -> HttpAnswer:
-        """A question. After each pause it is asked again, if the status or failure so far is in ``again_after``."""
+        """Send a GET. It is sent again after each pause while the last status or failure is in ``again_after``."""
         request = self._client.build_request("GET", self._url + path, params=query)
         async with self._bounded(within_s, _Progress()):
             for pause_s in pauses_s:
@@ -114,7 +114,7 @@ class HttpSession:
             return await self._attempt(request)
 
     async def send(self, method: str, path: str, *, within_s: float, **content: Any) -> HttpAnswer:
-        """A request that may change something: sent once, never repeated. ``content`` as httpx2's ``build_request`` has it."""
+        """Send a request that may change something; never repeated. ``content`` goes to httpx2's ``build_request``."""
         progress = _Progress()
         request = self._client.build_request(method, self._url + path, extensions={"trace": progress}, **content)
         async with self._bounded(within_s, progress):
@@ -126,11 +126,11 @@ class HttpSession:
             async with asyncio.timeout(within_s):
                 yield
         except (TimeoutError, httpx2.HTTPError, _TooLargeError) as exc:
-            # The exception's own text may hold an address or a header.
+            # The exception's own text may contain an address or a header.
             raise UpstreamError(self._sentences[_failure_of(exc)], is_outcome_unknown=progress.is_begun) from exc
 
     async def _find_answer(self, request: httpx2.Request, again_after: Reasons) -> HttpAnswer | None:
-        """None where another attempt is worth it."""
+        """The answer; None when the request should be sent again."""
         try:
             answer = await self._attempt(request)
         except httpx2.HTTPError as exc:
@@ -157,7 +157,7 @@ class HttpSession:
 
 
 class _Progress:
-    """Watches a request. ``is_begun``: it may have reached the other side; what a proxy is told first does not count."""
+    """Watches a request. ``is_begun``: it may have reached the other side. A CONNECT to a proxy does not count."""
 
     is_begun = False
 

@@ -1,4 +1,4 @@
-"""Announces the end of the process to all who serve on meanwhile."""
+"""Announces the end of the process to the parts that keep serving until then."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ log = structlog.get_logger(__name__)
 
 
 class Shutdown:
-    """Whether the end has begun: then parked polls are answered, and the replica says that it is not ready."""
+    """Whether shutdown has begun. From then on parked polls are answered, and the replica reports not ready."""
 
     def __init__(self) -> None:
         self.has_begun = False
         self.on_begin: list[Callable[[], None]] = []
-        """Called once, when it begins."""
+        """Called once, when shutdown begins."""
 
     def begin(self) -> None:
         self.has_begun = True
@@ -30,10 +30,10 @@ class Shutdown:
 
 @contextmanager
 def begin_on_signal(shutdown: Shutdown, drain_s: float) -> Iterator[None]:
-    """On SIGTERM, answer parked polls and say not ready at once, but keep serving for ``DRAIN_S`` before exiting.
+    """On SIGTERM, answer parked polls and report not ready at once, but keep serving for ``DRAIN_S`` before exiting.
 
     The server's own handler closes the listening socket at once, while load balancers still send requests to it.
-    SIGINT (somebody at a keyboard) does not wait. Without a server's handler, as in tests, nothing is changed.
+    SIGINT (Ctrl-C at a terminal) does not wait. Without a handler of the server, as in tests, nothing changes.
     """
     loop = asyncio.get_running_loop()
     waits = {signal.SIGTERM: drain_s, signal.SIGINT: 0.0}

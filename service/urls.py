@@ -1,4 +1,4 @@
-"""What a host or a URL is, told by its form alone: nothing is looked up."""
+"""Classifies hosts and URLs by their form alone, without name look-ups."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LOOPBACK_V6: Final = ipaddress.ip_network("::1/128")
 
 
 def path_part(text: str) -> str:
-    """One part of a path, whatever the text holds."""
+    """The text quoted as one segment of a path."""
     return quote(text, safe="")
 
 
@@ -36,7 +36,7 @@ def is_network(text: str) -> bool:
 
 
 def is_loopback(host: str | None) -> bool:
-    """True for localhost and the loopback addresses; a name that we would have to look up is not."""
+    """True for localhost and loopback addresses; False for every other name."""
     if host is None:
         return False
     if host == "localhost":
@@ -50,7 +50,7 @@ def is_loopback(host: str | None) -> bool:
 def is_own_host(value: bytes, own: str) -> bool:
     """Whether a ``Host`` header names this machine: localhost, a name below it, a loopback address or ``own``, any port.
 
-    Only what cannot be looked up counts: browsers write ``127.1`` and its like out before they send it.
+    Names that need a look-up do not count, nor does ``127.1``: browsers send such addresses written out.
     """
     text = value.decode("latin-1").lower()
     parts = _HOST.fullmatch(text)
