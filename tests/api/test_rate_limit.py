@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import time
 from collections.abc import Callable
 
 import httpx2
@@ -28,13 +30,23 @@ def post(replica: Replica, number: int, client: str = "203.0.113.7") -> httpx2.R
     return httpx2.post(f"{replica.url}/api/v1/vapi/webhook", json=full_report(f"rate-{number}"), headers=headers)
 
 
+def within_a_minute(replicas: list[Replica], count: int) -> list[httpx2.Response]:
+    """The answers to so many webhooks of one address. A new minute begins the count anew: then another address is tried."""
+    for client in itertools.count(100):
+        minute = time.time() // 60
+        answers = [post(replicas[number % 2], number, f"203.0.113.{client}") for number in range(count)]
+        if time.time() // 60 == minute:
+            return answers
+    raise AssertionError
+
+
 def test_the_limit_holds_over_all_replicas(limited: list[Replica]) -> None:
-    statuses = [post(limited[number % 2], number).status_code for number in range(LIMIT + 3)]
+    statuses = [answer.status_code for answer in within_a_minute(limited, LIMIT + 3)]
     assert statuses == [200] * LIMIT + [429] * 3
 
 
 def test_a_refusal_says_when_to_try_again(limited: list[Replica]) -> None:
-    refused = [post(limited[0], number) for number in range(LIMIT + 1)][-1]
+    refused = within_a_minute(limited, LIMIT + 1)[-1]
     assert 1 <= int(refused.headers["retry-after"]) <= 60
 
 
