@@ -9,8 +9,8 @@
 --
 -- Hash: fingerprint, token; answer, once there is one.
 -- The script always writes: WAIT covers only the writes of its own connection. A claim that is repeated on a new
--- connection and writes nothing would count as confirmed by replicas that do not have it. The call would then be placed,
--- and placed once more after a failover. Redis propagates an HSET even when it changes nothing.
+-- connection and writes nothing would count as confirmed by replicas that do not have it. The call would then be
+-- placed, and placed once more after a failover. Redis propagates an HSET even when it changes nothing.
 
 local fingerprint, token, answer = unpack(redis.call('HMGET', KEYS[1], 'fingerprint', 'token', 'answer'))
 if not fingerprint then

@@ -80,8 +80,8 @@ local function comparable(fragment, is_reason)
   return string.sub(fragment, first, string.sub(fragment, first, first) == '"' and -2 or -1)
 end
 
--- Compares bytes: Lua's own comparison of strings follows the server's locale. (That is safe for stamps, which are digits
--- of one length.) Skips equal parts a thousand bytes at a time: two deliveries of a large report are nearly the same.
+-- Compares bytes: Lua's own comparison of strings follows the server's locale. (That is safe for stamps, digits of one
+-- length.) Skips equal parts a thousand bytes at a time: two deliveries of a large report are nearly the same.
 local function is_greater(a, b)
   local at = 1
   while at <= #a and string.sub(a, at, at + 999) == string.sub(b, at, at + 999) do at = at + 1000 end
@@ -231,7 +231,7 @@ if is_event then
 end
 
 -- An analysis is ruled out once any applied event rules it out, whichever event's reason the record keeps. So the
--- result is the same in every order. For events that the previous version applied, the mark before the stored reason tells.
+-- result is the same in every order. For events that the previous version applied, see the mark before the reason.
 if not no_analysis and string.find(old_facts or '', '^[^\31]*\0311') then
   no_analysis = '1'
   write('no_analysis', '1')
@@ -267,8 +267,8 @@ local is_new_phone = phone ~= old_phone
 local numbers_calls, numbers_updates = phone_prefix .. phone, updates .. ':' .. phone
 local index_ttl = math.max(result_ttl, pending_ttl)
 -- The phone's keys are not declared, as only the record tells its phone. While a Cluster slot is moving, Redis aborts
--- the script at the first missing key. So the phone's keys are written first and the record last: a merge that was aborted
--- and is repeated is then done as a whole.
+-- the script at the first missing key. So the phone's keys are written first and the record last: a merge that was
+-- aborted and is repeated is then done as a whole.
 if is_new_phone and old_phone ~= '' then
   redis.call('ZREM', phone_prefix .. old_phone, id)
   redis.call('ZREM', updates .. ':' .. old_phone, id)

@@ -2,7 +2,7 @@
 --
 -- KEYS  1 the call's subscriptions (hash, see subscribe.lua)  2 due index
 -- ARGV  1 call id  2 execution id  3 number of the try  4 resumed, dropped, or retried  5 ms until the next try
--- Returns 1 when this try's result is recorded, also for a repetition; 0 when another try holds the subscription, or it is gone.
+-- Returns 1 when this try's result is recorded, also for a repetition; 0 when another try has the subscription.
 
 local subscriptions, due = KEYS[1], KEYS[2]
 local execution, try, result = ARGV[2], ARGV[3], ARGV[4]
