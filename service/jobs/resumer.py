@@ -106,7 +106,7 @@ class Subscriptions:
         try:
             claims, are_more_left = await self._store.claim(bucket, MAX_CONCURRENT - len(self._under_way))
         except StoreUnavailableError:
-            # Redis may have granted the claim. Its entries are due only after the lease; no sweep names the bucket before.
+            # Redis may have granted the claim: its entries are due after the lease, and no sweep names the bucket before.
             asyncio.get_running_loop().call_later(LOCAL_RETRY_S, self.wake, bucket)
             raise
         for claim in claims:
@@ -167,8 +167,8 @@ class Subscriptions:
     async def _resume_pause(self, claim: ResumeClaim) -> Resumption:
         """Resume the pause that the subscription is for, and no other.
 
-        Kestra's answer may get lost, or this process may die before it. So the pause is stored before it is resumed. The
-        next try then sees that it is over, even if the execution is paused again by then, for another call.
+        Kestra's answer may get lost, or this process may die before it. So the pause is stored before it is resumed.
+        The next try then sees that it is over, even if the execution is paused again by then, for another call.
         """
         execution_id = claim.execution_id.decode()
         execution = await self._kestra.find_execution(execution_id)
