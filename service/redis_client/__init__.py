@@ -1,1 +1,1 @@
-"""Commands to Redis over any topology. Knows nothing of calls."""
+"""Sends commands to Redis over any topology. Knows nothing about calls."""

@@ -1,7 +1,7 @@
-"""Commands to a Redis Cluster: a pipeline per master, a map of who has which bucket, renewed when it proves wrong.
+"""Commands to a Redis Cluster: a pipeline per master, and a map of each bucket's master, renewed when it proves wrong.
 
 redis-py's own cluster client is not used for commands: its pipeline refuses EVALSHA, and a renewal of its map walks all
-16,384 slots while we use one per bucket. Its connections, its errors and its slot function are.
+16,384 slots while we use one per bucket. We use redis-py's connections, errors and slot function.
 """
 
 from __future__ import annotations
@@ -30,29 +30,29 @@ log = structlog.get_logger(__name__)
 Address = tuple[str, int]
 
 MAX_REDIRECTS: Final = 3
-"""Followed at once; then with pauses, for nodes that disagree about who has the keys redirect in circles."""
+"""Redirects followed at once; later ones follow a pause, as nodes that disagree about a master redirect in circles."""
 
 ASK_NODE_S: Final = 0.3
-"""How long a node may take to say who has what; one that hangs is not waited for, another knows as well."""
+"""Longest wait for a node's map of the Cluster. The other nodes know it as well."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Map:
-    """A Cluster as one of its nodes sees it. Two that name the same masters are the same."""
+    """A Cluster as one of its nodes sees it. Maps that name the same masters are equal."""
 
     owners: tuple[tuple[int, Address], ...]
-    """Of each bucket that somebody has."""
+    """(bucket, master) for each bucket that has a master."""
     nodes: tuple[Address, ...] = field(compare=False)
 
 
 class ClusterPipeline:
-    """The same commands as Pipeline, to whichever master has the bucket of their keys.
+    """The same commands as Pipeline; each goes to the master of its keys' bucket.
 
     Args:
         connect_to: makes a connection to a node, not open yet.
         seeds: nodes to ask first.
-        bucket_keys: of each bucket, any key.
-        connections, timeout_s, wait_replicas: as of Pipeline.
+        bucket_keys: any key of each bucket, in order.
+        connections, timeout_s, wait_replicas: as for Pipeline.
     """
 
     def __init__(
@@ -91,11 +91,11 @@ class ClusterPipeline:
         await asyncio.gather(*(pipeline.close() for pipeline in self._pipelines.values()), *self._closing)
 
     def any_node(self) -> Address:
-        """One that was there when we last looked; for the subscription, which any node can serve."""
+        """A node of the last map, for the subscription to changes: any node can serve it."""
         return random.choice(self._nodes or self._seeds)  # noqa: S311 - spreads load
 
     async def find_masters(self) -> dict[str, int]:
-        """The masters that have the buckets, by address, each with one of its buckets; ``unknown`` where nobody has it."""
+        """The masters by address, each with one of its buckets; ``unknown`` with a bucket that has no known master."""
         if None in self._owners:
             await self._renewed(time.monotonic() + ASK_NODE_S)
         return {
@@ -112,7 +112,7 @@ class ClusterPipeline:
         is_durable: bool = False,
         deadline: float | None = None,
     ) -> Any:
-        """The reply to a command on keys of that bucket; as ``Pipeline.execute``, over redirects and failovers."""
+        """The reply to a command on keys of that bucket. As ``Pipeline.execute``, over redirects and failovers."""
         if deadline is None:
             deadline = time.monotonic() + self._timeout_s
         error = unavailable(ConnectionError(self.topology_problem or "nobody is known to have the keys"))
@@ -159,7 +159,7 @@ class ClusterPipeline:
         return pipeline
 
     def _renew(self) -> asyncio.Task[None]:
-        """Ask who has what; whoever needs to know shares one inquiry."""
+        """Ask the nodes for their maps. Concurrent callers share one inquiry."""
         if self._renewal is None or self._renewal.done():
             self._renewal = asyncio.get_running_loop().create_task(self._inquire(), name="cluster-map")
         return self._renewal
@@ -168,9 +168,9 @@ class ClusterPipeline:
         await asyncio.wait([self._renew()], timeout=max(0.0, deadline - time.monotonic()))
 
     async def _inquire(self) -> None:
-        """Ask all nodes that we know of at once, until most of them, or all that answer, have said who has what.
+        """Ask all known nodes at once for their map, until most of them, or all that answer, name the same masters.
 
-        Not the first alone: a node that was cut off from the others, but not from us, answers with an old map.
+        The first answer is not enough: a node that is cut off from the others, but not from us, has an old map.
         """
         asked = list(dict.fromkeys((*self._nodes, *self._seeds)))
         inquiries = [asyncio.ensure_future(self._map_of(node)) for node in asked]
@@ -226,5 +226,5 @@ def _named_by(redirect: AskError, owner: Address) -> Address:
 
 
 def _address_of(host: str, port: int, node: Address) -> Address:
-    """A node that does not know its own name says "" or "?": then it is the one that was asked."""
+    """A node that does not know its own name answers "" or "?"; it means the node that was asked."""
     return (node[0] if host in ("", "?") else host), port

@@ -18,18 +18,18 @@ Arguments = tuple[Any, ...]
 """A command: its name and its arguments, each an Argument; hiredis takes nothing else."""
 
 _ASKING: Final = hiredis.pack_command(("ASKING",))
-"""Before a command that a Cluster's ASK redirected."""
+"""Sent before a command that a Cluster's ASK redirected."""
 
 _COMMANDS_FAULT: Final = re.compile("WRONGTYPE|unknown command|wrong number of arguments|user_script:[0-9]+: ")
-"""In error replies: of a script's own error, Redis names the line before what went wrong."""
+"""Found in error replies that the command itself causes. For a script's error, Redis names its line."""
 
 
 class Commands(Protocol):
-    """What the stores need of Redis, whatever its topology: a command goes to whoever has its keys' bucket."""
+    """What the stores need of Redis in any topology: a command goes to the master of its keys' bucket."""
 
     @property
     def topology_problem(self) -> str | None:
-        """What is wrong with REDIS_URL: it leads to another kind of Redis than it says."""
+        """Set when REDIS_URL leads to another kind of Redis than it says; None otherwise."""
         ...
 
     def execute(
@@ -44,17 +44,16 @@ class Commands(Protocol):
 
 
 LONGEST_OWED_S: Final = 3.0
-"""How much later than its deadline a command may fail because the event loop did not keep up. On a machine that gave the
-process a tenth of a core, a second of the ResponsiveClock took ten, and so long a webhook waited for its 503."""
+"""How much later than its deadline a command may fail when the event loop is busy. Without this bound, with a tenth of
+a core, one second of the ResponsiveClock took ten, and a webhook waited that long for its 503."""
 
 
 class Command:
-    """One command and everybody who waits for its reply.
+    """One command and the requests that wait for its reply.
 
     ``script`` is the source of the script that it calls by its hash, for a Redis that does not know it yet.
 
-    Every waiter has a future and a deadline of its own: a request that is cancelled, or whose time is up, takes only
-    its own away.
+    Every waiter has a future and a deadline of its own. A request that is cancelled or late does not affect the others.
     """
 
     __slots__ = (
@@ -89,7 +88,7 @@ class Command:
         self.coalesce_key = coalesce_key
         self.is_durable = is_durable
         self.waiters = {waiter: deadline}
-        """Who waits for the reply, and until when (``time.monotonic``)."""
+        """The future of each waiting request, and its deadline (``time.monotonic``)."""
         self.should_answer = False
         self._earliest = deadline
         self._owed_until = owed_until
@@ -99,10 +98,10 @@ class Command:
         self._earliest = min(self._earliest, deadline)
 
     def expire(self, now: float, responsive_s: float, cause: Exception) -> None:
-        """Fail the waiters whose time is up. The command is settled once nobody is left.
+        """Fail the waiters whose time is up. The command is done once no waiter is left.
 
-        ``responsive_s`` is the time of the pipeline's ResponsiveClock: nobody is late before it reaches ``owed_until``,
-        but for LONGEST_OWED_S at most.
+        ``responsive_s`` is the time of the pipeline's ResponsiveClock. No waiter is late before it reaches
+        ``owed_until``, which may delay the failure by LONGEST_OWED_S at most.
         """
         is_owed_time = self._owed_until > responsive_s and now < self._earliest + LONGEST_OWED_S
         if self._earliest > now or is_owed_time or self.should_answer:
@@ -116,7 +115,7 @@ class Command:
         self.should_answer = not self.waiters
 
     def send_script(self) -> None:
-        """Instead of its hash, the next time; once."""
+        """Send the script's source instead of its hash in the next attempt. Call it at most once."""
         self._pack((b"EVAL", self.script, *self.args[2:]))
         self.script = None
 
@@ -138,7 +137,7 @@ class Command:
 
 
 def refused(error: ResponseError) -> StoreUnavailableError:
-    """No sender can cause an error reply: it speaks of Redis's state, unless it names the command's own fault."""
+    """An error reply is about Redis's state, unless it names a fault of the command. No sender can cause one."""
     return unavailable(error, StoreRefusedError if _COMMANDS_FAULT.search(str(error)) else StoreUnavailableError)
 
 

@@ -1,4 +1,4 @@
-"""The commands that wait to be written to Redis: in order, within a bound, each until its request's time is up."""
+"""The bounded queue of commands to be written to Redis. Each waits until its request's time is up."""
 
 from __future__ import annotations
 
@@ -12,43 +12,43 @@ from service.redis_client.command import Command
 
 MAX_QUEUED_BYTES: Final = 64 * 1024 * 1024
 """As much as the bodies of webhooks in flight may hold (api/limits.py). Beyond that a command is refused at once: it
-would not be written in time, and the bytes that wait would have no bound while Redis is slow."""
+would not be written in time, and a slow Redis would let the queue grow without bound."""
 
 COMMAND_BYTES: Final = 4096
-"""What a waiting command holds beside its own bytes: its arguments, futures, and the request's task. So 16,000 small
-ones may wait, about as many as we can answer in the time that they have."""
+"""Memory of a waiting command beside its own bytes: its arguments, futures, and the request's task. So 16,000 small
+commands may wait, about as many as we can answer before their deadlines."""
 
 MAX_BATCH: Final = 16
 """Commands per write: enough to share its cost, few enough that Redis has replies for us while it still has work."""
 
 LARGEST_BATCH: Final = 256
-"""While more wait than the connections take: with 300 ms from command to reply, batches of 16 on four connections carry
+"""For more commands than the connections take: with 300 ms to a reply, batches of 16 on four connections carry
 213 commands a second, and batches of 256 carry 3,400."""
 
 LARGEST_BATCH_BYTES: Final = 4 * 1024 * 1024
 """A third of a second at 100 Mbit/s: a larger write would not be answered within one attempt."""
 
 TICK_S: Final = 0.025
-"""How often we look whose time is up, while anybody waits."""
+"""How often deadlines are checked while a command waits."""
 
 TURNS: Final = 3
-"""Of the event loop: uvloop takes one before it reads, one to read, and one in which whoever waited for that goes on."""
+"""Turns of the event loop: uvloop needs one before it reads, one to read, and one to run the tasks that waited."""
 
 BUSY_S: Final = 0.005
-"""Three turns of an idle loop take 0.1 ms; one in which a large batch of replies is handled takes 20."""
+"""Three turns of an idle loop take 0.1 ms. A turn that handles a large batch of replies takes 20 ms."""
 
 
 BUSY_SHARE: Final = 0.5
-"""Of a tick in which the loop was busy. A loop that is always busy a little still answers within twice the time; one that
-is blocked for a second has no ticks meanwhile, and loses none of the time that it is owed."""
+"""Share of a busy tick that counts. A loop that is always a little busy still answers within twice the time. A loop
+that is blocked for a second has no ticks meanwhile, so none of that second counts."""
 
 
 class ResponsiveClock:
     """Time that passes more slowly while the event loop is busy, and not at all while it is blocked.
 
     A loop that was busy for a second finds deadlines and replies due together, and commands that it never wrote. Redis
-    was not slow then, so it is given the time that it was owed. Every TICK_S the clock lets the loop take a few turns,
-    in which replies that have arrived are read and handled. The loop kept up if these turns took less than BUSY_S.
+    was not slow then, so that second must not count against it. Every TICK_S the clock lets the loop take a few turns,
+    in which arrived replies are read and handled. The loop kept up if these turns took less than BUSY_S.
     """
 
     def __init__(self, on_tick: Callable[[], bool]) -> None:
@@ -59,7 +59,7 @@ class ResponsiveClock:
         self._began_turns_at = 0.0
 
     def go(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Begin; only to be called while it is not going."""
+        """Start the clock. Call it only while the clock is not going."""
         self.is_going = True
         loop.call_later(TICK_S, self._take_turns, loop, TURNS)
 
@@ -77,7 +77,7 @@ class ResponsiveClock:
 
 
 class CommandQueue:
-    """What the connections of one pipeline take their batches from."""
+    """The queue from which the connections of one pipeline take their batches."""
 
     def __init__(self, connections: int) -> None:
         self._connections = connections
@@ -89,11 +89,11 @@ class CommandQueue:
         return len(self._waiting)
 
     def find_shared(self, coalesce_key: object) -> Command | None:
-        """The command of that name that was not taken yet."""
+        """The queued command with that key; None if it was taken already, or there is none."""
         return self._shared.get(coalesce_key)
 
     def put(self, command: Command) -> int:
-        """How many wait now; 0 when there is no room. An empty queue takes a command of any size."""
+        """Queue a command; returns how many wait now, 0 if there is no room. An empty queue takes any command."""
         waiting = self._waiting
         size = len(command.packed) + COMMAND_BYTES
         if self._bytes + size > MAX_QUEUED_BYTES and waiting:
@@ -105,7 +105,7 @@ class CommandQueue:
         return len(waiting)
 
     def take(self, at_most: int) -> list[Command]:
-        """The next batch: MAX_BATCH commands, more when its share of what waits is larger."""
+        """The next batch: MAX_BATCH commands, or an equal share of the queue up to ``at_most`` if that is more."""
         waiting, shared = self._waiting, self._shared
         room = max(MAX_BATCH, min(at_most, len(waiting) // self._connections))
         batch: list[Command] = []
@@ -121,7 +121,7 @@ class CommandQueue:
         return batch
 
     def expire(self, now: float, responsive_s: float, cause: Exception) -> None:
-        """Drop, unsent, the commands that nobody waits for any more because the time is up."""
+        """Fail late waiters, and drop the commands that have no waiter left."""
         for command in self._waiting:
             command.expire(now, responsive_s, cause)
         dropped = [command for command in self._waiting if command.should_answer]

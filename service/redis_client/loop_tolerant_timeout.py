@@ -1,4 +1,4 @@
-"""A timeout that a busy event loop does not bring about."""
+"""A timeout that does not fire because the event loop was busy."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ STEPS: Final = 4
 class LoopTolerantTimeout:
     """``async with``: raises TimeoutError after ``within_s``, not counting time for which the event loop was blocked.
 
-    A loop that was busy for a second finds timers and replies due together, and would hold a Redis for hung that had
-    answered long ago. So the time is counted in steps, and between two steps there is always a look for replies.
+    A loop that was busy for a second finds timers and replies due together. A plain timeout would then fire although
+    Redis answered long ago. So the time is counted in steps, and between two steps the loop always reads replies.
     """
 
     __slots__ = ("_limit", "_loop", "_step_s", "_steps", "_timer")
@@ -35,7 +35,7 @@ class LoopTolerantTimeout:
     ) -> None:
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None  # or this would be a cycle, left to the garbage collector with every batch
+            self._timer = None  # breaks a reference cycle, which every batch would leave
         await self._limit.__aexit__(kind, error, trace)
 
     def _step(self) -> None:

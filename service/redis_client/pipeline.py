@@ -1,9 +1,9 @@
-"""Coalesces the commands of concurrent requests: what is asked within one turn of the event loop goes out in one write.
+"""Joins the commands of concurrent requests: those of one turn of the event loop are sent in one write.
 
 Each of the few connections has one batch under way at most; while it waits for replies, the next batch
-collects. A request only ever waits for its command's future: cancelling it touches no connection, so no reply is left
-half-read and a write that was begun is finished. All commands that go through here may be repeated without harm,
-because a batch is sent again when its connection broke.
+collects. A request waits only for its command's future. Cancelling the request touches no connection, so no reply is
+left half-read, and a started write is finished. All commands must be safe to repeat, because a batch is sent again
+when its connection broke.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ class Pipeline:
 
     Args:
         connect: makes a connection that is not open yet; called once per connection.
-        wait_replicas: how many replicas must have a durable command's write before its reply is believed.
-        connections: how many; while one waits for its replies, another sends what has collected meanwhile.
-        timeout_s: longest from ``execute`` to the reply, queueing, reconnecting and retries included, where no deadline
-            is given. One attempt takes at most half of it, so that there is time for another, with a server that has
-            been promoted meanwhile.
-        is_patient: whether to try again where the connection failed, until the time is up; in a Cluster somebody else
-            may have the keys by then, so there the caller decides.
-        on_doubt: called when an answer shows that the server may have been replaced as master.
+        wait_replicas: how many replicas must have a durable command's write before it succeeds.
+        connections: how many connections; while one waits for its replies, another sends the next batch.
+        timeout_s: longest time from ``execute`` to the reply when no deadline is given, including queueing,
+            reconnecting and retries. One attempt takes at most half of it, which leaves time for another attempt with
+            a newly promoted server.
+        is_patient: whether to retry after a failed connection until the time is up. False in a Cluster, where the
+            caller decides: another node may have the keys by then.
+        on_doubt: called when a reply shows that the server may have been replaced as master.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Pipeline:
         self._is_closed = False
         self._wrong_topology = WrongTopology()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._connect = connect  # a Sentinel's connections know their pool only weakly; this keeps it
+        self._connect = connect  # a Sentinel's connections hold their pool by a weak reference; this keeps it
         self._connections = [
             RedisConnection(
                 connect(),
@@ -78,19 +78,19 @@ class Pipeline:
             connection.start(f"redis-connection-{number}")
 
     def leave_server(self) -> None:
-        """Another server is the master now: every connection is made anew, and sends again what has no reply yet."""
+        """Reconnect, as another server is the master now. Commands without a reply are sent again."""
         for connection in self._connections:
             connection.leave_server()
 
     async def close(self) -> None:
-        """Stop after the commands under way; those still queued, and any later one, fail."""
+        """Finish the commands under way. Queued and later commands fail."""
         self._is_closed = True
         for connection in self._connections:
             await connection.close()
         self._queue.fail_all(unavailable(ConnectionError("the service is shutting down")))
 
     async def find_masters(self) -> dict[str, int]:
-        """The one master, with one of its buckets; as of ClusterPipeline."""
+        """The one master, with one of its buckets; as ``ClusterPipeline.find_masters``."""
         return {"redis": 0}
 
     def execute(
@@ -106,15 +106,15 @@ class Pipeline:
         """Queue a command; the future gives its reply.
 
         ``script`` is the source of the script that the command calls by its hash, for a Redis that does not know it yet.
-        A command with the same ``coalesce_key`` that was not sent yet is shared, never one under way: its reply might be
-        older than this request. ``is_durable``: with ``wait_replicas``, the reply counts only once so many have the
-        write. ``needs_asking`` sends it as a Cluster's ASK wants it. ``deadline`` (``time.monotonic``) is for a request
-        that has waited for Redis before. A command whose time is up is dropped if it was not written yet; if it was,
-        its effect may still happen.
+        Requests with the same ``coalesce_key`` share one command until it is sent. Later its reply might be older than
+        the request. ``is_durable``: the command succeeds only once ``wait_replicas`` replicas have its write.
+        ``needs_asking`` sends ASKING before it, after a Cluster's ASK. ``deadline`` (``time.monotonic``) is for a
+        request that has waited for Redis before. A late command is dropped if it was not written yet; if it was, it
+        may still take effect.
 
         Raises (from the future):
-            StoreUnavailableError: no reply in time, or an error reply; StoreRefusedError if that is the command's own fault.
-            redis.exceptions.MovedError, AskError: in a Cluster, somebody else has the keys.
+            StoreUnavailableError: no reply in time, or an error reply; StoreRefusedError if the command caused it.
+            redis.exceptions.MovedError, AskError: in a Cluster, another node has the keys.
         """
         loop = self._loop or asyncio.get_running_loop()
         waiter: asyncio.Future[Any] = loop.create_future()
@@ -161,9 +161,9 @@ class Pipeline:
                 return
 
     def _expire(self) -> bool:
-        """Give up what is late: queued commands are dropped unsent, the replies to written ones are read and ignored.
+        """Fail late commands: queued ones are dropped unsent, the replies to written ones are read and ignored.
 
-        Returns whether anything is left that may become late.
+        Returns whether commands are left that may become late.
         """
         now = time.monotonic()
         self._queue.expire(now, self._clock.now_s, self._trouble() or TimeoutError("Redis is too slow"))

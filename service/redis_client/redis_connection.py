@@ -36,15 +36,15 @@ RETRY_PAUSE_S: Final = 0.05
 ONLY_CLUSTERS_ANSWER: Final = (MovedError, AskError, TryAgainError, ClusterDownError, ClusterCrossSlotError)
 
 WAIT_SHARE: Final = 0.8
-"""Of the time of one attempt, what replicas may take to confirm."""
+"""Share of an attempt's time that replicas may take to confirm."""
 
 LARGER_WITHIN: Final = 0.7
-"""A batch may be twice as large after one that took less than this share of an attempt, else half as large: a Redis
-that needs long for each command must answer a whole batch within one attempt, or the batch is sent again for nothing."""
+"""After a batch that took less than this share of an attempt, the next may be twice as large; else half as large. A
+slow Redis must answer a whole batch within one attempt, or the batch is sent again for nothing."""
 
 
 class RedisConnection:
-    """Takes what is queued, batch by batch, and sees to it that every command gets a reply or an error."""
+    """Takes queued commands batch by batch, and gets every command a reply or an error."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class RedisConnection:
         self._task: asyncio.Task[None] | None = None
         self._is_closing = False
         self.trouble: Exception | None = None
-        """Why the last attempt failed; None after one that did not."""
+        """Why the last attempt failed; None if it succeeded."""
 
     @property
     def is_idle(self) -> bool:
@@ -93,7 +93,7 @@ class RedisConnection:
         return bool(self._batch)
 
     def expire(self, now: float, responsive_s: float) -> None:
-        """Fail the commands of the batch under way whose time is up; their replies are still awaited, and ignored."""
+        """Fail the late commands of the batch under way. Their replies are still read, and ignored."""
         cause = self.trouble or TimeoutError("no answer in time")
         for command in self._batch:
             command.expire(now, responsive_s, cause)
@@ -102,7 +102,7 @@ class RedisConnection:
         self._task = asyncio.get_running_loop().create_task(self._run(), name=name)
 
     def leave_server(self) -> None:
-        """Drop the connection, also one that is being made; what is under way on it is sent again on the next."""
+        """Drop the connection, even one that is being made. Its batch is sent again on the next connection."""
         self._servers_left += 1
         if self._socket is not None:
             self._socket.drop()
@@ -125,19 +125,19 @@ class RedisConnection:
                 continue
             batch = self._batch = self._queue.take(self._largest_batch)
             if self._queue:
-                self._wake_another()  # a batch ends early when its commands are large
+                self._wake_another()  # large commands end a batch early
             try:
                 await self._exchange(batch)
             except Exception as exc:
-                # A connection must outlive what nobody foresaw: without it every request would wait for ever.
+                # An unforeseen error must not end this task: every request would then wait for ever.
                 log.exception("redis_connection.failed")
                 _fail_all(batch, exc)
                 await self._disconnect()
-            self._batch = batch = []  # an idle connection must not keep the last records
+            self._batch = batch = []  # an idle connection must not keep the last batch in memory
 
     async def _connect_ahead(self) -> None:
-        """So that a burst finds every connection open: to connect while thousands wait may take too long for them."""
-        with suppress(Exception):  # the first batch meets whatever it is, and says so
+        """Connect before the first command, so that a burst need not wait for connections to open."""
+        with suppress(Exception):  # the first batch meets the same error and reports it
             async with LoopTolerantTimeout(self._attempt_s):
                 await self._connect()
 
@@ -149,7 +149,7 @@ class RedisConnection:
         self._socket = socket
 
     async def _exchange(self, batch: list[Command]) -> None:
-        """Get every command of the batch a reply or an error, over as many connections as that takes."""
+        """Get every command of the batch a reply or an error, reconnecting as often as needed."""
         loop = asyncio.get_running_loop()
         while batch := [command for command in batch if not command.should_answer]:
             started = loop.time()
@@ -169,14 +169,14 @@ class RedisConnection:
                 self._adapt(loop.time() - started)
 
     def _adapt(self, took_s: float) -> None:
-        """Choose the largest next batch by what the last one took."""
+        """Set the size limit of the next batch by how long the last one took."""
         if took_s > LARGER_WITHIN * self._attempt_s:
             self._largest_batch = max(MAX_BATCH, self._largest_batch // 2)
         elif self._queue:
             self._largest_batch = min(LARGEST_BATCH, self._largest_batch * 2)
 
     async def _attempt(self, batch: list[Command]) -> list[Command]:
-        """Send the batch and read its replies; returns the commands that must be sent again, in another form."""
+        """Send the batch and read its replies; returns the commands to send again with their script's source."""
         if self._socket is None or self._socket.is_lost:
             await self._disconnect()
             await self._connect()
@@ -203,7 +203,7 @@ class RedisConnection:
                 command.resolve(reply)
         for _, reply in replies:
             if isinstance(reply, ReadOnlyError):
-                # A demoted master: raising drops the connection, and the next one looks for the master anew.
+                # A demoted master. Raising drops the connection, and the next one asks anew who is the master.
                 raise reply
         return again
 
@@ -218,18 +218,18 @@ class RedisConnection:
             command.fail(refused(error))
 
     def _doubt(self) -> None:
-        """No replica follows: so it is with a master that was cut off, and replaced."""
+        """Report that too few replicas follow, as happens to a master that was cut off and replaced."""
         if self._on_doubt is not None:
             self._on_doubt()
 
     async def _disconnect(self) -> None:
-        """Without waiting for the end: it is the socket that would hear of it."""
+        """Does not wait for the connection to close: our socket, not redis-py's stream, would be told of that."""
         self._socket = None
         await self._connection.disconnect(nowait=True)
 
 
 def _replies_to(batch: list[Command], arrived: list[Any]) -> list[tuple[Command, Any]]:
-    """Each command with its reply; that to an ASKING before it is passed over."""
+    """Each command with its reply. The reply to an ASKING before it is skipped."""
     replies = iter(arrived)
     pairs: list[tuple[Command, Any]] = []
     for command in batch:
@@ -240,7 +240,7 @@ def _replies_to(batch: list[Command], arrived: list[Any]) -> list[tuple[Command,
 
 
 def _confirmed(reply: Any) -> int:
-    """How many replicas have what was written."""
+    """How many replicas have the writes, from the reply to WAIT."""
     if isinstance(reply, ResponseError):
         raise reply
     return int(reply)

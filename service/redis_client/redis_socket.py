@@ -15,7 +15,7 @@ from service.redis_client.replies import NOTHING, reader_of
 
 
 class RedisSocket(Protocol):
-    """One exchange at a time; after one that failed, the connection must be closed."""
+    """One exchange at a time. After a failed exchange the connection must be closed."""
 
     @property
     def is_lost(self) -> bool: ...
@@ -34,18 +34,18 @@ class RedisSocket(Protocol):
 
 
 async def open_socket(connection: AbstractConnection) -> RedisSocket:
-    """Connect as redis-py does it: TLS, password, database, who is the master are its business.
+    """Connect with redis-py, which handles TLS, password, database and the search for the master.
 
     From then on we read the socket ourselves. Do not call redis-py's reads: they would hang.
 
     Raises:
-        redis.exceptions.RedisError, OSError: there is nobody, or nobody who lets us in.
+        redis.exceptions.RedisError, OSError: no server answers, or it refuses us.
     """
     try:
         await connection.connect()  # type: ignore[no-untyped-call]
     except ValueError as exc:
         raise InvalidResponse(f"redis-py cannot read an answer: {exc}") from exc
-    # Not asked of fakeredis itself: to import it takes a tenth of a second.
+    # By name, without importing fakeredis: the import takes a tenth of a second.
     if type(connection).__module__.partition(".")[0] == "fakeredis":
         return EmbeddedLink(connection)
     reader = reader_of(connection)
@@ -57,9 +57,9 @@ async def open_socket(connection: AbstractConnection) -> RedisSocket:
 
 
 class ServerSocket(asyncio.Protocol):
-    """To a server: replies are parsed where they arrive, without a stream and a coroutine for each.
+    """A socket to a server. It parses replies on arrival, without a stream or a coroutine per read.
 
-    redis-py's own way takes both for each read, and several microseconds a reply.
+    redis-py's own reads need both, which costs several microseconds a reply.
     """
 
     def __init__(self, transport: asyncio.Transport, reader: hiredis.Reader) -> None:
@@ -94,12 +94,12 @@ class ServerSocket(asyncio.Protocol):
         except RedisError as exc:
             self._fail(exc)
             return
-        except ValueError as exc:  # of redis-py, by an error whose text is cut short
+        except ValueError as exc:  # raised by redis-py for an error reply with a truncated text
             self._fail(InvalidResponse(str(exc)))
             return
         if self._waiter is not None and len(self._replies) >= self._count:
             waiter, self._waiter = self._waiter, None
-            replies, self._replies = self._replies, []  # an idle socket must not keep the last records
+            replies, self._replies = self._replies, []  # an idle socket must not keep the last replies in memory
             if not waiter.done():
                 waiter.set_result(replies)
 
@@ -114,7 +114,7 @@ class ServerSocket(asyncio.Protocol):
 
 
 class EmbeddedLink:
-    """To the embedded store, which has neither a transport nor bytes to parse."""
+    """A socket to the embedded store, which has neither a transport nor bytes to parse."""
 
     def __init__(self, connection: AbstractConnection) -> None:
         self._connection = connection

@@ -1,4 +1,4 @@
-"""Reads from a redis-py connection what has arrived already, without a coroutine for every reply."""
+"""Reads replies that have arrived already from a redis-py connection, without a coroutine for each."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ NOTHING: Final = NOT_ENOUGH_DATA
 
 
 def reader_of(connection: AbstractConnection) -> hiredis.Reader | None:
-    """What parses an open connection's replies; None for the embedded store's, which has nothing to parse."""
+    """The parser of an open connection's replies; None for the embedded store, which has nothing to parse."""
     reader = getattr(getattr(connection, "_parser", None), "_reader", None)
     return reader if isinstance(reader, hiredis.Reader) else None
 
 
 def arrived_replies(connection: AbstractConnection) -> Callable[[], Any]:
-    """What gives an open connection's next reply, or NOTHING; an error reply is returned, not raised.
+    """A function that returns an open connection's next reply, or NOTHING. Error replies are returned, not raised.
 
     ``read_response`` costs several microseconds a reply, and many notifications arrive together.
 
-    Raises (from what it returns):
-        redis.exceptions.ConnectionError: an error reply after which redis-py gives the connection up.
+    Raises (from the function):
+        redis.exceptions.ConnectionError: an error reply after which redis-py closes the connection.
     """
     reader = reader_of(connection)
     if reader is None:

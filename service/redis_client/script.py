@@ -10,7 +10,7 @@ from service.redis_client.command import Argument, Commands
 
 
 class Script:
-    """A script by its source. Redis forgets scripts when it restarts; then it is sent whole, once."""
+    """A script by its source. After a restart Redis does not know its hash; then the source is sent once."""
 
     def __init__(self, source: bytes) -> None:
         self._source = source

@@ -1,4 +1,4 @@
-"""Who the master is, by the word of the Sentinels: asked before each connection and every second."""
+"""Asks the Sentinels who the master is: before each connection and every second."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ log = structlog.get_logger(__name__)
 Address = tuple[str, int]
 
 ASK_EVERY_S: Final = 1.0
-"""A master that its Sentinels no longer reach, but we do, takes webhooks for about so long after another was promoted:
-what it acknowledges then is lost. Sentinels themselves look at every server once a second."""
+"""If the Sentinels no longer reach a master but we do, it takes webhooks for about this long after another was
+promoted, and those are lost. Sentinels themselves check every server once a second."""
 
 ASK_SENTINEL_S: Final = 0.3
-"""How long a Sentinel may take to answer; one that hangs is not waited for, another knows as well."""
+"""Longest wait for the answer of a Sentinel. The others know the master as well."""
 
 USUAL_ANSWER_S: Final = 0.1
-"""All Sentinels that answer so soon are heard, because one of them may know more; then any answer will do."""
+"""All Sentinels that answer within this time are heard: one may know a newer master. Later, one answer is enough."""
 
 ASK_AGAIN_S: Final = 0.1
-"""Shortest pause between two questions, when every write asks for one."""
+"""Shortest pause between two inquiries, even if every write calls ``ask_soon``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """The master that a Sentinel names, and the number of the failover which made it that."""
+    """The master that a Sentinel names, and the number of the failover that promoted it."""
 
     address: Address
     config_epoch: int
 
 
 class Sentinels(Sentinel):
-    """redis-py's Sentinel, which asks all of them at once and believes the newest configuration.
+    """redis-py's Sentinel, changed to ask all Sentinels at once and to believe the newest configuration.
 
-    redis-py asks one after the other and believes the first. During a failover they disagree for a moment, and one that is
-    cut off names the old master for as long as that lasts; connections would go back and forth. A majority has
-    authorized each ``config-epoch``, and a greater one always wins among Sentinels, too:
+    redis-py asks one after the other and believes the first. During a failover Sentinels disagree for a moment, and one
+    that is cut off names the old master until it is reconnected; connections would go back and forth. A majority has
+    authorized each ``config-epoch``, and among Sentinels, too, the greatest one wins:
     https://redis.io/docs/latest/operate/oss_and_stack/management/sentinel/#configuration-epochs
 
     Args:
@@ -59,7 +59,7 @@ class Sentinels(Sentinel):
         self._service = service
         self._asked: tuple[Redis, ...] = tuple(self.sentinels)
         self._last_words: dict[int, Named] = {}
-        """Of each Sentinel (by its place in the list); one that is silent now is still believed."""
+        """The last answer of each Sentinel, by its index; still used while the Sentinel is silent."""
         self._inquiry: asyncio.Task[set[Address]] | None = None
         self._has_doubts = asyncio.Event()
         self._master: Address | None = None
@@ -67,10 +67,10 @@ class Sentinels(Sentinel):
         """Called when the Sentinels name another master than before."""
 
     async def discover_master(self, service_name: str) -> Address:
-        """What redis-py calls before it connects; whoever asks at the same time shares one inquiry.
+        """The master's address; redis-py calls this before it connects. Concurrent callers share one inquiry.
 
         Raises:
-            MasterNotFoundError: no Sentinel answers, none knows the service, or all that answer hold its master for dead.
+            MasterNotFoundError: no Sentinel answers, none knows the service, or all that answer report the master down.
         """
         if self._inquiry is None or self._inquiry.done():
             self._inquiry = asyncio.get_running_loop().create_task(self._inquire(), name="sentinel-inquiry")
@@ -80,7 +80,7 @@ class Sentinels(Sentinel):
         return self._master
 
     def ask_soon(self) -> None:
-        """Something happened that also happens to a master which was replaced."""
+        """Inquire soon: something happened that may mean the master was replaced."""
         self._has_doubts.set()
 
     async def close(self) -> None:
@@ -89,7 +89,7 @@ class Sentinels(Sentinel):
         await self.aclose()
 
     async def watch(self) -> None:
-        """Ask every second, for as long as the process lives."""
+        """Ask every second, until cancelled."""
         while True:
             with suppress(MasterNotFoundError):
                 await self.discover_master(self._service)
@@ -100,7 +100,7 @@ class Sentinels(Sentinel):
                     await self._has_doubts.wait()
 
     async def _inquire(self) -> set[Address]:
-        """The masters that are named now, by those Sentinels which do not hold them for dead."""
+        """The masters named now, by Sentinels that do not report them as down."""
         asking = [asyncio.ensure_future(self._ask(number)) for number in range(len(self._asked))]
         heard, _ = await asyncio.wait(asking, timeout=USUAL_ANSWER_S)
         if not any(answer.result() for answer in heard):
@@ -123,10 +123,10 @@ class Sentinels(Sentinel):
                 tell()
 
     async def _ask(self, number: int) -> Address | None:
-        """Remember whom that Sentinel names; returns it unless the Sentinel is silent or holds it for dead.
+        """Remember the master that this Sentinel names. Returns it unless the Sentinel is silent or reports it as down.
 
-        Its own state speaks of the old master until the failover is over, GET-MASTER-ADDR-BY-NAME of the new one as soon
-        as it is promoted. The state is asked for first: what changes between the two must not make an old address newer.
+        SENTINEL MASTER shows the old master until the failover is over, GET-MASTER-ADDR-BY-NAME the new one as soon as
+        it is promoted. The former is sent first, so that an old address never comes with a newer config-epoch.
         """
         questions = self._asked[number].pipeline(transaction=False)
         questions.sentinel_master(self._service)
@@ -138,7 +138,7 @@ class Sentinels(Sentinel):
             named = Named((host.decode(), int(port)), state["config-epoch"])
             is_dead = (state["is_sdown"] or state["is_odown"]) and (state["ip"], state["port"]) == named.address
         except (RedisError, OSError, TimeoutError, LookupError, TypeError, ValueError) as exc:
-            # Nobody is there, does not know the service, or is no Sentinel.
+            # There is no server, it does not know the service, or it is not a Sentinel.
             log.debug("sentinel.silent", error=str(exc))
             return None
         self._last_words[number] = named

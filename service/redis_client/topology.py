@@ -19,24 +19,24 @@ from service.redis_client.pipeline import Pipeline
 from service.redis_client.sentinels import ASK_SENTINEL_S, Sentinels
 
 CONNECTIONS: Final = 4
-"""Connections per server: several small batches under way keep both sides busy, where two large ones waited for each other
-up to a quarter of the time under load. More gained nothing."""
+"""Connections per server. Several small batches keep both sides busy; with two large ones, both sides waited up to a
+quarter of the time under load. More connections gained nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class RedisTopology:
-    """How commands and the subscription reach Redis."""
+    """How commands and the subscription to changes reach Redis."""
 
     commands: Pipeline | ClusterPipeline
     connect_subscriber: Callable[[], AbstractConnection]
-    """Makes a connection to any server that hears what is published; not open yet."""
+    """Makes a connection, not open yet, to any server that receives published messages."""
     sentinels: Sentinels | None = None
 
 
 def open_redis(settings: Settings, probe_keys: Sequence[bytes]) -> RedisTopology:
-    """What ``REDIS_URL`` names; nothing is connected before the pipeline starts.
+    """The topology of ``REDIS_URL``. Nothing is connected before the pipeline starts.
 
-    ``probe_keys`` is one key per bucket, in the bucket's hash slot: by them a Cluster says which master has which bucket.
+    ``probe_keys`` has one key per bucket, in the bucket's hash slot, to find the bucket's master in a Cluster.
 
     Raises:
         SettingsError: the URL cannot be understood.
@@ -49,7 +49,7 @@ def open_redis(settings: Settings, probe_keys: Sequence[bytes]) -> RedisTopology
             return _behind_sentinels(settings)
         return _one_server(settings, _pool_of(scheme, settings).make_connection)
     except (ValueError, TypeError):
-        # Not the reason: it may quote the password.
+        # Leave the reason out: it may quote the password.
         raise SettingsError(
             "REDIS_URL: cannot be understood; special characters in its user and password must be percent-encoded"
         ) from None
@@ -83,8 +83,8 @@ def _pool_of(scheme: str, settings: Settings) -> ConnectionPool:
 
 
 def _behind_sentinels(settings: Settings) -> RedisTopology:
-    """``redis+sentinel://[user:password@]host:port,host:port/<service>[/<db>][?options]``; the password is the servers',
-    not the Sentinels'. With ``rediss+sentinel`` both are spoken to over TLS, by the same options.
+    """``redis+sentinel://[user:password@]host:port,host:port/<service>[/<db>][?options]``; the password is for the
+    servers, not the Sentinels. With ``rediss+sentinel`` both use TLS, with the same options.
     """
     address = _Address.parse(settings.redis_url)
     service, _, database = address.path.partition("/")
@@ -108,12 +108,12 @@ def _cluster(settings: Settings, probe_keys: Sequence[bytes]) -> RedisTopology:
     options = {**_connection_options(settings), **address.options}
     connection_class = SSLConnection if address.has_tls else Connection
 
-    template = connection_class(**options)  # raises for an option that there is not
+    template = connection_class(**options)  # raises for an unknown option
 
     def connect_to(node: Address) -> AbstractConnection:
         connection = connection_class(host=node[0], port=node[1], **options)
         if isinstance(connection, SSLConnection) and isinstance(template, SSLConnection):
-            # Each would read all certificates of the system anew, 10 to 40 ms on the event loop; nodes are asked often.
+            # Else each connection would read all certificates of the system, for 10 to 40 ms on the event loop.
             connection.ssl_context = template.ssl_context
         return connection
 
@@ -131,7 +131,7 @@ def _cluster(settings: Settings, probe_keys: Sequence[bytes]) -> RedisTopology:
 def _connection_options(settings: Settings) -> dict[str, Any]:
     return {
         "socket_connect_timeout": settings.store_timeout_s / 2,
-        # Read timeouts and retries are the pipeline's: it knows how long a request has waited already.
+        # The pipeline does read timeouts and retries: it knows how long a request has waited already.
         "socket_timeout": None,
         "retry": Retry(NoBackoff(), 0),
         "decode_responses": False,
@@ -141,12 +141,12 @@ def _connection_options(settings: Settings) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class _Address:
-    """The parts of a URL with several hosts; what redis-py reads in one with a single host is left to it."""
+    """The parts of a URL with several hosts. redis-py parses everything but the hosts and the path."""
 
     nodes: list[Address]
     has_tls: bool
     options: dict[str, Any]
-    """User, password, and what the query says, as arguments of a connection."""
+    """User, password and the query's options, as arguments of a connection."""
     path: str
 
     @classmethod

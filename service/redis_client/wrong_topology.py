@@ -1,4 +1,4 @@
-"""Notices that REDIS_URL was written for another kind of Redis than it leads to."""
+"""Notices when REDIS_URL leads to another kind of Redis than it says."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ IS_NO_CLUSTER: Final = (
 )
 
 BELIEVED_FOR_S: Final = 10.0
-"""The sweep asks for every bucket every 1.5 s: what was not noticed again for so long is over."""
+"""The sweep scans every bucket every 1.5 s, so a problem not seen again for this long is over."""
 
 LOG_EVERY_S: Final = 60.0
 
 
 class WrongTopology:
-    """``problem`` says what is wrong with the URL, as far as Redis's answers of the last seconds show it."""
+    """``problem`` says what is wrong with the URL, by Redis's replies of the last seconds; None if nothing is."""
 
     def __init__(self) -> None:
         self._problem = ""
@@ -38,7 +38,7 @@ class WrongTopology:
         return self._problem if time.monotonic() - self._noticed_at < BELIEVED_FOR_S else None
 
     def notice(self, problem: str) -> StoreUnavailableError:
-        """Returns the error for the request that came upon it."""
+        """Note the problem; returns the error for the request that met it."""
         now = time.monotonic()
         if now - self._logged_at > LOG_EVERY_S:
             log.error("redis.wrong_topology", advice=problem)

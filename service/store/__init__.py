@@ -1,1 +1,1 @@
-"""Everything that keeps something: Redis by URL, the merge, the change feed."""
+"""Everything that is stored: call records, subscriptions and counts in Redis, the change feed, the spool on disk."""

@@ -1,4 +1,4 @@
-"""Asking all buckets at once: a lost shard of a Cluster takes its own answers away, not those of the others."""
+"""Asks all buckets at once. When a shard of a Cluster is lost, only the answers of its own buckets are missing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Reply = TypeVar("Reply")
 
 
 class BucketReplies(msgspec.Struct, Generic[Reply], frozen=True):
-    """Of every bucket either its reply or its number."""
+    """Every bucket is either in ``replies`` or in ``missing``."""
 
     replies: dict[int, Reply]
     missing: tuple[int, ...]
@@ -28,7 +28,7 @@ async def ask_all_buckets(
     """What each bucket answered to ``ask(bucket)``.
 
     Raises:
-        StoreUnavailableError: none did.
+        StoreUnavailableError: no bucket answered.
     """
     outcomes = await asyncio.gather(*map(ask, buckets), return_exceptions=True)
     replies: dict[int, Reply] = {}

@@ -1,4 +1,4 @@
-"""Batches of calls in Redis: which of them are placed, which are being dialled, and whether anybody still does that."""
+"""Batches of calls in Redis: which calls are placed, which are being dialled, and whether their replica still lives."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from service.store.keys import Keys, bucket_of
 from service.store.lua import load_script
 
 KEPT_MS: Final = 24 * 3600 * 1000
-"""From its beginning, as long as an Idempotency-Key."""
+"""How long a batch is kept, from its beginning: as long as an Idempotency-Key."""
 
 LEASE_MS: Final = 10_000
-"""After so long without a sign of life its replica is dead; longer than a failover of Redis usually takes."""
+"""A replica that has not written for this long counts as dead. Redis usually fails over in less time."""
 
 
 class BatchClaim(msgspec.Struct, frozen=True):
@@ -28,16 +28,16 @@ class BatchClaim(msgspec.Struct, frozen=True):
     batch_id: str
     """32 hexadecimal digits; the same for the same Idempotency-Key."""
     fingerprint: bytes
-    """Of the request: the same key with another one is refused."""
+    """Of the request. The same key with another request is refused."""
     token: bytes
     total: int
 
 
 class BatchStanding(msgspec.Struct, frozen=True):
-    """How far a batch is."""
+    """The progress of a batch."""
 
     results: list[bytes | None]
-    """One JSON object per call, in order; None for those to come."""
+    """One JSON object per call, in order; None for calls without a result yet."""
 
     @property
     def done(self) -> int:
@@ -49,7 +49,7 @@ class BatchStanding(msgspec.Struct, frozen=True):
 
 
 class LeftBehind(msgspec.Struct, frozen=True):
-    """What is said of the calls of a batch whose replica died, as JSON objects."""
+    """The results given to calls of a batch whose replica died, as JSON objects."""
 
     not_placed: bytes
     unknown: bytes
@@ -78,9 +78,9 @@ class BatchStore:
         self._free_script = load_script("batch_free.lua")
 
     async def begin(self, claim: BatchClaim) -> bool:
-        """Whether its calls are ours to dial; False where the same request began it already.
+        """True when we are to dial its calls; False when the same request began the batch already.
 
-        After StoreUnavailableError the batch may have begun all the same: the reply may have got lost. Free it.
+        Call ``free`` after StoreUnavailableError: the batch may have begun, and only the reply got lost.
 
         Raises:
             KeyReusedError: the key stands for another request.
@@ -95,17 +95,17 @@ class BatchStore:
         return bool(outcome == b"begun")
 
     async def free(self, claim: BatchClaim) -> None:
-        """Remove a batch of which nothing was dialled; nothing happens where another request began it."""
+        """Remove a batch of which nothing was dialled. A batch that another request began stays."""
         bucket, key = self._place_of(claim.batch_id)
         await self._free_script.run(self._redis, bucket, key, claim.token, keys=1, is_durable=True)
 
     async def mark_dialling(self, claim: BatchClaim, index: int) -> bool:
-        """Whether the call may be dialled now; False where others were told already that it was not placed."""
+        """Whether the call may be dialled now; False when it was reported as not placed already."""
         bucket, key = self._place_of(claim.batch_id)
         return bool(await self._dial_script.run(self._redis, bucket, key, claim.token, index, keys=1, is_durable=True))
 
     async def write(self, claim: BatchClaim, results: Mapping[int, bytes]) -> bool:
-        """Keep these results, by index, and renew the lease; False where the batch is gone."""
+        """Keep these results, by index, and renew the lease; False when the batch is gone."""
         bucket, key = self._place_of(claim.batch_id)
         pairs: Iterator[Argument] = chain.from_iterable(results.items())
         return bool(
@@ -115,7 +115,7 @@ class BatchStore:
         )
 
     async def find(self, batch_id: str, left_behind: LeftBehind) -> BatchStanding | None:
-        """How far it is; None when there is none. The calls that a dead replica left get their results here."""
+        """The batch's progress; None when there is none. Calls that a dead replica left get their results here."""
         bucket, key = self._place_of(batch_id)
         reply = await self._read_script.run(self._redis, bucket, key, b"", b"", keys=1)
         if reply and reply[0]:

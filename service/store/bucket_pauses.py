@@ -1,4 +1,4 @@
-"""Which buckets of the store do not take changes now, and when to try each again."""
+"""Which buckets of the store take no changes now, and when to try each of them again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from service.store.keys import BUCKETS
 
 SHORTEST_PAUSE_S: Final = 0.2
 LONGEST_PAUSE_S: Final = 2.0
-"""A shard that is back is noticed within this time, and the time of one request to it."""
+"""A shard that is back is noticed within this time plus that of one request."""
 
 
 class _Trouble(msgspec.Struct):
@@ -19,7 +19,7 @@ class _Trouble(msgspec.Struct):
 
 
 class BucketPauses:
-    """Moments are seconds of any clock that never goes back."""
+    """Times are in seconds, by any monotonic clock."""
 
     def __init__(self) -> None:
         self._troubles: dict[int, _Trouble] = {}
@@ -28,13 +28,13 @@ class BucketPauses:
         return [bucket for bucket in range(BUCKETS) if bucket not in self._troubles]
 
     def to_probe(self, now: float) -> list[int]:
-        """Those in trouble whose pause is over."""
+        """Failing buckets whose pause is over."""
         return [bucket for bucket, trouble in self._troubles.items() if trouble.until <= now]
 
     def end(self, bucket: int) -> None:
         self._troubles.pop(bucket, None)
 
     def lengthen(self, bucket: int, now: float) -> None:
-        """Half as long as the trouble lasted so far: a short one is over soon, a long one costs little."""
+        """Pause for half of the outage so far: the end of a short one is noticed soon, a long one costs little."""
         trouble = self._troubles.setdefault(bucket, _Trouble(now, now))
         trouble.until = now + min(max((now - trouble.since) / 2, SHORTEST_PAUSE_S), LONGEST_PAUSE_S)

@@ -1,8 +1,8 @@
 """How a call's facts are laid out in Redis and in the spool. Nothing else in Python knows their order.
 
 The first layout packs 19 small facts into one field of the call's hash (``facts``), their stamps and those of the large
-facts into another (``stamps``). Replicas of the version that wrote it take no further fact there: they unpack exactly 19.
-So facts that came later stand in a third field (``facts2``), each behind its own stamp, which those replicas leave alone.
+facts into another (``stamps``). Replicas of the version that wrote it unpack exactly 19 facts there.
+So later facts are in a third field (``facts2``), each after its own stamp, and those replicas leave that field alone.
 It may grow: a reader takes the facts that it knows and leaves the rest of the field as it is.
 """
 
@@ -18,10 +18,10 @@ from service.calls.stored_call import CallChange, StoredCall
 from service.redis_client.command import Argument
 
 SEPARATOR: Final = b"\x1f"
-"""Behind each fact: a control character that valid JSON text holds nowhere."""
+"""Follows each fact: a control character that valid JSON text never contains."""
 
 FIRST_FACTS: Final = SMALL_FACTS[:19]
-"""Those of the first layout, the phone first and the ended reason second."""
+"""The facts of the first layout: the phone first, the ended reason second."""
 
 LATER_FACTS: Final = SMALL_FACTS[19:]
 
@@ -31,15 +31,15 @@ LARGE_FIELDS: Final = {name: number for number, name in enumerate(LARGE_FACTS, 1
 STAMP_DIGITS: Final = 17
 
 SPOOL_LAYOUT: Final = 1
-"""Raised only when an older version would merge a spooled change wrongly; what is added by name changes nothing for it."""
+"""Raise it only when an older version would merge a spooled change wrongly. Facts added by name do not need it."""
 
 
 class UnreadableChangeError(Exception):
-    """What is in the spool is damaged."""
+    """A spooled change is damaged."""
 
 
 class UnknownLayoutError(Exception):
-    """What is in the spool was written by a later version, which will read it."""
+    """A later version wrote this spooled change; that version will read it."""
 
 
 class _SpooledChange(msgspec.Struct):
@@ -63,7 +63,7 @@ _decode_text: Final = msgspec.json.Decoder(str).decode
 
 
 NO_EVENT: Final[tuple[Argument, ...]] = (b"", 0, 0, b"0", b"", b"")
-"""The same as ``script_arguments`` gives, for when only time has passed."""
+"""As ``script_arguments``, for a merge without an event: only time has passed."""
 
 
 def script_arguments(change: CallChange) -> tuple[Argument, ...]:
@@ -86,12 +86,12 @@ def large_arguments(change: CallChange) -> list[bytes]:
 def decode_stored_call(
     call_id: bytes, state: bytes, first: bytes, later: bytes | None, large: dict[str, bytes | None]
 ) -> StoredCall:
-    """A record from its hash's fields ``state``, ``facts``, ``facts2`` and those of the large facts that were read."""
+    """A record from the fields of its hash: ``state``, ``facts``, ``facts2`` and the large facts that were read."""
     version, created, updated, expires, status, ending, over_at, data_status, _, _, has_transcript = map(
         int, state.split()
     )
     facts = _NO_FACTS | dict(zip(FIRST_FACTS, first.split(SEPARATOR), strict=False))
-    facts["ended_reason"] = facts["ended_reason"][1:]  # behind a mark that the first layout keeps for its own script
+    facts["ended_reason"] = facts["ended_reason"][1:]  # without the mark that merge_call.lua keeps before it
     for name, stamped in zip(LATER_FACTS, (later or b"").split(SEPARATOR), strict=False):
         facts[name] = stamped[STAMP_DIGITS:]
     for name, text in large.items():
@@ -102,7 +102,7 @@ def decode_stored_call(
 
 
 def encode_spooled(change: CallChange) -> bytes:
-    """A change as the spool keeps it; a process of the version before can merge it, without the later facts."""
+    """A change as the spool keeps it. A process of the previous version can merge it, but without the later facts."""
     said = change.facts
     first = {name: said.get(name, b"") for name in FIRST_FACTS}
     if reason := first["ended_reason"]:
@@ -137,7 +137,7 @@ def _change_of(spooled: _SpooledChange) -> CallChange:
     named: dict[str, Any] = dict(zip(FIRST_FACTS + LARGE_FACTS, spooled.small + spooled.large, strict=False))
     facts = {name: text for name, text in (named | spooled.later).items() if text}
     reason = facts.pop("ended_reason", b"")[1:]
-    if reason and spooled.ending:  # the version before also kept the passing states of running calls
+    if reason and spooled.ending:  # the previous version also kept passing states of running calls
         facts["ended_reason"] = reason
     rules_out = "ended_reason" in facts and meaning_of(_decode_text(reason)).rules_out_analysis
     return CallChange(

@@ -22,10 +22,10 @@ from service.store.keys import Keys, bucket_of
 from service.store.lua import RESUME_WAITING, load_script
 
 REFRESH_AFTER_MS: Final = 60_000
-"""How long after its completion VAPI is asked once more for what a record lacks."""
+"""How long after a call's completion VAPI is asked once more for what its record lacks."""
 
 DELETIONS_KEPT_MS: Final = 60_000
-"""Long enough for every process to have looked for lost notifications many times."""
+"""Every process looks for lost notifications many times within this time."""
 
 _UNCHANGED: Final = Merged(is_deleted=False, is_changed=False, became_final=None, became_complete=False)
 _CHANGED: Final = msgspec.structs.replace(_UNCHANGED, is_changed=True)
@@ -36,10 +36,10 @@ class CallStore:
     """Everything done to call records in Redis.
 
     Every method raises StoreUnavailableError when Redis does not answer within ``STORE_TIMEOUT_S``, or by ``deadline``
-    (``time.monotonic``), which is for a request that has waited for Redis before.
+    (``time.monotonic``). Pass a deadline for a request that has waited for Redis before.
 
     Args:
-        on_due: told of a bucket in which, as some reply shows, subscriptions are to be resumed now.
+        on_due: called with a bucket when a reply shows that subscriptions in it are to be resumed now.
     """
 
     def __init__(
@@ -65,12 +65,12 @@ class CallStore:
         self._scanner = IndexScanner(settings, redis, keys)
 
     def merge(self, change: CallChange, *, deadline: float | None = None) -> Coroutine[Any, Any, Merged]:
-        """Apply an event to its call's record, creating it if there is none, and renew its life."""
+        """Apply an event to its call's record, or create the record, and renew its life."""
         event = (*script_arguments(change), change.token or new_token(), *large_arguments(change))
         return self._run_merge(change.call_id, *event, deadline=deadline)
 
     def expire_grace(self, call_id: bytes, *, deadline: float | None = None) -> Coroutine[Any, Any, Merged]:
-        """Apply what time alone changes: a partial record past its report grace becomes fetch_failed."""
+        """Mark a partial record as fetch_failed if its report grace is over."""
         return self._run_merge(call_id, *NO_EVENT, new_token(), deadline=deadline)
 
     async def _run_merge(self, call_id: bytes, *event: Argument, deadline: float | None) -> Merged:
@@ -104,7 +104,7 @@ class CallStore:
     ) -> StoredCall | Tombstone | None:
         """The record with the named large facts, a tombstone if it was deleted, None if unknown.
 
-        Where VAPI is asked for calls, UnknownToVapi if VAPI does not know this one either.
+        With VAPI_API_KEY set, UnknownToVapi if VAPI does not know the call either.
         """
         bucket = bucket_of(call_id)
         reply = await self._redis.execute(
@@ -151,17 +151,15 @@ class CallStore:
         takes_turns: bool = False,
         deadline: float | None = None,
     ) -> IndexScan:
-        """Look over all buckets: what lives, what is past its grace, what changed since, which are the newest.
+        """Scan all buckets for live, changed and newest records and for those past their grace.
 
-        Buckets that do not answer are named; StoreUnavailableError only when none answers.
+        ``missing`` names the buckets that do not answer; StoreUnavailableError only when none answers.
 
         Args:
-            changed_since_ms: the ``now_ms`` of an earlier scan; without it no changes are looked for.
+            changed_since_ms: the ``now_ms`` of an earlier scan; when empty, no changes are looked for.
             newest: how many of the newest records are wanted.
-            deadline: until when the buckets may answer (``time.monotonic``).
-            takes_turns: take up the calls that somebody is subscribed to and whose turn it is; nobody else gets the
-                same ones within 5 s.
-            deadline: as of every method; buckets that have not answered by then are named as missing.
+            takes_turns: take up the subscribed calls whose turn it is; no other scan gets the same calls within 5 s.
+            deadline: as for every method; buckets that have not answered by then are missing.
         """
         scan = await self._scanner.look_at_all(changed_since_ms, newest, takes_turns=takes_turns, deadline=deadline)
         for bucket, count in enumerate(scan.resumable):
@@ -176,9 +174,9 @@ class CallStore:
         takes_turns: bool = False,
         takes_refreshes: bool = False,
     ) -> BucketScan:
-        """The same look at one bucket; ``takes_refreshes``: take up calls that VAPI may be asked for once more.
+        """Scan one bucket. ``takes_refreshes``: take up calls that VAPI may be asked for once more.
 
-        Nobody else gets the same ones of those within 30 s.
+        No other scan gets the same refreshes within 30 s.
         """
         scan = await self._scanner.look_at(
             bucket, changed_since_ms, takes_turns=takes_turns, takes_refreshes=takes_refreshes
@@ -187,7 +185,7 @@ class CallStore:
         return scan
 
     def _keys_of(self, call_id: bytes, bucket: int) -> tuple[bytes, ...]:
-        """Those of the scripts that change a record."""
+        """The KEYS of the scripts that change a record."""
         keys = self._keys
         return (keys.calls[bucket] + call_id, *keys.indices[bucket], keys.subscriptions[bucket] + call_id)
 

@@ -1,7 +1,7 @@
 """Wakes parked polls: one subscription per process, whatever the number of polls.
 
-A notification is a hint. It can be lost (Redis restarts, the connection breaks), so the sweep asks every 1.5 s which
-calls changed and wakes their polls too (jobs/sweep.py).
+A notification may get lost (Redis restarts, the connection breaks). So the sweep asks every 1.5 s which calls changed
+and wakes their polls too (jobs/sweep.py).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from service.redis_client.replies import NOTHING, arrived_replies
 log = structlog.get_logger(__name__)
 
 HEARTBEAT_S: Final = 3.0
-"""A subscription that does not answer a PING for this long is opened anew: its peer may be gone without a word."""
+"""How often the connection is pinged. It is opened anew after twice this time without an answer."""
 
 SECOND_LOOK_S: Final = 0.1
 
@@ -32,7 +32,7 @@ RECONNECT_PAUSE_S: Final = 0.2
 
 
 class Changes:
-    """The processes' view of what changes in the store, and of who waits for it here."""
+    """One process's subscription to changes in the store, and its polls that wait for them."""
 
     def __init__(self, connect: Callable[[], AbstractConnection], channel: bytes) -> None:
         self._connect = connect
@@ -54,7 +54,7 @@ class Changes:
         return bool(self._parked)
 
     def watch(self, call_id: bytes) -> Watch:
-        """Enter before reading the record: what changes after the read then ends the wait."""
+        """Enter it before reading the record, so that a change after the read ends the wait."""
         return Watch(self, call_id)
 
     def wake(self, call_id: bytes) -> None:
@@ -70,7 +70,7 @@ class Changes:
         self._task = asyncio.get_running_loop().create_task(self._run(), name="change-listener")
 
     def leave_server(self) -> None:
-        """Another server is the master now: subscribe there."""
+        """Subscribe anew: another server is the master now."""
         self._is_left.set()
 
     async def close(self) -> None:
@@ -90,7 +90,7 @@ class Changes:
             del self._parked[watch.call_id]
 
     async def _run(self) -> None:
-        # Not for ever: on Python 3.11 a group whose child fails while it is cancelled loses the cancellation.
+        # Not `while True`: on Python 3.11 a group whose child fails while it is cancelled loses the cancellation.
         while not self._is_closing:
             connection = self._connect()
             self._is_left.clear()
@@ -147,7 +147,7 @@ class Changes:
 
 
 class Watch:
-    """One parked poll. Everything that may end its wait wakes the same future, so that parking costs one."""
+    """One parked poll. Whatever may end its wait wakes the same future, so a parked poll costs one future."""
 
     __slots__ = ("_changes", "_is_awake", "_waiter", "call_id")
 
@@ -172,7 +172,7 @@ class Watch:
             self._waiter.set_result(None)
 
     async def wait_until(self, deadline: float) -> None:
-        """Return when woken, at once if that was since the last return, at the latest at ``deadline`` (loop time)."""
+        """Return when woken, at ``deadline`` (loop time) at the latest; at once if woken since the last return."""
         if not self._is_awake:
             loop = asyncio.get_running_loop()
             self._waiter = loop.create_future()

@@ -1,6 +1,6 @@
-"""The counts of all processes, in Redis: each writes its own sums once a second, anybody adds them up.
+"""The counts of all processes, in Redis: each process writes its own sums once a second, a reader adds them up.
 
-Sums are written whole, never added to, so that a repeated write counts nothing twice.
+A write replaces the sums, so a repeated write counts nothing twice.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from service.store.keys import COUNTS_BUCKET, COUNTS_TTL_MS, Keys
 
 
 class Replica(msgspec.Struct, frozen=True):
-    """One replica as its processes last wrote; times are epoch milliseconds by the replica's clock."""
+    """One replica, as its processes last wrote it; times are epoch milliseconds by its own clock."""
 
     id: str
     version: str
@@ -26,7 +26,7 @@ class Replica(msgspec.Struct, frozen=True):
 
 
 class CountStore:
-    """Counts of this process out, counts of all processes in."""
+    """Writes the counts of this process and reads those of all processes."""
 
     def __init__(self, redis: Commands, keys: Keys, *, replica_id: str, process_id: int, version: str) -> None:
         self._execute = partial(redis.execute, bucket=COUNTS_BUCKET)
@@ -48,7 +48,7 @@ class CountStore:
         )
 
     async def read(self, *, deadline: float | None = None) -> tuple[Tally[str], list[Replica]]:
-        """The sums over all processes of the last two hours, and the replicas that these belong to."""
+        """The sums over all processes seen in the last two hours, and the replicas of those processes."""
         ask = partial(self._execute, deadline=deadline)
         members: list[bytes] = await ask("ZRANGE", self._keys.processes, 0, -1)
         hashes = await asyncio.gather(*(ask("HGETALL", self._keys.counts(member)) for member in members))
@@ -70,7 +70,7 @@ class CountStore:
 
 
 def _joined(one: Replica, other: Replica) -> Replica:
-    """A replica of several processes: since the first started, until the last was seen."""
+    """One replica of several processes: from the earliest start to the latest sign of life."""
     return msgspec.structs.replace(
         one,
         started_at_ms=min(one.started_at_ms, other.started_at_ms),

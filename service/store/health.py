@@ -1,4 +1,4 @@
-"""Whether the store can take a webhook durably now: asked by writing, for a demoted or full Redis still reads well."""
+"""Finds out by a write whether the store takes webhooks now: a demoted or full Redis still answers reads."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class MasterProbe(msgspec.Struct, frozen=True):
 
 
 class StoreProbe(msgspec.Struct, frozen=True):
-    """What the probes of all masters came to."""
+    """The probes of all masters."""
 
     masters: dict[str, MasterProbe]
 
@@ -50,7 +50,7 @@ class StoreProbe(msgspec.Struct, frozen=True):
 
     @property
     def latency_ms(self) -> float:
-        """Of the slowest."""
+        """Of the slowest master."""
         return max(master.latency_ms for master in self.masters.values())
 
     @property
@@ -60,9 +60,9 @@ class StoreProbe(msgspec.Struct, frozen=True):
 
 
 class StoreHealth:
-    """Writes a short-lived key to each master to find out.
+    """Probes each master by writing a short-lived key to it.
 
-    A probe is a task of its own that all who ask share, so that a master which does not answer is asked once at a time.
+    Each probe is a task that concurrent checks share, so a master that does not answer has only one probe at a time.
     """
 
     def __init__(self, redis: CommandsToMasters, keys: Keys) -> None:
@@ -75,14 +75,14 @@ class StoreHealth:
         return self._redis.topology_problem
 
     async def probe(self, within_s: float | None = None) -> StoreProbe:
-        """All masters; takes as long as the slowest, ``STORE_TIMEOUT_S`` or ``within_s`` at most."""
+        """Probe all masters. Waits for the slowest, for ``STORE_TIMEOUT_S`` or ``within_s`` at most."""
         probes = await self._begin_probes()
         await asyncio.wait(probes.values(), timeout=within_s)
         silent = MasterProbe(False, round((within_s or 0.0) * 1000, 3), "no answer in time", 0.0)
         return StoreProbe({name: probe.result() if probe.done() else silent for name, probe in probes.items()})
 
     async def is_partly_writable(self) -> bool:
-        """As of StoreProbe, known as soon as one master has taken its probe: a dead one makes nobody wait."""
+        """As of StoreProbe. Returns once one master has taken its probe, without waiting for dead ones."""
         waiting = set((await self._begin_probes()).values())
         while waiting:
             done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -91,7 +91,7 @@ class StoreHealth:
         return False
 
     async def _begin_probes(self) -> dict[str, asyncio.Task[MasterProbe]]:
-        """One for each master: the last while it runs or is valid, else a new one."""
+        """One probe for each master: the last one while it runs or is valid, else a new one."""
         loop = asyncio.get_running_loop()
         probes: dict[str, asyncio.Task[MasterProbe]] = {}
         for name, bucket in (await self._redis.find_masters()).items():

@@ -1,4 +1,4 @@
-"""Idempotency keys in Redis: who has one, for which request, and the first answer to it, for 24 hours."""
+"""Idempotency keys in Redis: which request claimed each, and the first answer to it, for 24 hours."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from service.store.keys import PROBE_TTL_MS, Keys, bucket_of
 from service.store.lua import load_script
 
 KEPT_MS: Final = 24 * 3600 * 1000
-"""Counted from the claim: whoever repeats a request later than this phones again."""
+"""Counted from the claim. A request repeated later than this places another call."""
 
 
 class KeyClaim(msgspec.Struct, frozen=True):
     """One attempt to be the request that a key stands for."""
 
     digest: bytes
-    """Of the key as the caller gave it, which may hold anything and names a key of ours."""
+    """Of the caller's key. That may hold any characters, so the digest is used in our key's name."""
     fingerprint: bytes
-    """Of the request: the same key with another one is refused."""
+    """Of the request. The same key with another request is refused."""
     token: bytes
 
 
@@ -33,7 +33,7 @@ def create_claim(key: str, fingerprint: bytes) -> KeyClaim:
 
 
 class IdempotencyStore:
-    """Everything done to idempotency keys in Redis; a key whose process died stays claimed until it expires.
+    """Everything done to idempotency keys in Redis. A key whose process died stays claimed until it expires.
 
     Every method raises StoreUnavailableError when Redis does not answer within ``STORE_TIMEOUT_S``.
     """
@@ -46,9 +46,9 @@ class IdempotencyStore:
         self._free_script = load_script("idempotency_free.lua")
 
     async def take(self, claim: KeyClaim) -> bytes | None:
-        """Claim the key; the first answer when the same request was answered already, None when the key is ours now.
+        """Claim the key. Returns the first answer if the same request was answered before, None if the key is ours now.
 
-        After StoreUnavailableError the key may be claimed all the same: the reply may have got lost. Free it.
+        Call ``free`` after StoreUnavailableError: the key may be claimed, and only the reply got lost.
 
         Raises:
             ConflictError: the same request is under way, or nobody knows what became of it.
@@ -68,14 +68,14 @@ class IdempotencyStore:
         return kept if outcome == b"answered" else None
 
     async def keep(self, claim: KeyClaim, answer: bytes) -> None:
-        """Remember the answer; not where another claim has the key by now."""
+        """Store the answer, unless another claim has the key by now."""
         bucket, key = self._place_of(claim)
         await self._answer_script.run(
             self._redis, bucket, key, claim.fingerprint, claim.token, answer, KEPT_MS, keys=1, is_durable=True
         )
 
     async def free(self, claim: KeyClaim) -> None:
-        """Give the key back, for a request that had no effect; nothing happens where another claim has it."""
+        """Free the key of a request that had no effect. A key that another claim has stays claimed."""
         bucket, key = self._place_of(claim)
         await self._free_script.run(self._redis, bucket, key, claim.token, keys=1, is_durable=True)
 

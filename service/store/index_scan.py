@@ -1,4 +1,4 @@
-"""One look over the buckets of the store: what lives, whose grace is over, what changed. Its cost does not grow with them."""
+"""Scans the store's buckets for live and changed records and ended graces, at a cost independent of their number."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from service.store.keys import BUCKETS, Keys
 from service.store.lua import load_script
 
 SUBSCRIBED_AT_MOST: Final = 50
-"""Calls that somebody waits for, per bucket and look; the others' turn comes at the next."""
+"""Subscribed calls that one scan of a bucket takes up; the next scans take up the others."""
 
 SUBSCRIBED_EVERY_MS: Final = 5_000
-"""How often the turn of such a call comes, whatever the number of replicas."""
+"""How often a subscribed call is taken up, whatever the number of replicas."""
 
 REFRESHES_AT_MOST: Final = 2
-"""Calls that VAPI may be asked for once more, per bucket and look: together more than a process asks for until the next."""
+"""Late refreshes that one scan of a bucket takes up: over all buckets, more than a process asks for until the next."""
 
 REFRESH_LEASE_MS: Final = 30_000
-"""How long nobody else takes such a call up: who has not asked by then had no turn, or died."""
+"""How long no other process takes up such a call. A process that has not asked by then had no turn, or died."""
 
 
 class BucketScan(msgspec.Struct, frozen=True):
-    """What one look at one bucket found."""
+    """What a scan of one bucket found."""
 
     now_ms: int
-    """By the clock of the bucket's master: in a Cluster they are several."""
+    """By the clock of the bucket's master; a Cluster has several masters."""
     size: int
     past_grace: list[bytes]
     """Partial records whose grace is over."""
@@ -42,32 +42,32 @@ class BucketScan(msgspec.Struct, frozen=True):
     resumable: int
     """Subscriptions whose execution is to be resumed now."""
     subscribed_calls: int
-    """Calls that are not final and that somebody is subscribed to; those that expired still count for some seconds."""
+    """Subscribed calls that are not final. Expired ones still count for some seconds."""
     to_reconcile: list[bytes]
-    """Those of them that this look took up."""
+    """The subscribed calls that this scan took up."""
     refreshable: list[bytes]
-    """Complete calls that lacked something, for which VAPI may be asked once more; this look took them up."""
+    """Complete calls whose record lacks something; this scan took them up, to ask VAPI once more."""
 
 
 class IndexScan(msgspec.Struct, frozen=True):
-    """The same of all buckets that answered."""
+    """The same for all buckets that answered."""
 
     now_ms: tuple[int, ...]
-    """Of every bucket; 0 where it did not answer."""
+    """One per bucket; 0 for a bucket that did not answer."""
     size: int
     past_grace: list[bytes]
     changed: list[bytes]
     newest: list[tuple[int, bytes]]
     resumable: tuple[int, ...]
-    """Of every bucket."""
+    """One per bucket."""
     subscribed_calls: int
     to_reconcile: list[bytes]
     missing: tuple[int, ...]
-    """The buckets that did not answer: nothing here counts their calls."""
+    """The buckets that did not answer; their calls are not counted here."""
 
 
 class IndexScanner:
-    """Makes scans, with one script per bucket."""
+    """Scans with one script run per bucket."""
 
     def __init__(self, settings: Settings, redis: Commands, keys: Keys) -> None:
         self._redis = redis
@@ -86,7 +86,7 @@ class IndexScanner:
         takes_refreshes: bool = False,
         deadline: float | None = None,
     ) -> BucketScan:
-        """As CallStore.scan_bucket."""
+        """See CallStore.scan_bucket."""
         (
             now,
             size,
@@ -122,7 +122,7 @@ class IndexScanner:
     async def look_at_all(
         self, changed_since_ms: tuple[int, ...], newest: int, *, takes_turns: bool, deadline: float | None
     ) -> IndexScan:
-        """As CallStore.scan."""
+        """See CallStore.scan."""
         look = partial(self.look_at, newest=newest, takes_turns=takes_turns, deadline=deadline)
         answered = await ask_all_buckets(
             lambda bucket: look(bucket, changed_since_ms[bucket] if changed_since_ms else None)

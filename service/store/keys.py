@@ -5,16 +5,16 @@
 | ``<prefix>:{<bucket>}:call:<call id>`` | hash | as long as its record; UNKNOWN_LIFE_MS where there is none | merge_call.lua, delete_call.lua (a tombstone), ask_vapi.lua (a lease) | polls |
 | ``<prefix>:{<bucket>}:expiry`` | zset, call id by expires_at in ms | past its last entry | merge_call.lua, delete_call.lua | scan_bucket.lua |
 | ``<prefix>:{<bucket>}:updates`` | zset, call id by updated_at in ms | the same | merge_call.lua, delete_call.lua | scan_bucket.lua |
-| ``<prefix>:{<bucket>}:partial`` | zset, call id by the ms when it was over | the same | merge_call.lua, delete_call.lua | scan_bucket.lua |
+| ``<prefix>:{<bucket>}:partial`` | zset, call id by the ms when the call was over | the same | merge_call.lua, delete_call.lua | scan_bucket.lua |
 | ``<prefix>:{<bucket>}:deleted`` | zset, call id by the ms of its deletion | a minute | delete_call.lua, ask_vapi.lua (a call that VAPI does not know) | scan_bucket.lua |
 | ``<prefix>:{<bucket>}:phone:<number>`` | zset, call id by expires_at in ms | past its last entry | merge_call.lua, delete_call.lua | newest_of_phone.lua |
-| ``<prefix>:{<bucket>}:updates:<number>`` | zset, call id by updated_at in ms | past its last entry | merge_call.lua, delete_call.lua; newest_of_phone.lua (what the version before did not write) | newest_of_phone.lua |
-| ``<prefix>:{<bucket>}:subs:<call id>`` | hash, execution id to its state | as long as the call's record, an hour where there is none | subscribe.lua, whatever makes due, claims or settles | the same |
+| ``<prefix>:{<bucket>}:updates:<number>`` | zset, call id by updated_at in ms | past its last entry | merge_call.lua, delete_call.lua; newest_of_phone.lua (what the previous version did not write) | newest_of_phone.lua |
+| ``<prefix>:{<bucket>}:subs:<call id>`` | hash, execution id to its state | as long as the call's record, an hour where there is none | subscribe.lua, resume_waiting.lua, claim_due.lua, note_pause.lua, settle_subscription.lua | the same |
 | ``<prefix>:{<bucket>}:due`` | zset, ``<call id> <execution id>`` by the ms of the next try | past its last entry | the same | claim_due.lua, scan_bucket.lua |
 | ``<prefix>:{<bucket>}:claimed:<process>`` | string, token and entries of the last claim | one lease | claim_due.lua | claim_due.lua |
-| ``<prefix>:{<bucket>}:subscribed`` | zset, id of a call that is waited for by the ms of its turn | the same | subscribe.lua, scan_bucket.lua | scan_bucket.lua |
-| ``<prefix>:{<bucket>}:refresh`` | zset, id of a complete call that lacks something by the ms when VAPI may be asked once more | past its last entry | merge_call.lua, scan_bucket.lua, asking | scan_bucket.lua |
-| ``<prefix>:{<bucket>}:subscriptions``, ``...:subscriptions_unknown`` | zset, ``<call id> <execution id>`` by the ms of the next look | past its last entry | subscribe.lua, count_subscriptions.lua | count_subscriptions.lua |
+| ``<prefix>:{<bucket>}:subscribed`` | zset, id of a subscribed call by the ms of its next turn | the same | subscribe.lua, scan_bucket.lua | scan_bucket.lua |
+| ``<prefix>:{<bucket>}:refresh`` | zset, id of a complete call whose record lacks something, by the ms when VAPI may be asked once more | past its last entry | merge_call.lua, scan_bucket.lua, ReconcileLeases | scan_bucket.lua |
+| ``<prefix>:{<bucket>}:subscriptions``, ``...:subscriptions_unknown`` | zset, ``<call id> <execution id>`` by the ms of the next check | past its last entry | subscribe.lua, count_subscriptions.lua | count_subscriptions.lua |
 | ``<prefix>:{<bucket>}:rate:<client>:<minute>`` | string | two minutes | rate_limit.lua | rate_limit.lua |
 | ``<prefix>:{<bucket>}:idempotency:<sha256>`` | hash | 24 h from its claim | idempotency_claim.lua, idempotency_answer.lua, idempotency_free.lua | the same |
 | ``<prefix>:{<bucket>}:batch:<batch id>`` | hash, see batch_begin.lua | 24 h from its beginning | batch_begin.lua, batch_dial.lua, batch_write.lua, batch_read.lua (what a dead replica left), batch_free.lua | batch_read.lua |
@@ -23,8 +23,8 @@
 | ``<prefix>:{0}:processes`` | zset, ``<replica>:<process>`` by last seen in ms | the same | stats, each second | stats |
 | ``<prefix>:{0}:next_turn`` | string, us when VAPI may be asked next | until then | reserve_turn.lua | reserve_turn.lua |
 
-The braces are a Cluster hash tag: a call and the index entries that point to it share one slot, so that each script
-touches one slot and changes both or neither. Changes are published on the channel ``<prefix>:changes``.
+The braces are a Cluster hash tag: a call and its index entries share one slot, so one script can change both
+atomically. Changes are published on the channel ``<prefix>:changes``.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ BUCKETS: Final = 32
 """Index shards. Enough to spread over a Cluster's masters, few enough to ask all of them in one round trip."""
 
 COUNTS_BUCKET: Final = 0
-"""Where the counts of all processes are: one place, so that they are read in two round trips."""
+"""Holds the counts of all processes: in one bucket, so that two round trips read them."""
 
 COUNTS_TTL_MS: Final = 2 * 3600 * 1000
-"""Counts cover the last 30 minutes at least; those of a process that is gone are kept for two hours."""
+"""Counts cover the last 30 minutes at least; the counts of an ended process are kept for two hours."""
 
 TURNS_BUCKET: Final = 0
-"""Where the rate is kept at which all replicas together ask VAPI."""
+"""Holds the rate at which all replicas together ask VAPI."""
 
 PROBE_TTL_MS: Final = 10_000
 
@@ -57,15 +57,15 @@ class Keys:
             (tag + b"expiry", tag + b"updates", tag + b"partial", tag + b"deleted", tag + b"due", tag + b"subscribed")
             for tag in self._buckets
         )
-        """Per bucket, in the order in which the scripts take them."""
+        """Per bucket, in the order of the scripts' KEYS."""
         self.calls = tuple(tag + b"call:" for tag in self._buckets)
-        """Per bucket, what a call id is appended to."""
+        """Per bucket, the prefix of a call id."""
         self.phones = tuple(tag + b"phone:" for tag in self._buckets)
-        """Per bucket, what a number is appended to."""
+        """Per bucket, the prefix of a phone number."""
         self.phone_updates = tuple(tag + b"updates:" for tag in self._buckets)
-        """The same."""
+        """Per bucket, the prefix of a phone number."""
         self.subscriptions = tuple(tag + b"subs:" for tag in self._buckets)
-        """The same."""
+        """Per bucket, the prefix of a call id."""
         self.refreshes = tuple(tag + b"refresh" for tag in self._buckets)
         self.changes = self._prefix + b":changes"
         self.probes = tuple(tag + b"probe" for tag in self._buckets)
@@ -85,14 +85,14 @@ class Keys:
         return self._buckets[bucket] + b"due"
 
     def claimed(self, bucket: int, process: bytes) -> bytes:
-        """The subscriptions that this process claimed last in this bucket."""
+        """The last claim of this process in this bucket."""
         return b"%bclaimed:%b" % (self._buckets[bucket], process)
 
     def subscribed(self, bucket: int) -> bytes:
         return self._buckets[bucket] + b"subscribed"
 
     def counted_subscriptions(self, bucket: int) -> tuple[bytes, bytes]:
-        """Of known calls, and of calls that nobody knows."""
+        """The key for known calls, and the one for unknown calls."""
         return self._buckets[bucket] + b"subscriptions", self._buckets[bucket] + b"subscriptions_unknown"
 
     def rate(self, bucket: int, client: bytes, window: int) -> bytes:

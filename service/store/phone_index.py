@@ -1,4 +1,4 @@
-"""The calls of a phone number, newest first, a page at a time; what a page costs does not grow with their number."""
+"""Pages of a phone number's calls, newest first. The cost of a page does not grow with the number of calls."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from service.store.keys import BUCKETS, Keys
 from service.store.lua import load_script
 
 DEEP_ENTRIES: Final = 1_000
-"""A page that reads more index entries than this is read alone: 20 deep ones at once held up webhooks for a second."""
+"""Pages that read more index entries than this are read one at a time: 20 at once held up webhooks for a second."""
 
 DEEP_BUCKETS_AT_ONCE: Final = 4
-"""Other commands get their turn at Redis, and other requests at this process, after so many buckets of a deep page."""
+"""A deep page reads so many buckets at once, so that other commands and other requests get their turn in between."""
 
 
 class PhonePage(msgspec.Struct, frozen=True):
-    """A part of the calls of a number."""
+    """One page of a number's calls."""
 
     call_ids: list[bytes]
-    """Newest ``updated_at`` first; of two with the same, the greater id first."""
+    """Newest ``updated_at`` first; for the same time, the greater id first."""
     count: int
-    """All live calls of the number."""
+    """The number of all live calls of the phone number."""
     missing_buckets: tuple[int, ...] = ()
-    """What these hold is not in the page, or not all of it: they did not answer."""
+    """These did not answer, so the page lacks some or all of their calls."""
 
 
 class _Newest(msgspec.Struct, frozen=True):
-    """What one bucket said."""
+    """The reply of one bucket."""
 
     asked: int
     count: int
@@ -45,12 +45,12 @@ class _Newest(msgspec.Struct, frozen=True):
     """(updated_at in ms, call id), newest first."""
 
     def may_have_more(self, oldest: tuple[int, bytes] | None) -> bool:
-        """Whether it may have calls that it did not tell of, newer than this entry."""
+        """Whether the bucket may have further calls that are newer than this entry."""
         return len(self.entries) == self.asked and (oldest is None or self.entries[-1] > oldest)
 
 
 class PhoneIndex:
-    """Reads what merge_call.lua and delete_call.lua write for each phone number."""
+    """Reads the phone indices that merge_call.lua and delete_call.lua write."""
 
     def __init__(self, settings: Settings, redis: Commands, keys: Keys) -> None:
         self._redis = redis
@@ -61,10 +61,10 @@ class PhoneIndex:
         self._deep_buckets = asyncio.Semaphore(DEEP_BUCKETS_AT_ONCE)
 
     async def find_page(self, phone: bytes, *, offset: int, limit: int, deadline: float | None = None) -> PhonePage:
-        """The ids from ``offset`` on. ``phone`` is a JSON string's inside, as in the record.
+        """The ids from ``offset`` on. ``phone`` is the content of the record's JSON string, without the quotes.
 
-        Each bucket is asked for its share of offset + limit; then, if need be, those that may have more of it are asked
-        for twice as many, and so on.
+        Each bucket is asked for its share of offset + limit. Buckets that may have more calls of the page are then
+        asked for twice as many, and so on.
 
         Raises:
             StoreUnavailableError: no bucket answers within ``STORE_TIMEOUT_S``, or by ``deadline`` (``time.monotonic``).
@@ -140,7 +140,7 @@ class PhoneIndex:
 
 
 def _share_of(wanted: int) -> int:
-    """How many of the newest ``wanted`` calls one bucket has at most, but for one bucket in some thousands.
+    """How many of the newest ``wanted`` calls one bucket has at most. One bucket in some thousands has more.
 
     Call ids spread over the buckets by chance, so the number varies by about its square root.
     """

@@ -17,11 +17,11 @@ log = structlog.get_logger(__name__)
 WINDOW_MS: Final = 60_000
 
 ANSWER_WITHIN_S: Final = 0.25
-"""A limiter that waits for Redis would delay the very webhooks that it protects; then it steps aside."""
+"""Longest wait for Redis; after it the request passes uncounted, so that the limit delays no webhook."""
 
 
 class RateLimit:
-    """Counts in Redis; refused requests are not counted, so a client gets its share even if it sends ever more."""
+    """Counts in Redis. Refused requests are not counted, so a client that sends too much still gets its share."""
 
     def __init__(self, redis: Commands, keys: Keys, per_minute: int, *, store_timeout_s: float) -> None:
         self._redis = redis
@@ -31,7 +31,7 @@ class RateLimit:
         self._script = load_script("rate_limit.lua")
 
     async def retry_after_s(self, client: str) -> float:
-        """0 when the request is within the limit, or when Redis cannot say; else after how many seconds one will be."""
+        """Seconds until the client's next request is allowed; 0 if this one is, or if Redis does not answer."""
         name = client.encode()
         bucket = bucket_of(name)
         window, since_ms = divmod(round(time.time() * 1000), WINDOW_MS)

@@ -1,4 +1,4 @@
-"""Who asks VAPI about a call, and when: one replica at a time, ever less often, at a rate that all replicas share."""
+"""Leases to ask VAPI about a call: one replica at a time, with growing pauses, at a rate that all replicas share."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from service.store.keys import TURNS_BUCKET, Keys, bucket_of
 from service.store.lua import RESUME_WAITING, load_script
 
 Kind = Literal["unknown", "pending", "partial", ""]
-"""What is known of a call that may be worth asking for; empty: nothing more is to be learnt."""
+"""The state of a call's record, for calls that VAPI may be asked for; empty for a final or deleted one."""
 
 PARTIAL_FOR_MS: Final = 5_000
-"""A report follows its call's end within 1 to 5 s; one that is later may never come."""
+"""Reports arrive 1 to 5 s after the end of their call; one that takes longer may never come."""
 
 SILENT_FOR_MS: Final = 30_000
-"""A pending call of which nothing was heard for so long may be over; asked for as often from then on."""
+"""A pending call without any message for this long may be over. From then on VAPI is asked at this interval."""
 
 BACKOFF_STEP_MS: Final = 5_000
-"""Longer than ASK_WITHIN_S: as long as one request may run, nobody else is granted the next."""
+"""Longer than ASK_WITHIN_S, so that no second request is granted while the first may run."""
 
 LONGEST_BACKOFF_MS: Final = 20_000
 
 ASK_WITHIN_S: Final = 4.8
-"""How long, from before the claim, a request to VAPI may take: then the lease is about to end."""
+"""Longest time from just before the claim to VAPI's answer; shorter than the lease."""
 
 RELEASED_FOR_MS: Final = 1_000
 
@@ -36,26 +36,26 @@ TURN_WITHIN_S: Final = 1.0
 """Longest wait for a turn; the rest of ASK_WITHIN_S is for VAPI."""
 
 MISSING_APART_MS: Final = 10_000
-"""One 404 may be a call so young that not all of VAPI knows it."""
+"""A call counts as unknown after two 404s this far apart: just after its creation VAPI may answer 404."""
 
 UNKNOWN_LIFE_MS: Final = 600_000
-"""How long it is remembered that VAPI was asked for a call that has no record."""
+"""How long Redis remembers that VAPI was asked for a call without a record."""
 
 LONGEST_BETWEEN_TURNS_US: Final = 86_400_000_000
 
 
 class ReconcileLease(msgspec.Struct, frozen=True):
-    """Whether a call may be asked for now. ``token`` is what a release needs."""
+    """The answer to a claim. ``release`` needs its ``token``."""
 
     is_granted: bool
     kind: Kind
     next_in_s: float | None
-    """Seconds until it may be claimed again; None: never, it is final or deleted."""
+    """Seconds until the call may be claimed again; None: never, it is final or deleted."""
     token: bytes
 
 
 class ReconcileLeases:
-    """The leases and the rate, in Redis. Every method raises StoreUnavailableError as those of CallStore do."""
+    """The leases and the rate, in Redis. Every method raises StoreUnavailableError like those of CallStore."""
 
     def __init__(self, settings: Settings, redis: Commands, keys: Keys) -> None:
         self._redis = redis
@@ -76,7 +76,7 @@ class ReconcileLeases:
         self._turn_script = load_script("reserve_turn.lua")
 
     async def claim(self, call_id: bytes) -> ReconcileLease:
-        """Ask for the right to ask: granted to one at a time, and only while the record is worth it."""
+        """Claim the right to ask VAPI about a call: granted to one at a time, and only when the record needs it."""
         token = b"%x" % random.getrandbits(64)
         granted, next_in_ms, kind = await self._run(b"claim", call_id, token)
         next_in_s = next_in_ms / 1000 if next_in_ms >= 0 else None
@@ -87,21 +87,21 @@ class ReconcileLeases:
         await self._run(b"release", call_id, claim.token)
 
     async def note_missing(self, call_id: bytes, claim: ReconcileLease) -> bool:
-        """VAPI does not know the call. True when it said so before, long enough ago: the call is held for gone."""
+        """Note a 404. True if VAPI answered 404 before, at least MISSING_APART_MS ago: the call then counts as gone."""
         is_gone, _, _ = await self._run(b"missing", call_id, claim.token)
         return bool(is_gone)
 
     async def take_refresh(self, call_id: bytes) -> bool:
-        """Take a complete call from those that may be asked for once more. True for one taker only, or none.
+        """Remove a complete call from the refresh index. True for one caller at most, which may then ask VAPI.
 
-        Who dies after this, or whose reply got lost, leaves the call without its late refresh: it is never made twice.
+        If that caller dies, or the reply gets lost, the call gets no late refresh. It never gets two.
         """
         bucket = bucket_of(call_id)
         taken: int = await self._redis.execute(b"ZREM", self._keys.refreshes[bucket], call_id, bucket=bucket)
         return taken == 1
 
     async def reserve_turn(self, within_s: float = TURN_WITHIN_S) -> float | None:
-        """Seconds until our turn to ask, by the rate of all replicas; None when it is further away than ``within_s``."""
+        """Seconds until our turn to ask, at the rate of all replicas; None if it is further away than ``within_s``."""
         wait_us: int = await self._turn_script.run(
             self._redis,
             TURNS_BUCKET,

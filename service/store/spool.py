@@ -1,6 +1,6 @@
-"""Webhooks on disk while Redis is away: put before the 200, drained in the background once Redis is back.
+"""Keeps webhooks on disk while Redis is away: written before the 200, drained in the background once Redis is back.
 
-Only the change is kept, with its allow-listed facts; never the body, which holds VAPI's secrets.
+The spool holds only the change with its allow-listed facts, never the body, which holds VAPI's secrets.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ PUT_TIMEOUT_S: Final = 0.8
 """With ``STORE_TIMEOUT_S`` before it, a webhook is answered within two seconds, whatever the disk does."""
 
 RETRY_DISK_S: Final = 5.0
-"""How long after a failed write we say that we are not ready; then somebody has to find out whether that is still so."""
+"""How long the spool reports no room after a failed write; then only a new write shows whether the disk still fails."""
 
 
 class SpoolUnavailableError(UnavailableError):
-    """The spool is full, or its disk does not take it."""
+    """The spool is full, or its disk fails or is too slow."""
 
 
 class Spool:
-    """The asynchronous side of the spool's file: all file access is in one thread, concurrent puts in one commit."""
+    """The asynchronous side of SpoolFile: one thread does all file access, one commit keeps concurrent puts."""
 
     def __init__(self, folder: str, max_bytes: int) -> None:
         self._file = open_file(folder, max_bytes)
@@ -55,7 +55,7 @@ class Spool:
 
     @property
     def has_room(self) -> bool:
-        """Whether the next webhook would, as far as the last ones tell, be kept."""
+        """Whether the next webhook would probably be kept, judging by the last ones."""
         is_failing = time.monotonic() - self._failed_at < RETRY_DISK_S
         return not is_failing and self.held.bytes + self._least_refused_bytes <= self._max_bytes
 
@@ -63,7 +63,7 @@ class Spool:
         """Keep the change; it is on the disk when this returns.
 
         Raises:
-            SpoolUnavailableError: it is not, or not in time.
+            SpoolUnavailableError: it could not be written, or not in time.
         """
         loop = asyncio.get_running_loop()
         kept: asyncio.Future[None] = loop.create_future()
@@ -76,11 +76,11 @@ class Spool:
         except TimeoutError:
             raise SpoolUnavailableError("The spool's disk does not answer; try again in a second") from None
         finally:
-            # Whoever was refused waits no more: else all of them would pile up behind a disk that hangs.
+            # A refused put must not stay queued: refused puts would pile up behind a disk that hangs.
             self._waiting.pop(kept, None)
 
     async def drain_some(self, merge: Merge, on_merged: OnMerged) -> int:
-        """Merge a batch; returns how many no longer wait. Those that Redis did not take do, and keep nobody from it."""
+        """Merge a batch; returns how many no longer wait. Changes that Redis did not take wait, and block no others."""
         self.held = await self._in_thread(self._file.held)
         if not self.held.waiting:
             return 0
@@ -91,12 +91,12 @@ class Spool:
         return drained.settled
 
     async def drain_all(self, merge: Merge, on_merged: OnMerged) -> None:
-        """Merge all that Redis takes now."""
+        """Merge all changes that Redis takes now."""
         await self._drain.drain_all(merge, on_merged)
         self.held = await self._in_thread(self._file.held)
 
     async def drain_in_background(self, merge: Merge, on_merged: OnMerged) -> None:
-        """As ``drain_some``; a disk that fails is logged, and left alone for a while."""
+        """As ``drain_some``, but logs a failing disk and pauses for RETRY_DISK_S."""
         try:
             await self.drain_some(merge, on_merged)
         except sqlite3.Error as exc:
@@ -104,7 +104,7 @@ class Spool:
             await asyncio.sleep(RETRY_DISK_S)
 
     async def close(self) -> None:
-        """After the drain was cancelled: finish what is being written, and leave to others what the drain had claimed."""
+        """Call it after cancelling the drain: finishes the current writes and releases the drain's claims."""
         if self._writing is not None:
             await self._writing
         with suppress(sqlite3.Error):
@@ -113,7 +113,7 @@ class Spool:
         self._thread.shutdown()
 
     async def _write(self) -> None:
-        """Commit what waits, all of it at once, until nothing does."""
+        """Commit all waiting changes at once, and again until none waits."""
         while self._waiting:
             batch, self._waiting = self._waiting, {}
             try:

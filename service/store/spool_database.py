@@ -1,4 +1,4 @@
-"""Opens the spool's database: makes or renews its schema, waits for whoever holds it, keeps it from other users' eyes."""
+"""Opens the spool's database: creates or upgrades its schema, waits for its lock, hides it from other users."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PRIVATE_FOLDER: Final = 0o700
 OTHERS: Final = 0o077
 
 SCHEMA_VERSION: Final = 1
-"""0 had no buckets. Processes of both versions may use one file: the version before leaves ``bucket`` NULL."""
+"""0 had no buckets. Processes of both versions may use one file: the previous version leaves ``bucket`` NULL."""
 
 _TABLES: Final = (
     """CREATE TABLE IF NOT EXISTS spooled (
@@ -45,7 +45,7 @@ _TABLES: Final = (
 
 _BUCKETS: Final = (
     "ALTER TABLE spooled ADD COLUMN bucket INTEGER",
-    # In the order of the time from which a change may be claimed: one that was never tried has 0 and comes first.
+    # Sorted by the time from which a change may be claimed. A change that was never tried has 0 and comes first.
     "CREATE INDEX due ON spooled (bucket, claimed_until_ms) WHERE rejected IS NULL",
     "CREATE INDEX without_bucket ON spooled (id) WHERE bucket IS NULL",
     "DROP INDEX IF EXISTS waiting",
@@ -57,7 +57,7 @@ _BUCKETS: Final = (
 
 
 class Transaction:
-    """``BEGIN IMMEDIATE`` takes the write lock at once: a later upgrade could fail without waiting."""
+    """``BEGIN IMMEDIATE`` takes the write lock at once: upgrading a read lock later could fail without waiting."""
 
     def __init__(self, database: sqlite3.Connection) -> None:
         self._database = database
@@ -73,7 +73,7 @@ class Transaction:
 
 
 def open_database(path: Path, *, lock_wait_s: float) -> sqlite3.Connection:
-    """The database, with today's schema. Waits up to OPEN_WAIT_S for whoever holds it; from then on ``lock_wait_s``.
+    """The database, with today's schema. Waits up to OPEN_WAIT_S for its lock, and later up to ``lock_wait_s``.
 
     Raises:
         OSError, sqlite3.Error: it cannot be used.
@@ -96,7 +96,7 @@ def is_open_to_others(folder: Path) -> bool:
 
 
 def _make_private(path: Path) -> None:
-    """SQLite gives the file's own mode to its ``-wal`` and ``-shm``; those of an older version are mended here."""
+    """SQLite creates ``-wal`` and ``-shm`` with the file's own mode. Files of an older version are corrected here."""
     path.parent.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, PRIVATE_FILE))
     for suffix in ("", "-wal", "-shm"):

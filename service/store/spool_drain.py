@@ -1,8 +1,8 @@
-"""Takes changes out of the spool again. What Redis takes never waits behind what it does not take.
+"""Takes changes out of the spool again. A change that Redis does not take never blocks others.
 
-Redis may lose one shard and keep the others. So the changes of a bucket that failed are passed over, and one of them at
-a time is tried beside the drain (``BucketPauses``): a hundred thousand of them cost as little as one. A change that
-fails by itself, while others of its bucket are taken, gets a pause of its own, in the file.
+Redis may lose one shard and keep the others. So the drain skips the changes of a failed bucket, and one of them at a
+time is tried beside it (``BucketPauses``): a hundred thousand skipped changes cost as little as one. A change that
+fails alone, while others of its bucket are taken, gets a pause of its own, which is stored in the file.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ log = structlog.get_logger(__name__)
 
 DRAIN_BATCH: Final = 64
 DRAIN_EVERY_S: Final = 0.2
-"""At most 320 a second, beside what VAPI sends meanwhile."""
+"""At most 320 changes a second, besides the webhooks that arrive meanwhile."""
 
 CLAIM_MS: Final = 10_000
-"""Longer than a batch takes; what a killed process had claimed is free again after this."""
+"""Longer than a batch takes. The claims of a killed process end after this time."""
 
 SHORTEST_PAUSE_MS: Final = 1_000
 LONGEST_PAUSE_MS: Final = 5_000
-"""Of one change that failed; less than two claims, which the version before would take for a clock that was set back."""
+"""For one change that failed. Below 2 * CLAIM_MS: the previous version takes more for a clock that was set back."""
 
 Merge = Callable[[CallChange], Awaitable[Merged]]
 OnMerged = Callable[[Merged], None]
@@ -45,20 +45,20 @@ class _Outcome(Enum):
     MERGED = auto()
     SET_ASIDE = auto()
     WAITS = auto()
-    """For a version that can read or apply it; this says nothing of Redis."""
+    """It waits for a version that can read or apply it. This says nothing about Redis."""
     NOT_TAKEN = auto()
 
 
 class Drained(msgspec.Struct, frozen=True):
-    """What came of one batch."""
+    """The result of one batch."""
 
     claimed: int
     settled: int
-    """Merged or set aside: they no longer wait."""
+    """Changes that were merged or set aside and no longer wait."""
 
 
 class Drain:
-    """Drains one process's share; all file access goes through ``in_thread``."""
+    """The drain of one process. All file access goes through ``in_thread``."""
 
     def __init__(self, file: SpoolFile, in_thread: InThread) -> None:
         self._file = file
@@ -68,31 +68,31 @@ class Drain:
         self._probing: asyncio.Task[Drained] | None = None
 
     async def drain_some(self, merge: Merge, on_merged: OnMerged) -> Drained:
-        """One batch of the buckets that Redis takes; those that it did not take are probed meanwhile.
+        """Drain one batch from the healthy buckets, and probe the failing ones meanwhile.
 
-        Where only the latter have something, the result is that of the probes.
+        When no healthy bucket has a change, the result is that of the probes.
         """
         probing = self._probe(merge, on_merged)
         drained = await self._drain(self._pauses.sound(), DRAIN_BATCH, merge, on_merged)
         return await probing if probing is not None and not drained.claimed else drained
 
     async def drain_all(self, merge: Merge, on_merged: OnMerged) -> None:
-        """Until what is left is what Redis does not take now."""
+        """Drain until only changes that Redis does not take now are left."""
         while (await self._drain(self._pauses.sound(), DRAIN_BATCH, merge, on_merged)).claimed:
             pass
 
     async def close(self) -> None:
-        """Leave to others at once what a drain that was cancelled had claimed."""
+        """Release the claims of a cancelled drain at once."""
         if self._probing is not None:
             self._probing.cancel()
             await asyncio.gather(self._probing, return_exceptions=True)
         await self._in_thread(self._file.release, self._claimed)
 
     def _probe(self, merge: Merge, on_merged: OnMerged) -> asyncio.Task[Drained] | None:
-        """One change of each bucket whose pause is over, in a task of its own: a dead shard takes a second to fail.
+        """Try one change of each bucket whose pause is over, in its own task: a dead shard takes a second to fail.
 
         Raises:
-            sqlite3.Error: by the probe before.
+            sqlite3.Error: the previous probe raised it.
         """
         ended = self._probing
         if ended is not None and not ended.done():
@@ -126,7 +126,7 @@ class Drain:
         return batch
 
     def _judge_buckets(self, *, taken: Collection[SpooledChange], not_taken: Collection[SpooledChange]) -> None:
-        """A bucket of which one change was taken is well, whatever became of the others."""
+        """A bucket is healthy when one of its changes was taken, whatever became of the others."""
         well = {_bucket_of(spooled) for spooled in taken}
         for bucket in well:
             self._pauses.end(bucket)
@@ -146,7 +146,7 @@ class Drain:
         except StoreUnavailableError:
             return _Outcome.NOT_TAKEN
         except Exception:
-            # What nobody foresaw of one change must not keep the others of its batch in the spool.
+            # An unforeseen error of one change must not keep the others of its batch in the spool.
             log.exception("spool.change_failed", id=spooled.id, call_id=spooled.call_id)
             return _Outcome.WAITS
         return _Outcome.MERGED

@@ -21,13 +21,13 @@ from service.store.spool_database import Transaction, open_database
 FILE_NAME: Final = "spool.sqlite3"
 
 LOCK_WAIT_S: Final = 0.5
-"""How long one process waits for another's commit; a webhook's answer waits with it."""
+"""How long one process waits for another's commit. A webhook's answer may wait that long, too."""
 
 DISK_RESERVE_BYTES: Final = 16 * 1024 * 1024
 """Left free on the disk: draining writes too, and a spool on a full disk could never be emptied."""
 
 SORT_AT_ONCE: Final = 1000
-"""Rows of the version before that get their bucket with one claim, about 2 ms: a webhook's put may wait behind it."""
+"""How many rows of the previous version one claim sorts, in about 2 ms: a webhook's put may wait behind it."""
 
 ALL_BUCKETS: Final = range(BUCKETS)
 
@@ -44,7 +44,7 @@ class SpooledChange(msgspec.Struct, frozen=True):
 
 
 class Held(msgspec.Struct, frozen=True):
-    """What the spool holds."""
+    """The size of the spool."""
 
     bytes: int
     waiting: int
@@ -52,10 +52,10 @@ class Held(msgspec.Struct, frozen=True):
 
 
 class SpoolFile:
-    """Blocking; every method is one transaction.
+    """Blocking. Every method is one transaction.
 
     Raises (from every method):
-        sqlite3.Error: the disk is full, fails, or somebody else holds the file for too long.
+        sqlite3.Error: the disk is full or fails, or another process locks the file for too long.
     """
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
@@ -69,7 +69,7 @@ class SpoolFile:
         self._database.close()
 
     def put(self, changes: Sequence[tuple[str, bytes]], now_ms: int) -> list[bool]:
-        """Keep these (call id, change) as far as there is room; says which. Those are on the disk when this returns."""
+        """Keep these (call id, change) while there is room. True for each that is kept: it is on the disk by then."""
         self._check_still_there()
         kept: list[bool] = []
         free = shutil.disk_usage(self._folder).free - DISK_RESERVE_BYTES
@@ -93,10 +93,10 @@ class SpoolFile:
         *,
         per_bucket: int | None = None,
     ) -> list[SpooledChange]:
-        """Changes of these buckets that nobody else is at; nobody else gets them for ``lease_ms``.
+        """Claim free changes of these buckets for ``lease_ms``; no other claim gets them in that time.
 
-        Those that were never tried come first, oldest first, then those whose pause ended first. What waits in other
-        buckets costs nothing.
+        Changes that were never tried come first, oldest first; then those whose pause ended first. Changes in other
+        buckets cost nothing.
         """
         with self._transaction():
             self._sort_into_buckets()
@@ -106,21 +106,21 @@ class SpoolFile:
             return [self._read(spooled_id) for spooled_id in ids]
 
     def release(self, ids: Iterable[int]) -> None:
-        """Let others claim them at once."""
+        """Give up the claims on these ids; others may claim them at once."""
         self.postpone((spooled_id, 0) for spooled_id in ids)
 
     def postpone(self, until_ms: Iterable[tuple[int, int]]) -> None:
-        """Give up the claims on these ids; each may be claimed again from its moment on."""
+        """Give up the claims on these ids; each may be claimed again from its time (epoch ms) on."""
         with self._transaction():
             self._set_claims(until_ms)
 
     def reject(self, spooled_id: int, reason: str) -> None:
-        """Set aside what can never be applied, so that it blocks nothing."""
+        """Set aside a change that can never be applied."""
         with self._transaction():
             self._database.execute("UPDATE spooled SET rejected = ? WHERE id = ?", (reason, spooled_id))
 
     def take_up_again(self, ids: Sequence[int]) -> int:
-        """Let what was set aside wait again; returns how many of these were set aside."""
+        """Put changes that were set aside back in the queue; returns how many that were."""
         with self._transaction():
             return self._database.executemany(
                 "UPDATE spooled SET rejected = NULL, claimed_until_ms = 0 WHERE id = ? AND rejected IS NOT NULL",
@@ -128,7 +128,7 @@ class SpoolFile:
             ).rowcount
 
     def remove(self, ids: Sequence[int]) -> int:
-        """Forget them; returns how many there were. An empty spool gives its space back."""
+        """Delete these; returns how many there were. An empty spool returns its space to the disk."""
         with self._transaction():
             cursor = self._database.executemany("DELETE FROM spooled WHERE id = ?", [(one,) for one in ids])
         held = self.held()
@@ -153,16 +153,16 @@ class SpoolFile:
         self._database.execute("INSERT INTO changes VALUES (?, ?)", (cursor.lastrowid, change))
 
     def _sort_into_buckets(self) -> None:
-        """The version before, which may use the file at the same time, writes no bucket."""
+        """Fill in the buckets that a process of the previous version, which may share the file, left NULL."""
         rows = self._database.execute("SELECT call_id, id FROM spooled WHERE bucket IS NULL LIMIT ?", (SORT_AT_ONCE,))
         sorted_rows = [(bucket_of(call_id.encode()), spooled_id) for call_id, spooled_id in rows.fetchall()]
         self._database.executemany("UPDATE spooled SET bucket = ? WHERE id = ?", sorted_rows)
 
     def _due(self, bucket: int, now_ms: int, lease_ms: int, limit: int) -> Sequence[tuple[int, int]]:
-        """(claimed until, id) of what may be claimed, first those that may longest."""
+        """(claimed until, id) of changes that may be claimed, longest claimable first."""
         due = "SELECT claimed_until_ms, id FROM spooled WHERE rejected IS NULL AND bucket = ? AND claimed_until_ms"
         rows = self._database.execute(f"{due} <= ? ORDER BY claimed_until_ms, id LIMIT ?", (bucket, now_ms, limit))
-        # A claim of more than two leases ahead is from before the clock was set back.
+        # A claim that ends more than two leases from now was made before the clock was set back.
         strays = self._database.execute(f"{due} > ? LIMIT ?", (bucket, now_ms + 2 * lease_ms, limit))
         return [*rows, *strays]
 
@@ -179,7 +179,7 @@ class SpoolFile:
         return SpooledChange(*row)
 
     def _check_still_there(self) -> None:
-        """SQLite would go on writing into a file that somebody removed, and it would be gone with the process."""
+        """SQLite would go on writing into a removed file, and its changes would be lost when the process ends."""
         try:
             is_there = self._path.stat().st_ino == self._inode
         except OSError:

@@ -1,4 +1,4 @@
-"""Whether there is room for one more subscription: how many there are, and how full Redis is, looked at once a second."""
+"""Whether there is room for one more subscription, by their number and Redis's memory, checked once a second."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ Refusal = Literal["", "too_many", "too_many_unknown", "nearly_full"]
 COUNTED_EVERY_S: Final = 1.0
 
 COUNT_WITHIN_S: Final = 0.3
-"""A master that hangs must not delay the subscriptions of the others; its last count holds until it answers."""
+"""A master that hangs must not delay the subscriptions of others; its last count is used until it answers."""
 
 LOOKED_AT_EVERY_MS: Final = 60_000
-"""How long a subscription that expired with its record still counts, at most. With 100,000 of them, and somebody who
-subscribes every second, Redis looks at 1,700 a second, which takes it some 5 ms."""
+"""Longest time for which a subscription that expired with its record still counts. With 100,000 subscriptions and a
+new one every second, Redis checks 1,700 a second, which takes it some 5 ms."""
 
 LOOKED_AT_ONCE: Final = 500
-"""Per bucket and look, so that no look blocks Redis for more than about 2 ms."""
+"""Entries checked per bucket and count, so that no count blocks Redis for more than about 2 ms."""
 
 UNKNOWN_SHARE: Final = 10
-"""A tenth of all may be of calls that nobody knows, so that made-up ids cannot use up the places of real calls."""
+"""A tenth of all subscriptions may be of unknown calls, so that made-up ids cannot use up the places of real ones."""
 
 FREE_SHARE: Final = 10
-"""A tenth of Redis's memory is for webhooks."""
+"""A tenth of Redis's memory is kept for webhooks."""
 
 _USED: Final = re.compile(rb"^used_memory:(\d+)\r?$", re.MULTILINE)
 _MAXIMUM: Final = re.compile(rb"^maxmemory:(\d+)\r?$", re.MULTILINE)
 
 
 class SubscriptionRoom:
-    """One per process. What this process adds between two counts is added here at once; others' show in the next count."""
+    """One per process. It adds this process's new subscriptions at once; those of others appear with the next count."""
 
     def __init__(self, settings: Settings, redis: Commands, keys: Keys) -> None:
         self._redis = redis
@@ -63,7 +63,7 @@ class SubscriptionRoom:
         self._looked_at: float | None = None
 
     async def refresh(self) -> None:
-        """Count anew where the last count is older than a second; whoever asks meanwhile waits for the same count."""
+        """Count anew if the last count is older than a second. Concurrent callers wait for the same count."""
         now = asyncio.get_running_loop().time()
         if self._looked_at is not None and now - self._looked_at < COUNTED_EVERY_S:
             return
@@ -74,7 +74,7 @@ class SubscriptionRoom:
             self._look.result()
 
     def refusals(self, bucket: int) -> tuple[Refusal, Refusal]:
-        """Why a further subscription of a call in that bucket cannot be taken: of a known call, of one nobody knows."""
+        """Why no further subscription in that bucket is taken: first for a known call, then for an unknown one."""
         if self._is_nearly_full[bucket]:
             return "nearly_full", "nearly_full"
         known, unknown = map(sum, zip(*self._counts, strict=True))
@@ -85,7 +85,7 @@ class SubscriptionRoom:
 
     @contextmanager
     def reserved(self) -> Iterator[list[str]]:
-        """Holds a place while Redis is asked; put into the list what it added, ``known`` or ``unknown``, if anything."""
+        """Reserve a place during a request to Redis. If it adds one, put ``known`` or ``unknown`` into the list."""
         added: list[str] = []
         self._under_way += 1
         try:
@@ -109,7 +109,7 @@ class SubscriptionRoom:
                 self._counts[bucket] = counts
 
     async def _count_bucket(self, bucket: int) -> tuple[int, int] | None:
-        """None while its master does not answer."""
+        """(known, unknown); None while the bucket's master does not answer."""
         try:
             known, unknown = await self._count_script.run(
                 self._redis,
@@ -131,7 +131,7 @@ class SubscriptionRoom:
             self._is_nearly_full = list(await asyncio.gather(*map(self._look_at_memory_of, range(BUCKETS))))
 
     async def _look_at_memory_of(self, bucket: int) -> bool:
-        """Of the bucket's master. All buckets of one master share one INFO, as it has not been sent yet."""
+        """Whether the bucket's master is nearly full. All buckets of one master share one INFO that is not sent yet."""
         try:
             text: bytes = await self._redis.execute(b"INFO", b"memory", bucket=bucket, coalesce_key="memory")
         except StoreUnavailableError as exc:
@@ -151,7 +151,7 @@ class SubscriptionRoom:
 
 
 def is_nearly_full(info: bytes) -> bool:
-    """Whether a Redis that has a ``maxmemory`` has less than a tenth of it left; from ``INFO memory``."""
+    """Whether less than a tenth of ``maxmemory``, if it is set, is left; ``info`` is the reply to ``INFO memory``."""
     used, maximum = _USED.search(info), _MAXIMUM.search(info)
     if used is None or maximum is None:
         return False

@@ -1,4 +1,4 @@
-"""Who is to be told when a call's record is final, in Redis: noted, taken up under a lease, settled."""
+"""Subscriptions in Redis: the Kestra executions to resume when a call's record is final, each tried under a lease."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from service.store.lua import load_script
 from service.store.subscription_room import SubscriptionRoom
 
 LEASE_MS: Final = 10_000
-"""How long whoever took a subscription up has for one try; then somebody else may."""
+"""How long one try to resume an execution may take; then another process may try."""
 
 SUBSCRIPTIONS_AT_MOST: Final = 100
-"""Of one call. One execution waits for it, or a few; many more are a mistake in a flow."""
+"""Per call. Usually one execution waits for a call, or a few; many more are a mistake in a flow."""
 
 UNKNOWN_LIFE_MS: Final = 3_600_000
-"""An hour, for a subscription of a call that has no record yet."""
+"""An hour: the life of a subscription to a call that has no record yet."""
 
 ResumeResult = Literal["resumed", "dropped", "retried"]
 
@@ -38,23 +38,23 @@ _REFUSALS: Final[dict[bytes, tuple[type[ServiceError], str]]] = {
 
 
 class ResumeClaim(msgspec.Struct, frozen=True):
-    """One try to resume an execution, ours alone while its lease lasts."""
+    """One try to resume an execution. Only this process may try while the lease lasts."""
 
     call_id: bytes
     execution_id: bytes
     number: int
-    """Of this try, from 1."""
+    """The number of this try, from 1."""
     tried_for_ms: int
-    """Since the first try; 0 at that one."""
+    """Time since the first try; 0 for the first."""
     subscribed_at_ms: int = 0
-    """By Redis's clock; 0 where a replica of the version before noted it."""
+    """By Redis's clock; 0 if a replica of the previous version stored it."""
     pause_number: int = 0
-    """The pause that an earlier try saw, by ``Pause``; 0 when none did."""
+    """``Pause.number`` of the pause that an earlier try saw; 0 if none did."""
     task_run_id: bytes = b""
 
 
 class SubscriptionStore:
-    """Everything done to subscriptions in Redis, beside what merging and deleting do (CallStore).
+    """Everything done to subscriptions in Redis, except by merges and deletions (CallStore).
 
     Every method raises StoreUnavailableError when Redis does not answer within ``STORE_TIMEOUT_S``.
     """
@@ -65,7 +65,7 @@ class SubscriptionStore:
         self._lease_ms = lease_ms
         self._process = b"%x" % random.getrandbits(64)
         self._unanswered: dict[int, bytes] = {}
-        """Per bucket, the token of a claim that failed: Redis may have taken something up for us all the same."""
+        """Per bucket, the token of a claim whose reply was lost: Redis may have granted it."""
         self._life = (min(UNKNOWN_LIFE_MS, settings.pending_ttl_ms), settings.result_ttl_ms)
         self._room = SubscriptionRoom(settings, redis, keys)
         self._index_ttl_ms = max(settings.result_ttl_ms, settings.pending_ttl_ms)
@@ -75,13 +75,13 @@ class SubscriptionStore:
         self._settle_script = load_script("settle_subscription.lua")
 
     async def subscribe(self, call_id: bytes, execution_id: bytes) -> bool:
-        """Note that the execution is to be resumed; one that was noted before changes nothing.
+        """Store a subscription of the execution to the call; one that is stored already is left as it is.
 
-        Returns whether it is to be resumed now, because the record is final or deleted.
+        Returns whether the execution is to be resumed now, because the record is final or deleted.
 
         Raises:
-            TooManyRequestsError: it is a new one, and its call, or all calls together, have as many as they may have.
-            UnavailableError: it is a new one, and Redis is nearly full.
+            TooManyRequestsError: it is new, and its call, or all calls together, have too many already.
+            UnavailableError: it is new, and Redis is nearly full.
         """
         bucket = bucket_of(call_id)
         await self._room.refresh()
@@ -110,9 +110,9 @@ class SubscriptionStore:
         return bool(outcome == b"due")
 
     async def claim(self, bucket: int, limit: int) -> tuple[list[ResumeClaim], bool]:
-        """Take up to so many that are due in a bucket, longest due first; and whether more are left.
+        """Claim up to ``limit`` due subscriptions of a bucket, longest due first; and whether more are left.
 
-        After a claim whose reply was lost, the next one returns what that one took up, with a new lease.
+        After a claim whose reply was lost, the next claim returns the same subscriptions with a new lease.
         """
         token = self._unanswered.pop(bucket, None) or b"%x" % random.getrandbits(64)
         try:
@@ -135,7 +135,7 @@ class SubscriptionStore:
         return claims, left > 0
 
     async def note_pause(self, claim: ResumeClaim, number: int, task_run_id: bytes) -> bool:
-        """Note which pause of its execution a try is about to end; False when another try holds the subscription."""
+        """Store which pause of its execution a try is about to end; False if another try holds the subscription."""
         event: tuple[Argument, ...] = (claim.execution_id, claim.number, number, task_run_id)
         key = self._keys_of(claim.call_id)[0]
         return bool(
@@ -145,7 +145,7 @@ class SubscriptionStore:
         )
 
     async def settle(self, claim: ResumeClaim, result: ResumeResult, *, retry_in_ms: int = 0) -> bool:
-        """Note what became of a try; False when another try settled it, or nobody waits any more."""
+        """Record the result of a try; False if another try recorded one, or the subscription is gone."""
         event: tuple[Argument, ...] = (claim.call_id, claim.execution_id, claim.number, result, retry_in_ms)
         keys = self._keys_of(claim.call_id)
         return bool(await self._settle_script.run(self._redis, bucket_of(claim.call_id), *keys, *event, keys=2))

@@ -1,14 +1,14 @@
--- Who may ask VAPI about a call, and when: a lease in the call's own hash, judged together with the call's record.
+-- Decide who may ask VAPI about a call, and when: by a lease in the call's own hash, and by the call's record.
 --
 -- KEYS  1 call (hash)  2 deleted index  3 due index  4 subscribed index  5 the call's subscriptions (see subscribe.lua)
 -- ARGV  1 'claim', 'release' or 'missing' (VAPI does not know the call)  2 call id  3 channel
---       4 token of one asking: a request that is sent again is told the same, a release ends no other's lease
---       5 life of a record that is not final, ms  6 a partial record is asked for from this age, ms
---       7 a pending one after so much silence, and then as often, ms
---       8 first pause after asking, ms; each further one is longer by as much  9 the longest, ms
---       10 pause after a release, ms  11 how far apart two 404 must be, ms
---       12 life of what is kept of a call without a record, ms  13 how long 'gone' stays in the deleted index, ms
--- Returns {1 granted (of 'missing': the call is now held for gone) else 0, ms until it may be claimed next; -1 never,
+--       4 token of the lease: a repeated claim gets the same answer, and a release ends no other's lease
+--       5 life of a record that is not final, ms  6 age from which VAPI is asked for a partial record, ms
+--       7 silence after which VAPI is asked for a pending record, ms; from then on also the pause between two requests
+--       8 first pause after a request, ms; each further pause is longer by this much  9 longest pause, ms
+--       10 pause after a release, ms  11 how far apart two 404 must be, ms, before the call counts as gone
+--       12 life of the hash of a call without a record, ms  13 how long 'gone' stays in the deleted index, ms
+-- Returns {1 granted ('missing': the call now counts as gone) else 0, ms until it may be claimed next; -1 never,
 --         the kind of record: 'unknown', 'pending', 'partial' or ''}
 --
 -- Hash: asked ("<kind> <how often> <may be claimed at, ms> <first 404 at, ms> <token>"), gone. A merge ignores both.
@@ -38,8 +38,8 @@ count, next_at, missing_at = tonumber(count), tonumber(next_at), tonumber(missin
 
 local function keep()
   redis.call('HSET', call, 'asked', string.format('%s %d %.0f %.0f %s', kind, count, next_at, missing_at, holder))
-  -- A lease that was given back unused holds nothing but its pause: whoever polls made-up ids leaves no more than VAPI is
-  -- asked for.
+  -- A lease that was released unused lives only for its pause. So polls of made-up ids keep no more hashes than VAPI
+  -- gets requests.
   local is_unused = count == 0 and missing_at == 0
   if not state then redis.call('PEXPIRE', call, is_unused and ARGV[10] or ARGV[12]) end
 end
@@ -73,7 +73,7 @@ elseif not gone and now - missing_at >= tonumber(ARGV[11]) then
   redis.call('PEXPIRE', KEYS[2], ARGV[13])
   redis.call('PUBLISH', ARGV[3], ARGV[2])
   gone = now
-  -- Who waits paused is told as well: there will be nothing to wait for.
+  -- Paused executions are resumed as well: there will be no record to wait for.
   resume_waiting(KEYS[5], KEYS[3], KEYS[4], ARGV[2], now, ARGV[5])
 end
 return {gone and 1 or 0, math.max(0, next_at - now), kind}

@@ -1,12 +1,12 @@
 -- Begin a batch of calls, or find that it was begun already.
 --
 -- KEYS  1 the batch (hash)
--- ARGV  1 fingerprint of the request  2 token of this very request: when its reply got lost and it is sent again, it is
---         told the same  3 number of calls  4 lease of the replica that dials them, ms  5 life of the batch, ms
--- Returns 'begun' it is ours to dial, 'known' somebody began it already, 'other' its key was used for another request.
+-- ARGV  1 fingerprint of the request  2 token of this run: a repetition, after a lost reply, gets the same answer
+--       3 number of calls  4 lease of the replica that dials them, ms  5 life of the batch, ms
+-- Returns 'begun': we are to dial it, 'known': it was begun already, or 'other': its key was used for another request.
 --
 -- Hash: fingerprint, token, total, leased_until (ms); and per call, by its index from 0: nothing while it waits,
---       'dialling' from before VAPI is asked, in the end its result (a JSON object).
+--       'dialling' from just before the request to VAPI, then its result (a JSON object).
 
 local batch = KEYS[1]
 local wanted_fingerprint, own_token, total, lease, life = unpack(ARGV)

@@ -2,7 +2,7 @@
 --
 -- KEYS  1 the batch (hash, see batch_begin.lua)
 -- ARGV  1 token of the request that began it
--- Returns 1 when it was that request's and is gone now, else 0.
+-- Returns 1 when that request began it and it is removed now, else 0.
 
 if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return 0 end
 return redis.call('DEL', KEYS[1])

@@ -1,8 +1,8 @@
 -- Read how far a batch is and, when its replica is dead, give a result to every call that has none.
 --
 -- KEYS  1 the batch (hash, see batch_begin.lua)
--- ARGV  1 result of calls that a dead replica had not dialled, '' to read only  2 result of those that it was dialling
--- Returns {1 when the batch was left behind by a replica whose lease is over else 0, result of each call or ''};
+-- ARGV  1 result for calls that a dead replica had not dialled, '' to read only  2 result for calls it was dialling
+-- Returns {1 when the lease of its replica ended before all results were there else 0, result of each call or ''};
 --         an empty list when there is no such batch.
 
 local batch, not_placed, unknown = KEYS[1], ARGV[1], ARGV[2]

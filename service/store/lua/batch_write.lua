@@ -2,7 +2,7 @@
 --
 -- KEYS  1 the batch (hash, see batch_begin.lua)
 -- ARGV  1 token of the request that began it  2 lease, ms  3, 4... index of a call and its result, by turns
--- Returns 1, or 0 where the batch is gone.
+-- Returns 1, or 0 when the batch is gone.
 
 local batch, lease = KEYS[1], ARGV[2]
 if redis.call('HGET', batch, 'token') ~= ARGV[1] then return 0 end

@@ -1,9 +1,9 @@
--- Take up subscriptions whose execution is to be resumed now; while the lease lasts, nobody else does.
+-- Claim subscriptions whose execution is to be resumed now. While the lease lasts, nobody else gets them.
 --
 -- KEYS  1 due index (see subscribe.lua)  2 the last claim of this process in this bucket (string, lives for one lease)
 -- ARGV  1 prefix of the subscriptions of this bucket's calls (same slot as the key)  2 how many at most  3 lease, ms
---       4 life of the index, ms  5 token of the claim: the same one again when its reply was lost
--- Returns {how many are left that are to be resumed now, call id, execution id, number of this try,
+--       4 life of the index, ms  5 token of the claim; a repetition, after a lost reply, has the same token
+-- Returns {how many more are to be resumed now, call id, execution id, number of this try,
 --         ms since the first one, ms when it was subscribed (0 unknown), number of the pause that an earlier try saw
 --         (0 none), its task run id, call id, ...}
 
@@ -27,7 +27,7 @@ local function add(member, id, execution, first, tries)
   members[#members + 1] = member .. ' ' .. tries
 end
 
--- What this very claim took up before its reply was lost, unless somebody settled or took it since.
+-- What this claim took before its reply was lost, except what was settled or claimed by others since.
 local kept_token, kept = string.match(redis.call('GET', last) or '', '^(%x+)\n(.*)$')
 if kept_token == token then
   for id, execution, try in string.gmatch(kept, '(%S+) (%S+) (%d+)\n') do

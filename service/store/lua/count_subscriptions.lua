@@ -1,13 +1,13 @@
--- Count the subscriptions of one bucket's calls. Whatever changes a record need not know that they are counted: each
--- entry is looked at now and then, and goes when its subscription expired with the record, or moves when the call that
--- nobody knew has a record by now. So the counts cannot drift.
+-- Count the subscriptions of one bucket's calls. Scripts that change a record do not update these counts. Instead each
+-- entry is checked now and then: it is removed when its subscription has expired with the record, and moved when an
+-- unknown call has a record by now. So the counts cannot drift.
 --
--- KEYS  1 subscriptions of known calls  2 of calls that nobody knows
---       (zsets, `<call id> <execution id>` by the ms from which it is to be looked at)
+-- KEYS  1 subscriptions of known calls  2 of unknown calls
+--       (zsets, `<call id> <execution id>` by the ms of its next check)
 -- ARGV  1 prefix of the subscriptions of this bucket's calls  2 prefix of its calls (both: same slot as the keys)
---       3 how often a known call's entry is looked at, ms  4 how many entries of each key are looked at, at most
+--       3 pause between two checks of a known call's entry, ms  4 how many entries of each key to check at most
 --       5 life of the keys, ms
--- Returns {how many of known calls, how many of calls that nobody knows}
+-- Returns {how many of known calls, how many of unknown calls}
 
 local known, unknown = KEYS[1], KEYS[2]
 local time = redis.call('TIME')

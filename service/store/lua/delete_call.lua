@@ -1,10 +1,10 @@
--- Delete a call's record and leave a tombstone that binds whatever comes later for that call.
+-- Delete a call's record and leave a tombstone: later events of the call then make no new record.
 --
 -- KEYS  1 call (hash)  2 expiry index  3 update index  4 partial index  5 deleted index  6 due index
 --       7 subscribed index  8 the call's subscriptions (hash, see subscribe.lua)
 -- ARGV  1 call id  2 channel  3 prefix of the phone index of this bucket  4 life of the tombstone, ms
 --       5 how long the deletion stays in the deleted index, ms
---       6 token of this very request: when its reply got lost and it is sent again, it is told the same
+--       6 token of this run: a repetition, after a lost reply, gets the same answer
 --       7 life of the due index, ms
 -- Returns {1 when there was a record else 0, 1 when subscriptions are to be resumed now}
 
@@ -14,13 +14,13 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local facts, deleted_by = unpack(redis.call('HMGET', call, 'facts', 'deleted_by'))
 if deleted_by == ARGV[6] then
-  -- Written again, or WAIT would confirm nothing (idempotency_claim.lua).
+  -- Write it again: without a write WAIT would confirm nothing (idempotency_claim.lua).
   redis.call('PEXPIRE', call, ARGV[4])
   return {1, 1}
 end
 
--- In a Cluster slot that is moving Redis ends the script where it meets a key that is missing there, also one that the
--- script has emptied itself. So the phone's key, which is not declared, comes first, and the call's hash is never empty.
+-- While a Cluster slot is moving, Redis aborts the script at the first missing key, even one that the script itself has
+-- emptied. So the phone's key, which is not declared, comes first, and the call's hash is never empty.
 if facts then
   local phone = string.match(facts, '^([^\31]*)\31')
   if phone ~= '' then

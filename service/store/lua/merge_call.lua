@@ -6,25 +6,25 @@
 -- ARGV  1 call id  2 channel  3 prefix of the phone index of this bucket, and 4 its refresh index (same slot as the keys)
 --       5 life of a final record, ms  6 life of one that is not, ms  7 report grace, ms
 --       8 '1' when an analysis is expected
---       9 how long after its completion VAPI may be asked once more for what a record lacks, ms; 0: never
+--       9 how long after completion VAPI may be asked once more for what the record lacks, ms; 0: never
 --       10 stamp of the event, 17 digits: rank, then timestamp in ms; '' when there is no event, only time passing
 --       11 status, 0 (none) upward  12 how far the event ends the call: 0 no, 1 over, 2 preliminary report, 3 full report
 --       13 '1' when the event says that the call is over for a reason after which no analysis can come
---       14 facts of the first layout and 15 later ones: JSON fragments, each followed by \31; nothing before the \31 where
---          the event gives none. Of the first ones the phone, in quotes, is the 1st, the ended reason the 2nd, the recording
---          the 8th; of the later ones the 1st is whether the customer spoke, the 4th whether the call is recorded, the 5th
+--       14 facts of the first layout and 15 later ones: JSON fragments, each followed by \31; a fact that the event
+--          does not give is empty. In 14 the 1st is the phone, in quotes, the 2nd the ended reason, the 8th the
+--          recording; in 15 the 1st is whether the customer spoke, the 4th whether the call is recorded, the 5th
 --          whether structured outputs are awaited.
---       16 token of this very request: when its reply got lost and it is sent again, it is told the same firsts
---       17... large facts, '' where the event gives none; the first is the transcript
+--       16 token of this run: a repetition, after a lost reply, gets the same "for the first time" answers
+--       17... large facts, '' for those that the event does not give; the first is the transcript
 -- Returns {result, 1 when subscriptions are to be resumed now, became final for the first time,
 --         became complete for the first time, state, facts, facts2}
---       result: -1 the call is deleted, 0 nothing changed, 1 changed; the last three only with a first time, else ''.
+--       result: -1 the call is deleted, 0 nothing changed, 1 changed; the last three are '' without a first time.
 --
--- Hash: state (11 numbers, see the end), facts (as ARGV 14, but the ended reason behind ARGV 13), stamps (17 digits a
---       fact of ARGV 14, then 17 a large fact), facts2 (as ARGV 15, but each fact behind its stamp), 1... the large
+-- Hash: state (11 numbers, see the end), facts (as ARGV 14, but the ended reason after ARGV 13), stamps (17 digits per
+--       fact of ARGV 14, then 17 per large fact), facts2 (as ARGV 15, but each fact after its stamp), 1... the large
 --       facts, no_analysis ('1' once an event had ARGV 13), refresh ('1' once it was put on the refresh index), final_by
 --       and complete_by (tokens); or deleted.
---       The version before reads state, facts and stamps and takes no number or fact more in them (call_codec.py).
+--       The previous version reads state, facts and stamps, and no number or fact may be added to them (call_codec.py).
 
 local call, expiry, updates, partial, subscriptions = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[8]
 local id, channel, phone_prefix, refresh = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
@@ -73,14 +73,15 @@ local function split(text)
   return parts
 end
 
--- What is compared of a fragment: the reason without its mark, text without closing quote: less than its continuation.
+-- The part of a fragment to compare: a reason without its mark, a text without its closing quote, so that it is less
+-- than a longer text that begins with it.
 local function comparable(fragment, is_reason)
   local first = is_reason and 2 or 1
   return string.sub(fragment, first, string.sub(fragment, first, first) == '"' and -2 or -1)
 end
 
--- By bytes: Lua's own comparison of strings follows the server's locale. (Stamps are digits of one length: safe.)
--- Equal stretches are skipped a thousand bytes at a time: two deliveries of a large report share nearly all of them.
+-- Compares bytes: Lua's own comparison of strings follows the server's locale. (That is safe for stamps, digits of one
+-- length.) Skips equal parts a thousand bytes at a time: two deliveries of a large report are nearly the same.
 local function is_greater(a, b)
   local at = 1
   while at <= #a and string.sub(a, at, at + 999) == string.sub(b, at, at + 999) do at = at + 1000 end
@@ -106,7 +107,7 @@ local function outweighs(value, old, is_higher, is_reason)
   return value ~= old and (is_higher or is_greater(comparable(value, is_reason), comparable(old, is_reason)))
 end
 
--- A call's first event: whatever it gives is taken.
+-- A call's first event: take all its facts.
 local function take_all()
   facts_text = string.gsub(first_facts, '^([^\31]*\31)([^\31])', '%1' .. rules_out_analysis .. '%2')
   local stamps = string.gsub(string.gsub(first_facts, '[^\31]+\31', stamp), '\31', BLANK)
@@ -117,8 +118,8 @@ local function take_all()
   stamps_text = stamps
 end
 
--- Fact by fact: taken where the event's stamp is higher, or equal and the value greater; a higher one stamps what is
--- there already anew. What is there is taken apart only when the first fact may have to be taken.
+-- Take each fact whose stamp is higher than the stored one, or equal with a greater value. A higher stamp replaces the
+-- stored stamp even when the value stays. The stored facts are split only when a first one may have to be taken.
 local function take_what_outweighs()
   local count, facts, stamps = 0, nil, nil
 
@@ -155,8 +156,8 @@ local function take_what_outweighs()
     local n = count + field
     local held = sub(stamps_text, 17 * n - 16, 17 * n)
     if ARGV[i] ~= '' and stamp >= held then
-      -- Nothing was given yet where the stamp is blank, unless by an event whose own stamp is that. And where something
-      -- has changed already, to write the same once more is cheaper than to read it and see.
+      -- A blank stamp means that no fact is stored, unless its event had that very stamp. Once something has changed,
+      -- writing an equal value is cheaper than reading the stored one to compare.
       if stamp > held and (held == BLANK or is_changed) then
         take(field, ARGV[i])
       else
@@ -174,8 +175,8 @@ local function take_what_outweighs()
   if stamps then stamps_text = table.concat(stamps) end
 end
 
--- The same for the later facts. A version that knows more of them may have written this: what is behind ours stays.
--- The 4th and 5th are in no record, so they change none.
+-- The same for the later facts. A later version may have written more facts than we know: they stay as they are.
+-- The 4th and 5th are not shown in a record, so they do not count as a change.
 local entries  -- the later facts as they are now, each behind its stamp
 local function take_later()
   entries = split(later_text or '')
@@ -199,8 +200,8 @@ local function take_later()
   later_text = table.concat(entries, '\31') .. '\31'
 end
 
--- VAPI adds recordings and structured outputs after the report. A recording is here once the 8th fact has a stamp. Whether
--- outputs that are awaited came by another message is seen when it is time to ask.
+-- VAPI adds recordings and structured outputs after the report. A recording is here once the 8th fact has a stamp.
+-- Awaited outputs may have come by another message; that is checked just before VAPI is asked.
 local function lacks_late_results()
   if sub(entries[1], 18) ~= 'true' then return false end
   if sub(entries[5], 18) == 'true' then return true end
@@ -229,8 +230,8 @@ if is_event then
   end
 end
 
--- An analysis is ruled out once any applied event rules it out, whichever event's reason the record keeps: so the result
--- is the same in every order. What the version before applied is known by the mark before the reason that it kept.
+-- An analysis is ruled out once any applied event rules it out, whichever event's reason the record keeps. So the
+-- result is the same in every order. For events that the previous version applied, see the mark before the reason.
 if not no_analysis and string.find(old_facts or '', '^[^\31]*\0311') then
   no_analysis = '1'
   write('no_analysis', '1')
@@ -255,7 +256,7 @@ if is_changed then
   version = version + 1
   updated = math.max(now, updated)
 end
--- As text once: Redis writes every number it is given anew, with seventeen digits.
+-- Formatted once: Redis would format a number anew for each command, with seventeen digits.
 local expires_text = string.format('%d', expires)
 local state = string.format('%d %d %d %s %d %d %d %d %d %d %d', version, created, updated, expires_text, status, level,
   over_at, derived, math.max(was_final, first_final), math.max(was_complete, first_complete), has_transcript)
@@ -265,9 +266,9 @@ if first_complete == 1 then write('complete_by', token) end
 local is_new_phone = phone ~= old_phone
 local numbers_calls, numbers_updates = phone_prefix .. phone, updates .. ':' .. phone
 local index_ttl = math.max(result_ttl, pending_ttl)
--- The phone's keys are not declared, as the record's own phone is not known before. In a Cluster slot that is moving Redis
--- ends the script where it meets a key that is missing there: so those keys come first and the record last, and a merge
--- that was ended is done as a whole when it is repeated.
+-- The phone's keys are not declared, as only the record tells its phone. While a Cluster slot is moving, Redis aborts
+-- the script at the first missing key. So the phone's keys are written first and the record last: a merge that was
+-- aborted and is repeated is then done as a whole.
 if is_new_phone and old_phone ~= '' then
   redis.call('ZREM', phone_prefix .. old_phone, id)
   redis.call('ZREM', updates .. ':' .. old_phone, id)
@@ -286,16 +287,16 @@ elseif data_status == PARTIAL then
   redis.call('ZREM', partial, id)
 end
 
--- The refresh index is not declared either: where it is missing, Redis would refuse every merge in a slot that is moving.
--- And no webhook is refused for it: a call that it does not take may be put there by a later event.
+-- The refresh index is not declared either: if it is missing, Redis would refuse every merge in a slot that is moving.
+-- A failed write to it does not refuse the webhook: a later event may add the call.
 if refresh_after > 0 and is_event and derived == COMPLETE and not has_refresh and lacks_late_results() and
   type(redis.pcall('ZADD', refresh, now + refresh_after, id)) == 'number' then
   redis.pcall('PEXPIRE', refresh, 2 * index_ttl)
   write('refresh', '1')
 end
 
--- What need not be done for every event: indices live for twice the longest life, so that they outlive their entries
--- when their own life is renewed seldom; and each new call takes away what died of others.
+-- Not needed for every event: the indices live for twice the longest life of a record, so they outlive their entries
+-- even when they are renewed seldom. Each new call also drops some expired calls.
 if is_new or is_step or is_new_phone or now - created > index_ttl then
   redis.call('PEXPIRE', expiry, 2 * index_ttl)
   redis.call('PEXPIRE', updates, 2 * index_ttl)

@@ -1,10 +1,10 @@
 -- Find the newest calls of one phone number in one bucket, and count all of them.
 --
 -- KEYS  1 the number's calls by expiry  2 the number's calls by update  3 update index of the bucket
--- ARGV  1 how many are wanted  2 rank in KEYS[1] from which calls that KEYS[2] lacks are looked for, 0 at first
+-- ARGV  1 how many are wanted  2 rank in KEYS[1] from which to look for calls that KEYS[2] lacks, 0 at first
 --       3 life of KEYS[2] when it is completed, ms
 -- Returns {next rank, or -1 when this is the answer, live calls, ids and their updated_at in ms by turns, newest first}
---         With a next rank there was more to tidy up than one command should do: ask again, from there.
+--         A next rank means that more tidying is left than one command should do: run it again from that rank.
 
 local by_expiry, by_update, updates = unpack(KEYS)
 local wanted, rank = tonumber(ARGV[1]), tonumber(ARGV[2])
@@ -14,7 +14,7 @@ local STEP = 1000  -- entries that one command tidies up, less than a millisecon
 
 local function size_of(index) return redis.call('ZCOUNT', index, '-inf', '+inf') end
 
--- To tidy up is no condition of the answer: a Redis that takes no writes may refuse it, hence pcall.
+-- The answer does not need the tidying. A Redis that takes no writes refuses it, hence pcall.
 local dead = redis.call('ZRANGEBYSCORE', by_expiry, '-inf', '(' .. now, 'LIMIT', 0, STEP)
 if #dead > 0 then
   redis.pcall('ZREM', by_update, unpack(dead))
@@ -22,7 +22,7 @@ if #dead > 0 then
   if dropped == STEP then return {rank, 0, {}} end
 end
 
--- A service of the version before writes only the index by expiry. What it wrote is added here when it is missed.
+-- A replica of the previous version writes only the index by expiry. Its calls are added to KEYS[2] here.
 if rank > 0 or size_of(by_update) < size_of(by_expiry) then
   local ids, missing = redis.call('ZRANGE', by_expiry, rank, rank + STEP - 1), {}
   for _, id in ipairs(ids) do
@@ -44,7 +44,7 @@ while #newest < 2 * wanted do
   local some = redis.call('ZREVRANGE', by_update, at, at + wanted - 1, 'WITHSCORES')
   if #some == 0 then break end
   for i = 1, #some, 2 do
-    -- Absent where a service of the version before took the call away from this number.
+    -- Absent when a replica of the previous version moved the call to another number.
     local expires = redis.call('ZSCORE', by_expiry, some[i])
     if not expires then
       if #strays < STEP then strays[#strays + 1] = some[i] end

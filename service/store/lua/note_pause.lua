@@ -1,8 +1,8 @@
--- Note which pause of its execution a try is about to end.
+-- Store which pause of its execution a try is about to end.
 --
 -- KEYS  1 the call's subscriptions (hash, see subscribe.lua)
 -- ARGV  1 execution id  2 number of the try  3 number of the pause  4 its task run id, '' where Kestra does not show it
--- Returns 1, or 0 when another try holds the subscription, or nobody waits any more.
+-- Returns 1, or 0 when another try holds the subscription, or it is gone.
 
 local execution = ARGV[1]
 local state, meant = unpack(redis.call('HMGET', KEYS[1], execution, 'for:' .. execution))

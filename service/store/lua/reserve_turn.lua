@@ -1,8 +1,8 @@
--- Reserve the next turn of something that all replicas together do at a bounded rate.
+-- Reserve the next turn of an action that all replicas together do at a bounded rate.
 --
 -- KEYS  1 when the next free turn is, us
 -- ARGV  1 us from one turn to the next  2 longest wait for a turn, us
--- Returns the us until the turn that was reserved; -1 when it would be further away, then none is.
+-- Returns the us until the reserved turn; -1 when the wait would be longer than ARGV 2, and no turn is reserved.
 
 local apart, longest = tonumber(ARGV[1]), tonumber(ARGV[2])
 local time = redis.call('TIME')

@@ -1,7 +1,7 @@
--- Stands before the scripts that make a record final, remove it, or learn that there will be none.
+-- A function for the scripts that make a record final, remove it, or learn that there will be none.
 --
--- Makes due whatever waits for the call (see subscribe.lua) and ends its turns with reconciling. Returns 1 when something
--- is to be resumed now, else 0.
+-- It makes all waiting subscriptions of the call due (see subscribe.lua) and removes the call from the subscribed
+-- index, so that it is not reconciled any more. Returns 1 when something is to be resumed now, else 0.
 local function resume_waiting(subscriptions, due, subscribed, id, now, index_ttl)
   local has_due, states = 0, redis.call('HGETALL', subscriptions)
   for i = 1, #states, 2 do

@@ -1,16 +1,16 @@
--- Look over one bucket: drop what expired, count what lives, and find what a process has to act on.
+-- Scan one bucket: drop expired calls, count live ones, and find those that a process has to act on.
 --
--- A look must not fail where only writing does (a Redis that is full, read-only, or short of replicas), so every write
--- is a pcall: what expired is then dropped by a later look, and a call whose turn cannot be noted is nobody's turn.
+-- A scan must not fail when only writes do (a Redis that is full, read-only, or short of replicas), so every write is a
+-- pcall. A later scan then drops the expired calls, and a call whose next turn cannot be written is not returned.
 --
 -- KEYS  1 expiry index  2 update index  3 partial index  4 deleted index  5 due index  6 subscribed index
--- ARGV  1 report grace, ms  2 ms since when changes are wanted, '' for none  3 how many of the newest are wanted
---       4 how many of the subscribed calls are wanted, each at most once in  5 so many ms, by anybody
+-- ARGV  1 report grace, ms  2 time since which changes are wanted, ms, or ''  3 how many of the newest are wanted
+--       4 how many subscribed calls are wanted  5 ms during which no other scan gets the same ones
 --       6 prefix of the subscriptions of this bucket's calls (same slot as the keys)  7 life of the subscribed index, ms
---       8 how many calls are wanted that VAPI may be asked for once more, each at most once in  9 so many ms, by anybody
+--       8 how many calls to ask VAPI for once more are wanted  9 ms during which no other scan gets the same ones
 --       10 refresh index (same slot as the keys)
 -- Returns {now in ms, live records, ids past their report grace, ids changed or deleted since, newest ids,
---         subscriptions to be resumed now, calls that are waited for, those of them whose turn it is,
+--         number of subscriptions to be resumed now, number of subscribed calls, those of them whose turn it is,
 --         calls that VAPI may be asked for once more}
 
 local expiry, updates, partial, deleted, due, subscribed = unpack(KEYS)
@@ -34,7 +34,7 @@ while #newest < wanted do
   local some = redis.call('ZREVRANGE', updates, at, at + ARGV[3] - 1, 'WITHSCORES')
   if #some == 0 then break end
   for i = 1, #some, 2 do
-    -- What expired in a great number at once is not all dropped yet.
+    -- When very many calls expire at once, some are not dropped yet.
     local expires = redis.call('ZSCORE', expiry, some[i])
     if expires and tonumber(expires) >= now and #newest < wanted then
       newest[#newest + 1] = some[i]
@@ -56,7 +56,7 @@ if ARGV[4] ~= '0' then
 end
 local refreshable = {}
 if ARGV[8] ~= '0' then
-  -- An error, as in a Cluster slot that is moving, has no entries.
+  -- The reply may be an error, as in a Cluster slot that is moving; ipairs finds no entries in it.
   for _, id in ipairs(redis.pcall('ZRANGEBYSCORE', ARGV[10], '-inf', now, 'LIMIT', 0, ARGV[8])) do
     if type(redis.pcall('ZADD', ARGV[10], now + ARGV[9], id)) == 'number' then refreshable[#refreshable + 1] = id end
   end

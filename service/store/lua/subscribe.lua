@@ -1,19 +1,19 @@
--- Note that an execution is to be resumed when the call's record is final, or now if it is or will never be: the call
--- was deleted, or VAPI does not know it. Once per call and execution.
+-- Subscribe an execution to a call: it is resumed once the call's record is final. It is resumed now if the record is
+-- final or never will be (the call was deleted, or VAPI does not know it). Once per call and execution.
 --
 -- KEYS  1 call (hash, see merge_call.lua)  2 the call's subscriptions (hash)  3 due index  4 subscribed index
---       5 subscriptions of known calls  6 of calls that nobody knows (both: see count_subscriptions.lua)
--- ARGV  1 call id  2 execution id  3 life where there is no record yet, ms  4 life where it was deleted, ms
+--       5 subscriptions of known calls  6 of unknown calls (both: see count_subscriptions.lua)
+-- ARGV  1 call id  2 execution id  3 life while there is no record yet, ms  4 life after its deletion, ms
 --       5 life of the indices, ms  6 how many subscriptions a call may have
---       7 why no further subscription of a known call is taken, '' when it is  8 the same for a call that nobody knows
--- Returns {'noted', also when it was before; 'due', it is to be resumed now; 'call_is_full'; or one of ARGV 7 and 8,
---         when it was not noted before: 'known' or 'unknown', which call it is of; else ''}
+--       7 why no further subscription of a known call is taken, '' if one is  8 the same for an unknown call
+-- Returns {'noted', also if it was before; 'due': to be resumed now; 'call_is_full'; or the reason in ARGV 7 or 8,
+--         'known' or 'unknown' call if the subscription is new, else ''}
 --
--- The hash holds, by execution id: waiting (not tried yet) · tried <ms of the first try> <tries> · resumed <try>
---       · dropped <try>. Its entry in the due index, `<call id> <execution id>` by the ms when it may next be tried, is
---       there from the step that makes the record final (or removes it) until the execution is resumed or dropped.
--- By `for:<execution id>` it holds which pause is meant: <ms when it was subscribed>, and once the pause was seen, its
---       <number> <task run id>. Replicas of the version before know only the first field, so the two are not one.
+-- Hash: `<execution id>`: waiting (untried) · tried <ms of the first try> <tries> · resumed <try> · dropped <try>.
+--       The due index has an entry, `<call id> <execution id>` by the ms of the next try, from the step that makes the
+--       record final (or removes it) until the execution is resumed or dropped.
+--       `for:<execution id>`, the pause that is meant: <ms when it was subscribed>, and once the pause was seen, its
+--       <number> <task run id>. A field of its own, as replicas of the previous version know only the first one.
 
 local call, subscriptions, due, subscribed = unpack(KEYS)
 local id, execution = ARGV[1], ARGV[2]
@@ -21,7 +21,7 @@ local member = id .. ' ' .. execution
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local state, deleted, gone = unpack(redis.call('HMGET', call, 'state', 'deleted', 'gone'))
--- Of the record's state, the fourth number is when it expires, the eighth its data_status; 2 and 3 are final.
+-- In the record's state the fourth number is its expiry, the eighth its data_status, of which 2 and 3 are final.
 local expires, data_status = string.match(state or '', '^%d+ %d+ %d+ (%d+) %d+ %d+ %d+ (%d+)')
 local is_final = deleted
 if state then is_final = tonumber(data_status) >= 2 elseif gone then is_final = true end
@@ -43,7 +43,7 @@ if not known then
   redis.call('ZADD', counted, now, member)
   redis.call('PEXPIRE', counted, ARGV[5])
 else
-  -- Written again, or WAIT would confirm nothing when this is sent a second time (idempotency_claim.lua).
+  -- Write it again: without a write WAIT would confirm nothing for a repetition (idempotency_claim.lua).
   redis.call('HSET', subscriptions, execution, known)
   if known ~= 'waiting' then return {'noted', ''} end
 end
