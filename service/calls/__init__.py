@@ -1,1 +1,1 @@
-"""What a call is: its record, its statuses, and which facts a message gives. Pure."""
+"""The data of a call: its record, its statuses and its facts. No I/O."""

@@ -1,4 +1,4 @@
-"""What we ask VAPI's model to work out of a call: the only place that names the fields and the structured outputs."""
+"""What we ask VAPI's model to extract from a call. Only this module names the fields and the structured outputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a caller asks for: whom to phone, for which service, and what they must meet. Checked before anybody is dialled."""
+"""A call request: whom to phone, for which service, with which criteria. Checked before anybody is dialled."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ Urgency = Literal["immediate", "within_24_hours", "within_2_days", "flexible"]
 
 
 class CallRequest(msgspec.Struct, kw_only=True, frozen=True, rename="camel", omit_defaults=True):
-    """One provider to be phoned. Texts are free text of the client's: never trusted, only ever shown as values."""
+    """One provider to be phoned. Texts are the client's free text: never trusted, only ever shown as values."""
 
     provider_name: Name
     provider_phone: E164
     service_needed: Line
     user_criteria: Paragraph
-    """What one single person must meet; how it is written (a list, a sentence) is the client's."""
+    """Criteria that one single person must meet; a list or a sentence, as the client wrote it."""
     location: Line
     urgency: Urgency
     problem_description: Paragraph | None = None
@@ -39,19 +39,19 @@ class CallRequest(msgspec.Struct, kw_only=True, frozen=True, rename="camel", omi
     service_request_id: Identifier | None = None
     provider_id: Identifier | None = None
     custom_prompt: Instructions | None = None
-    """The operator's own instructions for this call, added to the prompt's; they outrank its questions only."""
+    """The operator's own instructions for this call, added to the prompt. They outrank only its questions."""
 
 
 _FIELDS: Final = {field.encode_name: field for field in msgspec.inspect.type_info(CallRequest).fields}  # type: ignore[attr-defined]
 
 _EXACT: Final = frozenset({"providerPhone", "urgency"})
-"""No free texts: one that is written in another way is wrong."""
+"""Not free text: these must match exactly, and are not stripped."""
 
 
 def decode_call_request(value: Any) -> CallRequest:
-    """The call request in a decoded JSON value; free texts lose the blanks around them, unknown fields are ignored.
+    """The call request in a decoded JSON value. Free texts are stripped, unknown fields are ignored.
 
-    A text of nothing visible counts as empty, and an optional field that is null or empty as absent.
+    A text without a visible character counts as empty. An optional field that is null or empty counts as absent.
 
     Raises:
         InvalidRequestError: with one detail for each field that is wrong or missing.
@@ -72,12 +72,12 @@ def _stripped(name: str, value: Any) -> Any:
 
 
 def _is_visible(character: str) -> bool:
-    """False for blanks, controls and what the prompt leaves out: an assistant cannot ask for a name of such."""
+    """False for blanks, controls and characters that the prompt leaves out: nobody can pronounce such a name."""
     return unicodedata.category(character)[0] not in "CZ"
 
 
 def _complaints(given: dict[str, Any]) -> Iterator[Detail]:
-    """In the order of the fields, so that the same mistakes always read the same."""
+    """In the order of the fields, so that the same mistakes always give the same answer."""
     for name, field in _FIELDS.items():
         if name not in given:
             if field.required:

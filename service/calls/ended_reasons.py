@@ -1,7 +1,7 @@
 """What an ended reason means: how the call went, whether calling again helps, whether it ever connected.
 
-VAPI's list grows (168 reasons in its first SDK, 604 in August 2026), so nothing here lists them. A few rules look at what
-a reason contains, and a reason that VAPI adds later falls under the same rules. The tests hold them to all 604.
+VAPI's list grows (168 reasons in its first SDK, 604 in August 2026), so nothing here lists them. A few rules look at
+parts of a reason, and they also cover reasons that VAPI adds later. The tests check the rules against all 604.
 
 https://docs.vapi.ai/calls/call-ended-reason
 """
@@ -19,23 +19,23 @@ _Class = TypeVar("_Class", bound=str)
 
 
 class ReasonMeaning(NamedTuple):
-    """What one ended reason comes to."""
+    """The meaning of one ended reason."""
 
     outcome: Outcome
     retry: Retry | None
-    """When to call again: later, soon, or after somebody has fixed something. None: there is no need, or no rule fits."""
+    """When to call again: later, soon, or after somebody has fixed something. None: no need, or no rule matches."""
     has_connected: bool
     """False when nobody can have talked."""
 
     @property
     def rules_out_analysis(self) -> bool:
-        """True when no analysis can follow such an end."""
+        """True when no analysis can follow a call that ended for this reason."""
         return self.outcome in NO_ANALYSIS_OUTCOMES or not self.has_connected
 
 
 NO_ANALYSIS_OUTCOMES: Final = frozenset({"voicemail", "no_answer", "busy", "cancelled"})
 UNRELIABLE_OUTCOMES: Final = frozenset({"voicemail", "no_answer", "busy"})
-"""VAPI's model then summarises a conversation that never was: a voicemail once became "status of the Q3 campaign"."""
+"""After these VAPI's model makes up a conversation: it once summarised a voicemail as "status of the Q3 campaign"."""
 
 
 def _rules(*rules: tuple[_Class, str]) -> tuple[tuple[_Class, re.Pattern[str]], ...]:
@@ -44,7 +44,7 @@ def _rules(*rules: tuple[_Class, str]) -> tuple[tuple[_Class, re.Pattern[str]], 
 
 _OUTCOMES: Final[tuple[tuple[Outcome, re.Pattern[str]], ...]] = _rules(
     ("voicemail", "voicemail"),
-    # A voice provider can be busy, and so can the person to whom a call was forwarded: only this is a busy line.
+    # Only this is a busy line. A voice provider, or the person to whom a call was forwarded, can be busy, too.
     ("busy", "customer-busy"),
     (
         "no_answer",
@@ -59,16 +59,16 @@ _OUTCOMES: Final[tuple[tuple[Outcome, re.Pattern[str]], ...]] = _rules(
         | \b(twilio|sip|vonage)-completed""",
     ),
 )
-"""The first that matches counts; a reason that matches none is a failed call."""
+"""The first match counts. A reason without a match is a failed call."""
 
 _RETRIES: Final[tuple[tuple[Retry, re.Pattern[str]], ...]] = _rules(
-    # The person, the line or the carrier was not to be had now.
+    # The person, the line or the carrier was not available.
     (
         "later",
         r"""forwarding\.(no-answer|operator-busy) | transfer | outbound-sip-5\d\d\b | daily-limit | vonage-rejected
         | carrier-released | did-not-receive-customer-audio""",
     ),
-    # These pass, although some of them also speak of an upgrade or have the number of a refusal.
+    # These pass, although some also mention an upgrade or contain a 4xx status.
     ("soon", "concurren | system-busy | rate-limit | invalid-json"),
     # Somebody has to change a key, a plan, a number or a configuration.
     (
@@ -80,7 +80,7 @@ _RETRIES: Final[tuple[tuple[Retry, re.Pattern[str]], ...]] = _rules(
         | ^assistant-request-returned- | ^call-start-error- | error-get-(assistant|customer|phone-number|resources)
         | number-international | fraud-check | unallocated | misdialed | no-call-received | microphone-permission""",
     ),
-    # A fault of VAPI's or of a provider's that passes by itself.
+    # A fault of VAPI or of a provider that passes by itself.
     (
         "soon",
         r"""\b5\d\d\b | (llm|transcriber|voice|video|request|connection)-failed | server-error | overloaded
@@ -88,7 +88,7 @@ _RETRIES: Final[tuple[tuple[Retry, re.Pattern[str]], ...]] = _rules(
         | transport | worker | failed-to-start | error-vapifault-get-""",
     ),
 )
-"""The first that matches counts, for failed calls."""
+"""For failed calls. The first match counts."""
 
 _NEVER_CONNECTED: Final = re.compile(
     r"""^customer-(busy|did-not) | ^scheduled- | ^call[.-]start | ^call\.ringing\. | ^assistant-(not|request|join)-
@@ -100,7 +100,7 @@ _NEVER_CONNECTED: Final = re.compile(
 
 @lru_cache(maxsize=1024)
 def meaning_of(reason: str) -> ReasonMeaning:
-    """Cached: every render of a record asks, and VAPI knows some 600 reasons."""
+    """Cached: every rendering of a record needs it, and VAPI has only some 600 reasons."""
     outcome: Outcome = _first_match(_OUTCOMES, reason) or "failed"
     retry: Retry | None = "later" if outcome in UNRELIABLE_OUTCOMES else None
     if outcome == "failed":

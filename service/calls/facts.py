@@ -1,7 +1,7 @@
-"""The facts of a call: their names, and how what a message says becomes the JSON fragments that are stored.
+"""The facts of a call: their names, and their encoding as the JSON fragments that are stored.
 
-A new fact is one line in Facts and one where it is read from VAPI. It goes behind the others of its kind: what is stored
-names no fact, it only keeps their order (store/call_codec.py).
+A new fact is one line in Facts and one where it is read from VAPI. Add it after the others of its kind: stored facts
+have no names, only their order (store/call_codec.py).
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import msgspec
 from msgspec import Raw, Struct
 
 BLANK: Final = re.compile(r"[\s\u200b\u2060\ufeff]*")
-"""White space of any language, and the characters of no width, one of which is called a no-break space as well."""
+"""White space of any language, and zero-width characters."""
 
 
 class Facts(Struct):
-    """What one message says of its call; None where it says nothing. Text is never blank, Raw is usable JSON."""
+    """The facts that one message gives of its call; None for the others. Text is never blank, Raw is usable JSON."""
 
     customer_phone: str | None = None
     ended_reason: str | None = None
@@ -53,7 +53,7 @@ class Facts(Struct):
     structured_outputs: bytes = b""
 
     def fragments(self) -> dict[str, bytes]:
-        """What is said, as JSON text by the fact's name."""
+        """The facts that are given, as JSON text by name."""
         values = msgspec.structs.astuple(self)
         # One value a line, as small facts hold no line break. A line "null" is a fact that is absent.
         lines = _ENCODER.encode_lines(values[: len(SMALL_FACTS)]).split(b"\n")
@@ -65,9 +65,9 @@ class Facts(Struct):
 
 
 LARGE_FACTS: Final = ("transcript", "messages", "analysis_structured_data", "structured_outputs")
-"""Each is stored in a field of its own, so that a summary need not read what it leaves out."""
+"""Each is stored in a field of its own, so that a summary need not read those that it leaves out."""
 
 SMALL_FACTS: Final = Facts.__struct_fields__[: -len(LARGE_FACTS)]
-"""All others; they are stored together."""
+"""All other facts. They are stored together."""
 
 _ENCODER: Final = msgspec.json.Encoder()

@@ -1,4 +1,4 @@
-"""Phone numbers as keys: the same number, however written, gives the same text."""
+"""Phone numbers as keys: every way to write a number gives the same text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def is_e164(number: str) -> bool:
 def normalize_phone(number: str) -> str:
     """``+1 (864) 123-4567`` and a SIP address whose user is E.164 as ``+18641234567``; digits without + as they are.
 
-    What is no number at all ("anonymous") is returned as it is.
+    Text that is not a number ("anonymous") is returned without the blanks around it.
     """
     text = number.strip()
     if is_e164(text):

@@ -26,11 +26,11 @@ LARGE_OF_VIEW: Final[dict[str, tuple[str, ...]]] = {
     "full": LARGE_FACTS,
     "summary": tuple(name for name in LARGE_FACTS if name not in NOT_IN_SUMMARY),
 }
-"""The large facts that a view needs."""
+"""The large facts that each view needs."""
 
 STRUCTURED_FIELDS: Final = frozenset(StructuredCallData.__struct_fields__)
 ENOUGH_STRUCTURED_FIELDS: Final = len(STRUCTURED_FIELDS) // 2
-"""VAPI's model leaves keys out; a structured output with half of ours is ours, one with "notes" by chance is not."""
+"""VAPI's model leaves keys out. An output with half of our fields is ours; one that only shares "notes" is not."""
 
 
 class Transcript(msgspec.Struct):
@@ -109,7 +109,7 @@ _NAMESPACE: Final = hashlib.sha1(uuid.NAMESPACE_URL.bytes + b"urn:vapi:call:", u
 
 
 def render_record(call: StoredCall, view: View) -> bytes:
-    """The record as JSON, put together from the stored fragments. ``call`` must hold the large facts of the view."""
+    """The record as JSON, assembled from the stored fragments. ``call`` must have the large facts of the view."""
     values = {name: fragment or _NULL for name, fragment in call.facts.items()}
     meaning = meaning_of_call(call)
     values["id"] = b'"%b"' % record_id(call.call_id)
@@ -136,7 +136,7 @@ def render_record(call: StoredCall, view: View) -> bytes:
 
 
 def _fill_from_outputs(values: dict[str, bytes]) -> None:
-    """Structured outputs stand in for what the analysis does not say."""
+    """Take from the structured outputs what the analysis lacks."""
     outputs = _OBJECT.decode(values["structured_outputs"])
     for name, output in (("analysis_summary", SUMMARY_OUTPUT), ("analysis_success_evaluation", SUCCESS_OUTPUT)):
         if values[name] is _NULL and output in outputs:
@@ -146,7 +146,7 @@ def _fill_from_outputs(values: dict[str, bytes]) -> None:
 
 
 def _text_of(output: Raw) -> bytes:
-    """A scalar as a JSON string; empty where it is blank or no scalar."""
+    """A scalar as a JSON string; empty if it is blank or not a scalar."""
     value = msgspec.json.decode(output)
     if isinstance(value, str):
         return b"" if BLANK.fullmatch(value) else bytes(output)
@@ -154,7 +154,7 @@ def _text_of(output: Raw) -> bytes:
 
 
 def _find_structured_data(outputs: dict[str, Raw]) -> bytes:
-    """The output that has the fields of our own schema; empty when none has."""
+    """The output with the most fields of our own schema; empty if none has enough of them."""
     best, most = b"", ENOUGH_STRUCTURED_FIELDS - 1
     for result in outputs.values():
         text = bytes(result)
@@ -164,7 +164,7 @@ def _find_structured_data(outputs: dict[str, Raw]) -> bytes:
 
 
 def render_pending(call_id: bytes, call: StoredCall | None) -> bytes:
-    """What a poll gets whose call is not final at the deadline; None for a call that nobody has heard of yet."""
+    """The answer to a poll whose call is not final at the deadline. ``call`` is None for an unknown call."""
     if call is None:
         return b'{"call_id":"%b","status":null,"data_status":"pending","updated_at":null}' % call_id
     return b'{"call_id":"%b","status":%b,"data_status":%b,"updated_at":"%b"}' % (
@@ -176,7 +176,7 @@ def render_pending(call_id: bytes, call: StoredCall | None) -> bytes:
 
 
 def etag_of(call: StoredCall, view: View) -> bytes:
-    """Differs between views, between versions, and between a record and its successor after expiry."""
+    """Differs between views, between versions, and between a record and a later one of the same call after expiry."""
     return b'"%x-%x-%b"' % (call.created_at_ms, call.version, view[:1].encode())
 
 
@@ -189,7 +189,7 @@ def record_id(call_id: bytes) -> bytes:
 
 
 def meaning_of_call(call: StoredCall) -> ReasonMeaning | None:
-    """What the ended reason comes to; None while the call runs or while no reason is known."""
+    """The meaning of the ended reason; None while the call runs or while no reason is known."""
     reason = call.facts["ended_reason"]
     if call.data_status == DataStatus.PENDING or not reason:
         return None
@@ -204,7 +204,7 @@ def duration_minutes_of(call: StoredCall) -> float | None:
 
 
 def is_past_grace(call: StoredCall, now_ms: int, grace_ms: int) -> bool:
-    """True when time alone has made the record fetch_failed and nobody has written that down yet."""
+    """True when the record's grace is over and it is not stored as fetch_failed yet."""
     return call.data_status == DataStatus.PARTIAL and now_ms >= call.over_at_ms + grace_ms
 
 
@@ -213,18 +213,18 @@ def _quoted(word: str | None) -> bytes:
 
 
 def _reliable(call: StoredCall, meaning: ReasonMeaning | None) -> bytes:
-    """Whether a final record's analysis speaks of something that was said."""
+    """Whether a final record's analysis is about a real conversation; null for other records."""
     if call.data_status < DataStatus.COMPLETE:
         return _NULL
     spoke = call.facts.get("customer_spoke")
-    # A transcript without this fact was stored by a version that did not know it yet.
+    # Versions that did not know this fact stored only the transcript.
     has_spoken = spoke == b"true" if spoke else call.has_transcript
     is_reliable = has_spoken and (meaning is None or meaning.outcome not in UNRELIABLE_OUTCOMES)
     return b"true" if is_reliable else b"false"
 
 
 def _minutes_between(started_at: bytes, ended_at: bytes) -> bytes:
-    """Minutes from one ISO time to the other, as JSON; null unless both are there and in order."""
+    """Minutes between two ISO times, as JSON; null if one is missing or they are in the wrong order."""
     if started_at in (b"", _NULL) or ended_at in (b"", _NULL):
         return _NULL
     start, end = (msgspec.json.decode(time, type=datetime) for time in (started_at, ended_at))
@@ -240,5 +240,5 @@ def iso_of(epoch_ms: int) -> bytes:
 
 @lru_cache(maxsize=4096)
 def _iso_second(second: int) -> bytes:
-    """Up to the second, which thousands of records share."""
+    """The time without milliseconds: thousands of records share it."""
     return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S").encode()

@@ -1,4 +1,4 @@
-"""The statuses of a call, their order, and which message outweighs which. The only place that knows them."""
+"""The statuses of a call, their order, and which message outweighs which. Only this module defines them."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from enum import IntEnum
 from typing import Final
 
 STATUSES: Final = ("scheduled", "queued", "ringing", "in-progress", "forwarding", "ended")
-"""In the order of a call's life. VAPI also knows not-found and deletion-failed, which are no stage of one."""
+"""In the order of a call's life. VAPI also has not-found and deletion-failed, which are not stages of a call."""
 
 SNAPSHOT_STATUSES: Final = STATUSES[:3]
-"""What ``message.call.status`` can still truly say: it was written when the call was created and never after."""
+"""Values of ``message.call.status`` that may be true: VAPI writes it at the call's creation and never updates it."""
 
 ENDED: Final = STATUSES.index("ended") + 1
 
 
 def rank_of(status: str | None) -> int:
-    """Position in the life of a call, from 1; 0 for none and for a status that is no stage of it."""
+    """Position in the life of a call, from 1; 0 for None and for a status that is not a stage of it."""
     return STATUSES.index(status) + 1 if status in STATUSES else 0
 
 
@@ -29,14 +29,14 @@ class Ending(IntEnum):
 
     NONE = 0
     OVER = 1
-    """It ended; the report is still to come."""
+    """The call ended; its report is still to come."""
     PRELIMINARY_REPORT = 2
     FULL_REPORT = 3
-    """Or that nothing more will come, since the call was deleted at VAPI."""
+    """Also used when the call was deleted at VAPI, so that nothing more will come."""
 
 
 class Rank(IntEnum):
-    """Which kind of event outweighs which, whatever their timestamps. Statuses lie between, at ``rank_of``."""
+    """Which kind of event outweighs which, whatever their timestamps. A status has the rank of ``rank_of``."""
 
     OTHER_MESSAGE = 0
     PRELIMINARY_REPORT = ENDED + 1
@@ -46,8 +46,8 @@ class Rank(IntEnum):
 
 CALL_DELETED_RANK: Final = STATUSES.index("forwarding") + 1
 CALL_DELETED_OFFSET_MS: Final = 2**53
-"""``call.deleted`` ranks between forwarding and ended, where no digit is free: it counts as a forwarding that is later than
-any other, for messages' own timestamps stay below 2^53.
+"""``call.deleted`` ranks between forwarding and ended, where no digit is free. So it counts as a forwarding later than
+any other: the timestamps of messages are below 2^53.
 """
 
 MAX_STAMPED_MS: Final = 10**16 - 1

@@ -1,4 +1,4 @@
-"""What the store is given of a call and what it gives back."""
+"""What goes into the store for a call, and what comes back."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import msgspec
 
 
 def new_token() -> bytes:
-    """Names one request to a script, so that sending it again can be told from another request."""
+    """Identifies one request to a script, to tell a repetition from another request."""
     return os.urandom(8).hex().encode()
 
 
 class CallChange(msgspec.Struct, frozen=True):
-    """What one event says of a call, ready to be merged."""
+    """The content of one event of a call, ready to be merged."""
 
     call_id: bytes
     rank: int
     """0..9: which kind of event outweighs which."""
     timestamp_ms: int
-    """The event's own, 0 when it has none; fewer than 17 digits."""
+    """The event's own timestamp, 0 if it has none; fewer than 17 digits."""
     status: int
     """Position among the statuses, from 1; 0 when the event gives none."""
     ending: int
@@ -28,11 +28,11 @@ class CallChange(msgspec.Struct, frozen=True):
     rules_out_analysis: bool
     """True when the event says that the call is over for a reason after which no analysis can come."""
     facts: dict[str, bytes]
-    """JSON text by the fact's name; what the event does not say is left out."""
+    """JSON text by the fact's name, for the facts that the event gives."""
     token: bytes = b""
-    """Every merge of this change carries it; each has one of its own where it is empty. Redis may apply a merge whose
-    reply comes too late: when the change is merged again, also out of the spool, that reply tells what it was the first
-    to bring about."""
+    """Sent with every merge of this change; if it is empty, each merge has a token of its own. Redis may apply a merge
+    whose reply comes too late. When the change is merged again, also from the spool, the reply to that merge repeats
+    what the first one brought about."""
 
     @property
     def stamp(self) -> bytes:
@@ -50,15 +50,15 @@ class StoredCall(msgspec.Struct, frozen=True):
     status: int
     ending: int
     over_at_ms: int
-    """When the first event that says the call is over was applied; 0 while none was."""
+    """When the first event that ends the call was applied; 0 if none was."""
     data_status: int
     has_transcript: bool
     facts: dict[str, bytes]
-    """JSON text by the fact's name, empty where nothing is known; of the large ones only what the view asked for."""
+    """JSON text by the fact's name, empty if unknown. Of the large facts only those that were asked for."""
 
 
 class Merged(msgspec.Struct, frozen=True):
-    """What a merge did."""
+    """The result of a merge."""
 
     is_deleted: bool
     is_changed: bool
@@ -68,7 +68,7 @@ class Merged(msgspec.Struct, frozen=True):
 
 
 class Tombstone(msgspec.Struct, frozen=True):
-    """Where a deleted call's record was."""
+    """Stands for the record of a deleted call."""
 
 
 class UnknownToVapi(Tombstone, frozen=True):

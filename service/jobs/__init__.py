@@ -1,1 +1,1 @@
-"""What outlives the request that began it: placing, reconciling, resuming, and what the clock changes."""
+"""Work that outlives its request or has none: placing, reconciling, resuming, and regular sweeps."""

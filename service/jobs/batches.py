@@ -1,4 +1,4 @@
-"""Batches of calls: each runs to its end, whoever waits for it, and any replica can say how far it is."""
+"""Batches of calls. Each runs to its end even if nobody waits, and any replica can report its progress."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from service.store.batches import BatchClaim, BatchStanding, BatchStore, LeftBeh
 log = structlog.get_logger(__name__)
 
 HEARTBEAT_S: Final = 1.0
-"""A tenth of the lease: Redis may be away for seconds before anybody takes this replica for dead."""
+"""A tenth of the lease: Redis may be away for seconds before this replica counts as dead."""
 
 LOOK_EVERY_S: Final = 0.25
-"""How often a batch that another replica dials is looked at."""
+"""How often a batch that another replica dials is read."""
 
 WRITTEN_WITHIN_S: Final = 1.0
-"""How long a caller waits until the last results, which are known, are in Redis, too."""
+"""How long a caller waits for the last results to be in Redis once all are known."""
 
 WRITE_TRIES: Final = 60
-"""Heartbeats: how long a batch that is over waits for a Redis that does not take its results."""
+"""How many times, one a heartbeat, a finished batch tries to write its results to Redis."""
 
 FLUSH_S: Final = 0.5
-"""For the last results at the end of the process; with CLOSE_S and what comes before still below 10 s."""
+"""For writing the last results at shutdown. Together with CLOSE_S and the steps before it is below 10 s."""
 
 Place = Callable[[int], Awaitable[bytes]]
 """Places the call of that index. Returns its result, a JSON object, also when it is cancelled."""
@@ -66,20 +66,20 @@ class RunningBatch:
             loop.create_task(self._work(waiting), name="batch-worker") for _ in range(min(max_concurrent, claim.total))
         ]
         self.writer = loop.create_task(self._keep_written(), name="batch-writer")
-        """Ends when every result is known and in Redis."""
+        """Ends when every result is known and in Redis, or after WRITE_TRIES."""
 
     @property
     def standing(self) -> BatchStanding:
         return BatchStanding(list(self._results))
 
     async def wait(self, timeout_s: float) -> None:
-        """Until every result is known, at most so long."""
+        """Wait until every result is known, for ``timeout_s`` at most."""
         _, late = await asyncio.wait(self._workers, timeout=timeout_s)
         if not late:
             await asyncio.wait([self.writer], timeout=WRITTEN_WITHIN_S)
 
     async def cut_off(self, *, after_s: float = 0.0) -> None:
-        """Dial nobody any more, and have a result for each call after that time."""
+        """Dial nobody any more; cancel what is still being dialled after ``after_s``. Then every call has a result."""
         self._is_stopping = True
         _, late = await asyncio.wait(self._workers, timeout=after_s)
         for worker in late:
@@ -113,7 +113,7 @@ class RunningBatch:
             return STOPPED
         if not may_dial:
             return GIVEN_UP
-        if self._is_stopping:  # since the note was asked for: nobody would wait for this call any more
+        if self._is_stopping:  # stopped during that write: nobody would wait for this call
             return STOPPED
         return await self._place(index)
 
@@ -148,10 +148,11 @@ class RunningBatch:
 
 
 class Batches:
-    """Runs batches and says how far they are, whichever replica runs them.
+    """Runs batches, and reports the progress of any replica's batches.
 
     Args:
-        is_shutting_down: whether this process is about to end; callers who wait for another replica's batch are answered then.
+        is_shutting_down: whether this process is about to end; callers that wait for another replica's batch then get
+            an answer.
     """
 
     def __init__(self, store: BatchStore, is_shutting_down: Callable[[], bool]) -> None:
@@ -165,7 +166,7 @@ class Batches:
 
         Raises:
             KeyReusedError: its Idempotency-Key stands for another request.
-            StoreUnavailableError: Redis is away; nobody was phoned.
+            StoreUnavailableError: Redis is away; nobody was dialled.
         """
         try:
             is_ours = await self._store.begin(claim)
@@ -177,12 +178,12 @@ class Batches:
             batch.writer.add_done_callback(lambda _: self._running.pop(claim.batch_id, None))
 
     async def wait(self, batch_id: str, timeout_s: float) -> BatchStanding:
-        """How far it is as soon as it is done, at the latest after that time.
+        """The batch's progress once it is done, or after ``timeout_s``.
 
-        A caller that is cut off by the end of the process takes its batch with it.
+        If the caller is cancelled by the end of the process, its batch is stopped as well.
 
         Raises:
-            UnavailableError: it is gone from Redis, as when its beginning failed; the same request begins it anew.
+            UnavailableError: Redis does not have it, as when its beginning failed; the same request begins it anew.
             StoreUnavailableError: another replica dials it, and Redis is away.
         """
         loop = asyncio.get_running_loop()
@@ -203,7 +204,7 @@ class Batches:
             await asyncio.sleep(min(LOOK_EVERY_S, left_s))
 
     async def find(self, batch_id: str) -> BatchStanding | None:
-        """How far it is; None when there is none, or no more. Of a dead replica's calls all have a result then.
+        """The batch's progress; None if there is none, or no longer. Gives results to the calls of a dead replica.
 
         Raises:
             StoreUnavailableError: another replica dials it, and Redis is away.
@@ -213,7 +214,7 @@ class Batches:
         return await self._store.find(batch_id, LEFT_BEHIND)
 
     async def close(self) -> None:
-        """Dial nobody any more, wait a moment for what is being dialled, and keep what is known of each call."""
+        """Dial nobody any more, wait a moment for calls that are being dialled, and write all results."""
         if running := list(self._running.values()):
             await asyncio.gather(*(batch.cut_off(after_s=CLOSE_S) for batch in running))
             _, late = await asyncio.wait([batch.writer for batch in running], timeout=FLUSH_S)

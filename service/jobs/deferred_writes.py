@@ -1,4 +1,4 @@
-"""Writes to Redis that nobody should wait for while it is away: tried at once, then again in the background."""
+"""Writes to Redis that no request should wait for: tried at once, then repeated in the background."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ log = structlog.get_logger(__name__)
 TRY_EVERY_S: Final = 0.5
 
 TRIES: Final = 120
-"""A minute and more: Redis fails over in seconds, and a restart from its log takes some tens of them."""
+"""A minute or more: Redis fails over in seconds, and restarts from its log in some tens of seconds."""
 
 MAX_WAITING: Final = 1000
-"""Each holds what one placed call has to say, about 1 kB."""
+"""Each holds the data of one placed call, about 1 kB."""
 
 Write = Callable[[], Awaitable[object]]
 
 
 class DeferredWrites:
-    """Writes that must be safe to repeat, and whose failure is logged rather than told."""
+    """Makes writes that are safe to repeat. A failure is logged and not raised."""
 
     def __init__(self, *, try_every_s: float = TRY_EVERY_S, tries: int = TRIES, max_waiting: int = MAX_WAITING) -> None:
         self._try_every_s = try_every_s
@@ -33,7 +33,7 @@ class DeferredWrites:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def write(self, what: str, work: Write) -> None:
-        """Do it now or, when Redis does not take it, later; ``what`` is its name in the logs."""
+        """Write now, or later if Redis is away. ``what`` names the write in the logs."""
         try:
             await work()
         except StoreRefusedError:
@@ -50,7 +50,7 @@ class DeferredWrites:
         task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
-        """Give up what still waits."""
+        """Give up the writes that still wait."""
         waiting = list(self._tasks)
         for task in waiting:
             task.cancel()

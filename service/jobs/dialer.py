@@ -1,4 +1,4 @@
-"""The two ways to make a phone ring: VAPI directly, or a Kestra flow that asks us to."""
+"""The two ways to place a call: through VAPI directly, or through a Kestra flow that then asks us to."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MAX_CUSTOMER_NAME_LENGTH: Final = 40
 
 
 class PlacedCall(msgspec.Struct, frozen=True):
-    """What the caller is told of a call that was placed."""
+    """The answer to a request that placed a call."""
 
     call_id: str | None
     """None through Kestra: the flow places the call."""
@@ -41,14 +41,14 @@ class PlacedCall(msgspec.Struct, frozen=True):
 
 
 Dial = Callable[[], Awaitable[PlacedCall]]
-"""To be called once: each time somebody's phone rings.
+"""Call it only once: each time somebody's phone rings.
 
 Raises what VapiClient.create_call and KestraClient.create_execution do.
 """
 
 
 class Dialer:
-    """Turns call requests into calls. ``store`` is given what VAPI answered, before the caller is, and never raises."""
+    """Turns call requests into calls. ``store`` gets VAPI's answer before the caller does; it must not raise."""
 
     def __init__(
         self,
@@ -63,10 +63,10 @@ class Dialer:
         self._store = store
 
     def prepare(self, request: CallRequest, method: Method) -> Dial:
-        """All that can be done, and refused, before anything has an effect.
+        """Check the request and prepare the dial, without any effect yet.
 
         Raises:
-            InvalidRequestError: the number is none that we may dial.
+            InvalidRequestError: we may not dial the number.
             NotConfiguredError: a variable that this method needs is not set.
         """
         prefixes = self._settings.call_allowed_prefixes
@@ -94,7 +94,7 @@ class Dialer:
         return PlacedCall(change.call_id.decode(), status_at(change.status) or QUEUED, "vapi")
 
     def _change_of(self, answer: bytes, stated: dict[str, Any]) -> CallChange:
-        """What VAPI answered, completed by what we asked for: not all of its answers repeat that, or tell a status."""
+        """VAPI's answer, completed by our request: not every answer repeats the request or has a status."""
         change = change_of_api_call(answer, expects_analysis=self._settings.expect_analysis)
         ours = msgspec.json.encode({"id": change.call_id.decode(), "status": QUEUED, **stated})
         asked = change_of_api_call(ours, expects_analysis=self._settings.expect_analysis)

@@ -1,4 +1,4 @@
-"""Asks VAPI once more for complete calls: it adds recordings and structured outputs after the report."""
+"""Asks VAPI once more for complete calls, as VAPI adds recordings and structured outputs after the report."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from service.vapi.artifact_plan import has_structured_output
 log = structlog.get_logger(__name__)
 
 MAX_QUEUED: Final = 50
-"""Calls that wait here; one more is dropped, and a sweep takes it up again when its lease is over."""
+"""Calls that may wait here. A further call is dropped; a sweep takes it up again when its lease is over."""
 
 WORKERS: Final = 4
 """Requests at once. They leave most of the client's 32 connections to the reconciler."""
 
 TRY_EVERY_S: Final = 0.25
-"""How often a free turn is looked for, by one worker of the process: only one that nobody else needs is taken."""
+"""How often one worker of the process looks for a free turn. It takes only turns that nobody else needs."""
 
 
 class LateRefresh:
-    """Sees to the calls that sweeps take up, each at most once over all replicas, when nothing else waits to be asked for.
+    """Refreshes the calls that sweeps take up, each at most once over all replicas, when no other call waits for VAPI.
 
-    What dies with its replica before it was asked for is given to another one by Redis, after REFRESH_LEASE_MS. A request
-    that fails, or whose replica dies, is not repeated.
+    If a replica dies before its request, another replica takes the call up after REFRESH_LEASE_MS. A request that
+    fails, or whose replica dies, is not repeated.
 
     Args:
-        on_result: told what became of each request.
+        on_result: called with the result of each request.
     """
 
     def __init__(
@@ -56,13 +56,13 @@ class LateRefresh:
         self._next = asyncio.Lock()
 
     def want(self, call_id: bytes) -> None:
-        """Have the call asked for once more if it still lacks something. Never waits."""
+        """Queue the call for a refresh, if it still lacks something by then. Never waits."""
         if call_id not in self._taken_up and self._queue.qsize() < MAX_QUEUED:
             self._taken_up.add(call_id)
             self._queue.put_nowait(call_id)
 
     async def work(self) -> None:
-        """See to one call after the other, until cancelled."""
+        """Refresh one call after the other, until cancelled."""
         while True:
             call_id = await self._queue.get()
             try:
@@ -72,7 +72,7 @@ class LateRefresh:
             except Exception:
                 log.exception("refreshing.broke", call_id=call_id.decode(errors="replace"))
                 with suppress(StoreUnavailableError):
-                    await self._leases.take_refresh(call_id)  # or it would break again after each lease
+                    await self._leases.take_refresh(call_id)  # else it would fail again after each lease
             finally:
                 self._taken_up.discard(call_id)
 
@@ -83,7 +83,7 @@ class LateRefresh:
             await self._reconciler.refresh(call_id, self._on_result)
 
     async def _wait_for_turn(self, call_id: bytes) -> bool:
-        """True once it is the call's turn; False, and no turn is used, once it lacks nothing any more."""
+        """True once it is the call's turn; False, without using a turn, once the call lacks nothing."""
         while lacks_late_results(await self._calls.find(call_id, ("structured_outputs",))):
             if not self._reconciler.has_waiting and await self._leases.reserve_turn(within_s=0) is not None:
                 return True
@@ -92,9 +92,9 @@ class LateRefresh:
 
 
 def lacks_late_results(call: StoredCall | Tombstone | None) -> bool:
-    """Whether a complete call, on which the customer spoke, lacks what VAPI was asked to keep of it.
+    """Whether a complete call, in which the customer spoke, lacks a recording or outputs that VAPI was asked for.
 
-    ``call`` holds its structured outputs. merge_call.lua judges by the same facts, except that it does not see whether
+    ``call`` must have its structured outputs. merge_call.lua decides by the same facts, but cannot see whether
     outputs came by another message than the one that awaits them.
     """
     if not isinstance(call, StoredCall) or call.data_status != DataStatus.COMPLETE:

@@ -1,4 +1,4 @@
-"""Places calls, each at most once, whatever gets lost on the way."""
+"""Places calls, each at most once, even if replies get lost."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from service.vapi.client import VapiClient
 log = structlog.get_logger(__name__)
 
 PlacingResult = Literal["placed", "repeated", "refused", "failed", "unknown"]
-"""What became of a request to place a call. Refused: for what it asks; failed: by trouble that left it undone;
-unknown: by trouble after which nobody knows.
+"""The result of a request to place a call. Refused: the request is at fault; failed: an error, and the call was not
+placed; unknown: an error, and nobody knows whether the call was placed.
 """
 
 CLOSE_S: Final = 1.0
-"""For dials whose requests were cut off at the end; with ``DRAIN_S`` and the server's own grace well below 10 s."""
+"""Wait for dials under way at shutdown. Together with ``DRAIN_S`` and the server's own grace well below 10 s."""
 
 
 class Placing:
-    """Places calls. A request that goes away does not stop its dial: what was begun is finished and noted.
+    """Places calls. A request that is cancelled does not stop its dial: the dial is finished and its answer kept.
 
-    ``on_result`` is told once per request what became of it.
+    ``on_result`` is called once per request.
     """
 
     def __init__(
@@ -64,13 +64,13 @@ class Placing:
         self._under_way: set[asyncio.Task[PlacedCall]] = set()
 
     async def place(self, request: CallRequest, method: Method | None = None, *, key: str | None = None) -> PlacedCall:
-        """Place the call. None as method: through Kestra where ``KESTRA_ENABLED``, else directly.
+        """Place the call. Method None means through Kestra with ``KESTRA_ENABLED``, else directly through VAPI.
 
         Raises:
-            InvalidRequestError: the number is none that we may dial, or VAPI refused the call.
+            InvalidRequestError: we may not dial the number, or VAPI refused the call.
             NotConfiguredError: a variable that this method needs is not set.
             ConflictError, KeyReusedError: see IdempotencyStore.take.
-            PaymentRequiredError, TooManyRequestsError, UpstreamError: what VAPI or Kestra gave.
+            PaymentRequiredError, TooManyRequestsError, UpstreamError: from VAPI or Kestra.
             StoreUnavailableError: Redis is away; nobody was phoned.
         """
         placing = asyncio.get_running_loop().create_task(
@@ -81,7 +81,7 @@ class Placing:
         return await asyncio.shield(placing)
 
     async def close(self) -> None:
-        """Wait a moment for dials that are under way; what then is not done has an unknown outcome."""
+        """Wait a moment for dials under way. Those that are not done then have an unknown outcome."""
         if self._under_way:
             _, late = await asyncio.wait(self._under_way, timeout=CLOSE_S)
             for placing in late:
@@ -111,7 +111,7 @@ class Placing:
             self._on_result(method, result)
 
     async def _place_once(self, claim: KeyClaim, dial: Dial) -> tuple[PlacingResult, PlacedCall]:
-        """The first answer where the key has one; else dial, and keep the answer or free the key."""
+        """Return the first answer if the key has one. Else dial, and keep the answer or free the key."""
         free = partial(self._idempotency.free, claim)
         try:
             answer = await self._idempotency.take(claim)
@@ -131,7 +131,7 @@ class Placing:
         return "placed", placed
 
     async def _store(self, change: CallChange) -> None:
-        """Make the record. The phone rings already, so trouble here is logged, and made up for later."""
+        """Create the record. The phone rings already, so a failure is logged and the write is repeated later."""
         try:
             await self._merge(change)
         except StoreUnavailableError as exc:
@@ -154,7 +154,7 @@ class Placing:
 
 
 def fingerprint_of(request: CallRequest, method: Method) -> bytes:
-    """Tells requests apart, not ways to write the same one."""
+    """The same for every way to write the same request; different for other requests."""
     return hashlib.sha256(msgspec.json.encode((method, request), order="sorted")).hexdigest().encode()
 
 

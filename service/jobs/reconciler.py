@@ -1,4 +1,4 @@
-"""Asks VAPI for what no webhook told us. Polls and subscriptions say which calls matter; nobody waits for the answer."""
+"""Asks VAPI for calls whose webhooks are missing. Polls and subscriptions choose them; none waits for the answer."""
 
 from __future__ import annotations
 
@@ -36,35 +36,35 @@ log = structlog.get_logger(__name__)
 ReconcileResult = Literal["merged", "unchanged", "missing", "failed"]
 
 MAX_QUEUED: Final = 10_000
-"""Calls that wait to be asked for; one more is dropped, its next poll brings it back."""
+"""Calls that may wait in the queue. A further call is dropped; its next poll brings it back."""
 
 MAX_UNKNOWN_QUEUED: Final = MAX_QUEUED // 2
 """Unknown ids get half the queue and come last, so polling made-up ids cannot delay real calls."""
 
 MAX_PLANS: Final = 20_000
-"""Calls of which this process knows when they may be asked for again; of the others Redis does."""
+"""Calls whose next possible request this process remembers. For other calls Redis decides."""
 
 MAX_WORKERS: Final = 32
 """Requests at once, as many as the client has connections."""
 
 LOOK_AGAIN_S: Final = 5.0
-"""When a parked poll looks again at a call that is being asked for: after the first pause between two requests."""
+"""When a parked poll considers a queued call again: after the first pause between two requests."""
 
 WANTED_EVERY_S: Final = 7.0
-"""A call that an execution waits for is wanted again within this time: its turn comes every 5 s, and sweeps are 1.5 s apart."""
+"""Within this time a subscribed call is scheduled again: its turn comes every 5 s, and sweeps are 1.5 s apart."""
 
 CLOCK_SLACK_MS: Final = 20
 """Error of our estimate of Redis's clock, which decides."""
 
 REST_S: Final = 5.0
-"""How long a worker does nothing after VAPI said that it is asked too often."""
+"""How long a worker pauses after VAPI answered 429."""
 
 COMPLAIN_EVERY_S: Final = 60.0
-"""An outage of VAPI fails each request; one line a minute says so."""
+"""An outage of VAPI fails each request; it is logged once a minute."""
 
 
 class _Plan(msgspec.Struct, frozen=True):
-    """From when on a call may be asked for, as long as its record is of that kind."""
+    """When VAPI may be asked for a call next, as long as its record is of that kind."""
 
     kind: Kind
     next_at: float
@@ -72,12 +72,12 @@ class _Plan(msgspec.Struct, frozen=True):
 
 
 class Reconciler:
-    """Considers calls at no cost to who polls them, and asks for those that are worth it.
+    """Queues calls without delaying their polls, and asks VAPI for those that are due.
 
     Args:
         now_ms: Redis's clock, as far as this process knows it.
-        on_merged: told of each answer that was merged.
-        on_result: told what became of each request.
+        on_merged: called with the result of each merge.
+        on_result: called with the result of each request.
     """
 
     def __init__(
@@ -106,12 +106,12 @@ class Reconciler:
         self._plans: dict[bytes, _Plan] = {}
         self._complained_at = -math.inf
         self.workers = min(math.ceil(settings.reconcile_per_second), MAX_WORKERS)
-        """How many tasks are to run ``work``: enough for the rate while VAPI answers within a second."""
+        """How many tasks should run ``work``: enough for the rate while VAPI answers within a second."""
 
     def schedule_if_due(self, call_id: bytes, call: StoredCall | Tombstone | None) -> float:
-        """Have VAPI asked about a call, going by what was just read of it, if it is time for that. Never waits.
+        """Queue a call, if VAPI may be asked about the record that was just read. Never waits.
 
-        Returns when to consider it again, by the loop's clock; infinity: not as long as its record stays as it is.
+        Returns when to call this again, by the loop's clock; infinity: not before the record changes.
         """
         kind, due_in_ms = self._need_of(call)
         if not kind:
@@ -127,22 +127,22 @@ class Reconciler:
         return now + LOOK_AGAIN_S
 
     def schedule(self, call_id: bytes) -> None:
-        """Have VAPI asked if Redis finds that it is time for it, or will be before the call is wanted again. Never waits."""
+        """Queue a call, for as soon as Redis grants a lease within WANTED_EVERY_S. Never waits."""
         self._queue_up(call_id, is_unknown=False)
         if call_id in self._taken_up:
             self._wanted.add(call_id)
 
     @property
     def has_waiting(self) -> bool:
-        """Whether calls wait here to be asked for."""
+        """Whether calls wait in the queue."""
         return not self._queue.empty()
 
     async def refresh(self, call_id: bytes, on_result: Callable[[ReconcileResult], None]) -> None:
-        """Ask for a complete call, in a turn that the caller reserved."""
+        """Ask VAPI for a complete call, in a turn that the caller reserved."""
         await self._ask(call_id, None, asyncio.get_running_loop().time() + ASK_WITHIN_S, on_result)
 
     async def work(self) -> None:
-        """See to one call after the other, until cancelled."""
+        """Reconcile one queued call after the other, until cancelled."""
         while True:
             _, _, call_id = await self._queue.get()
             try:
@@ -166,7 +166,7 @@ class Reconciler:
         asyncio.get_running_loop().call_later(delay_s + CLOCK_SLACK_MS / 1000, queue_up)
 
     def _need_of(self, call: StoredCall | Tombstone | None) -> tuple[Kind, int]:
-        """The kind of the record, and in how many ms it is worth asking; ask_vapi.lua judges by the same bounds."""
+        """The kind of the record, and in how many ms VAPI may be asked; ask_vapi.lua uses the same bounds."""
         if call is None or isinstance(call, UnknownToVapi):
             return "unknown", 0
         if isinstance(call, Tombstone) or call.data_status >= DataStatus.COMPLETE:
@@ -197,7 +197,7 @@ class Reconciler:
     async def _ask(
         self, call_id: bytes, claim: ReconcileLease | None, ends_at: float, on_result: Callable[[ReconcileResult], None]
     ) -> None:
-        """Ask VAPI and merge its answer; without a claim the record is complete, and nothing else is noted of it."""
+        """Ask VAPI and merge its answer. Without a claim the record is complete, and a 404 is not noted."""
         try:
             async with asyncio.timeout_at(ends_at):
                 body = await self._vapi.get_call(call_id.decode())
@@ -210,7 +210,7 @@ class Reconciler:
         on_result(await self._apply(call_id, claim, body))
 
     async def _apply(self, call_id: bytes, claim: ReconcileLease | None, body: bytes | None) -> ReconcileResult:
-        """Merge VAPI's answer as the event that it is; None is its 404."""
+        """Merge VAPI's answer as an event; ``body`` is None after a 404."""
         if body is None:
             if claim is not None and await self._leases.note_missing(call_id, claim):
                 log.info("call.unknown_to_vapi", call_id=call_id.decode())

@@ -1,7 +1,7 @@
-"""Resumes the Kestra executions that wait for a call: at least once each, whichever replica dies, and a few at a time.
+"""Resumes the Kestra executions that wait for a call: each at least once, even if replicas die, and a few at a time.
 
-Redis holds who waits and what is due (store/lua/subscribe.lua). The replica whose webhook made something due takes it up at
-once; any replica's sweep finds what was left over. While one tries, its lease keeps the others away.
+Redis holds the subscriptions and which are due (store/lua/subscribe.lua). The replica whose webhook made one due claims
+it at once; any replica's sweep finds what was left over. While one replica tries, its lease keeps the others away.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ MAX_CONCURRENT: Final = 10
 """Requests to Kestra at once, per process: after an outage thousands may be due."""
 
 TRY_WITHIN_S: Final = 8.0
-"""For one try in all; the rest of the lease is for noting what became of it."""
+"""Longest duration of one try. The rest of the lease is for recording its result."""
 
 MAX_BACKOFF_S: Final = 30.0
-"""Between two tries; the first comes a second after the first failure, each next one after twice as long."""
+"""Longest pause between two tries. The first pause is a second, each further one is twice as long."""
 
 NOT_PAUSED_FOR_MS: Final = 10 * 60_000
-"""How long an execution may take to reach its pause, from our first try; then it is doing something else."""
+"""How long after our first try an execution may take to reach its pause; after that it is given up."""
 
 TROUBLE_FOR_MS: Final = 60 * 60_000
-"""How long Kestra may be in trouble, from the first try. The record is gone before that, unless it is renewed."""
+"""How long Kestra may fail, from the first try. The record expires earlier, unless it is renewed."""
 
 LOCAL_RETRY_S: Final = 2.0
-"""A retry that is due within this time is not left to the sweep, which would come up to 1.5 s later."""
+"""A retry that is due within this time does not wait for the sweep, which may come 1.5 s later."""
 
 CLOSE_S: Final = 1.5
-"""For tries under way at the end; what is cut off then is for another replica to try again."""
+"""Wait for tries under way at shutdown. Another replica repeats those that are cut off."""
 
 _OF_RESUMPTION: Final[dict[Resumption, ResumeResult]] = {
     Resumption.RESUMED: "resumed",
@@ -53,7 +53,7 @@ class Subscriptions:
     """One per process.
 
     Args:
-        on_result: told of each try that was settled, once.
+        on_result: called once for each recorded result of a try.
     """
 
     def __init__(
@@ -69,31 +69,31 @@ class Subscriptions:
         self._try_within_s = try_within_s
         self._on_result = on_result
         self._due: dict[int, None] = {}
-        """Buckets with something due, longest known first."""
+        """Buckets with due subscriptions, longest known first."""
         self._has_due = asyncio.Event()
         self._under_way: dict[asyncio.Task[None], ResumeClaim] = {}
         self._is_kestra_in_trouble = False
 
     async def subscribe(self, call_id: bytes, execution_id: bytes) -> None:
-        """Resume the execution when the call's record is final, at once if it is; known ones change nothing.
+        """Resume the execution once the call's record is final, or now if it is. A repetition changes nothing.
 
         Raises:
-            TooManyRequestsError: there are as many subscriptions as there may be.
+            TooManyRequestsError: there are too many subscriptions.
             UnavailableError: Redis did not take it, or is nearly full.
         """
         if await self._store.subscribe(call_id, execution_id):
             self.wake(bucket_of(call_id))
 
     def wake(self, bucket: int) -> None:
-        """Something in the bucket may be due."""
+        """Look for due subscriptions in the bucket soon."""
         self._due[bucket] = None
         self._has_due.set()
 
     async def resume_due(self) -> None:
-        """Wait until something is due and fewer than MAX_CONCURRENT tries run, and begin with it. To be repeated.
+        """Wait until something is due and fewer than MAX_CONCURRENT tries run, and start with it. Call it in a loop.
 
         Raises:
-            StoreUnavailableError: a later sweep says again what is due.
+            StoreUnavailableError: nothing is lost; a later sweep finds again what is due.
         """
         await self._has_due.wait()
         if len(self._under_way) >= MAX_CONCURRENT:
@@ -106,7 +106,7 @@ class Subscriptions:
         try:
             claims, are_more_left = await self._store.claim(bucket, MAX_CONCURRENT - len(self._under_way))
         except StoreUnavailableError:
-            # What Redis may have taken up for us is due again only after its lease: no sweep names the bucket before.
+            # Redis may have granted the claim. Its entries are due after the lease; no sweep names the bucket before.
             asyncio.get_running_loop().call_later(LOCAL_RETRY_S, self.wake, bucket)
             raise
         for claim in claims:
@@ -117,7 +117,7 @@ class Subscriptions:
             self.wake(bucket)
 
     async def close(self) -> None:
-        """After ``resume_due`` was cancelled: finish what is under way as far as that is soon, and give back the rest."""
+        """Call it after cancelling ``resume_due``. Waits CLOSE_S for tries under way and gives back the rest."""
         if not self._under_way:
             return
         _, late = await asyncio.wait(self._under_way, timeout=CLOSE_S)
@@ -125,12 +125,12 @@ class Subscriptions:
         for task in late:
             task.cancel()
         await asyncio.gather(*late, return_exceptions=True)
-        # Without this their leases would run out first.
+        # Without this, others could try only after the leases ended.
         giving_back = [self._store.settle(claim, "retried") for claim in unfinished]
         await asyncio.gather(*giving_back, return_exceptions=True)
 
     async def _resume(self, claim: ResumeClaim) -> None:
-        """One try, and the note of what became of it; without the note the lease ends and somebody tries again."""
+        """Try once and record the result. Without a recorded result the lease ends and another try follows."""
         try:
             result = await self._try(claim)
             retry_in_s = min(2.0 ** min(claim.number - 1, 10), MAX_BACKOFF_S)
@@ -167,8 +167,8 @@ class Subscriptions:
     async def _resume_pause(self, claim: ResumeClaim) -> Resumption:
         """Resume the pause that the subscription is for, and no other.
 
-        An answer may get lost, or whoever waits for it may die. So the pause is noted before it is resumed: the next try
-        finds that it is over, also where the execution is paused again by then, for another call.
+        Kestra's answer may get lost, or this process may die before it. So the pause is stored before it is resumed.
+        The next try then sees that it is over, even if the execution is paused again by then, for another call.
         """
         execution_id = claim.execution_id.decode()
         execution = await self._kestra.find_execution(execution_id)
@@ -179,7 +179,7 @@ class Subscriptions:
         if isinstance(pause, Resumption):
             return pause
         if seen is None and not await self._store.note_pause(claim, pause.number, pause.task_run_id.encode()):
-            return Resumption.NOT_PAUSED_YET  # this try took too long, another one sees to it
+            return Resumption.NOT_PAUSED_YET  # this try took too long, another one has the lease
         return await self._kestra.resume(execution_id)
 
     def _retried_unless(self, claim: ResumeClaim, reason: str, at_most_ms: int) -> Literal["retried", "dropped"]:
@@ -190,7 +190,7 @@ class Subscriptions:
         return "dropped"
 
     def _note_trouble(self, reason: str | None) -> None:
-        """One line when it begins and one when it ends: while it lasts, every try meets it."""
+        """Log once when an outage begins and once when it ends, not for every try."""
         if reason is not None and not self._is_kestra_in_trouble:
             log.warning("kestra.failed", reason=reason)
         elif reason is None and self._is_kestra_in_trouble:

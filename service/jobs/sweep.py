@@ -1,4 +1,4 @@
-"""What time changes and what notifications missed: looked for by every process, about every 1.5 seconds."""
+"""Finds ended graces and missed notifications: every process scans all buckets about every 1.5 seconds."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from service.store.keys import BUCKETS, bucket_of
 log = structlog.get_logger(__name__)
 
 SWEEP_EVERY_S: Final = 1.5
-"""With the time it takes, a lost notification delays a poll by less than 2 s."""
+"""Including the time of a sweep, a lost notification delays a poll by less than 2 s."""
 
 LOOK_BACK_MS: Final = 1000
-"""Changes are looked for from a little before the last look: after a failover the clock may be another one."""
+"""Each scan starts a little before the last one: after a failover Redis's clock may be another one."""
 
 WAIT_S: Final = 1.0
-"""How long a sweep waits for the slowest bucket; it is left behind then, so that the others are looked at in time."""
+"""Longest wait of a sweep for the slowest bucket. The next sweep then scans the others in time."""
 
 
 class Sweep:
     """Wakes the polls of calls that changed unnoticed, and ends the grace of reports that did not come.
 
-    Each bucket is looked at by itself: what one shard does not answer, or a full one does not take, stops no other.
-    What it finds of subscriptions to be resumed, the store tells whoever listens there.
+    Each bucket is scanned by itself, so a shard that is away or full does not stop the others. The store reports due
+    subscriptions by its ``on_due``.
     """
 
     def __init__(self, store: CallStore, changes: Changes, on_merged: Callable[[Merged], None]) -> None:
@@ -40,26 +40,26 @@ class Sweep:
         self._changes = changes
         self._on_merged = on_merged
         self.on_subscribed: Callable[[bytes], None] | None = None
-        """Told of each call that an execution waits for, every 5 s, in one process of all."""
+        """Called for each subscribed call every 5 s, in one process of all."""
         self.on_refreshable: Callable[[bytes], None] | None = None
-        """Told of each complete call that VAPI may be asked for once more, in one process of all."""
+        """Called for each complete call that VAPI may be asked for once more, in one process of all."""
         self._looks: dict[int, asyncio.Task[None]] = {}
-        """Those under way, by bucket."""
+        """The scans under way, by bucket."""
         self._looked_at_ms: list[int | None] = [None] * BUCKETS
         self._clock_offsets_ms: dict[int, float] = {}
 
     def now_ms(self, call_id: bytes | None = None) -> int:
-        """Redis's clock, as far as we know it from the last sweep: that of the call's master, else the latest one.
+        """Redis's clock, as known from the last sweep: that of the call's master, or else the clock that is most ahead.
 
-        In a Cluster the masters' clocks differ. A call's grace is over when its own master says so: by a clock that is
-        ahead of it, its parked polls would look every 50 ms until then.
+        In a Cluster the masters' clocks differ. A call's grace is over by the clock of its own master. By a clock ahead
+        of that, its parked polls would read the record every 50 ms until then.
         """
         latest_ms = max(self._clock_offsets_ms.values(), default=0.0)
         offset_ms = latest_ms if call_id is None else self._clock_offsets_ms.get(bucket_of(call_id), latest_ms)
         return round(time.time() * 1000 + offset_ms)
 
     async def sweep(self) -> None:
-        """Look at every bucket that the last sweep is done with. Raises nothing: what failed is tried by the next."""
+        """Scan every bucket that no earlier sweep still scans. Raises nothing: the next sweep repeats what failed."""
         loop = asyncio.get_running_loop()
         for bucket in range(BUCKETS):
             if bucket not in self._looks:
@@ -69,7 +69,7 @@ class Sweep:
         await asyncio.wait(self._looks.values(), timeout=WAIT_S)
 
     async def close(self) -> None:
-        """After ``sweep`` was cancelled: end the looks at buckets that it left behind."""
+        """Call it after cancelling ``sweep``: ends the scans that are still under way."""
         looks = list(self._looks.values())
         for look in looks:
             look.cancel()
@@ -92,7 +92,7 @@ class Sweep:
             await self._end_grace(call_id)
 
     async def _scan(self, bucket: int) -> list[bytes]:
-        """Wake and tell whom it concerns; returns the calls whose grace is over."""
+        """Scan the bucket, wake polls and call the callbacks; returns the calls whose grace is over."""
         since = self._looked_at_ms[bucket] if self._changes.has_parked else None
         scan = await self._store.scan_bucket(
             bucket, since, takes_turns=True, takes_refreshes=self.on_refreshable is not None
@@ -110,7 +110,7 @@ class Sweep:
         return scan.past_grace
 
     async def _end_grace(self, call_id: bytes) -> None:
-        """A call whose record cannot be written stays due, and must not keep the next one from its end."""
+        """Never raises: a call whose record cannot be written stays due, and must not block the next call."""
         try:
             self._on_merged(await self._store.expire_grace(call_id))
         except StoreUnavailableError as exc:

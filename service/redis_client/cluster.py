@@ -112,7 +112,7 @@ class ClusterPipeline:
         is_durable: bool = False,
         deadline: float | None = None,
     ) -> Any:
-        """The reply to a command on keys of that bucket. As ``Pipeline.execute``, but follows redirects and failovers."""
+        """The reply to a command on keys of that bucket. As ``Pipeline.execute``, over redirects and failovers."""
         if deadline is None:
             deadline = time.monotonic() + self._timeout_s
         error = unavailable(ConnectionError(self.topology_problem or "nobody is known to have the keys"))

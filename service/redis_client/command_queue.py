@@ -22,7 +22,7 @@ MAX_BATCH: Final = 16
 """Commands per write: enough to share its cost, few enough that Redis has replies for us while it still has work."""
 
 LARGEST_BATCH: Final = 256
-"""Used while more commands wait than the connections take: with 300 ms from command to reply, batches of 16 on four connections carry
+"""For more commands than the connections take: with 300 ms to a reply, batches of 16 on four connections carry
 213 commands a second, and batches of 256 carry 3,400."""
 
 LARGEST_BATCH_BYTES: Final = 4 * 1024 * 1024

@@ -19,8 +19,8 @@ log = structlog.get_logger(__name__)
 Address = tuple[str, int]
 
 ASK_EVERY_S: Final = 1.0
-"""If the Sentinels no longer reach a master but we do, it takes webhooks for about this long after another was promoted,
-and those are lost. Sentinels themselves check every server once a second."""
+"""If the Sentinels no longer reach a master but we do, it takes webhooks for about this long after another was
+promoted, and those are lost. Sentinels themselves check every server once a second."""
 
 ASK_SENTINEL_S: Final = 0.3
 """Longest wait for the answer of a Sentinel. The others know the master as well."""
@@ -70,7 +70,7 @@ class Sentinels(Sentinel):
         """The master's address; redis-py calls this before it connects. Concurrent callers share one inquiry.
 
         Raises:
-            MasterNotFoundError: no Sentinel answers, none knows the service, or all that answer report its master as down.
+            MasterNotFoundError: no Sentinel answers, none knows the service, or all that answer report the master down.
         """
         if self._inquiry is None or self._inquiry.done():
             self._inquiry = asyncio.get_running_loop().create_task(self._inquire(), name="sentinel-inquiry")

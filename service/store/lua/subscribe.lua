@@ -9,7 +9,7 @@
 -- Returns {'noted', also if it was before; 'due': to be resumed now; 'call_is_full'; or the reason in ARGV 7 or 8,
 --         'known' or 'unknown' call if the subscription is new, else ''}
 --
--- Hash: `<execution id>`: waiting (not tried yet) · tried <ms of the first try> <tries> · resumed <try> · dropped <try>.
+-- Hash: `<execution id>`: waiting (untried) · tried <ms of the first try> <tries> · resumed <try> · dropped <try>.
 --       The due index has an entry, `<call id> <execution id>` by the ms of the next try, from the step that makes the
 --       record final (or removes it) until the execution is resumed or dropped.
 --       `for:<execution id>`, the pause that is meant: <ms when it was subscribed>, and once the pause was seen, its
