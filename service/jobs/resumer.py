@@ -106,7 +106,7 @@ class Subscriptions:
         try:
             claims, are_more_left = await self._store.claim(bucket, MAX_CONCURRENT - len(self._under_way))
         except StoreUnavailableError:
-            # Redis may have granted the claim: its entries are due after the lease, and no sweep names the bucket before.
+            # Redis may have granted the claim. Its entries are due after the lease; no sweep names the bucket before.
             asyncio.get_running_loop().call_later(LOCAL_RETRY_S, self.wake, bucket)
             raise
         for claim in claims:
