@@ -18,7 +18,7 @@ from service.jobs.batches import Batches
 from service.jobs.late_refresh import LateRefresh
 from service.jobs.placing import Placing
 from service.jobs.reconciler import Reconciler
-from service.jobs.resumer import Subscriptions
+from service.jobs.resumer import Resumer
 from service.jobs.sweep import Sweep
 from service.kestra.client import KestraClient
 from service.metrics import Metrics
@@ -54,7 +54,7 @@ def assemble(settings: Settings) -> tuple[State, RedisTopology]:
     kestra = KestraClient(settings) if settings.kestra_url else None
     subscriptions = None
     if kestra is not None:
-        subscriptions = Subscriptions(SubscriptionStore(settings, commands, keys), kestra, metrics.subscription)
+        subscriptions = Resumer(SubscriptionStore(settings, commands, keys), kestra, metrics.subscription)
     calls = CallStore(settings, commands, keys, on_due=subscriptions.wake if subscriptions else None)
     changes = Changes(redis.connect_subscriber, keys.changes)
     shutdown = Shutdown()

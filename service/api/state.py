@@ -13,7 +13,7 @@ from service.jobs.batches import Batches
 from service.jobs.late_refresh import LateRefresh
 from service.jobs.placing import Placing
 from service.jobs.reconciler import Reconciler
-from service.jobs.resumer import Subscriptions
+from service.jobs.resumer import Resumer
 from service.jobs.sweep import Sweep
 from service.kestra.client import KestraClient
 from service.metrics import Metrics
@@ -51,7 +51,7 @@ class State:
     """None without ``VAPI_API_KEY``."""
     kestra: KestraClient | None
     """None without ``KESTRA_URL``."""
-    subscriptions: Subscriptions | None
+    subscriptions: Resumer | None
     """None without ``KESTRA_URL``."""
     placing: Placing
     batches: Batches

@@ -159,7 +159,7 @@ class Batches:
         self._store = store
         self._is_shutting_down = is_shutting_down
         self._running: dict[str, RunningBatch] = {}
-        self._belated = DeferredWrites()
+        self._deferred = DeferredWrites()
 
     async def begin(self, claim: BatchClaim, max_concurrent: int, place: Place) -> None:
         """Begin the batch, unless the same request began it already.
@@ -171,7 +171,7 @@ class Batches:
         try:
             is_ours = await self._store.begin(claim)
         except StoreUnavailableError:
-            self._belated.write_later("batch-free", partial(self._store.free, claim))
+            self._deferred.write_later("batch-free", partial(self._store.free, claim))
             raise
         if is_ours:
             batch = self._running[claim.batch_id] = RunningBatch(self._store, claim, max_concurrent, place)
@@ -221,4 +221,4 @@ class Batches:
             for writer in late:
                 writer.cancel()
             await asyncio.gather(*late, return_exceptions=True)
-        await self._belated.close()
+        await self._deferred.close()

@@ -54,13 +54,13 @@ class Placing:
         on_result: Callable[[Method, PlacingResult], None] = lambda *_: None,
     ) -> None:
         self._default_method: Method = "kestra" if settings.kestra_enabled else "vapi"
-        self._dialing = Dialer(settings, vapi, kestra, self._store)
+        self._dialer = Dialer(settings, vapi, kestra, self._store)
         self._calls = calls
         self._idempotency = idempotency
         self._spool = spool
         self._on_merged = on_merged
         self._on_result = on_result
-        self._belated = DeferredWrites()
+        self._deferred = DeferredWrites()
         self._under_way: set[asyncio.Task[PlacedCall]] = set()
 
     async def place(self, request: CallRequest, method: Method | None = None, *, key: str | None = None) -> PlacedCall:
@@ -87,13 +87,13 @@ class Placing:
             for placing in late:
                 placing.cancel()
             await asyncio.gather(*late, return_exceptions=True)
-        await self._belated.close()
+        await self._deferred.close()
 
     async def _place(self, request: CallRequest, method: Method, key: str | None) -> PlacedCall:
         result: PlacingResult = "unknown"
         phone = mask_phone(request.provider_phone)
         try:
-            dial = self._dialing.prepare(request, method)
+            dial = self._dialer.prepare(request, method)
             if key is None:
                 await self._idempotency.verify_writable()
                 result, placed = "placed", await dial()
@@ -116,7 +116,7 @@ class Placing:
         try:
             answer = await self._idempotency.take(claim)
         except StoreUnavailableError:
-            self._belated.write_later("idempotency-free", free)
+            self._deferred.write_later("idempotency-free", free)
             raise
         if answer is not None:
             return "repeated", msgspec.json.decode(answer, type=PlacedCall)
@@ -124,10 +124,10 @@ class Placing:
             placed = await dial()
         except ServiceError as exc:
             if not _is_outcome_unknown(exc):
-                await self._belated.write("idempotency-free", free)
+                await self._deferred.write("idempotency-free", free)
             raise
         keep = partial(self._idempotency.keep, claim, msgspec.json.encode(placed))
-        await self._belated.write("idempotency-answer", keep)
+        await self._deferred.write("idempotency-answer", keep)
         return "placed", placed
 
     async def _store(self, change: CallChange) -> None:
@@ -137,7 +137,7 @@ class Placing:
         except StoreUnavailableError as exc:
             log.warning("call.not_stored", call_id=change.call_id.decode(), cause=str(exc.__cause__))
             if not await self._is_spooled(change):
-                self._belated.write_later("placed-call", partial(self._merge, change))
+                self._deferred.write_later("placed-call", partial(self._merge, change))
 
     async def _is_spooled(self, change: CallChange) -> bool:
         if self._spool is None:

@@ -49,7 +49,7 @@ _OF_RESUMPTION: Final[dict[Resumption, ResumeResult]] = {
 }
 
 
-class Subscriptions:
+class Resumer:
     """One per process.
 
     Args:

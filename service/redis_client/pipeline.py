@@ -61,7 +61,7 @@ class Pipeline:
                 attempt_s=self._attempt_s,
                 wait_replicas=wait_replicas,
                 is_patient=is_patient,
-                wake_another=self._wake_a_lane,
+                wake_another=self._wake_idle_connection,
                 on_doubt=on_doubt,
                 wrong_topology=self._wrong_topology,
             )
@@ -149,12 +149,12 @@ class Pipeline:
                 clock.go(loop)
             # A connection that was woken takes up to MAX_BATCH commands; wake another only for every MAX_BATCH-th.
             if waiting % MAX_BATCH == 1:
-                self._wake_a_lane()
+                self._wake_idle_connection()
         else:
             command.add_waiter(waiter, deadline)
         return waiter
 
-    def _wake_a_lane(self) -> None:
+    def _wake_idle_connection(self) -> None:
         for connection in self._connections:
             if connection.is_idle:
                 connection.wake()

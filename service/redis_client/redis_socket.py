@@ -47,7 +47,7 @@ async def open_socket(connection: AbstractConnection) -> RedisSocket:
         raise InvalidResponse(f"redis-py cannot read an answer: {exc}") from exc
     # By name, without importing fakeredis: the import takes a tenth of a second.
     if type(connection).__module__.partition(".")[0] == "fakeredis":
-        return EmbeddedLink(connection)
+        return EmbeddedSocket(connection)
     reader = reader_of(connection)
     transport: Any = connection._writer.transport  # type: ignore[union-attr]  # noqa: SLF001 - there is no public way
     assert reader is not None
@@ -113,7 +113,7 @@ class ServerSocket(asyncio.Protocol):
             waiter.set_exception(error)
 
 
-class EmbeddedLink:
+class EmbeddedSocket:
     """A socket to the embedded store, which has neither a transport nor bytes to parse."""
 
     def __init__(self, connection: AbstractConnection) -> None:

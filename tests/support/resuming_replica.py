@@ -7,7 +7,7 @@ from collections import Counter
 from types import TracebackType
 from typing import Self
 
-from service.jobs.resumer import TRY_WITHIN_S, Subscriptions
+from service.jobs.resumer import TRY_WITHIN_S, Resumer
 from service.jobs.sweep import Sweep
 from service.kestra.client import KestraClient
 from service.lifespan import repeat
@@ -37,7 +37,7 @@ class OneReplica:
         store = SubscriptionStore(opened.settings, opened.pipeline, opened.keys, lease_ms=lease_ms)
         self.results: Counter[str] = Counter()
         self._kestra = KestraClient(opened.settings)
-        self.subscriptions = Subscriptions(store, self._kestra, self._count, try_within_s=try_within_s)
+        self.subscriptions = Resumer(store, self._kestra, self._count, try_within_s=try_within_s)
         self.calls = CallStore(opened.settings, opened.pipeline, opened.keys, on_due=self.subscriptions.wake)
         self.sweep = Sweep(self.calls, Changes(opened.connect, opened.keys.changes), lambda _: None)
         self._sweeps = sweeps
