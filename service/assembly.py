@@ -133,7 +133,7 @@ def _late_refresh(
     if reconciler is None:
         return None
     late_refresh = LateRefresh(reconciler, calls, leases, on_result=metrics.refreshed)
-    sweep.on_refreshable = late_refresh.want
+    sweep.on_refreshable = late_refresh.schedule
     return late_refresh
 
 

@@ -55,7 +55,7 @@ class LateRefresh:
         self._taken_up: set[bytes] = set()
         self._next = asyncio.Lock()
 
-    def want(self, call_id: bytes) -> None:
+    def schedule(self, call_id: bytes) -> None:
         """Queue the call for a refresh, if it still lacks something by then. Never waits."""
         if call_id not in self._taken_up and self._queue.qsize() < MAX_QUEUED:
             self._taken_up.add(call_id)
@@ -66,7 +66,7 @@ class LateRefresh:
         while True:
             call_id = await self._queue.get()
             try:
-                await self._reconcile_one(call_id)
+                await self._refresh_one(call_id)
             except StoreUnavailableError:
                 log.debug("refreshing.waits_for_redis")
             except Exception:
@@ -76,7 +76,7 @@ class LateRefresh:
             finally:
                 self._taken_up.discard(call_id)
 
-    async def _reconcile_one(self, call_id: bytes) -> None:
+    async def _refresh_one(self, call_id: bytes) -> None:
         async with self._next:
             is_worth_it = await self._wait_for_turn(call_id)
         if await self._leases.take_refresh(call_id) and is_worth_it:

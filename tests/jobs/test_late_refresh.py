@@ -178,11 +178,11 @@ async def test_calls_that_wait_to_be_asked_for_come_first(vapi: FakeVapi) -> Non
         await slow.store.merge(change_from(status_update("ended", other)))
         await pass_time(slow, other, 6)
         slow_replica.reconciler.schedule(other.encode())
-    slow_replica.late_refresh.want(call_id.encode())
+    slow_replica.late_refresh.schedule(call_id.encode())
     async with slow_replica:
 
         async def all_are_asked() -> bool:
-            slow_replica.late_refresh.want(call_id.encode())
+            slow_replica.late_refresh.schedule(call_id.encode())
             return len(vapi.requests) >= len(others) + 1
 
         await until(all_are_asked)
@@ -203,6 +203,6 @@ async def test_a_record_that_cannot_be_read_does_not_come_back(
 async def test_what_waits_here_is_bounded(opened: OpenedStore) -> None:
     idle = OneReplica(opened)
     for number in range(MAX_QUEUED + 100):
-        idle.late_refresh.want(b"call-%d" % (number // 2))
-        idle.late_refresh.want(b"call-%d" % number)
+        idle.late_refresh.schedule(b"call-%d" % (number // 2))
+        idle.late_refresh.schedule(b"call-%d" % number)
     assert idle.late_refresh._queue.qsize() == MAX_QUEUED

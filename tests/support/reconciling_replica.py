@@ -40,7 +40,7 @@ class OneReplica:
         )
         self.late_refresh = LateRefresh(self.reconciler, opened.store, asking, on_result=self._metrics.refreshed)
         self.sweep = Sweep(opened.store, Changes(opened.connect, opened.keys.changes), self._metrics.merged)
-        self.sweep.on_refreshable = self.late_refresh.want
+        self.sweep.on_refreshable = self.late_refresh.schedule
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
