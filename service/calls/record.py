@@ -147,10 +147,10 @@ def _fill_from_outputs(values: dict[str, bytes]) -> None:
 
 def _text_of(output: Raw) -> bytes:
     """A scalar as a JSON string; empty if it is blank or not a scalar."""
-    value = msgspec.json.decode(output)
-    if isinstance(value, str):
-        return b"" if BLANK.fullmatch(value) else bytes(output)
-    return b'"%b"' % bytes(output) if isinstance(value, bool | int | float) else b""
+    text = bytes(output)  # a number is not decoded: it may be too large for any type
+    if text[:1] == b'"':
+        return b"" if BLANK.fullmatch(_decode_text(text)) else text
+    return b"" if text[:1] in b"[{" or text == b"null" else b'"%b"' % text
 
 
 def _find_structured_data(outputs: dict[str, Raw]) -> bytes:

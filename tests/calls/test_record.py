@@ -164,6 +164,22 @@ def test_structured_outputs_stand_in_for_a_missing_summary_and_verdict() -> None
     assert (stated["analysis_summary"], stated["analysis_success_evaluation"]) == ("No.", "false")
 
 
+@pytest.mark.parametrize("number", ["1e400", "-1e999", "9" * 5000])
+def test_an_output_that_is_a_number_beyond_a_double_stands_in_as_its_text(number: str) -> None:
+    outputs = f'{{"call_summary":{number},"call_success":{number}}}'.encode()
+    record = msgspec.json.decode(
+        render_record(call_with({"structured_outputs": outputs}), "summary"), type=dict[str, msgspec.Raw]
+    )
+    text = f'"{number}"'.encode()
+    assert [bytes(record[name]) for name in ("analysis_summary", "analysis_success_evaluation")] == [text, text]
+
+
+def test_an_output_that_is_blank_or_no_scalar_stands_in_for_nothing() -> None:
+    for output in ("null", '""', '" "', '"\\u00a0"', "[]", "[1]", "{}", '{"a":1}'):
+        outputs = f'{{"call_summary":{output}}}'.encode()
+        assert rendered(call_with({"structured_outputs": outputs}))["analysis_summary"] is None, output
+
+
 START = b'"2026-09-01T12:00:19.000Z"'
 
 
