@@ -12,8 +12,8 @@ from typing import Final
 import msgspec
 from msgspec import Raw, Struct
 
-BLANK: Final = re.compile(r"[\s\u200b\u2060\ufeff]*")
-"""White space of any language, and zero-width characters."""
+BLANK: Final = re.compile(r"[\s\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\u2800\u3164\ufeff]*")
+"""White space of any language, and characters that show nothing: zero-width ones, marks of direction, blank glyphs."""
 
 
 class Facts(Struct):

@@ -28,6 +28,7 @@ class PhoneNumber(Struct):
 
 class TranscriptPlan(Struct):
     assistantName: Text = None  # noqa: N815
+    userName: Text = None  # noqa: N815
 
 
 class ArtifactPlan(Struct):

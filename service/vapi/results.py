@@ -16,7 +16,7 @@ from service.calls.phone import normalize_phone
 from service.vapi.artifact_plan import artifact_plans
 from service.vapi.coercion import ABSENT, FieldReader, Text, first_said, is_empty
 from service.vapi.messages import Analysis, Artifact, Call, Results, ServerMessage
-from service.vapi.speech import customer_spoke, transcript_of
+from service.vapi.speech import SpeakerNames, customer_spoke, transcript_of
 
 _ANALYSIS: Final = Analysis()
 _ARTIFACT: Final = Artifact()
@@ -83,16 +83,19 @@ def _add_what_was_said(
     facts.transcript = fields.text(*map(Raw, transcripts))
     # A blank transcript counts as empty but shows that nobody spoke; "" and [] show nothing.
     said = facts.transcript or next((text for text in transcripts if text[:1] == b'"' and text != b'""'), b"")
-    plans = (plan.transcriptPlan for plan in artifact_plans(message, call))
-    name = first_said(*(plan.assistantName for plan in plans if plan is not None))
-    facts.customer_spoke = customer_spoke(facts.messages, said, name)
+    plans = [plan.transcriptPlan for plan in artifact_plans(message, call) if plan.transcriptPlan is not None]
+    names = SpeakerNames(
+        first_said(*(plan.assistantName for plan in plans)), first_said(*(plan.userName for plan in plans))
+    )
+    facts.customer_spoke = customer_spoke(facts.messages, said, names)
 
 
 def _transcript_as_text(transcript: bytes) -> bytes:
     """Converts a list of ``{role, message|content}`` to lines of text; returns anything else unchanged."""
     if transcript[:1] != b"[" or is_empty(transcript):
         return transcript
-    return msgspec.json.encode(transcript_of(transcript) or " ")
+    text = transcript_of(transcript)
+    return transcript if text is None else msgspec.json.encode(text or " ")
 
 
 def has_duration_or_cost(message: Results, call: Results) -> bool:
@@ -160,7 +163,10 @@ def _recording_of_files(recording: bytes, artifact: Artifact, fields: FieldReade
 
 
 def _outputs(text: bytes, fields: FieldReader) -> dict[str, Raw]:
-    """``{name: result}`` from ``{uuid: {"name": ..., "result": ...}}``. Without a name, the uuid is the key."""
+    """``{name: result}`` from ``{uuid: {"name": ..., "result": ...}}``. Without a name, the uuid is the key.
+
+    Of outputs with one name the last that is not empty counts.
+    """
     if not text:
         return {}
     try:
@@ -169,4 +175,9 @@ def _outputs(text: bytes, fields: FieldReader) -> dict[str, Raw]:
         values = {uuid: bytes(value) for uuid, value in _OBJECT.decode(text).items()}
         given = {uuid: fields.decode(value, _OUTPUT) for uuid, value in values.items() if value[:1] == b"{"}
         fields.dropped += len(values) - len(given)
-    return {first_said(output.name) or uuid: output.result for uuid, output in given.items()}
+    outputs: dict[str, Raw] = {}
+    for uuid, output in given.items():
+        name = first_said(output.name) or uuid
+        if name not in outputs or not is_empty(bytes(output.result)):
+            outputs[name] = output.result
+    return outputs

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
+from service.calls.facts import BLANK
 from service.vapi.coercion import is_blank
 
 CUSTOMER_ROLES: Final = frozenset(("user", "customer"))
@@ -19,8 +20,18 @@ ASSISTANT_LABELS: Final = frozenset(("ai", "assistant", "bot"))
 https://docs.vapi.ai/api-reference/assistants/create#request.body.artifactPlan.transcriptPlan
 """
 
-_LABEL: Final = re.compile(r"\s*([^\W_][\w .'’-]{0,39}?)\s*(?::(?=\s|$)|：)(.*)")
-"""A speaker's name and a colon. The colon in a time (10:30) or a URL (https://) has no white space after it."""
+_LABEL: Final = re.compile(r"[^\W_][\w .'’()#&\u0300-\u1fff\u200c\u200d-]{0,39}?\s*(?::(?=\s|$)|：)(.*)")
+"""A speaker's name and a colon. The colon in a time (10:30) or a URL (https://) has no white space after it.
+
+Most vowel signs of Indic and Thai script, and the joiners, are no ``\\w``.
+"""
+
+
+class SpeakerNames(NamedTuple):
+    """The names that ``transcriptPlan`` gives to the speakers of a transcript, in addition to the usual labels."""
+
+    assistant: str | None = None
+    customer: str | None = None
 
 
 class _Message(msgspec.Struct, gc=False):
@@ -41,25 +52,28 @@ _SAID: Final = msgspec.json.Decoder(str | list[msgspec.Raw])
 _PART: Final = msgspec.json.Decoder(_Part)
 
 
-def customer_spoke(messages: bytes, transcript: bytes, assistant_name: str | None) -> bool | None:
+def customer_spoke(messages: bytes, transcript: bytes, names: SpeakerNames) -> bool | None:
     """Whether the customer said anything; None when neither messages nor transcript show it.
 
     Args:
         messages: a JSON array of messages; empty bytes without one.
         transcript: a JSON string; empty bytes without one.
-        assistant_name: the transcript's name for the assistant, in addition to ASSISTANT_LABELS.
+        names: the transcript's names for the speakers.
     """
     spoke = _customer_spoke_in(messages) if messages else None
     if spoke is None and transcript:
-        spoke = _is_customer_in(msgspec.json.decode(transcript, type=str), assistant_name)
+        spoke = _is_customer_in(msgspec.json.decode(transcript, type=str), names)
     return spoke
 
 
-def transcript_of(lines: bytes) -> str:
-    """Converts a transcript from a list of ``{role, message|content}`` to text; "" when nobody says anything in it."""
+def transcript_of(entries: bytes) -> str | None:
+    """Converts a transcript from a list of ``{role, message|content}`` to text, one line for each entry.
+
+    "" when nobody says anything in it; None when no entry is from the customer or the assistant.
+    """
     labels = {**dict.fromkeys(ASSISTANT_ROLES, "AI"), **dict.fromkeys(CUSTOMER_ROLES, "User")}
-    said = ((labels.get(role), text) for role, text in _said_in(lines))
-    return "".join(f"{label}: {text}\n" for label, text in said if label and text)
+    said = [(labels[role], text) for role, text in _said_in(entries) if role in labels]
+    return "".join(f"{label}: {_on_one_line(text)}\n" for label, text in said if text) if said else None
 
 
 def _customer_spoke_in(messages: bytes) -> bool | None:
@@ -104,15 +118,32 @@ def _part_text(part: msgspec.Raw) -> str:
         return ""
 
 
-def _is_customer_in(transcript: str, assistant_name: str | None) -> bool:
+def _on_one_line(text: str) -> str:
+    return " ".join(stripped for line in text.splitlines() if (stripped := line.strip()))
+
+
+def _is_customer_in(transcript: str, names: SpeakerNames) -> bool:
     """True when a label other than the assistant's has text. Text before any label counts as the customer's."""
-    labels = ASSISTANT_LABELS | {assistant_name.strip().casefold()} if assistant_name else ASSISTANT_LABELS
+    assistants = [*ASSISTANT_LABELS, *filter(None, [names.assistant])]
+    customers = [*CUSTOMER_ROLES, *filter(None, [names.customer])]
     is_assistant = False
     for line in transcript.splitlines():
-        labelled = _LABEL.fullmatch(line)
-        if labelled:
-            is_assistant = labelled[1].casefold() in labels
-        text = labelled[2] if labelled else line
-        if not is_assistant and not is_blank(text):
+        said = BLANK.sub("", line, count=1)
+        if (text := _text_after(assistants, said)) is not None:
+            is_assistant = True
+        elif (text := _text_after(customers, said)) is not None:
+            is_assistant = False
+        elif labelled := _LABEL.fullmatch(said):
+            is_assistant, text = False, labelled[1]
+        if not is_assistant and not is_blank(said if text is None else text):
             return True
     return False
+
+
+def _text_after(names: list[str], said: str) -> str | None:
+    """The text after one of these names and a colon; None when the line begins with none of them."""
+    for name in map(str.strip, names):
+        rest = said[len(name) :].lstrip()
+        if rest[:1] in (":", "：") and said[: len(name)].casefold() == name.casefold():
+            return rest[1:]
+    return None

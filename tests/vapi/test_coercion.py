@@ -57,6 +57,13 @@ def test_text_of_nothing_but_white_space_is_empty_in_any_script() -> None:
         "\u2028",
         "\ufeff",
         "\u200b",
+        "\u200c\u200d",
+        "\u200e\u200f",
+        "\u00ad",
+        "\u180e",
+        "\u2060\u2063",
+        "\u202a\u202e\u2066\u2069",
+        "\u2800\u3164",
         " \u00a0\n",
     )
     for blank in blanks:

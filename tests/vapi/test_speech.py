@@ -7,14 +7,16 @@ from typing import Any
 
 import pytest
 
-from service.vapi.speech import customer_spoke, transcript_of
+from service.vapi.speech import SpeakerNames, customer_spoke, transcript_of
 
 
-def spoke(messages: Any = None, transcript: str | None = None, name: str | None = None) -> bool | None:
+def spoke(
+    messages: Any = None, transcript: str | None = None, assistant: str | None = None, customer: str | None = None
+) -> bool | None:
     return customer_spoke(
         b"" if messages is None else json.dumps(messages).encode(),
         b"" if transcript is None else json.dumps(transcript).encode(),
-        name,
+        SpeakerNames(assistant, customer),
     )
 
 
@@ -63,6 +65,14 @@ def test_a_transcript_tells_by_its_labels() -> None:
         ("AI：你好。\n用户：在。", True),
         ("AI：你好。", False),
         ("AI: Hi.\r\nUser: Yes.\r\n", True),
+        ("AI:Hi.\nAI:Are you still there?", False),
+        ("AI:Hi.\nUser:Yes.", True),
+        ("AI: Hi.\nUser (on speaker): Yes.", True),
+        ("AI: नमस्ते।\nउपयोगकर्ता: हाँ।", True),
+        ("AI: สวัสดี\nผู้ใช้: ใช่", True),
+        ("AI: سلام\nمی‌گوید: بله", True),
+        ("\ufeffAI: Hi.\n\u200fAI: Are you still there?", False),
+        ("AI: Hi.\nUser: \u200e\u200c\u2800", False),
         (" \n\u00a0", False),
     ]
     wrong = [(transcript, spoke(None, transcript)) for transcript, told in expected if spoke(None, transcript) != told]
@@ -73,6 +83,21 @@ def test_the_assistant_may_have_a_name_of_its_own_in_the_transcript() -> None:
     assert spoke(None, "Buyer: Hi.\nBuyer: Still there?", "Buyer") is False
     assert spoke(None, "Buyer: Hi.\nSeller: Yes.", "buyer ") is True
     assert spoke(None, "Buyer: Hi.") is True
+
+
+def test_the_names_in_a_transcript_may_hold_any_character() -> None:
+    names = [
+        ("Anna (AI)", "Bob"),
+        ("एआई", "यूज़र"),
+        ("🤖 Bot", "🙂"),
+        ("Sales & Co., Ltd.", "Caller; 2"),
+        ("A" * 60, "B" * 60),
+    ]
+    for assistant, customer in names:
+        alone = f"{assistant}: Hi.\n{assistant}: Are you still there?"
+        assert spoke(None, alone, assistant, customer) is False, assistant
+        assert spoke(None, f"{alone}\n{customer}: Yes.", assistant, customer) is True, customer
+        assert spoke(None, f"{alone}\n{customer}: ", assistant, customer) is False, customer
 
 
 def test_without_messages_and_transcript_nobody_knows() -> None:
@@ -92,7 +117,7 @@ def test_a_number_beyond_a_double_anywhere_in_a_message_is_passed_over(number: s
         f'[{{"role":{number},"message":"Yes."}}]': None,
         number: None,
     }
-    found = {messages: customer_spoke(messages.encode(), b"", None) for messages in expected}
+    found = {messages: customer_spoke(messages.encode(), b"", SpeakerNames()) for messages in expected}
     assert found == expected
     assert transcript_of(f"[{customers % number}]".encode()) == "User: Yes.\n"
 
@@ -106,3 +131,20 @@ def test_a_listed_transcript_becomes_lines() -> None:
         "odd",
     ]
     assert transcript_of(json.dumps(lines).encode()) == "AI: Are you free?\nUser: Yes.\n"
+
+
+def test_each_entry_of_a_listed_transcript_is_one_line() -> None:
+    lines = [{"role": "bot", "message": "Are you free on:\nMonday: at nine?\r\n\r\nTuesday: at ten?\n"}]
+    assert transcript_of(json.dumps(lines).encode()) == "AI: Are you free on: Monday: at nine? Tuesday: at ten?\n"
+
+
+def test_a_listed_transcript_without_an_entry_of_either_side_tells_nothing() -> None:
+    odd: list[list[Any]] = [
+        ["AI: Hi."],
+        [{"role": "system", "message": "Prompt."}],
+        [{"speaker": "user", "message": "x"}],
+        [[]],
+    ]
+    for lines in odd:
+        assert transcript_of(json.dumps(lines).encode()) is None, lines
+    assert transcript_of(b'[{"role":"bot","message":" "}]') == ""

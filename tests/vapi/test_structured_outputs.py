@@ -37,6 +37,9 @@ def fewest(count: int) -> dict[str, Any]:
         ({"u1": {"name": 5, "result": 8}}, {"5": 8}),
         ({"u1": {"name": 'é "✓"', "result": "ü"}}, {'é "✓"': "ü"}),
         ({"u1": {}}, {"u1": None}),
+        ({"u1": {"name": "A", "result": 8}, "u2": {"name": "A", "result": None}}, {"A": 8}),
+        ({"u1": {"name": "A", "result": " "}, "u2": {"name": "A", "result": False}}, {"A": False}),
+        ({"u1": {"name": "A", "result": 8}, "u2": {"name": "A", "result": 9}}, {"A": 9}),
     ],
 )
 def test_outputs_are_given_by_name(outputs: dict[str, Any], named: dict[str, Any]) -> None:
