@@ -65,7 +65,7 @@ _RETRIES: Final[tuple[tuple[Retry, re.Pattern[str]], ...]] = _rules(
     # The person, the line or the carrier was not available.
     (
         "later",
-        r"""forwarding\.(no-answer|operator-busy) | transfer | outbound-sip-5\d\d\b | daily-limit | vonage-rejected
+        r"""forwarding\.(no-answer|operator-busy) | transfer | outbound-sip-(486|600|5\d\d)\b | daily-limit | vonage-rejected
         | carrier-released | did-not-receive-customer-audio""",
     ),
     # These pass, although some also mention an upgrade or contain a 4xx status.

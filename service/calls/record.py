@@ -120,6 +120,8 @@ def render_record(call: StoredCall, view: View) -> bytes:
     values["expires_at"] = b'"%b"' % iso_of(call.expires_at_ms)
     values["version"] = b"%d" % call.version
     values["data_status"] = _DATA_STATUS[call.data_status]
+    if call.data_status == DataStatus.PENDING:
+        values["ended_reason"] = _NULL  # the version before stored passing states of running calls
     values["outcome"] = _quoted(meaning.outcome if meaning else None)
     values["retry"] = _quoted(meaning.retry if meaning else None)
     values["analysis_reliable"] = _reliable(call, meaning)

@@ -77,7 +77,8 @@ def test_every_fact_appears_under_its_name() -> None:
     }
     for name in ("recording_enabled", "outputs_awaited"):
         del expected[name]  # they are for the late refresh
-    assert rendered(call_with(facts)) == BARE | expected
+    expected |= {"data_status": "partial", "outcome": "failed"}
+    assert rendered(call_with(facts, data_status=DataStatus.PARTIAL)) == BARE | expected
 
 
 def test_the_summary_leaves_out_transcript_and_messages_and_nothing_else() -> None:
@@ -152,6 +153,13 @@ def test_a_record_of_the_version_that_did_not_tell_who_spoke_goes_by_its_transcr
         facts = {"ended_reason": b'"assistant-ended-call"'}
         call = call_with(facts, data_status=DataStatus.COMPLETE, has_transcript=has_transcript)
         assert rendered(call)["analysis_reliable"] is has_transcript
+
+
+def test_a_passing_state_that_the_version_before_stored_is_no_reason_while_the_call_runs() -> None:
+    facts = {"ended_reason": b'"call.in-progress.sip-completed-call"'}
+    assert rendered(call_with(facts))["ended_reason"] is None
+    ended = rendered(call_with(facts, data_status=DataStatus.PARTIAL))
+    assert ended["ended_reason"] == "call.in-progress.sip-completed-call"
 
 
 def test_structured_outputs_stand_in_for_a_missing_summary_and_verdict() -> None:
