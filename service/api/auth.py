@@ -12,7 +12,7 @@ from starlette.types import Scope
 from service.api.limits import FailedProofs, RefusalLog
 from service.config import Secret, Settings
 from service.errors import ForbiddenError, UnauthorizedError
-from service.vapi.authentication import bearer_token, is_any_of
+from service.vapi.plain_secrets import bearer_token, is_any_of
 
 
 class Access(IntEnum):

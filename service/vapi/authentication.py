@@ -15,14 +15,20 @@ from typing import Final
 
 from service.config import Settings
 from service.errors import InvalidSignatureError
+from service.vapi.plain_secrets import (
+    LEGACY_HEADER,
+    as_sent,
+    header_name,
+    is_any_of,
+    secret_headers_of,
+    without_bearer,
+)
 
 TIMESTAMP_WINDOW_S: Final = 300
 """How far a signature's timestamp may differ from our clock, either way."""
 
 MILLISECONDS_ABOVE: Final = 100_000_000_000
 """VAPI does not say whether the timestamp is in seconds or ms: above 1e11 it can only be ms (1e11 s is the year 5138)."""
-
-LEGACY_HEADER: Final = b"x-vapi-signature"
 
 
 class WebhookProof:
@@ -34,8 +40,8 @@ class WebhookProof:
     def __init__(self, settings: Settings) -> None:
         modes = settings.vapi_webhook_auth
         self._is_open = settings.is_open
-        self._secrets = tuple(secret.reveal().encode() for secret in settings.vapi_webhook_secret)
-        self._secret_headers = _secret_headers_of(settings)
+        self._secrets = as_sent([secret.reveal() for secret in settings.vapi_webhook_secret])
+        self._secret_headers = secret_headers_of(settings)
         schemes = {"hmac": _configured_scheme, "legacy": _legacy_scheme}
         self._schemes = [make(settings) for mode, make in schemes.items() if mode in modes and self._secrets]
 
@@ -52,7 +58,8 @@ class WebhookProof:
         for header in self._secret_headers:
             if (sent := headers.get(header)) is not None:
                 offered = True
-                if is_any_of(sent, self._secrets) or is_any_of(_without_bearer(sent), self._secrets):
+                sent = sent.strip()
+                if is_any_of(sent, self._secrets) or is_any_of(without_bearer(sent), self._secrets):
                     return None
         return self._check_of(headers, now_s, "no secret fits" if offered else "no proof header")
 
@@ -167,14 +174,14 @@ def _configured_scheme(settings: Settings) -> SignatureScheme:
             _hmac_key(secret.reveal(), is_base64=settings.vapi_hmac_secret_is_base64)
             for secret in settings.vapi_webhook_secret
         ),
-        signature_header=_header(settings.vapi_hmac_signature_header),
+        signature_header=header_name(settings.vapi_hmac_signature_header),
         shape=_shape_of(settings.vapi_hmac_algorithm, is_hex=is_hex),
         algorithm=settings.vapi_hmac_algorithm,
         is_hex=is_hex,
         payload_format=settings.vapi_hmac_payload_format.encode(),
         prefix=settings.vapi_hmac_prefix.encode(),
-        timestamp_header=_header(settings.vapi_hmac_timestamp_header),
-        message_id_header=_header(settings.vapi_hmac_message_id_header),
+        timestamp_header=header_name(settings.vapi_hmac_timestamp_header),
+        message_id_header=header_name(settings.vapi_hmac_message_id_header),
         url=(settings.vapi_webhook_url or "").encode(),
     )
 
@@ -201,27 +208,6 @@ def _encode(digest: bytes, *, is_hex: bool) -> bytes:
     return digest.hex().encode() if is_hex else base64.b64encode(digest)
 
 
-def _secret_headers_of(settings: Settings) -> tuple[bytes, ...]:
-    """The headers that may hold a plain secret. VAPI's documents of March 2025 put it into the signature's header."""
-    headers: dict[bytes, None] = {}
-    if "secret" in settings.vapi_webhook_auth:
-        headers |= dict.fromkeys((_header(settings.vapi_secret_header), LEGACY_HEADER))
-    if "bearer" in settings.vapi_webhook_auth:
-        headers[b"authorization"] = None
-    return tuple(headers)
-
-
-def _without_bearer(value: bytes) -> bytes:
-    """The value without a leading "Bearer ". VAPI's credentials can add the word in any header."""
-    return value[7:].strip() if value[:7].lower() == b"bearer " else value
-
-
-def bearer_token(headers: Mapping[bytes, bytes]) -> bytes | None:
-    """The token of the ``Authorization: Bearer`` header (RFC 6750); None without one."""
-    value = headers.get(b"authorization", b"")
-    return _without_bearer(value) if value[:7].lower() == b"bearer " else None
-
-
 def _verify_fresh(timestamp: bytes, now_s: float) -> None:
     try:
         sent_s = float(timestamp.decode("ascii"))
@@ -233,17 +219,5 @@ def _verify_fresh(timestamp: bytes, now_s: float) -> None:
         raise InvalidSignatureError("timestamp is more than 5 minutes off")
 
 
-def is_any_of(sent: bytes, wanted: tuple[bytes, ...] | list[bytes]) -> bool:
-    """Compares with every candidate, each in constant time, so that the time taken reveals nothing."""
-    found = False
-    for candidate in wanted:
-        found |= hmac.compare_digest(sent, candidate)
-    return found
-
-
 def _hmac_key(secret: str, *, is_base64: bool) -> bytes:
     return base64.b64decode(secret) if is_base64 else secret.encode()
-
-
-def _header(name: str) -> bytes:
-    return name.strip().lower().encode()

@@ -19,6 +19,11 @@ GOOD: list[tuple[str, dict[bytes, bytes]]] = [
     ("bearer", {b"authorization": b"Bearer hunter7"}),
     ("bearer", {b"authorization": b"bearer  hunter7"}),
     ("bearer", {b"authorization": b"hunter7"}),
+    ("bearer", {b"authorization": b"BEARER\thunter7"}),
+    ("secret", {b"x-vapi-secret": b"hunter7 \t"}),
+    ("secret", {b"x-vapi-signature": b" Bearer hunter7 "}),
+    ("bearer", {b"authorization": b"hunter7  "}),
+    ("secret,bearer", {b"x-vapi-secret": b"", b"authorization": b"Bearer hunter7"}),
     ("secret,bearer,hmac,legacy", {b"x-vapi-signature": b"second"}),
 ]
 BAD: list[tuple[str, dict[bytes, bytes]]] = [
@@ -28,6 +33,11 @@ BAD: list[tuple[str, dict[bytes, bytes]]] = [
     ("secret", {b"x-vapi-secret": b"Bearer"}),
     ("secret", {b"x-vapi-secret": b"Basic hunter7"}),
     ("secret", {b"x-vapi-secret": b""}),
+    ("secret", {b"x-vapi-secret": b" "}),
+    ("secret", {b"x-vapi-secret": b"hunter7, hunter7"}),
+    ("secret", {b"x-vapi-secret": b"Hunter7"}),
+    ("secret", {b"x-vapi-secret": b"Bearerhunter7"}),
+    ("bearer", {b"authorization": b"Bearer "}),
     ("secret", {b"x-vapi-signature": b"f" * 64}),
     ("bearer", {b"x-vapi-secret": b"hunter7"}),
     ("bearer", {b"x-vapi-signature": b"hunter7"}),
@@ -52,6 +62,14 @@ def test_anything_else_is_refused_before_the_body_is_read() -> None:
     for modes, headers in BAD:
         with pytest.raises(InvalidSignatureError):
             raise AssertionError((modes, headers, proof(modes).verify_headers(headers, time.time())))
+
+
+def test_a_secret_beyond_ascii_may_come_in_either_encoding() -> None:
+    """Node writes headers in Latin-1, most other clients in UTF-8."""
+    settings = load_settings({"VAPI_WEBHOOK_SECRET": "schlüssel", "VAPI_WEBHOOK_AUTH": "secret"})
+    for codec in ("utf-8", "latin-1"):
+        sent = "Bearer schlüssel".encode(codec)
+        assert WebhookProof(settings).verify_headers({b"x-vapi-secret": sent}, time.time()) is None, codec
 
 
 def test_a_signature_in_that_header_is_still_checked_against_the_body() -> None:
