@@ -50,7 +50,7 @@ async def list_calls_by_phone(state: State, request: Request) -> Response:
     reads = (read_call(state, call_id, "summary", deadline=deadline) for call_id in page.call_ids)
     found = await asyncio.gather(*reads)
     # Leave out calls that expired, were deleted or changed their number since the index was read.
-    calls = [call for call in found if isinstance(call, StoredCall) and call.facts["customer_phone"] == fragment]
+    calls = [call for call in found if isinstance(call, StoredCall) and call.facts.get("customer_phone") == fragment]
     calls.sort(key=lambda call: (call.updated_at_ms, call.call_id), reverse=True)
     pagination = {"limit": limit, "offset": offset, "hasMore": offset + limit < page.count}
     data = [msgspec.Raw(render_record(call, "summary")) for call in calls]

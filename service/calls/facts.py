@@ -7,6 +7,7 @@ have no names, only their order (store/call_codec.py).
 from __future__ import annotations
 
 import re
+from itertools import compress
 from typing import Final
 
 import msgspec
@@ -57,7 +58,8 @@ class Facts(Struct):
         values = msgspec.structs.astuple(self)
         # One value a line, as small facts hold no line break. A line "null" is a fact that is absent.
         lines = _ENCODER.encode_lines(values[: len(SMALL_FACTS)]).split(b"\n")
-        said = {name: line for name, line in zip(SMALL_FACTS, lines, strict=False) if line != b"null"}
+        is_given = list(map(b"null".__ne__, lines))
+        said = dict(zip(compress(SMALL_FACTS, is_given), compress(lines, is_given), strict=False))
         for name in LARGE_FACTS:
             if text := getattr(self, name):
                 said[name] = text

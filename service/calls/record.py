@@ -14,7 +14,7 @@ from msgspec import Raw
 
 from service.calls.call_answers import SUCCESS_OUTPUT, SUMMARY_OUTPUT, StructuredCallData
 from service.calls.ended_reasons import UNRELIABLE_OUTCOMES, Outcome, ReasonMeaning, Retry, meaning_of
-from service.calls.facts import BLANK, LARGE_FACTS
+from service.calls.facts import BLANK, LARGE_FACTS, SMALL_FACTS
 from service.calls.status import DataStatus, status_at
 from service.calls.stored_call import StoredCall
 
@@ -97,11 +97,13 @@ _FIELDS: Final[dict[str, tuple[str, ...]]] = {
 _TEMPLATES: Final = {
     view: b"{%b}" % b",".join(b'"%b":%%b' % name.encode() for name in names) for view, names in _FIELDS.items()
 }
+_of_analysis: Final = itemgetter("analysis_summary", "analysis_success_evaluation", "analysis_structured_data")
 _in_order: Final = {view: itemgetter(*names) for view, names in _FIELDS.items()}
 
 _STATUS: Final = tuple(msgspec.json.encode(status_at(rank)) for rank in range(7))
 _DATA_STATUS: Final = tuple(b'"%b"' % status.name.lower().encode() for status in DataStatus)
 _NULL: Final = b"null"
+_NO_FACTS: Final = dict.fromkeys(SMALL_FACTS + LARGE_FACTS, _NULL)
 _OBJECT: Final = msgspec.json.Decoder(dict[str, Raw])
 _decode_text: Final = msgspec.json.Decoder(str).decode
 _VARIANT: Final = {digit: b"89ab"[int(chr(digit), 16) & 3 :][:1] for digit in b"0123456789abcdef"}
@@ -110,7 +112,7 @@ _NAMESPACE: Final = hashlib.sha1(uuid.NAMESPACE_URL.bytes + b"urn:vapi:call:", u
 
 def render_record(call: StoredCall, view: View) -> bytes:
     """The record as JSON, assembled from the stored fragments. ``call`` must have the large facts of the view."""
-    values = {name: fragment or _NULL for name, fragment in call.facts.items()}
+    values = _NO_FACTS | call.facts
     meaning = meaning_of_call(call)
     values["id"] = b'"%b"' % record_id(call.call_id)
     values["call_id"] = b'"%b"' % call.call_id
@@ -139,6 +141,8 @@ def render_record(call: StoredCall, view: View) -> bytes:
 
 def _fill_from_outputs(values: dict[str, bytes]) -> None:
     """Take from the structured outputs what the analysis lacks."""
+    if _NULL not in _of_analysis(values):
+        return
     outputs = _OBJECT.decode(values["structured_outputs"])
     for name, output in (("analysis_summary", SUMMARY_OUTPUT), ("analysis_success_evaluation", SUCCESS_OUTPUT)):
         if values[name] is _NULL and output in outputs:
@@ -192,7 +196,7 @@ def record_id(call_id: bytes) -> bytes:
 
 def meaning_of_call(call: StoredCall) -> ReasonMeaning | None:
     """The meaning of the ended reason; None while the call runs or while no reason is known."""
-    reason = call.facts["ended_reason"]
+    reason = call.facts.get("ended_reason")
     if call.data_status == DataStatus.PENDING or not reason:
         return None
     return meaning_of(_decode_text(reason))
@@ -200,7 +204,8 @@ def meaning_of_call(call: StoredCall) -> ReasonMeaning | None:
 
 def duration_minutes_of(call: StoredCall) -> float | None:
     facts = call.facts
-    fragment = facts["duration_minutes"] or _minutes_between(facts["started_at"], facts["ended_at"])
+    started_at, ended_at = facts.get("started_at", _NULL), facts.get("ended_at", _NULL)
+    fragment = facts.get("duration_minutes") or _minutes_between(started_at, ended_at)
     minutes: float | None = msgspec.json.decode(fragment)
     return minutes
 
@@ -227,7 +232,7 @@ def _reliable(call: StoredCall, meaning: ReasonMeaning | None) -> bytes:
 
 def _minutes_between(started_at: bytes, ended_at: bytes) -> bytes:
     """Minutes between two ISO times, as JSON; null if one is missing or they are in the wrong order."""
-    if started_at in (b"", _NULL) or ended_at in (b"", _NULL):
+    if _NULL in (started_at, ended_at):
         return _NULL
     start, end = (msgspec.json.decode(time, type=datetime) for time in (started_at, ended_at))
     minutes = (end - start).total_seconds() / 60

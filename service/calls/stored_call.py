@@ -54,7 +54,7 @@ class StoredCall(msgspec.Struct, frozen=True):
     data_status: int
     has_transcript: bool
     facts: dict[str, bytes]
-    """JSON text by the fact's name, empty if unknown. Of the large facts only those that were asked for."""
+    """JSON text by the fact's name, for the facts that are known. Of the large ones only those that were asked for."""
 
 
 class Merged(msgspec.Struct, frozen=True):

@@ -100,9 +100,8 @@ def lacks_late_results(call: StoredCall | Tombstone | None) -> bool:
     if not isinstance(call, StoredCall) or call.data_status != DataStatus.COMPLETE:
         return False
     facts = call.facts
-    if facts["customer_spoke"] != b"true":
+    if facts.get("customer_spoke") != b"true":
         return False
-    lacks_recording = not facts["recording_url"] and facts["recording_enabled"] != b"false"
-    return lacks_recording or (
-        facts["outputs_awaited"] == b"true" and not has_structured_output(facts["structured_outputs"])
-    )
+    if "recording_url" not in facts and facts.get("recording_enabled") != b"false":
+        return True
+    return facts.get("outputs_awaited") == b"true" and not has_structured_output(facts.get("structured_outputs", b""))

@@ -57,9 +57,6 @@ class CallStore:
             b"1" if settings.expect_analysis else b"0",
             REFRESH_AFTER_MS if settings.vapi_api_key is not None else 0,
         )
-        self._of_every_read: tuple[bytes, ...] = (b"state", b"facts", b"facts2", b"deleted")
-        if settings.vapi_api_key is not None:
-            self._of_every_read += (b"gone",)
         self._merge_script = load_script("merge_call.lua", uses=RESUME_WAITING)
         self._delete_script = load_script("delete_call.lua", uses=RESUME_WAITING)
         self._scanner = IndexScanner(settings, redis, keys)
@@ -104,24 +101,25 @@ class CallStore:
     ) -> StoredCall | Tombstone | None:
         """The record with the named large facts, a tombstone if it was deleted, None if unknown.
 
-        With VAPI_API_KEY set, UnknownToVapi if VAPI does not know the call either.
+        UnknownToVapi if a replica has asked VAPI, and VAPI does not know the call either.
         """
         bucket = bucket_of(call_id)
-        reply = await self._redis.execute(
+        state, first, later, deleted, gone, *texts = await self._redis.execute(
             b"HMGET",
             self._keys.calls[bucket] + call_id,
-            *self._of_every_read,
-            *[LARGE_FIELDS[name] for name in large],
+            b"state",
+            b"facts",
+            b"facts2",
+            b"deleted",
+            b"gone",
+            *map(LARGE_FIELDS.__getitem__, large),
             bucket=bucket,
             coalesce_key=(call_id, large),
             deadline=deadline,
         )
-        fields = dict(zip((*self._of_every_read, *large), reply, strict=True))
-        if fields[b"state"] is None:
-            is_missing = fields.get(b"gone") is not None
-            return TOMBSTONE if fields[b"deleted"] is not None else UNKNOWN_TO_VAPI if is_missing else None
-        texts = {name: fields[name] for name in large}
-        return decode_stored_call(call_id, fields[b"state"], fields[b"facts"], fields[b"facts2"], texts)
+        if state is None:
+            return TOMBSTONE if deleted is not None else UNKNOWN_TO_VAPI if gone is not None else None
+        return decode_stored_call(call_id, state, first, later, dict(zip(large, texts, strict=True)))
 
     async def delete(self, call_id: bytes) -> bool:
         """Remove the record and leave a tombstone in its place; False when there was no record."""

@@ -14,7 +14,7 @@ from service.calls.facts import Facts
 from service.calls.status import ENDED, Ending, Rank, rank_of
 from service.calls.stored_call import CallChange
 from service.errors import InvalidMessageError
-from service.vapi.artifact_plan import add_what_was_asked_for
+from service.vapi.artifact_plan import add_what_was_asked_for, artifact_plans
 from service.vapi.coercion import ABSENT, FieldReader, first_said, timestamp_ms
 from service.vapi.context import add_context
 from service.vapi.intake import REPORT, Weight, create_change, has_analysis, is_call_id
@@ -57,12 +57,13 @@ def _change_of(call: Call, *, expects_analysis: bool) -> CallChange:
     message = ServerMessage(type=REPORT, **{name: getattr(call, name) for name in Results.__struct_fields__})
     facts = Facts()
     add_context(facts, message, call, fields)
+    plans = artifact_plans(message, call)
     weight = Weight(rank_of(call.status), rank_of(call.status), Ending.NONE)
     if weight.status == ENDED:
         facts.ended_reason = first_said(call.endedReason)
-        add_results(facts, message, call, fields)
+        add_results(facts, message, call, plans, fields)
         weight = _weigh_ended(message, call, facts, expects_analysis=expects_analysis)
-    add_what_was_asked_for(facts, message, call)
+    add_what_was_asked_for(facts, plans, message, call)
     outputs_at = call.artifact.structuredOutputsLastUpdatedAt if call.artifact is not None else ABSENT
     return create_change(call_id, weight, max(timestamp_ms(call.updatedAt), timestamp_ms(outputs_at)), facts)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Final
 
 import msgspec
@@ -15,21 +14,19 @@ _OBJECT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _BOOLEANS: Final = {b"true": True, b'"true"': True, b"false": False, b'"false"': False}
 
 
-def artifact_plans(message: ServerMessage, call: Call) -> Iterator[ArtifactPlan]:
+def artifact_plans(message: ServerMessage, call: Call) -> list[ArtifactPlan]:
     """The artifact plans of the call, its overrides and its assistants, in order of precedence."""
     overrides = (call.assistantOverrides, call.squadOverrides, call.workflowOverrides)
-    for holder in (call, *overrides, message.assistant, call.assistant):
-        if holder is not None and holder.artifactPlan is not None:
-            yield holder.artifactPlan
+    holders = [holder for holder in (call, *overrides, message.assistant, call.assistant) if holder is not None]
+    return [holder.artifactPlan for holder in holders if holder.artifactPlan is not None]
 
 
-def add_what_was_asked_for(facts: Facts, message: ServerMessage, call: Call) -> None:
+def add_what_was_asked_for(facts: Facts, plans: list[ArtifactPlan], message: ServerMessage, call: Call) -> None:
     """Add what was asked for to facts that already hold the message's results.
 
     VAPI records unless told not to. Missing outputs are awaited only if the message shows that they were asked for.
     """
-    plans = tuple(artifact_plans(message, call))
-    said = (_BOOLEANS.get(bytes(plan.recordingEnabled)) for plan in plans)
+    said = [_BOOLEANS.get(bytes(plan.recordingEnabled)) for plan in plans]
     facts.recording_enabled = next((answer for answer in said if answer is not None), None)
     if has_structured_output(facts.structured_outputs) or _are_outputs_skipped(message, call):
         facts.outputs_awaited = False

@@ -34,8 +34,13 @@ SECONDS_BELOW: Final = 100_000_000_000
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _NUMBER: Final = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?")
-_EMPTY: Final = (b"", b"null", b'""', b"[]", b"{}")
-_LONGEST_EMPTY: Final = max(map(len, _EMPTY))
+_PRINTABLE: Final = [bytes((code,)) for code in range(0x21, 0x7F)]
+_SURE_BEGINNINGS: Final = frozenset(
+    [b'"' + second for second in _PRINTABLE if second not in (b'"', b"\\")]
+    + [opener + second for opener in (b"[", b"{") for second in _PRINTABLE if second not in (b"]", b"}")]
+)
+"""The first two bytes of nearly all text, arrays and objects. What begins with them is not empty."""
+
 _LONGEST_PLAIN_TIME: Final = len('"2026-09-01T12:00:00.000000Z"')
 
 _PRESIGNED: Final = re.compile(r"(?i)(?:^|&)(?:x-(?:amz|goog)-|(?:signature|sig|se|token|policy|key-pair-id|expires)=)")
@@ -116,8 +121,7 @@ class FieldReader:
 
     def text(self, *places: Raw) -> bytes:
         for place in places:
-            value = bytes(place)
-            if is_empty(value):
+            if place is ABSENT or is_empty(value := bytes(place)):
                 continue
             if text := _as_text(value):
                 return text
@@ -145,8 +149,7 @@ class FieldReader:
 
     def _container(self, opener: bytes, places: tuple[Raw | bytes, ...]) -> bytes:
         for place in places:
-            value = bytes(place)
-            if is_empty(value):
+            if place is ABSENT or is_empty(value := bytes(place)):
                 continue
             if value[:1] == opener:
                 return value
@@ -194,12 +197,12 @@ class FieldReader:
 
 def is_empty(value: bytes) -> bool:
     """True for null, [] and {} (also with white space inside), blank text, and an absent field."""
-    if len(value) <= _LONGEST_EMPTY and value in _EMPTY:
-        return True
-    first = value[0]
-    if first == 0x22:  # a blank text begins with white space, an escape, or a character beyond ASCII
-        return (not 0x20 < value[1] < 0x80 or value[1] == 0x5C) and is_blank(_decode_text(value))
-    return first in b"[{" and value[1] in b" \t\r\n" and not value[1:-1].strip()
+    if value[:2] in _SURE_BEGINNINGS:
+        return False
+    first = value[:1]
+    if first == b'"':
+        return is_blank(_decode_text(value))
+    return not value[1:-1].strip() if first in (b"[", b"{") else value in (b"", b"null")
 
 
 def is_blank(text: str) -> bool:
@@ -209,7 +212,10 @@ def is_blank(text: str) -> bool:
 
 def first_said(*texts: Text) -> Text:
     """The first text that is not blank."""
-    return next((text for text in texts if text and not is_blank(text)), None)
+    for text in texts:
+        if text and not BLANK.fullmatch(text):
+            return text
+    return None
 
 
 def timestamp_ms(place: Raw) -> int:

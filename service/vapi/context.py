@@ -41,6 +41,7 @@ class ProviderContext(Struct):
 
 
 _PROVIDER_CONTEXT: Final = msgspec.json.Decoder(ProviderContext)
+_NOTHING_SAID: Final = ProviderContext()
 _OBJECT: Final = msgspec.json.Decoder(dict[str, Raw])
 
 
@@ -100,6 +101,8 @@ def _merged(objects: list[bytes]) -> bytes:
 
 def _add_provider(facts: Facts, said: ProviderContext) -> None:
     """Add the callers' values that are not known yet; called with metadata first, the prompt's variables last."""
+    if said == _NOTHING_SAID:
+        return
     facts.provider_name = first_said(facts.provider_name, said.providerName, said.provider_name)
     facts.provider_phone = first_said(facts.provider_phone, said.providerPhone, said.provider_phone)
     facts.service_type = first_said(

@@ -22,7 +22,7 @@ from service.calls.status import (
 )
 from service.calls.stored_call import CallChange, new_token
 from service.errors import Detail, InvalidMessageError
-from service.vapi.artifact_plan import add_what_was_asked_for, has_structured_output
+from service.vapi.artifact_plan import add_what_was_asked_for, artifact_plans, has_structured_output
 from service.vapi.coercion import FieldReader, first_said, is_empty, timestamp_ms
 from service.vapi.context import add_context
 from service.vapi.messages import Call, Received, Results, ServerMessage
@@ -73,9 +73,10 @@ def change_of(received: Received) -> Intake:
         return Intake(None, fields.dropped)
     facts = Facts()
     add_context(facts, message, call, fields)
+    plans = artifact_plans(message, call)
     if message.type == REPORT:
-        add_results(facts, message, call, fields)
-    add_what_was_asked_for(facts, message, call)
+        add_results(facts, message, call, plans, fields)
+    add_what_was_asked_for(facts, plans, message, call)
     weight = _weigh(message, call, facts)
     timestamp = timestamp_ms(message.timestamp)
     if message.type == CALL_DELETED:

@@ -13,9 +13,8 @@ from msgspec import Raw, Struct
 
 from service.calls.facts import Facts
 from service.calls.phone import normalize_phone
-from service.vapi.artifact_plan import artifact_plans
 from service.vapi.coercion import ABSENT, FieldReader, Text, first_said, is_empty
-from service.vapi.messages import Analysis, Artifact, Call, Results, ServerMessage
+from service.vapi.messages import Analysis, Artifact, ArtifactPlan, Call, Results, ServerMessage
 from service.vapi.speech import SpeakerNames, customer_spoke, transcript_of
 
 _ANALYSIS: Final = Analysis()
@@ -49,7 +48,9 @@ _OUTPUTS: Final = msgspec.json.Decoder(dict[str, _Output])
 _DESTINATION: Final = msgspec.json.Decoder(_Destination)
 
 
-def add_results(facts: Facts, message: ServerMessage, call: Call, fields: FieldReader) -> None:
+def add_results(
+    facts: Facts, message: ServerMessage, call: Call, plans: list[ArtifactPlan], fields: FieldReader
+) -> None:
     artifact, call_artifact = message.artifact or _ARTIFACT, call.artifact or _ARTIFACT
     analysis, call_analysis = message.analysis or _ANALYSIS, call.analysis or _ANALYSIS
     facts.started_at = _raw(fields.time(message.startedAt, call.startedAt))
@@ -72,20 +73,22 @@ def add_results(facts: Facts, message: ServerMessage, call: Call, fields: FieldR
     if outputs:
         facts.structured_outputs = msgspec.json.encode(outputs)
     facts.forwarded_to = _forwarded_to(fields.object(message.destination, call.destination), fields)
-    _add_what_was_said(facts, (artifact, message, call_artifact, call), message, call, fields)
+    _add_what_was_said(facts, (artifact, message, call_artifact, call), plans, fields)
 
 
 def _add_what_was_said(
-    facts: Facts, places: tuple[Artifact | Results, ...], message: ServerMessage, call: Call, fields: FieldReader
+    facts: Facts, places: tuple[Artifact | Results, ...], plans: list[ArtifactPlan], fields: FieldReader
 ) -> None:
-    facts.messages = fields.array(*(place.messages for place in places))
-    transcripts = [_transcript_as_text(bytes(place.transcript)) for place in places]
+    facts.messages = fields.array(*[place.messages for place in places])
+    given = [place.transcript for place in places if place.transcript is not ABSENT]
+    transcripts = [_transcript_as_text(bytes(transcript)) for transcript in given]
     facts.transcript = fields.text(*map(Raw, transcripts))
     # A blank transcript counts as empty but shows that nobody spoke; "" and [] show nothing.
     said = facts.transcript or next((text for text in transcripts if text[:1] == b'"' and text != b'""'), b"")
-    plans = [plan.transcriptPlan for plan in artifact_plans(message, call) if plan.transcriptPlan is not None]
+    of_transcript = [plan.transcriptPlan for plan in plans if plan.transcriptPlan is not None]
     names = SpeakerNames(
-        first_said(*(plan.assistantName for plan in plans)), first_said(*(plan.userName for plan in plans))
+        first_said(*[plan.assistantName for plan in of_transcript]),
+        first_said(*[plan.userName for plan in of_transcript]),
     )
     facts.customer_spoke = customer_spoke(facts.messages, said, names)
 
