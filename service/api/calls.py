@@ -13,7 +13,7 @@ from starlette.responses import Response
 from service.api.poll_request import read_call_id
 from service.api.responses import JSONResponse
 from service.api.state import State
-from service.calls.phone import mask_phone, normalize_phone
+from service.calls.phone import MAX_PHONE_LENGTH, mask_phone, normalize_phone
 from service.calls.record import LARGE_OF_VIEW, View, is_past_grace, render_record
 from service.calls.status import DataStatus
 from service.calls.stored_call import StoredCall, Tombstone
@@ -41,6 +41,9 @@ async def list_calls_by_phone(state: State, request: Request) -> Response:
     While a part of Redis is away, ``missing_buckets`` names the buckets whose calls are neither listed nor counted.
     """
     phone = normalize_phone(request.path_params["phone"])
+    if len(phone) > MAX_PHONE_LENGTH:
+        detail = Detail("phone", f"must have {MAX_PHONE_LENGTH} characters at most")
+        raise InvalidRequestError("Invalid phone number", details=(detail,))
     request.scope["log"]["phone"] = mask_phone(phone)
     limit = read_int(request, "limit", default=10, least=1, most=MAX_LIMIT)
     offset = read_int(request, "offset", default=0, least=0, most=MAX_OFFSET)

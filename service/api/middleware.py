@@ -10,6 +10,7 @@ import structlog
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.api.auth import Access
 from service.api.responses import render_error, send_answer
 from service.api.state import State
 from service.errors import ForbiddenError, ServiceError
@@ -87,6 +88,8 @@ class RequestMiddleware:
             if "wait_s" not in fields:
                 self._state.metrics.request(route, seconds)
             fields["route"], fields["status"], fields["duration_ms"] = route, status, round(seconds * 1000, 2)
+            if route in (UNMATCHED, "/") and self._state.tokens.access_of(headers) is Access.OPEN:
+                self._state.refusals.admit(scope, time.monotonic())
             if "is_left_out_of_log" not in scope:
                 self._log.finished(fields, is_routine=route.startswith("/health"))
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from typing import Final
 
+MAX_PHONE_LENGTH: Final = 128
+"""Limits the name of an index key. The longest addresses seen have 60 characters."""
+
 _E164: Final = re.compile(r"\+[1-9][0-9]{1,14}")
 """https://www.itu.int/rec/T-REC-E.164: at most 15 digits."""
 

@@ -13,14 +13,14 @@ from service.errors import InvalidRequestError, ServiceError, UnavailableError
 from service.server.connections import Connections
 from service.server.deadline import Deadline
 from service.server.request_cycle import HeldFlow, Refusal, new_cycle
-from service.server.request_size import RequestSize
+from service.server.request_size import HEAD_PIECE_BYTES, RequestSize
 from service.server.request_target import head_without_offer, in_origin_form
 
 HEADERS_DEADLINE_S: Final = 10.0
 BODY_DEADLINE_S: Final = 30.0
 
 UNCHARGED_HEAD_BYTES: Final = 8 * 1024
-"""Only larger heads count as read ahead. Heads of honest clients are smaller."""
+"""Only larger heads count, from their first byte to the answer. Heads of honest clients are smaller."""
 
 HELD_BYTES: Final = 8 * 1024
 """While more than this waits unparsed, we stop reading from the connection."""
@@ -50,7 +50,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self.app_state["connections"] = Connections(self.app_state.get("on_connection_lost", lambda _: None))
         self._shared: Connections = self.app_state["connections"]
         self._size = RequestSize()
-        self._charged_bytes = self._dropped_bytes = 0
+        self._charged_bytes = self._dropped_bytes = self._large_head_bytes = 0
         self._unread, self._parsed = b"", 0
         self.url, self.headers = b"", []
         self._is_refused = self._is_untaken = False
@@ -69,7 +69,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._deadline.cancel()
         self._queue.pop(self, None)
-        self._shared.charge(-self._charged_bytes)
+        self._shared.charge(-self._charged_bytes - self._large_head_bytes)
         self._unread = b""
         self.pipeline.clear()
         super().connection_lost(exc)
@@ -113,7 +113,8 @@ class BoundedProtocol(HttpToolsProtocol):
         except httptools.HttpParserUpgrade as offer:
             head = head_without_offer(self.parser, self.url, self.headers)
             self.parser = httptools.HttpRequestParser(self)  # an offer with "close" ends the old parser
-            self._size = RequestSize()
+            head_bytes, self._size = self._size.head_bytes, RequestSize()
+            self._size.head_bytes = max(0, head_bytes - HEAD_PIECE_BYTES)  # what parsing it again adds
             self._parse(head)
             return int(offer.args[0])
         except httptools.HttpParserError as exc:
@@ -141,6 +142,8 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         if self.url[:1] != b"/" or b"#" in self.url:
             self.url, self.headers = in_origin_form(self.url, self.headers)
+        if self._size.head_bytes > UNCHARGED_HEAD_BYTES:
+            self._hold_large_head(self._size.head_bytes)
         self._queue_request()
         self._size.begin_body()
         if self.pipeline:
@@ -148,6 +151,13 @@ class BoundedProtocol(HttpToolsProtocol):
         else:
             self._deadline.set(BODY_DEADLINE_S)
         self.headers = []  # trailers are collected here; nobody uses them
+
+    def _hold_large_head(self, size: int) -> None:
+        """Count a head until its request is answered: a poll may be parked with it, a body may never come."""
+        if not self._shared.charge(size):
+            self._shared.charge(-size)
+            raise UnavailableError("Too many large requests at once; try again in a second")
+        self._large_head_bytes += size
 
     def _queue_request(self) -> None:
         """Start the application now, or after the earlier requests on this connection."""
@@ -175,7 +185,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.headers = []  # drop trailers
         self._size.phase = "start"
         if self.cycle.response_complete:
-            self._deadline.set(self.timeout_keep_alive)
+            self._rest()
             self._stand_in_queue()
         else:
             self._deadline.clear()
@@ -197,11 +207,19 @@ class BoundedProtocol(HttpToolsProtocol):
             if self._size.phase == "body" and not self.pipeline:
                 self._deadline.set(BODY_DEADLINE_S)
         elif self._size.phase == "start":
-            self._deadline.set(self.timeout_keep_alive)
+            self._rest()
         self._stand_in_queue()
         if self._charged_bytes:
             self._parse_unread()
         self.flow.resume_reading()
+
+    def _rest(self) -> None:
+        """Wait for the next request. Thousands of idle connections must not keep the heads of their last ones."""
+        self._deadline.set(self.timeout_keep_alive)
+        self.url, self.cycle.scope = b"", {}  # type: ignore[typeddict-item]
+        if self._large_head_bytes:
+            self._shared.charge(-self._large_head_bytes)
+            self._large_head_bytes = 0
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -243,6 +261,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._is_refused or self.transport.is_closing():
             return
         self._is_refused = True
+        error.__traceback__ = None  # its frames lead back to this connection, which would be freed late
         self._deadline.clear()
         headers = self.cycle.scope["headers"] if self._size.phase == "body" else self.headers
         request_id = [header for header in headers if header[0] == b"x-request-id"]

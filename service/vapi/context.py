@@ -8,12 +8,9 @@ import msgspec
 from msgspec import Raw, Struct
 
 from service.calls.facts import Facts
-from service.calls.phone import find_e164_in_sip, is_e164, normalize_phone
+from service.calls.phone import MAX_PHONE_LENGTH, find_e164_in_sip, is_e164, normalize_phone
 from service.vapi.coercion import FieldReader, Text, first_said, is_blank, is_empty
 from service.vapi.messages import Artifact, Assistant, Call, Customer, PhoneNumber, ServerMessage
-
-MAX_PHONE_LENGTH: Final = 128
-"""Limits the name of an index key. The longest addresses seen have 60 characters."""
 
 _ARTIFACT: Final = Artifact()
 _ASSISTANT: Final = Assistant()

@@ -118,6 +118,13 @@ async def test_limits_out_of_bounds_are_refused(client: httpx2.AsyncClient, name
     assert (answer.status_code, answer.json()["details"][0]["path"]) == (400, name)
 
 
+async def test_a_number_longer_than_any_that_is_kept_is_refused(client: httpx2.AsyncClient) -> None:
+    """Its key is sent once for each bucket: 60 kB took 6 MB of the room for commands, and webhooks had to wait."""
+    answer = await client.get(BY_PHONE + "1" * 129)
+    assert (answer.status_code, answer.json()["details"][0]["path"]) == (400, "phone")
+    assert (await client.get(BY_PHONE + "1" * 128)).status_code == 200
+
+
 async def test_a_call_whose_number_was_corrected_is_listed_under_the_new_one_only(client: httpx2.AsyncClient) -> None:
     old, new, call_id = new_number(), new_number(), new_call_id()
     await deliver(client, status_update("queued", call_id, customer={"number": old}))

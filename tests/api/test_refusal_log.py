@@ -89,16 +89,20 @@ async def flush(replica: Replica) -> int:
         ("POST", WEBHOOK, {"Content-Encoding": "gzip"}, ["request.finished"]),
         ("GET", STATS, {}, ["request.finished"]),
         ("GET", STATS, {"Authorization": "Bearer wrong"}, ["request.finished"]),
+        ("GET", "/nowhere", {}, ["request.finished"]),
+        ("PUT", WEBHOOK, {}, ["request.finished"]),
+        ("GET", "/a%2fb", {}, ["request.finished"]),
+        ("GET", "/", {}, ["request.finished"]),
     ],
 )
-async def test_a_hundred_refusals_leave_the_lines_of_one(
+async def test_a_hundred_requests_of_a_stranger_leave_the_lines_of_one(
     closed: Replica, method: str, path: str, headers: dict[str, str], events: list[str]
 ) -> None:
     address = new_address()
     before = await flush(closed)
     async with connected(closed, **{"X-Forwarded-For": address}) as client:
         for _ in range(TIMES):
-            assert (await client.request(method, path, headers=headers, content=b"{}")).status_code in (401, 415, 429)
+            await client.request(method, path, headers=headers, content=b"{}")
     assert await flush(closed) - before == len(events) + 1
     assert [line["event"] for line in lines_about(closed, address)] == events
 
@@ -114,7 +118,8 @@ async def test_who_proves_himself_leaves_every_line_also_at_a_strangers_address(
             await client.post(WEBHOOK, content=body, headers=PROOF)
             await client.post(WEBHOOK, content=body, headers=sign(body, CREDENTIALS["VAPI_WEBHOOK_SECRET"]))
             await client.post(WEBHOOK, content=b"no json", headers=PROOF)
-    assert await flush(closed) - before == 30 + 1
+            await client.get("/nowhere", headers=READER)
+    assert await flush(closed) - before == 40 + 1
 
 
 async def test_in_open_mode_other_names_leave_one_line(start_replica: Callable[..., Replica]) -> None:
