@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any, Final
 
@@ -183,15 +183,23 @@ class RedisConnection:
         assert self._socket is not None
         is_confirmed = bool(self._wait) and any(command.is_durable for command in batch)
         packed = b"".join([command.packed for command in batch])
-        count = len(batch) + sum(command.needs_asking for command in batch)
+        asked = sum([command.needs_asking for command in batch])
+        count = len(batch) + asked
         arrived = await self._socket.exchange(packed + self._wait if is_confirmed else packed, count + is_confirmed)
         confirmed = _confirmed(arrived.pop()) if is_confirmed else 0
-        replies = _replies_to(batch, arrived)
+        replies: Iterable[tuple[Command, Any]] = (
+            _replies_to(batch, arrived) if asked else zip(batch, arrived, strict=True)
+        )
         again: list[Command] = []
+        demoted: ReadOnlyError | None = None
         for command, reply in replies:
-            if isinstance(reply, NoScriptError) and command.script is not None:
+            if not (is_confirmed or isinstance(reply, ResponseError)):
+                command.resolve(reply)
+            elif isinstance(reply, NoScriptError) and command.script is not None:
                 command.send_script()
                 again.append(command)
+            elif isinstance(reply, ReadOnlyError):
+                demoted = reply  # the command is sent again, to the new master
             elif isinstance(reply, ResponseError):
                 self._settle_error(command, reply)
                 if str(reply).startswith("NOREPLICAS"):
@@ -201,15 +209,11 @@ class RedisConnection:
                 self._doubt()
             else:
                 command.resolve(reply)
-        for _, reply in replies:
-            if isinstance(reply, ReadOnlyError):
-                # A demoted master. Raising drops the connection, and the next one asks anew who is the master.
-                raise reply
+        if demoted is not None:
+            raise demoted  # this drops the connection, and the next one asks anew who is the master
         return again
 
     def _settle_error(self, command: Command, error: ResponseError) -> None:
-        if isinstance(error, ReadOnlyError):
-            return  # it is sent again, to the new master
         if self._is_patient and isinstance(error, ONLY_CLUSTERS_ANSWER):
             command.fail(self._wrong_topology.notice(IS_A_CLUSTER))
         elif isinstance(error, MovedError | AskError):
@@ -228,15 +232,13 @@ class RedisConnection:
         await self._connection.disconnect(nowait=True)
 
 
-def _replies_to(batch: list[Command], arrived: list[Any]) -> list[tuple[Command, Any]]:
+def _replies_to(batch: list[Command], arrived: list[Any]) -> Iterator[tuple[Command, Any]]:
     """Each command with its reply. The reply to an ASKING before it is skipped."""
     replies = iter(arrived)
-    pairs: list[tuple[Command, Any]] = []
     for command in batch:
         if command.needs_asking:
             next(replies)
-        pairs.append((command, next(replies)))
-    return pairs
+        yield command, next(replies)
 
 
 def _confirmed(reply: Any) -> int:

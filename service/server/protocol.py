@@ -10,10 +10,10 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from service.errors import InvalidRequestError, ServiceError, UnavailableError
-from service.server.connections import Connections
+from service.server.connections import Connections, Queue
 from service.server.deadline import Deadline
 from service.server.request_cycle import HeldFlow, Refusal, new_cycle
-from service.server.request_size import HEAD_PIECE_BYTES, RequestSize
+from service.server.request_size import HEAD_PIECE_BYTES, Phase, RequestSize
 from service.server.request_target import head_without_offer, in_origin_form
 
 HEADERS_DEADLINE_S: Final = 10.0
@@ -54,6 +54,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._unread, self._parsed = b"", 0
         self.url, self.headers = b"", []
         self._is_refused = self._is_untaken = False
+        self._timed: Phase = "start"
+        """The part of the newest request whose deadline is set."""
         self._answering: RequestResponseCycle | None = None
         look_every_s = min(HEADERS_DEADLINE_S, self.timeout_keep_alive)
         self._deadline = Deadline(self.loop, transport, self._end_late, look_every_s=look_every_s)
@@ -89,19 +91,31 @@ class BoundedProtocol(HttpToolsProtocol):
         self._parse_unread()
 
     def _parse_unread(self) -> None:
-        unread = self._unread
-        while self._parsed < len(unread) and not (self.pipeline or self._is_untaken or self._is_refused):
-            end = self._size.end_of_piece(unread, self._parsed)
-            self._parsed += self._parse(unread[self._parsed : end])
-        if self._is_refused or self._parsed >= len(unread):
-            self._unread, self._parsed = b"", 0
-        flow = self.flow
+        unread, parsed = self._unread, self._parsed
+        while parsed < len(unread) and not (self.pipeline or self._is_untaken or self._is_refused):
+            end = self._size.end_of_piece(unread, parsed)
+            parsed += self._parse(unread if end - parsed == len(unread) else unread[parsed:end])
+        if self._is_refused or parsed >= len(unread):
+            unread, parsed = b"", 0
+        self._unread, self._parsed = unread, parsed
+        if unread or self.pipeline or self._size.phase != "start" or self._charged_bytes or self.flow.is_held:
+            self._hold_rest()
+
+    def _hold_rest(self) -> None:
+        """Limit what waits besides the request being answered: its time, its memory, and what is read after it."""
+        flow, phase = self.flow, self._size.phase
         flow.is_held = self._is_untaken or len(self._unread) - self._parsed > HELD_BYTES
         if flow.is_held:
             flow.pause_reading()
         elif self.pipeline:
             flow.resume_reading()  # otherwise we would not notice that the client of a parked poll leaves
-        if self._size.phase != "start" or self.pipeline:
+        if phase != self._timed and not (self._is_refused or self.pipeline):
+            self._timed = phase
+            if phase == "head":
+                self._deadline.set_if_sooner(HEADERS_DEADLINE_S)
+            elif phase == "body":
+                self._deadline.set(BODY_DEADLINE_S)
+        if phase != "start" or self.pipeline:
             self._stand_in_queue()
         self._charge()
 
@@ -121,14 +135,13 @@ class BoundedProtocol(HttpToolsProtocol):
             cause = exc.__context__
             self._refuse(cause if isinstance(cause, ServiceError) else InvalidRequestError("This is not valid HTTP"))
         else:
-            if error := self._size.find_error(self.url, self.headers):
+            if self._size.phase != "start" and (error := self._size.find_error(self.url, self.headers)):
                 self._refuse(error)
         return len(piece)
 
     def on_message_begin(self) -> None:
         self._begin_head()
-        self._size.phase = "head"
-        self._deadline.set_if_sooner(HEADERS_DEADLINE_S)
+        self._size.phase, self._timed = "head", "start"
 
     def _begin_head(self) -> None:
         self.url, self.headers, self.expect_100_continue = b"", [], False
@@ -148,8 +161,6 @@ class BoundedProtocol(HttpToolsProtocol):
         self._size.begin_body()
         if self.pipeline:
             self._deadline.clear()  # we do not read the body before its turn
-        else:
-            self._deadline.set(BODY_DEADLINE_S)
         self.headers = []  # trailers are collected here; nobody uses them
 
     def _hold_large_head(self, size: int) -> None:
@@ -186,7 +197,6 @@ class BoundedProtocol(HttpToolsProtocol):
         self._size.phase = "start"
         if self.cycle.response_complete:
             self._rest()
-            self._stand_in_queue()
         else:
             self._deadline.clear()
             if not (self.flow.write_paused or self.pipeline):
@@ -206,9 +216,11 @@ class BoundedProtocol(HttpToolsProtocol):
             self._start_asgi_task(self._answering, app)
             if self._size.phase == "body" and not self.pipeline:
                 self._deadline.set(BODY_DEADLINE_S)
+            self._stand_in_queue()
         elif self._size.phase == "start":
             self._rest()
-        self._stand_in_queue()
+        else:
+            self._stand_in_queue()
         if self._charged_bytes:
             self._parse_unread()
         self.flow.resume_reading()
@@ -220,6 +232,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._large_head_bytes:
             self._shared.charge(-self._large_head_bytes)
             self._large_head_bytes = 0
+        self._enter(self._shared.idle)
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -250,11 +263,14 @@ class BoundedProtocol(HttpToolsProtocol):
             queue = shared.idle
         else:
             queue = shared.half_heads if phase == "head" else shared.unfinished
+        self._enter(queue)
+
+    def _enter(self, queue: Queue) -> None:
         if queue is not self._queue:
             self._queue.pop(self, None)
             self._queue = queue
         if self not in queue:  # sending a little more does not move a connection back
-            queue[self] = 0.0 if queue is shared.idle else time.monotonic()
+            queue[self] = 0.0 if queue is self._shared.idle else time.monotonic()
 
     def _refuse(self, error: ServiceError) -> None:
         """Answer an invalid request with the error when its turn comes, then close. Later input is dropped."""

@@ -7,14 +7,11 @@ from typing import Any
 
 import msgspec
 
-from service.calls.facts import LARGE_FACTS, SMALL_FACTS
 from service.calls.record import View, render_record
 from service.calls.status import DataStatus, Ending
 from service.calls.stored_call import CallChange, StoredCall
 from service.vapi.intake import Intake, change_of
 from service.vapi.messages import decode_message
-
-NO_FACTS = dict.fromkeys((*SMALL_FACTS, *LARGE_FACTS), b"")
 
 STORED_AT_MS = 1_788_264_050_000
 """2026-09-01T12:00:50Z by the store's clock; a record made here was created and updated then and expires 1800 s on."""
@@ -52,7 +49,7 @@ def stored_by(change: CallChange) -> StoredCall:
         over_at_ms=STORED_AT_MS if change.ending else 0,
         data_status=DataStatus.COMPLETE if is_complete else partial,
         has_transcript="transcript" in change.facts,
-        facts=NO_FACTS | change.facts,
+        facts=change.facts,
     )
 
 
@@ -73,11 +70,11 @@ EMPTY = StoredCall(
     over_at_ms=0,
     data_status=DataStatus.PENDING,
     has_transcript=False,
-    facts=NO_FACTS,
+    facts={},
 )
 """A stored call of which nothing is known."""
 
 
 def call_with(facts: dict[str, bytes] | None = None, **stored: Any) -> StoredCall:
     """A stored call with these fragments; keyword arguments are its other fields."""
-    return msgspec.structs.replace(EMPTY, facts=NO_FACTS | (facts or {}), **stored)
+    return msgspec.structs.replace(EMPTY, facts=facts or {}, **stored)
