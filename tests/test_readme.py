@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 import subprocess
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 import pytest
@@ -75,6 +78,27 @@ def test_the_long_poll_answers_at_once_for_a_final_record(start_replica: Callabl
     run("bash", first_webhook(), replica)
     long_poll = next(block for block in blocks("bash") if "wait=25" in block)
     assert '"data_status":"complete"' in run("bash", long_poll, replica).stdout
+
+
+def test_scripts_of_the_original_pollers_find_what_the_table_says(start_replica: Callable[..., Replica]) -> None:
+    replica = start_replica()
+    call = f"{replica.url}/api/v1/vapi/calls/test-call-123"
+
+    def ask(*arguments: str) -> tuple[str, dict[str, Any]]:
+        printed = run("bash", shlex.join(["curl", "-s", "-w", "\n%{http_code}", *arguments]), replica).stdout
+        body, status = printed.rsplit("\n", 1)
+        return status, json.loads(body)
+
+    assert ask(call)[0] == "404"
+    assert ask(f"{call}?wait=0")[0] == "202"
+    run("bash", first_webhook(), replica)
+    record = ask(f"{call}?wait=25")[1]["data"]
+    assert (record["status"], record["data_status"], record["outcome"]) == ("ended", "complete", "completed")
+    assert record["transcript"] == {"text": "Test transcript"}
+    assert {"call_id", "ended_reason", "analysis_summary"} <= record.keys()
+    assert not {"callId", "endedReason", "analysis", "raw_webhook_payload"} & record.keys()
+    assert ask("-X", "DELETE", call)[1]["callId"] == "test-call-123"
+    assert ask(f"{call}?wait=25")[0] == "404"
 
 
 def test_every_make_target_named_exists() -> None:

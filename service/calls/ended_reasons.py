@@ -45,10 +45,10 @@ def _rules(*rules: tuple[_Class, str]) -> tuple[tuple[_Class, re.Pattern[str]], 
 _OUTCOMES: Final[tuple[tuple[Outcome, re.Pattern[str]], ...]] = _rules(
     ("voicemail", "voicemail"),
     # Only this is a busy line. A voice provider, or the person to whom a call was forwarded, can be busy, too.
-    ("busy", "customer-busy"),
+    ("busy", r"^(?!call\.forwarding | .*transfer).*customer-busy"),
     (
         "no_answer",
-        r"""customer-did-not-answer | (twilio|vonage)-failed-to-connect-call | sip-outbound-call-failed-to-connect
+        r"""^(?!call\.forwarding | .*transfer).*customer-did-not-answer | (twilio|vonage)-failed-to-connect-call | sip-outbound-call-failed-to-connect
         | outbound-sip-(408|480)\b""",
     ),
     ("cancelled", "^manually-canceled | ^(scheduled-)?call-deleted$ | caller-hungup-before-call-connect"),
@@ -65,7 +65,7 @@ _RETRIES: Final[tuple[tuple[Retry, re.Pattern[str]], ...]] = _rules(
     # The person, the line or the carrier was not available.
     (
         "later",
-        r"""forwarding\.(no-answer|operator-busy) | transfer | outbound-sip-(486|600|5\d\d)\b | daily-limit | vonage-rejected
+        r"""forwarding\..*(busy|no-answer|not-answer) | transfer | outbound-sip-(486|600|5\d\d)\b | daily-limit | vonage-rejected
         | carrier-released | did-not-receive-customer-audio""",
     ),
     # These pass, although some also mention an upgrade or contain a 4xx status.

@@ -7,6 +7,7 @@ https://docs.vapi.ai/server-url/events, https://docs.vapi.ai/knowledge-base/cust
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -24,6 +25,21 @@ class Reply(msgspec.Struct, frozen=True):
 
     body: bytes
     content_type: bytes = b"application/json"
+
+
+class _ToolCall(msgspec.Struct):
+    """Its arguments are not decoded: they may hold a number too large for any type."""
+
+    id: str
+
+
+class _Tool(msgspec.Struct):
+    toolCall: _ToolCall  # noqa: N815
+
+
+_ENTRIES: Final = msgspec.json.Decoder(list[msgspec.Raw] | None)
+_TOOL: Final = msgspec.json.Decoder(_Tool)
+_TOOL_CALL: Final = msgspec.json.Decoder(_ToolCall)
 
 
 def find_reply(message: ServerMessage) -> Reply | None:
@@ -47,12 +63,19 @@ def _tool_results(message: ServerMessage) -> dict[str, Any]:
 
 def _tool_call_ids(fragment: bytes) -> Iterator[str]:
     """The ids in a list of tool calls, or in a list of tools that contain their ``toolCall``."""
-    calls = msgspec.json.decode(fragment) if fragment else None
-    for entry in calls if isinstance(calls, list) else ():
-        inner = entry.get("toolCall") if isinstance(entry, dict) else None
-        call = inner if isinstance(inner, dict) else entry
-        if isinstance(call, dict) and isinstance(call.get("id"), str):
-            yield call["id"]
+    try:
+        entries = _ENTRIES.decode(fragment or b"null")
+    except msgspec.ValidationError:  # not an array
+        return
+    yield from filter(None, map(_find_id, entries or ()))
+
+
+def _find_id(entry: msgspec.Raw) -> str | None:
+    with suppress(msgspec.ValidationError):
+        return _TOOL.decode(entry).toolCall.id
+    with suppress(msgspec.ValidationError):
+        return _TOOL_CALL.decode(entry).id
+    return None
 
 
 _ANSWERS: Final[dict[str, Callable[[ServerMessage], dict[str, Any]]]] = {

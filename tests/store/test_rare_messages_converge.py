@@ -14,6 +14,7 @@ from service.calls.stored_call import CallChange
 from service.store.calls import CallStore
 from service.vapi.api_call import change_of_api_call
 from tests.support.store_events import change_from, merged_facts
+from tests.support.vapi_sender import SAMPLES
 
 PROPERTY: Final = settings(
     max_examples=80, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -108,3 +109,19 @@ async def test_a_call_deleted_at_vapi_is_complete_in_every_order(store: CallStor
 
     assert (record["data_status"], record["status"]) == ("complete", "ended")
     assert record["ended_reason"]
+
+
+async def test_a_report_that_came_too_early_is_completed_by_vapis_api_in_either_order(store: CallStore) -> None:
+    field = SAMPLES / "field"
+    early = change_from(json.loads((field / "premature-report.json").read_bytes()))
+    answer = change_of_api_call((field / "premature-report-then-api.json").read_bytes(), expects_analysis=True)
+
+    assert (await record_after(store, [early]))["data_status"] == "partial"
+    for order in ([early, answer], [answer, early], [early, answer, early]):
+        record = await record_after(store, order)
+        assert (record["data_status"], record["outcome"], record["analysis_reliable"]) == (
+            "complete",
+            "completed",
+            True,
+        )
+        assert record["cost"] == 0.05

@@ -97,9 +97,11 @@ PLACES = ["call.metadata", "assistantOverrides.metadata", "assistant.metadata", 
 
 
 def with_metadata(**places: Any) -> dict[str, Any]:
-    """A message with metadata in the named places: call, overrides, assistant, inline."""
+    """A message with metadata in the named places: call, overrides, squad, workflow, assistant, inline."""
     call: dict[str, Any] = {"id": "c", "metadata": places.get("call")}
     call["assistantOverrides"] = {"metadata": places.get("overrides")}
+    call["squadOverrides"] = {"metadata": places.get("squad")}
+    call["workflowOverrides"] = {"metadata": places.get("workflow")}
     call["assistant"] = {"metadata": places.get("inline")}
     return message("hang", call=call, assistant={"metadata": places.get("assistant")})
 
@@ -112,6 +114,10 @@ def with_metadata(**places: Any) -> dict[str, Any]:
         ({"overrides": {"a": 1}}, {"a": 1}),
         ({"assistant": {"a": 1}}, {"a": 1}),
         ({"inline": {"a": 1}}, {"a": 1}),
+        ({"squad": {"a": 1}}, {"a": 1}),
+        ({"workflow": {"a": 1}}, {"a": 1}),
+        ({"squad": {"a": 2}, "workflow": {"a": 3, "b": 3}, "assistant": {"b": 4, "c": 4}}, {"a": 2, "b": 3, "c": 4}),
+        ({"call": {"a": 0}, "squad": {"a": 1, "b": 1}}, {"a": 0, "b": 1}),
         (
             {"call": {"a": 1}, "overrides": {"a": 2, "b": 2}, "assistant": {"a": 3, "b": 3, "c": 3}},
             {"a": 1, "b": 2, "c": 3},

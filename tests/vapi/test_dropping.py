@@ -75,7 +75,7 @@ def test_odd_values_of_undecoded_fields_are_counted_where_they_are_read() -> Non
         artifact={},
     )
     intake = intake_of(body)
-    assert intake.dropped == 7
+    assert intake.dropped == 8
     assert intake.change is not None
     assert fact(intake, "ended_reason") == b'"assistant-ended-call"'
 

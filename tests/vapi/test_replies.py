@@ -77,6 +77,28 @@ def test_without_a_usable_first_list_the_second_serves(list_: object) -> None:
     assert [result["toolCallId"] for result in answer["results"]] == ["call_1"]
 
 
+def test_a_tool_call_may_stand_inside_its_tool() -> None:
+    tools = [
+        {"type": "function", "toolCall": {"id": "call_1"}},
+        {"name": "f", "toolCall": {"id": 5}},
+        {"toolCall": None},
+    ]
+    answer = reply_to(message("tool-calls", toolCallList=[{"id": "call_2"}], toolWithToolCallList=tools))
+    assert [result["toolCallId"] for result in answer["results"]] == ["call_2", "call_1"]
+
+
+@pytest.mark.parametrize("number", ["1e400", "-1e999", "9" * 5000])
+def test_a_number_beyond_a_double_keeps_no_live_call_waiting(number: str) -> None:
+    for calls in (
+        f'[{number},{{"id":"a","function":{{"arguments":{{"x":{number}}}}}}}]',
+        f'[{{"id":"a","x":{number}}}]',
+    ):
+        body = f'{{"message":{{"type":"tool-calls","toolCallList":{calls}}}}}'.encode()
+        reply = find_reply(decode_message(body).message)
+        assert reply is not None
+        assert json.loads(reply.body)["results"] == [{"toolCallId": "a", "error": NOT_HANDLED}], calls
+
+
 def test_tool_calls_of_odd_shape_are_left_out() -> None:
     answer = reply_to(message("tool-calls", toolCallList=[None, 5, "x", [], {"id": "call_1"}, {"name": "f"}]))
     assert answer == {"results": [{"toolCallId": "call_1", "error": NOT_HANDLED}]}

@@ -28,7 +28,6 @@ HAND_MADE = message(
         "endedAt": "2026-09-01T12:05:00Z",
         "durationSeconds": 300,
         "cost": 0.12,
-        "customer_spoke": False,
         "transcript": "AI: Hello.",
         "messages": [{"role": "bot", "message": "Hello."}],
         "recordingUrl": "https://x.example/a.wav",
@@ -86,10 +85,12 @@ def put(body: dict[str, Any], path: str, value: object) -> None:
     target[name] = value
 
 
+ANALYSES = ("analysis.", "", "call.analysis.", "call.")
 ORDERS = [
     ("transcript", ["artifact.transcript", "transcript", "call.artifact.transcript", "call.transcript"]),
     ("analysis_summary", ["analysis.summary", "summary", "call.analysis.summary", "call.summary"]),
-    ("analysis_success_evaluation", ["analysis.successEvaluation", "call.analysis.successEvaluation"]),
+    ("analysis_success_evaluation", [f"{place}successEvaluation" for place in ANALYSES]),
+    ("analysis_structured_data", [f"{place}structuredData" for place in ANALYSES]),
     ("ended_reason", ["endedReason", "call.endedReason"]),
 ]
 ARRAYS = ["artifact.messages", "messages", "call.artifact.messages", "call.messages"]
@@ -205,6 +206,11 @@ def test_a_time_in_the_message_outweighs_the_calls(name: str, fact: str) -> None
         ({"call": {"id": "c", "cost": 0.5}}, 0.5),
         ({"cost": None, "call": {"id": "c", "cost": 0.5}}, 0.5),
         ({"cost": {"total": 1}, "call": {"id": "c", "cost": 0.5}}, 0.5),
+        ({"costBreakdown": {"total": 0.03}}, 0.03),
+        ({"cost": "free", "costBreakdown": {"total": "0.03"}}, 0.03),
+        ({"cost": 0, "costBreakdown": {"total": 0.03}}, 0),
+        ({"cost": 0.5, "costBreakdown": [1]}, 0.5),
+        ({"call": {"id": "c", "costBreakdown": {"total": 0.03}}}, 0.03),
         ({"cost": True}, None),
         ({}, None),
     ],
@@ -219,3 +225,25 @@ def test_odd_results_leave_the_others_alone() -> None:
     )
     assert facts_of(body) == {"analysis_summary": "Good."}
     assert intake_of(body).dropped == 4
+
+
+def test_a_blank_transcript_is_none_and_shows_that_nobody_spoke() -> None:
+    for transcript in (" ", "\u00a0\n\u200b", [{"role": "user", "message": " "}]):
+        record = record_of(report(artifact={"transcript": transcript}))
+        assert (record["transcript"], record["customer_spoke"], record["analysis_reliable"]) == (None, False, None)
+    nothings: tuple[Any, ...] = (None, "", [], {}, [{"role": "system", "message": "Prompt."}])
+    for nothing in nothings:
+        assert record_of(report(artifact={"transcript": nothing}))["customer_spoke"] is None, nothing
+
+
+def test_the_speakers_names_are_read_from_every_plan() -> None:
+    plan = {"artifactPlan": {"transcriptPlan": {"assistantName": "Anna (AI)", "userName": "🙂"}}}
+    places: list[dict[str, Any]] = [
+        {"assistant": plan},
+        {"call": {"id": "c", "assistant": plan}},
+        {"call": {"id": "c", "assistantOverrides": plan}},
+        {"call": {"id": "c", **plan}},
+    ]
+    for place in places:
+        for answer, spoke in (("Anna (AI): Hello?", False), ("🙂: Yes.", True)):
+            assert record_of(report(transcript=f"Anna (AI): Hi.\n{answer}", **place))["customer_spoke"] is spoke, place
