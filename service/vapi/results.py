@@ -15,7 +15,7 @@ from service.calls.facts import Facts
 from service.calls.phone import normalize_phone
 from service.vapi.coercion import ABSENT, FieldReader, Text, first_said, is_empty
 from service.vapi.messages import Analysis, Artifact, ArtifactPlan, Call, Results, ServerMessage
-from service.vapi.speech import SpeakerNames, customer_spoke, transcript_of
+from service.vapi.speech import customer_spoke, transcript_of
 
 _ANALYSIS: Final = Analysis()
 _ARTIFACT: Final = Artifact()
@@ -85,12 +85,7 @@ def _add_what_was_said(
     facts.transcript = fields.text(*map(Raw, transcripts))
     # A blank transcript counts as empty but shows that nobody spoke; "" and [] show nothing.
     said = facts.transcript or next((text for text in transcripts if text[:1] == b'"' and text != b'""'), b"")
-    of_transcript = [plan.transcriptPlan for plan in plans if plan.transcriptPlan is not None]
-    names = SpeakerNames(
-        first_said(*[plan.assistantName for plan in of_transcript]),
-        first_said(*[plan.userName for plan in of_transcript]),
-    )
-    facts.customer_spoke = customer_spoke(facts.messages, said, names)
+    facts.customer_spoke = customer_spoke(facts.messages, said, plans)
 
 
 def _transcript_as_text(transcript: bytes) -> bytes:

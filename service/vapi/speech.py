@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import Final, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Final
 
 import msgspec
 
 from service.calls.facts import BLANK
-from service.vapi.coercion import is_blank
+from service.vapi.coercion import first_said, is_blank
+from service.vapi.messages import ArtifactPlan
 
 CUSTOMER_ROLES: Final = frozenset(("user", "customer"))
 ASSISTANT_ROLES: Final = frozenset(("bot", "assistant"))
@@ -25,13 +26,6 @@ _LABEL: Final = re.compile(r"[^\W_][\w .'’()#&\u0300-\u1fff\u200c\u200d-]{0,39
 
 Most vowel signs of Indic and Thai script, and the joiners, are no ``\\w``.
 """
-
-
-class SpeakerNames(NamedTuple):
-    """The names that ``transcriptPlan`` gives to the speakers of a transcript, in addition to the usual labels."""
-
-    assistant: str | None = None
-    customer: str | None = None
 
 
 class _Message(msgspec.Struct, gc=False):
@@ -52,17 +46,17 @@ _SAID: Final = msgspec.json.Decoder(str | list[msgspec.Raw])
 _PART: Final = msgspec.json.Decoder(_Part)
 
 
-def customer_spoke(messages: bytes, transcript: bytes, names: SpeakerNames) -> bool | None:
+def customer_spoke(messages: bytes, transcript: bytes, plans: Sequence[ArtifactPlan]) -> bool | None:
     """Whether the customer said anything; None when neither messages nor transcript show it.
 
     Args:
         messages: a JSON array of messages; empty bytes without one.
         transcript: a JSON string; empty bytes without one.
-        names: the transcript's names for the speakers.
+        plans: may name the transcript's speakers, the first plan that does so first.
     """
     spoke = _customer_spoke_in(messages) if messages else None
     if spoke is None and transcript:
-        spoke = _is_customer_in(msgspec.json.decode(transcript, type=str), names)
+        spoke = _is_customer_in(msgspec.json.decode(transcript, type=str), plans)
     return spoke
 
 
@@ -122,10 +116,11 @@ def _on_one_line(text: str) -> str:
     return " ".join(stripped for line in text.splitlines() if (stripped := line.strip()))
 
 
-def _is_customer_in(transcript: str, names: SpeakerNames) -> bool:
+def _is_customer_in(transcript: str, plans: Sequence[ArtifactPlan]) -> bool:
     """True when a label other than the assistant's has text. Text before any label counts as the customer's."""
-    assistants = [*ASSISTANT_LABELS, *filter(None, [names.assistant])]
-    customers = [*CUSTOMER_ROLES, *filter(None, [names.customer])]
+    given = [plan.transcriptPlan for plan in plans if plan.transcriptPlan is not None]
+    assistants = [*ASSISTANT_LABELS, *filter(None, [first_said(*[plan.assistantName for plan in given])])]
+    customers = [*CUSTOMER_ROLES, *filter(None, [first_said(*[plan.userName for plan in given])])]
     is_assistant = False
     for line in transcript.splitlines():
         said = BLANK.sub("", line, count=1)

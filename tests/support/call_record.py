@@ -77,4 +77,4 @@ EMPTY = StoredCall(
 
 def call_with(facts: dict[str, bytes] | None = None, **stored: Any) -> StoredCall:
     """A stored call with these fragments; keyword arguments are its other fields."""
-    return msgspec.structs.replace(EMPTY, facts=facts or {}, **stored)
+    return msgspec.structs.replace(EMPTY, facts={name: text for name, text in (facts or {}).items() if text}, **stored)

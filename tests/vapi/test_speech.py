@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from service.vapi.speech import SpeakerNames, customer_spoke, transcript_of
+from service.vapi.messages import ArtifactPlan, TranscriptPlan
+from service.vapi.speech import customer_spoke, transcript_of
 
 
 def spoke(
@@ -16,7 +17,7 @@ def spoke(
     return customer_spoke(
         b"" if messages is None else json.dumps(messages).encode(),
         b"" if transcript is None else json.dumps(transcript).encode(),
-        SpeakerNames(assistant, customer),
+        [ArtifactPlan(transcriptPlan=TranscriptPlan(assistantName=assistant, userName=customer))],
     )
 
 
@@ -117,7 +118,7 @@ def test_a_number_beyond_a_double_anywhere_in_a_message_is_passed_over(number: s
         f'[{{"role":{number},"message":"Yes."}}]': None,
         number: None,
     }
-    found = {messages: customer_spoke(messages.encode(), b"", SpeakerNames()) for messages in expected}
+    found = {messages: customer_spoke(messages.encode(), b"", []) for messages in expected}
     assert found == expected
     assert transcript_of(f"[{customers % number}]".encode()) == "User: Yes.\n"
 
