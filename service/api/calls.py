@@ -49,9 +49,10 @@ async def list_calls_by_phone(state: State, request: Request) -> Response:
     offset = read_int(request, "offset", default=0, least=0, most=MAX_OFFSET)
     fragment = msgspec.json.encode(phone)
     look_until, deadline = deadlines_of(state)
-    page = await state.phone_index.find_page(fragment[1:-1], offset=offset, limit=limit, deadline=look_until)
-    reads = (read_call(state, call_id, "summary", deadline=deadline) for call_id in page.call_ids)
-    found = await asyncio.gather(*reads)
+    async with state.phone_index.turn(offset + limit, look_until):
+        page = await state.phone_index.find_page(fragment[1:-1], offset=offset, limit=limit, deadline=look_until)
+        reads = (read_call(state, call_id, "summary", deadline=deadline) for call_id in page.call_ids)
+        found = await asyncio.gather(*reads)
     # Leave out calls that expired, were deleted or changed their number since the index was read.
     calls = [call for call in found if isinstance(call, StoredCall) and call.facts["customer_phone"] == fragment]
     calls.sort(key=lambda call: (call.updated_at_ms, call.call_id), reverse=True)
