@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.api.poll_request import read_call_id
-from service.api.responses import JSONResponse
+from service.api.responses import JSONResponse, LargeResponse
 from service.api.state import State
 from service.calls.phone import MAX_PHONE_LENGTH, mask_phone, normalize_phone
 from service.calls.record import LARGE_OF_VIEW, View, is_past_grace, render_record
@@ -59,7 +59,7 @@ async def list_calls_by_phone(state: State, request: Request) -> Response:
     pagination = {"limit": limit, "offset": offset, "hasMore": offset + limit < page.count}
     data = [msgspec.Raw(render_record(call, "summary")) for call in calls]
     missing = {"missing_buckets": page.missing_buckets} if page.missing_buckets else {}
-    return JSONResponse(data=data, count=page.count, pagination=pagination, **missing)
+    return LargeResponse(state.large_bodies, data=data, count=page.count, pagination=pagination, **missing)
 
 
 def deadlines_of(state: State) -> tuple[float, float]:
