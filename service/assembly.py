@@ -11,6 +11,7 @@ from service import __version__
 from service.api.auth import CallerTokens
 from service.api.client_address import ClientAddresses
 from service.api.limits import CALLERS_BYTES, UNPROVEN_BYTES, BodyBudget, FailedProofs, RefusalLog
+from service.api.responses import SharedBodies
 from service.api.state import State
 from service.api.unfinished import UnfinishedBodies
 from service.config import Settings
@@ -98,6 +99,7 @@ def assemble(settings: Settings) -> tuple[State, RedisTopology]:
         bodies=BodyBudget(settings.max_body_bytes),
         unproven_bodies=UnfinishedBodies(max(UNPROVEN_BYTES, 2 * settings.max_body_bytes)),
         callers_bodies=UnfinishedBodies(CALLERS_BYTES),
+        large_bodies=SharedBodies(),
     )  # fmt: skip
     return state, redis
 

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.api.poll_request import read_call_id
-from service.api.responses import JSONResponse
+from service.api.responses import JSONResponse, LargeResponse
 from service.api.state import State
 from service.calls.phone import MAX_PHONE_LENGTH, mask_phone, normalize_phone
 from service.calls.record import LARGE_OF_VIEW, View, is_past_grace, render_record
@@ -49,16 +49,17 @@ async def list_calls_by_phone(state: State, request: Request) -> Response:
     offset = read_int(request, "offset", default=0, least=0, most=MAX_OFFSET)
     fragment = msgspec.json.encode(phone)
     look_until, deadline = deadlines_of(state)
-    page = await state.phone_index.find_page(fragment[1:-1], offset=offset, limit=limit, deadline=look_until)
-    reads = (read_call(state, call_id, "summary", deadline=deadline) for call_id in page.call_ids)
-    found = await asyncio.gather(*reads)
+    async with state.phone_index.turn(offset + limit, look_until):
+        page = await state.phone_index.find_page(fragment[1:-1], offset=offset, limit=limit, deadline=look_until)
+        reads = (read_call(state, call_id, "summary", deadline=deadline) for call_id in page.call_ids)
+        found = await asyncio.gather(*reads)
     # Leave out calls that expired, were deleted or changed their number since the index was read.
     calls = [call for call in found if isinstance(call, StoredCall) and call.facts.get("customer_phone") == fragment]
     calls.sort(key=lambda call: (call.updated_at_ms, call.call_id), reverse=True)
     pagination = {"limit": limit, "offset": offset, "hasMore": offset + limit < page.count}
     data = [msgspec.Raw(render_record(call, "summary")) for call in calls]
     missing = {"missing_buckets": page.missing_buckets} if page.missing_buckets else {}
-    return JSONResponse(data=data, count=page.count, pagination=pagination, **missing)
+    return LargeResponse(state.large_bodies, data=data, count=page.count, pagination=pagination, **missing)
 
 
 def deadlines_of(state: State) -> tuple[float, float]:

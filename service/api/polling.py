@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 from service.api.auth import Access
 from service.api.calls import read_call
 from service.api.poll_request import PollRequest, is_known, read_poll_request
-from service.api.responses import LARGE_BODY_BYTES, Headers, SharedBodies, SharedBody, send_answer, send_unchanged
+from service.api.responses import LARGE_BODY_BYTES, Headers, SharedBody, send_answer, send_unchanged
 from service.api.state import State
 from service.calls.record import etag_of, render_pending, render_record
 from service.calls.status import DataStatus
@@ -51,7 +51,7 @@ class Polling:
     def __init__(self, state: State) -> None:
         self._state = state
         self._reconciler = state.reconciler
-        self._bodies = SharedBodies()
+        self._bodies = state.large_bodies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["route_path"] = ROUTE

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from service.api.auth import CallerTokens
 from service.api.client_address import ClientAddresses
 from service.api.limits import BodyBudget, FailedProofs, RefusalLog
+from service.api.responses import SharedBodies
 from service.api.unfinished import UnfinishedBodies
 from service.config import Settings
 from service.jobs.batches import Batches
@@ -67,3 +68,5 @@ class State:
     """Bodies of webhooks whose signature is not checked yet."""
     callers_bodies: UnfinishedBodies
     """Unfinished bodies of all other routes."""
+    large_bodies: SharedBodies
+    """Large answers that are being sent."""

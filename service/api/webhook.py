@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 import msgspec
@@ -63,7 +62,7 @@ class Webhook:
 
     def __init__(self, state: State) -> None:
         self._state = state
-        self._aside = ThreadPoolExecutor(1, thread_name_prefix="large-bodies")
+        self._large_body = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["route_path"] = PATHS[0]
@@ -124,7 +123,8 @@ class Webhook:
     async def _understand(self, body: bytes) -> _Understood:
         try:
             if len(body) > LARGE_BODY_BYTES:
-                understood = await asyncio.get_running_loop().run_in_executor(self._aside, understand, body)
+                async with self._large_body:
+                    understood = await asyncio.to_thread(understand, body)
             else:
                 understood = understand(body)
         except InvalidMessageError:

@@ -20,7 +20,9 @@ def in_origin_form(url: bytes, headers: Headers) -> tuple[bytes, Headers]:
     url = (target.path or b"/") + (b"?" + target.query if target.query else b"")
     if target.host is None:
         return url, headers
-    host = target.host if target.port is None else b"%b:%d" % (target.host, target.port)
+    host = b"[%b]" % target.host if b":" in target.host else target.host
+    if target.port is not None:
+        host = b"%b:%d" % (host, target.port)
     return url, [*(header for header in headers if header[0] != b"host"), (b"host", host)]
 
 

@@ -6,7 +6,7 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
 import msgspec
@@ -20,6 +20,9 @@ from service.store.lua import load_script
 
 DEEP_ENTRIES: Final = 1_000
 """Pages that read more index entries than this are read one at a time: 20 at once held up webhooks for a second."""
+
+PAGES_AT_ONCE: Final = 4
+"""With 200 pages of 2 MB read at once, a webhook waited 5 s for its turn on the event loop."""
 
 DEEP_BUCKETS_AT_ONCE: Final = 4
 """A deep page reads so many buckets at once, so that other commands and other requests get their turn in between."""
@@ -57,8 +60,26 @@ class PhoneIndex:
         self._keys = keys
         self._index_ttl_ms = 2 * max(settings.result_ttl_ms, settings.pending_ttl_ms)
         self._script = load_script("newest_of_phone.lua")
+        self._page = asyncio.Semaphore(PAGES_AT_ONCE)
         self._deep_page = asyncio.Lock()
         self._deep_buckets = asyncio.Semaphore(DEEP_BUCKETS_AT_ONCE)
+
+    @asynccontextmanager
+    async def turn(self, entries: int, deadline: float | None = None) -> AsyncIterator[None]:
+        """Read a page of so many index entries (offset + limit), and its calls, inside this block.
+
+        Raises:
+            UnavailableError: other pages took all the time until ``deadline``.
+        """
+        turns = (self._deep_page, self._page) if entries > DEEP_ENTRIES else (self._page,)
+        async with AsyncExitStack() as taken:
+            try:
+                async with asyncio.timeout(None if deadline is None else deadline - time.monotonic()):
+                    for turn in turns:
+                        await taken.enter_async_context(turn)
+            except TimeoutError as exc:
+                raise UnavailableError("Too many pages at once; ask again in a second") from exc
+            yield
 
     async def find_page(self, phone: bytes, *, offset: int, limit: int, deadline: float | None = None) -> PhonePage:
         """The ids from ``offset`` on. ``phone`` is the content of the record's JSON string, without the quotes.
@@ -68,26 +89,7 @@ class PhoneIndex:
 
         Raises:
             StoreUnavailableError: no bucket answers within ``STORE_TIMEOUT_S``, or by ``deadline`` (``time.monotonic``).
-            UnavailableError: other deep pages took all the time until ``deadline``.
         """
-        if offset + limit <= DEEP_ENTRIES:
-            return await self._read_page(phone, offset, limit, deadline)
-        async with self._turn_of_a_deep_page(deadline):
-            return await self._read_page(phone, offset, limit, deadline)
-
-    @asynccontextmanager
-    async def _turn_of_a_deep_page(self, deadline: float | None) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout(None if deadline is None else deadline - time.monotonic()):
-                await self._deep_page.acquire()
-        except TimeoutError as exc:
-            raise UnavailableError("Too many large pages at once; ask again in a second") from exc
-        try:
-            yield
-        finally:
-            self._deep_page.release()
-
-    async def _read_page(self, phone: bytes, offset: int, limit: int, deadline: float | None) -> PhonePage:
         wanted = offset + limit
         first = await self._ask(phone, dict.fromkeys(range(BUCKETS), _share_of(wanted)), deadline)
         buckets, missing = {**first.replies}, {*first.missing}

@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,10 @@ CLIENTS = 60
 TRANSCRIPT_BYTES = 9_000_000
 MAY_GROW_BYTES = 250_000_000
 """A copy for each of them would be 540 MB."""
+
+UNSHARED = 70
+UNSHARED_MAY_GROW_BYTES = 450_000_000
+"""256 MiB, and what is being read and written just then. Without a bound they hold 630 MB."""
 
 CUT_WITHIN_S = 120.0
 """Far beyond the 30 s, of which a busy machine makes more."""
@@ -78,3 +83,37 @@ async def test_a_large_record_is_held_once_for_all_who_do_not_read_it_and_they_a
     finally:
         for client in clients:
             client.close()
+
+
+@pytest.mark.parametrize(
+    "target", [b"/api/v1/vapi/calls/by-phone/+18645550177?limit=100", b"/api/v1/vapi/calls/unread-%d"]
+)
+async def test_different_large_answers_that_nobody_reads_take_bounded_memory(replica: Replica, target: bytes) -> None:
+    """A page each time, or a record of each client's own."""
+    results = {
+        "analysis": {"structuredData": {"notes": "x" * TRANSCRIPT_BYTES}},
+        "customer": {"number": "+18645550177"},
+    }
+
+    async def is_stored(number: int) -> bool:
+        report = json.dumps(full_report(f"unread-{number}", **results)).encode()
+        return (await ask(replica.port, post(report), within_s=60)).status == 200
+
+    many = 1 if b"by-phone" in target else UNSHARED
+    for number in range(many):
+        await until(partial(is_stored, number), 60)
+    before, clients = memory_of(replica), []
+    try:
+        for number in range(UNSHARED):
+            clients.append(ask_without_reading(replica, target.replace(b"%d", b"%d" % number)))
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(1.0)  # the last ones are answered
+        assert memory_of(replica) - before < UNSHARED_MAY_GROW_BYTES
+    finally:
+        for client in clients:
+            client.close()
+
+    async def is_served() -> bool:
+        return (await ask(replica.port, get(target.replace(b"%d", b"0")), within_s=60)).status == 200
+
+    await until(is_served, 60)

@@ -103,10 +103,11 @@ async def test_line_breaks_do_not_keep_an_idle_connection(connection: RawConnect
     pytest.fail("the connection was kept for 20 s")
 
 
-async def test_the_host_of_an_absolute_target_replaces_the_header(connection: RawConnection) -> None:
-    await connection.send(get(b"http://elsewhere:81/a"))
+@pytest.mark.parametrize("host", ["elsewhere", "elsewhere:81", "[::1]", "[::1]:81"])
+async def test_the_host_of_an_absolute_target_replaces_the_header(connection: RawConnection, host: str) -> None:
+    await connection.send(get(b"http://%b/a" % host.encode()))
     told = (await connection.answer()).json()
-    assert [value for name, value in told["headers"] if name == "host"] == ["elsewhere:81"]
+    assert [value for name, value in told["headers"] if name == "host"] == [host]
 
 
 async def test_a_request_that_takes_longer_than_the_keep_alive_is_answered(connection: RawConnection) -> None:

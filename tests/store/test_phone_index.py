@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import AsyncExitStack
 from typing import Final
 
 import pytest
 
 from service.errors import UnavailableError
 from service.store.keys import BUCKETS, bucket_of
-from service.store.phone_index import PhoneIndex, PhonePage
+from service.store.phone_index import PAGES_AT_ONCE, PhoneIndex, PhonePage
 from tests.store.conftest import OpenedStore, OpenStore
 from tests.support.redis_server import RedisProcess
 from tests.support.store_events import change, stored, until
@@ -54,7 +55,8 @@ async def test_deep_pages_are_read_one_after_another_and_shallow_ones_beside_the
     ended: list[int] = []
 
     async def page_at(offset: int, deadline: float | None = None) -> list[bytes]:
-        page = await index.find_page(PHONE.encode(), offset=offset, limit=100, deadline=deadline)
+        async with index.turn(offset + 100, deadline):
+            page = await index.find_page(PHONE.encode(), offset=offset, limit=100, deadline=deadline)
         ended.append(offset)
         return page.call_ids
 
@@ -65,6 +67,19 @@ async def test_deep_pages_are_read_one_after_another_and_shallow_ones_beside_the
         with pytest.raises(UnavailableError):
             await page_at(2000, deadline=time.monotonic() + 0.05)
         assert await page_at(0) == newest_first[:100]
+
+
+async def test_few_pages_are_read_at_once_and_who_waits_too_long_is_told_so(opened: OpenedStore) -> None:
+    """With 200 of them at once, a webhook waited 5 s."""
+    index = PhoneIndex(opened.settings, opened.pipeline, opened.keys)
+    async with AsyncExitStack() as others:
+        for _ in range(PAGES_AT_ONCE):
+            await others.enter_async_context(index.turn(100))
+        with pytest.raises(UnavailableError):
+            async with index.turn(100, time.monotonic() + 0.05):
+                pass
+    async with index.turn(100, time.monotonic() + 0.05):
+        pass
 
 
 async def test_calls_changed_in_the_same_millisecond_are_on_one_page_each(opened: OpenedStore) -> None:

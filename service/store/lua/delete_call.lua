@@ -35,15 +35,18 @@ redis.call('ZADD', deleted, now, id)
 redis.call('ZREMRANGEBYSCORE', deleted, '-inf', '(' .. now - ARGV[5])
 redis.call('PEXPIRE', deleted, ARGV[5])
 
-local old = redis.call('HGETALL', call)
 redis.call('HSET', call, 'deleted', now)
-local fields = {}
-for i = 1, #old, 2 do
-  if old[i] ~= 'deleted' then fields[#fields + 1] = old[i] end
-end
-if #fields > 0 and type(redis.pcall('HDEL', call, unpack(fields))) == 'table' then
-  redis.call('DEL', call)  -- for a Redis user that may not HDEL
+-- By name: reading a record of 9 MB only to remove it took Redis 50 ms.
+local removed = redis.pcall('HDEL', call, 'state', 'facts', 'stamps', 'facts2', '1', '2', '3', '4', 'no_analysis',
+  'refresh', 'final_by', 'complete_by', 'deleted_by', 'asked', 'gone')
+if type(removed) == 'table' then  -- a Redis user that may not HDEL
+  redis.call('DEL', call)
   redis.call('HSET', call, 'deleted', now)
+elseif redis.call('HLEN', call) > 1 then  -- fields of a later version
+  local rest = redis.call('HGETALL', call)
+  for i = 1, #rest, 2 do
+    if rest[i] ~= 'deleted' then redis.call('HDEL', call, rest[i]) end
+  end
 end
 if facts then redis.call('HSET', call, 'deleted_by', ARGV[6]) end
 redis.call('PEXPIRE', call, ARGV[4])
