@@ -83,7 +83,7 @@ class AccessLog:
         config = structlog.get_config()
         self._render = config["processors"][-1]
         is_json = isinstance(self._render, JSONLines) and self._log.is_enabled_for(logging.INFO)
-        self._write = config["logger_factory"]().info if is_json else None
+        self._lines = writer_to(STDOUT) if is_json else None
 
     def finished(self, fields: dict[str, Any], *, is_routine: bool) -> None:
         """Log that a request was answered. Routine requests, such as health checks, are logged at the debug level only.
@@ -92,11 +92,12 @@ class AccessLog:
         """
         if is_routine:
             self._log.debug("request.finished", **fields)
-        elif self._write is None:
+        elif self._lines is None:
             self._log.info("request.finished", **fields)
         else:
             fields["event"], fields["level"], fields["timestamp"] = "request.finished", "info", self._clock.iso()
-            self._write(self._render(None, "info", fields))
+            self._lines.write(self._render(None, "info", fields) + b"\n")
+            self._lines.flush()
 
 
 class Clock:

@@ -49,7 +49,7 @@ class LogWriter(io.RawIOBase):
         return True
 
     def write(self, data: Any, /) -> int:
-        line = bytes(data)
+        line = bytes(data)  # no copy where it is bytes
         if len(self._waiting) * max(len(line), LINE_BYTES) < MAX_WAITING_BYTES:
             self._waiting.append(line)
         else:

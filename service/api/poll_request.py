@@ -53,9 +53,10 @@ def read_poll_request(scope: Scope, prefix: str, max_wait_s: float) -> PollReque
         view, asked_s = (
             _read_query(raw_query) if len(raw_query) <= MAX_QUERY_KEPT else _read_query.__wrapped__(raw_query)
         )
-    match = headers.get(b"if-none-match")
-    tags = match.split(b",", MAX_ETAGS)[:MAX_ETAGS] if match else ()
-    known = tuple([tag.strip().removeprefix(b"W/") for tag in tags if tag.strip()])
+    known: tuple[bytes, ...] = ()
+    if match := headers.get(b"if-none-match"):
+        tags = match.split(b",", MAX_ETAGS)[:MAX_ETAGS]
+        known = tuple([tag.strip().removeprefix(b"W/") for tag in tags if tag.strip()])
     applied: tuple[tuple[bytes, bytes], ...] = ()
     wait_s: float | None = None
     if asked_s is not None:

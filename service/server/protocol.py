@@ -13,7 +13,7 @@ from service.errors import InvalidRequestError, ServiceError, UnavailableError
 from service.server.connections import Connections, Queue
 from service.server.deadline import Deadline
 from service.server.request_cycle import HeldFlow, Refusal, new_cycle
-from service.server.request_size import HEAD_PIECE_BYTES, Phase, RequestSize
+from service.server.request_size import Phase, RequestSize
 from service.server.request_target import head_without_offer, in_origin_form
 
 HEADERS_DEADLINE_S: Final = 10.0
@@ -93,7 +93,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def _parse_unread(self) -> None:
         unread, parsed = self._unread, self._parsed
         while parsed < len(unread) and not (self.pipeline or self._is_untaken or self._is_refused):
-            end = self._size.end_of_piece(unread, parsed)
+            end = self._size.count_piece(unread, parsed)
             parsed += self._parse(unread if end - parsed == len(unread) else unread[parsed:end])
         if self._is_refused or parsed >= len(unread):
             unread, parsed = b"", 0
@@ -121,14 +121,13 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _parse(self, piece: bytes) -> int:
         """Returns how many bytes of the piece were consumed."""
-        self._size.add(piece)
         try:
             self.parser.feed_data(piece)
         except httptools.HttpParserUpgrade as offer:
             head = head_without_offer(self.parser, self.url, self.headers)
             self.parser = httptools.HttpRequestParser(self)  # an offer with "close" ends the old parser
             head_bytes, self._size = self._size.head_bytes, RequestSize()
-            self._size.head_bytes = max(0, head_bytes - HEAD_PIECE_BYTES)  # what parsing it again adds
+            self._size.head_bytes = head_bytes
             self._parse(head)
             return int(offer.args[0])
         except httptools.HttpParserError as exc:

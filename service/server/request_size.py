@@ -44,12 +44,6 @@ class RequestSize:
         self.phase = "body"
         self.head_bytes = self._sent_bytes = self.body_bytes = 0
 
-    def add(self, piece: bytes) -> None:
-        if self.phase == "body":
-            self._sent_bytes += len(piece)
-        else:
-            self.head_bytes += min(len(piece), HEAD_PIECE_BYTES)  # the rest is part of the body
-
     def find_error(self, url: bytes, headers: Sequence[object]) -> ServiceError | None:
         """Why the request is refused, or None. ``url`` and ``headers`` are what was parsed so far."""
         if self.phase == "body":
@@ -61,18 +55,27 @@ class RequestSize:
             return HeadTooLargeError(f"The request has more than {MAX_HEADERS} headers")
         return None
 
-    def end_of_piece(self, unread: bytes, start: int) -> int:
-        """Where to stop parsing and check the limits: after the next empty line, which ends heads and chunks.
+    def count_piece(self, unread: bytes, start: int) -> int:
+        """Count the piece that begins at ``start``; returns where it ends.
 
-        If the body has no line break, the request and its body are one piece. This is so for nearly all webhooks.
+        It ends after the next empty line, which ends heads and chunks. If the body has no line break, the request and
+        its body are one piece. This is so for nearly all webhooks.
         """
-        if self.phase != "body":
-            least, most = start + LEAST_HEAD_PIECE_BYTES, start + HEAD_PIECE_BYTES
-        elif unread.find(b"\r", start) < 0:
-            return len(unread)
-        else:
+        is_body = self.phase == "body"
+        if is_body:
             least, most = start + LEAST_BODY_PIECE_BYTES, start + BODY_PIECE_BYTES
-        end = unread.find(b"\r\n\r\n", least - 4, most)
-        if end < 0:
-            return min(most, len(unread))
-        return end + 4 if unread.find(b"\r", end + 4) >= 0 else len(unread)
+        else:
+            least, most = start + LEAST_HEAD_PIECE_BYTES, start + HEAD_PIECE_BYTES
+        end, size = most, len(unread)
+        if is_body and unread.find(b"\r", start) < 0:
+            end = size
+        elif (empty_line := unread.find(b"\r\n\r\n", least - 4, most)) >= 0:
+            end = empty_line + 4
+            if end < size and unread.find(b"\r", end) < 0:
+                end = size
+        end = min(end, size)
+        if is_body:
+            self._sent_bytes += end - start
+        else:
+            self.head_bytes += min(end - start, HEAD_PIECE_BYTES)  # the rest is part of the body
+        return end

@@ -8,7 +8,6 @@ It may grow: a reader takes the facts that it knows and leaves the rest of the f
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
 from itertools import compress, repeat
 from typing import Any, Final
 
@@ -95,21 +94,16 @@ def decode_stored_call(
     version, created, updated, expires, status, ending, over_at, data_status, _, _, has_transcript = map(
         int, state.split()
     )
-    facts = _known(FIRST_FACTS, first.split(SEPARATOR))
+    texts: list[bytes | None] = [*large.values(), *first.split(SEPARATOR)[:-1]]
+    if later:
+        texts += [stamped[STAMP_DIGITS:] for stamped in later.split(SEPARATOR)]
+    # Every poll runs this, so it does not loop in Python over 30 facts.
+    facts = dict(zip(compress((*large, *SMALL_FACTS), texts), filter(None, texts), strict=False))
     if marked := facts.get("ended_reason"):
         facts["ended_reason"] = marked[1:]  # without the mark that merge_call.lua keeps before it
-    if later:
-        facts |= _known(LATER_FACTS, [stamped[STAMP_DIGITS:] for stamped in later.split(SEPARATOR)])
-    if large:
-        facts |= _known(large, large.values())
     return StoredCall(
         call_id, version, created, updated, expires, status, ending, over_at, data_status, bool(has_transcript), facts
     )
-
-
-def _known(names: Iterable[str], texts: Collection[bytes | None]) -> dict[str, bytes]:
-    """The facts that have text. Every poll runs this, so it does not loop in Python over 30 facts."""
-    return dict(zip(compress(names, texts), filter(None, texts), strict=False))
 
 
 def encode_spooled(change: CallChange) -> bytes:

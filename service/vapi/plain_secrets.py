@@ -36,7 +36,7 @@ def as_sent(secrets: list[str]) -> tuple[bytes, ...]:
 def bearer_token(headers: Mapping[bytes, bytes]) -> bytes | None:
     """The token of the ``Authorization: Bearer`` header (RFC 6750); None without one."""
     value = headers.get(b"authorization", b"")
-    return without_bearer(value) if value[:7].lower() == b"bearer " else None
+    return value[7:].strip() if value[:7].lower() == b"bearer " else None
 
 
 def is_any_of(sent: bytes, wanted: Iterable[bytes]) -> bool:
