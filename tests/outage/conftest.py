@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Iterator
 import httpx2
 import pytest
 
-from tests.support.eventually import PATIENCE_S
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
 from tests.support.slow_senders import SlowSenders
+from tests.support.traffic import open_client
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -37,5 +37,5 @@ def attacked(redis_process: RedisProcess) -> Iterator[Replica]:
 @pytest.fixture
 async def client(attacked: Replica) -> AsyncIterator[httpx2.AsyncClient]:
     """A well-behaved client of the attacked replica."""
-    async with httpx2.AsyncClient(base_url=attacked.url, timeout=PATIENCE_S) as client:
+    async with open_client(base_url=attacked.url) as client:
         yield client

@@ -12,6 +12,7 @@ import httpx2
 
 from tests.support.raw_http import KeptConnections, post
 from tests.support.replica import Replica
+from tests.support.traffic import open_client
 from tests.support.vapi_sender import full_report
 
 ANSWER_LIMIT_S = 10.0
@@ -81,7 +82,7 @@ async def find_missing(ledger: Ledger, replicas: list[Replica]) -> list[str]:
     """Acknowledged calls that no replica can show; a spool is given time to drain."""
     deadline = time.monotonic() + READ_BACK_S
     missing = ledger.acknowledged
-    async with httpx2.AsyncClient(timeout=ANSWER_LIMIT_S) as client:
+    async with open_client(timeout=ANSWER_LIMIT_S) as client:
         while missing and time.monotonic() < deadline:
             missing = await _unreadable(client, missing, replicas)
             if missing:

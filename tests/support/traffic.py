@@ -16,9 +16,11 @@ until = eventually
 """Its name in many tests."""
 
 
-def open_client() -> httpx2.AsyncClient:
-    """A client for any number of requests at once, none of which gives up before the service does."""
-    return httpx2.AsyncClient(timeout=PATIENCE_S, limits=httpx2.Limits())
+def open_client(**options: Any) -> httpx2.AsyncClient:
+    """A client for any number of requests at once, none of which gives up before the service does; without TLS."""
+    # To load the certificates takes 30 ms, more than most tests do with it.
+    usual: dict[str, Any] = {"timeout": PATIENCE_S, "limits": httpx2.Limits(), "trust_env": False, "verify": False}
+    return httpx2.AsyncClient(**usual | options)
 
 
 async def post_webhook(client: httpx2.AsyncClient, replica: Replica, body: Any, **headers: str) -> httpx2.Response:

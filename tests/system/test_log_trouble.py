@@ -19,7 +19,7 @@ import pytest
 
 from tests.support.redis_server import free_port
 from tests.support.replica import ROOT
-from tests.support.traffic import WEBHOOK, until
+from tests.support.traffic import WEBHOOK, open_client, until
 from tests.support.vapi_sender import status_update
 
 GENEROUS_S: Final = 30
@@ -90,7 +90,7 @@ def service(outputs: Outputs, **settings: object) -> Iterator[tuple[str, subproc
 async def serves(url: str) -> None:
     async def is_up() -> bool:
         try:
-            async with httpx2.AsyncClient(timeout=GENEROUS_S) as client:
+            async with open_client(timeout=GENEROUS_S) as client:
                 return (await client.get(url + "/health/live")).status_code == 200
         except httpx2.HTTPError:
             return False
@@ -108,7 +108,7 @@ async def lines_lost(client: httpx2.AsyncClient) -> float:
 async def test_webhooks_are_taken_and_the_lost_lines_counted(trouble: Callable[[], Outputs], log_format: str) -> None:
     with service(trouble(), log_format=log_format, log_level="debug") as (url, process):
         await serves(url)
-        async with httpx2.AsyncClient(base_url=url, timeout=GENEROUS_S) as client:
+        async with open_client(base_url=url, timeout=GENEROUS_S) as client:
             statuses = {
                 (await client.post(WEBHOOK, json=status_update("queued", f"call-{i}"))).status_code for i in range(MANY)
             }
@@ -129,7 +129,7 @@ async def test_the_spool_still_takes_what_redis_cannot(trouble: Callable[[], Out
     settings = {"redis_url": "redis://127.0.0.1:1", "spool_dir": tmp_path, "log_format": "json"}
     with service(trouble(), **settings) as (url, process):
         await serves(url)
-        async with httpx2.AsyncClient(base_url=url, timeout=GENEROUS_S) as client:
+        async with open_client(base_url=url, timeout=GENEROUS_S) as client:
             webhooks = [status_update("queued", f"call-{i}") for i in range(40)]
             answers = await asyncio.gather(*(client.post(WEBHOOK, json=webhook) for webhook in webhooks))
             assert [answer.status_code for answer in answers] == [200] * 40
@@ -143,7 +143,7 @@ async def test_a_reader_that_wakes_up_gets_whole_lines_and_the_rest_is_counted()
     [reading] = outputs.kept
     with service(outputs, log_format="json") as (url, process):
         await serves(url)
-        async with httpx2.AsyncClient(base_url=url, timeout=GENEROUS_S) as client:
+        async with open_client(base_url=url, timeout=GENEROUS_S) as client:
             for i in range(MANY):
                 await client.post(WEBHOOK, json=status_update("queued", f"call-{i}"))
             text = b""
@@ -172,7 +172,7 @@ async def test_the_service_starts_and_ends_without_any_output_at_all() -> None:
     try:
         url = f"http://127.0.0.1:{port}"
         await serves(url)
-        async with httpx2.AsyncClient(base_url=url, timeout=GENEROUS_S) as client:
+        async with open_client(base_url=url, timeout=GENEROUS_S) as client:
             assert (await client.post(WEBHOOK, json=status_update("queued", "call-1"))).status_code == 200
         process.send_signal(signal.SIGTERM)
         assert process.wait(GENEROUS_S) == 0
