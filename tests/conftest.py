@@ -35,7 +35,7 @@ def redis_process() -> Iterator[RedisProcess]:
 
 @pytest.fixture
 def start_replica() -> Iterator[Callable[..., Replica]]:
-    """Starts replicas; keyword arguments are settings. All are stopped at the end of the test."""
+    """Starts replicas; keyword arguments are those of Replica. All are stopped at the end of the test."""
     started: list[Replica] = []
 
     def start(**settings: object) -> Replica:

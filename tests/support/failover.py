@@ -24,7 +24,7 @@ from tests.support.vapi_sender import full_report
 
 Setup = SentinelSetup | ClusterSetup
 
-PROBE_EVERY_S = 0.025
+PROBE_EVERY_S = 0.05
 
 SOONER_THAN_A_SWEEP_S = 0.5
 """Lost notifications are looked for every 1.5 s: eight polls in a row that are answered sooner were notified. On a busy

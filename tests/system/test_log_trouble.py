@@ -21,10 +21,11 @@ from tests.support.redis_server import free_port
 from tests.support.replica import ROOT
 from tests.support.traffic import WEBHOOK, open_client, until
 from tests.support.vapi_sender import status_update
+from tests.support.warm_service import WarmProcess
 
 GENEROUS_S: Final = 30
-MANY: Final = 300
-"""Webhooks, each with a line of 300 bytes: more than a pipe of 4 KiB holds."""
+MANY: Final = 100
+"""Webhooks, each with a line of 300 bytes: seven times what a pipe of 4 KiB holds."""
 
 
 class Outputs:
@@ -70,14 +71,12 @@ TROUBLES: Final = [full_disk, reader_gone, reader_asleep, reader_asleep_and_neve
 
 
 @contextmanager
-def service(outputs: Outputs, **settings: object) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+def service(outputs: Outputs, **settings: object) -> Iterator[tuple[str, WarmProcess]]:
     port = free_port()
     environment = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME")}
     environment |= {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_PROCESS")}
     environment |= {"PORT": str(port), "DRAIN_S": "0", **{k.upper(): str(v) for k, v in settings.items()}}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "service"], cwd=ROOT, env=environment, stdout=outputs.stdout, stderr=outputs.stderr
-    )
+    process = WarmProcess([], environment, stdout=outputs.stdout, stderr=outputs.stderr)
     try:
         yield f"http://127.0.0.1:{port}", process
     finally:
