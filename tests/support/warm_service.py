@@ -20,8 +20,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import traceback
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 from tests.support.eventually import PATIENCE_S
 
@@ -161,7 +163,7 @@ def _tell_who_ended(statuses: dict[int, int]) -> None:
             os.close(status)
 
 
-def _become_the_service(arguments: list[str], environment: dict[str, str], standard: list[int]) -> None:
+def _become_the_service(arguments: list[str], environment: dict[str, str], standard: list[int]) -> NoReturn:
     from service.cli.main import main  # noqa: PLC0415 - imported before the fork
 
     for number, descriptor in enumerate(standard):
@@ -170,7 +172,19 @@ def _become_the_service(arguments: list[str], environment: dict[str, str], stand
     os.environ.clear()
     os.environ.update(environment)
     sys.argv = ["service", *arguments]
-    raise SystemExit(main(arguments))
+    status: object = 1
+    try:
+        status = main(arguments)
+    except SystemExit as exc:
+        status = exc.code
+    except BaseException:  # noqa: BLE001 - as Python does with what nobody caught
+        traceback.print_exc()
+    # What Python does at its end, but for taking everything apart, which costs as much as a start.
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status if isinstance(status, int) else 0 if status is None else 1)
 
 
 if __name__ == "__main__":
