@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import gc
+import importlib
 import itertools
 import json
 import os
@@ -29,6 +31,9 @@ from tests.support.eventually import PATIENCE_S
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 LARGEST_REQUEST: Final = 1 << 17
+IMPORTED_FIRST: Final = ("service.cli.main", "service.server.serve", "service.app", "fakeredis", "uvloop")
+"""In the order in which ``python -m service`` imports them, with the embedded store."""
+
 FORKING: Final = 2
 """How many processes take turns in forking: two replicas of one test do not agree on the hashes of texts by chance."""
 
@@ -188,6 +193,7 @@ def _become_the_service(arguments: list[str], environment: dict[str, str], stand
 
 
 if __name__ == "__main__":
-    # In the order in which ``python -m service`` imports them.
-
+    for module in IMPORTED_FIRST:
+        importlib.import_module(module)
+    gc.freeze()  # a collection in a forked process would have each page of these objects copied
     _serve(socket.socket(fileno=int(sys.argv[1])))
