@@ -24,6 +24,7 @@ def slow_senders() -> Iterator[SlowSenders]:
 @pytest.fixture(scope="session")
 def attacked(redis_process: RedisProcess) -> Iterator[Replica]:
     replica = Replica(
+        from_nothing=True,  # its memory is looked at
         redis_url=redis_process.url,
         redis_key_prefix="attacked",
         max_body_bytes=2_000_000,
