@@ -1,4 +1,4 @@
-"""Replicas that are attacked, the slow senders among the attackers, and a Redis that only these tests may break."""
+"""A replica that is attacked, and a well-behaved client of it."""
 
 from __future__ import annotations
 
@@ -9,19 +9,10 @@ import pytest
 
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
-from tests.support.slow_senders import SlowSenders
 from tests.support.traffic import open_client
 
 
-@pytest.fixture(scope="session", autouse=True)
-def slow_senders() -> Iterator[SlowSenders]:
-    """Begin to dawdle at the first test here, so that the deadlines have passed when their tests look at the end."""
-    senders = SlowSenders()
-    yield senders
-    senders.close()
-
-
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def attacked(redis_process: RedisProcess) -> Iterator[Replica]:
     replica = Replica(
         from_nothing=True,  # its memory is looked at
