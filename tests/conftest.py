@@ -10,7 +10,15 @@ import structlog
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
 
-LONGEST = ("test_slow_senders", "test_batches", "test_ledger", "test_failover", "test_tls_topologies", "test_deploy")
+LONGEST = (
+    "test_slow_senders",
+    "test_batches",
+    "test_ledger",
+    "test_failover",
+    "test_tls_topologies",
+    "test_untaken_answers",
+    "test_deploy",
+)
 SLOW_FOLDERS = ("outage", "system")
 """Whose tests wait for processes: begun first, they are not what all but one process of a test run wait for at its end."""
 
