@@ -15,6 +15,9 @@ TEST_PROCESSES ?= $(shell echo $$(( 2 * $$(nproc) )))
 # Kestra's own engine has a target of its own: a minute of compiling and starting in each process that runs one of its files.
 PYTEST := $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder --ignore=tests/kestra_engine
 
+# Some environments forbid it; to compile the tests takes every process longer than to import them.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: help install run test test-kestra check format coverage chaos bench
 
 help: ## Show this list

@@ -10,12 +10,21 @@ import structlog
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
 
+LONGEST = (
+    "test_slow_senders",
+    "test_batches",
+    "test_ledger",
+    "test_failover",
+    "test_tls_topologies",
+    "test_untaken_answers",
+    "test_deploy",
+)
 SLOW_FOLDERS = ("outage", "system")
 """Whose tests wait for processes: begun first, they are not what all but one process of a test run wait for at its end."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.path.parent.name not in SLOW_FOLDERS)
+    items.sort(key=lambda item: (item.path.stem not in LONGEST, item.path.parent.name not in SLOW_FOLDERS))
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +44,7 @@ def redis_process() -> Iterator[RedisProcess]:
 
 @pytest.fixture
 def start_replica() -> Iterator[Callable[..., Replica]]:
-    """Starts replicas; keyword arguments are settings. All are stopped at the end of the test."""
+    """Starts replicas; keyword arguments are those of Replica. All are stopped at the end of the test."""
     started: list[Replica] = []
 
     def start(**settings: object) -> Replica:

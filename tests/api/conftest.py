@@ -14,7 +14,7 @@ from tests.support.replica import Replica
 from tests.support.service_api import ADMIN, CREDENTIALS, connected, new_address
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def open_replica() -> Iterator[Replica]:
     """No credentials, embedded store: whoever is on this machine may do everything."""
     replica = Replica().start()
@@ -22,7 +22,7 @@ def open_replica() -> Iterator[Replica]:
     replica.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def closed_replica(redis_process: RedisProcess) -> Iterator[Replica]:
     """A webhook secret, a read token and an admin token, and a real Redis."""
     replica = Replica(redis_url=redis_process.url, redis_key_prefix="api-closed", **CREDENTIALS).start()
@@ -30,7 +30,7 @@ def closed_replica(redis_process: RedisProcess) -> Iterator[Replica]:
     replica.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def brief_replica() -> Iterator[Replica]:
     """Open; everything that takes long elsewhere is soon over here."""
     replica = Replica(max_wait_s=2, report_grace_s=1, result_ttl_s=3, pending_ttl_s=6).start()
@@ -38,7 +38,7 @@ def brief_replica() -> Iterator[Replica]:
     replica.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def vapi() -> Iterator[FakeVapi]:
     """The VAPI that the dialling replica talks to; each test asks for numbers of its own."""
     with asyncio.Runner() as runner:
@@ -47,7 +47,7 @@ def vapi() -> Iterator[FakeVapi]:
         runner.run(fake.__aexit__())
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def dialling_replica(redis_process: RedisProcess, vapi: FakeVapi) -> Iterator[Replica]:
     """Closed like the closed replica, with a VAPI to place calls at."""
     settings = {**CREDENTIALS, **vapi.settings}

@@ -12,7 +12,6 @@ from service.vapi.assistant.config import create_assistant_config
 from tests.support.call_requests import FULL, REQUIRED, call_request
 from tests.support.replica import Replica
 from tests.support.service_api import ADMIN, CREDENTIALS, READER, SECRET, connected
-from tests.support.vapi_models import complaints_about_assistant
 
 ASSISTANT_CONFIG = "/api/v1/vapi/assistant-config"
 HOOK = "https://calls.example.com/api/v1/vapi/webhook"
@@ -33,8 +32,7 @@ async def test_an_admin_gets_the_whole_configuration_with_the_secret(replica: Re
     assert config["server"]["headers"] == {"x-vapi-secret": SECRET}
     assert config == create_assistant_config(
         call_request(**FULL), load_settings({**CREDENTIALS, "VAPI_WEBHOOK_URL": HOOK})
-    )
-    assert complaints_about_assistant(config) == []
+    ), "that VAPI knows every word of it is tested in tests/vapi/test_assistant_models.py"
 
 
 @pytest.mark.parametrize(("who", "status"), [({}, 401), (READER, 403), ({"X-Vapi-Secret": SECRET}, 401)])

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-import httpx2
-
 from tests.support.raw_http import ask, get, post
 from tests.support.replica import Replica
 from tests.support.service_api import new_call_id
+from tests.support.traffic import open_client
 from tests.support.vapi_sender import full_report
 
 PREFIX = b"/api/v1/vapi"
@@ -35,7 +34,7 @@ async def test_a_slash_too_many_changes_nothing(start_replica: Callable[..., Rep
 
 async def test_a_slash_too_many_is_not_in_the_logs_route(start_replica: Callable[..., Replica]) -> None:
     replica = start_replica(vapi_webhook_secret="s", api_read_tokens="reader")
-    async with httpx2.AsyncClient(base_url=replica.url) as client:
+    async with open_client(base_url=replica.url) as client:
         await client.get("/api/v1/vapi/calls/call-1/", headers={"Authorization": "Bearer reader"})
     replica.stop()
     assert '"route":"/api/v1/vapi/calls/{call_id}"' in replica.log

@@ -42,7 +42,7 @@ PIECE: Final = b" " * 65_536
 
 @pytest.fixture(scope="module")
 def replica() -> Iterator[Replica]:
-    replica = Replica(**CREDENTIALS, log_level="error").start()
+    replica = Replica(**CREDENTIALS, log_level="error", from_nothing=True).start()
     yield replica
     replica.stop()
 

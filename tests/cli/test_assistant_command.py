@@ -47,7 +47,7 @@ def push(vapi: FakeVapi) -> None:
 
 
 def test_show_prints_the_saved_assistant_with_its_secret_hidden() -> None:
-    shown = assistant("show")
+    shown = assistant("show", from_nothing=True)
     config = json.loads(shown.stdout)
     assert (shown.returncode, config["name"]) == (0, ASSISTANT_NAME)
     assert config["server"]["headers"] == {"x-vapi-secret": "***"}

@@ -50,7 +50,7 @@ def test_a_call_is_placed_and_what_became_of_it_is_printed(vapi: FakeVapi, setti
 def test_a_file_is_read(vapi: FakeVapi, settings: dict[str, Any], tmp_path: Path) -> None:
     file = tmp_path / "request.json"
     file.write_text(json.dumps(REQUIRED))
-    result = run("call", "--request", str(file), "--method", "vapi", **settings)
+    result = run("call", "--request", str(file), "--method", "vapi", **settings, from_nothing=True)
     assert json.loads(result.stdout)["call_id"] in vapi.calls
 
 

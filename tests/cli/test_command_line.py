@@ -37,7 +37,7 @@ def send(settings: dict[str, Any], body: Any, tmp_path: Path) -> None:
 
 
 def test_the_version_is_printed() -> None:
-    assert run("--version").stdout.strip() == __version__
+    assert run("--version", from_nothing=True).stdout.strip() == __version__
 
 
 def test_an_unknown_command_is_refused_with_exit_status_2() -> None:
@@ -50,7 +50,7 @@ def test_the_settings_are_printed_and_the_secrets_hidden() -> None:
         "vapi_api_key": "epsilon-5", "kestra_username": "somebody", "kestra_password": "zeta-6", "kestra_token": "eta-7",
         "database_url": "postgresql://user:theta-8@db/x", "redis_url": "redis://user:iota-9@redis.example:6379/2",
     }  # fmt: skip
-    result = run("check-config", max_wait_s=12.5, log_level="debug", **hidden)
+    result = run("check-config", from_nothing=True, max_wait_s=12.5, log_level="debug", **hidden)
     assert result.returncode == 0
     lines = result.stdout.splitlines()
     assert {"MAX_WAIT_S=12.5", "LOG_LEVEL=debug", "RESULT_TTL_S=1800", "VAPI_WEBHOOK_SECRET=***,***"} <= set(lines)
@@ -74,7 +74,7 @@ def test_an_address_of_another_machine_is_found_without_starting() -> None:
 def test_a_port_that_is_taken_stops_the_start_with_one_line_that_names_it(
     settings: dict[str, Any], redis_process: RedisProcess, workers: int
 ) -> None:
-    result = run("serve", **settings, redis_url=redis_process.url, workers=workers)
+    result = run("serve", **settings, redis_url=redis_process.url, workers=workers, from_nothing=True)
     assert (result.returncode, result.stdout, result.stderr.count("\n")) == (2, "", 1)
     assert result.stderr.startswith("PORT: ")
 
@@ -208,7 +208,7 @@ def test_waiting_outlasts_a_load_balancer_without_replicas() -> None:
 @pytest.mark.parametrize("command", [["show-call", "a"], ["send-webhook"], ["wait", "a", "--timeout", "0.3"]], ids=str)
 def test_a_service_that_does_not_answer_is_named(command: list[str]) -> None:
     port = free_port()
-    result = run(*command, port=port)
+    result = run(*command, port=port, from_nothing=True)
     assert (result.returncode, result.stdout) == (1, "")
     assert f"http://127.0.0.1:{port}" in result.stderr
     assert "Traceback" not in result.stderr

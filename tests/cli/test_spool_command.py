@@ -184,7 +184,8 @@ def test_drain_of_an_empty_spool_is_done_at_once(operator: Operator) -> None:
 
 def test_drain_prints_one_line(tmp_path: Path, prefix: str, redis_process: RedisProcess, operator: Operator) -> None:
     operator.put(change("call-1"))
-    result = run("spool", "drain", spool_dir=tmp_path, redis_url=redis_process.url, redis_key_prefix=prefix)
+    where: dict[str, Any] = {"spool_dir": tmp_path, "redis_url": redis_process.url, "redis_key_prefix": prefix}
+    result = run("spool", "drain", **where, from_nothing=True)
     assert result.stdout == "1 merged, 0 waiting, 0 rejected\n"
 
 

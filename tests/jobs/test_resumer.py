@@ -95,20 +95,20 @@ async def test_an_execution_that_kestra_does_not_know_is_dropped(opened: OpenedS
 
 
 async def test_many_replicas_resume_each_execution_once(opened: OpenedStore, kestra: FakeKestra) -> None:
-    executions = [paused_execution(kestra, f"execution{number}") for number in range(40)]
+    executions = [paused_execution(kestra, f"execution{number}") for number in range(24)]
     async with OneReplica(opened) as one, OneReplica(opened) as two, OneReplica(opened) as three:
         replicas = (one, two, three)
-        for number in range(40):
-            await one.subscriptions.subscribe(b"call-%d" % (number % 20), b"execution%d" % number)
-        reports = [change_from(full_report(f"call-{number}")) for number in range(20)]
+        for number in range(24):
+            await one.subscriptions.subscribe(b"call-%d" % (number % 12), b"execution%d" % number)
+        reports = [change_from(full_report(f"call-{number}")) for number in range(12)]
         await asyncio.gather(*(replica.calls.merge(report) for report in reports for replica in replicas))
 
         async def are_all_resumed() -> bool:
-            return sum(replica.results["resumed"] for replica in replicas) == 40
+            return sum(replica.results["resumed"] for replica in replicas) == 24
 
         await until(are_all_resumed, 60.0)
     assert {execution.resumes for execution in executions} == {1}
-    assert resumes_sent(kestra) == 40
+    assert resumes_sent(kestra) == 24
 
 
 async def test_the_hundred_and_first_subscription_of_a_call_is_refused(opened: OpenedStore) -> None:

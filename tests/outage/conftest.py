@@ -1,4 +1,4 @@
-"""Replicas that are attacked, the slow senders among the attackers, and a Redis that only these tests may break."""
+"""A replica that is attacked, and a well-behaved client of it."""
 
 from __future__ import annotations
 
@@ -7,23 +7,15 @@ from collections.abc import AsyncIterator, Iterator
 import httpx2
 import pytest
 
-from tests.support.eventually import PATIENCE_S
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
-from tests.support.slow_senders import SlowSenders
+from tests.support.traffic import open_client
 
 
-@pytest.fixture(scope="session", autouse=True)
-def slow_senders() -> Iterator[SlowSenders]:
-    """Begin to dawdle at the first test here, so that the deadlines have passed when their tests look at the end."""
-    senders = SlowSenders()
-    yield senders
-    senders.close()
-
-
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def attacked(redis_process: RedisProcess) -> Iterator[Replica]:
     replica = Replica(
+        from_nothing=True,  # its memory is looked at
         redis_url=redis_process.url,
         redis_key_prefix="attacked",
         max_body_bytes=2_000_000,
@@ -37,5 +29,5 @@ def attacked(redis_process: RedisProcess) -> Iterator[Replica]:
 @pytest.fixture
 async def client(attacked: Replica) -> AsyncIterator[httpx2.AsyncClient]:
     """A well-behaved client of the attacked replica."""
-    async with httpx2.AsyncClient(base_url=attacked.url, timeout=PATIENCE_S) as client:
+    async with open_client(base_url=attacked.url) as client:
         yield client

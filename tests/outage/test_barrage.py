@@ -12,6 +12,7 @@ import httpx2
 from tests.support.eventually import PATIENCE_S
 from tests.support.raw_http import RawConnection, get, post
 from tests.support.replica import Replica
+from tests.support.traffic import open_client
 from tests.support.vapi_sender import full_report
 
 ALLOWED_KB = 150_000
@@ -81,7 +82,7 @@ async def test_bodies_that_are_costly_to_check_leave_no_memory_behind(start_repl
     replica = start_replica(max_body_bytes=2_000_000, log_level="warning")
     idle_kb = memory_kb(replica)
     await asyncio.gather(*(attack(replica.port, random.Random(seed), COSTLY_ATTACKS) for seed in range(ATTACKERS)))
-    async with httpx2.AsyncClient(base_url=replica.url, timeout=PATIENCE_S) as client:
+    async with open_client(base_url=replica.url) as client:
         assert (await client.get("/health/live")).status_code == 200
     assert memory_kb(replica) - idle_kb < ALLOWED_KB
 

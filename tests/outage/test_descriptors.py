@@ -39,7 +39,7 @@ def limited() -> Iterator[Replica]:
     allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (LIMIT, allowed[1]))
     try:
-        replica = Replica(log_level="warning", vapi_webhook_secret=SECRET, api_read_tokens=TOKEN)
+        replica = Replica(from_nothing=True, log_level="warning", vapi_webhook_secret=SECRET, api_read_tokens=TOKEN)
         replica.launch()
         resource.prlimit(replica.pid, resource.RLIMIT_NOFILE, (LIMIT, LIMIT))
     finally:

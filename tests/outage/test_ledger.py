@@ -11,8 +11,8 @@ ROWS = [
     Row("one Redis", "Redis is slow", be_late, has_spool=True, per_second=200.0, has_proxy=True),
     Row("one Redis", "Redis killed, restarted", kill_and_restart),
     Row("one Redis", "replica killed", kill_replica),
-    Row("Sentinel", "master killed", kill_master, wait_replicas=1, has_spool=True),
-    Row("Cluster", "master killed", kill_master, wait_replicas=1, has_spool=True),
+    Row("Sentinel", "master killed", kill_master, wait_replicas=1, has_spool=True, per_second=50.0),
+    Row("Cluster", "master killed", kill_master, wait_replicas=1, has_spool=True, per_second=50.0),
 ]
 
 

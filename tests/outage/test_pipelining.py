@@ -21,7 +21,7 @@ MAY_GROW_BYTES = 40 * MEGABYTE
 @pytest.fixture(scope="module")
 def replica() -> Iterator[Replica]:
     """One of its own: its memory is looked at."""
-    replica = Replica(log_level="error").start()
+    replica = Replica(from_nothing=True, log_level="error").start()
     yield replica
     replica.stop()
 

@@ -12,11 +12,11 @@ import httpx2
 import pytest
 
 from tests.support.access_log import LONGEST_ANSWER_S, answers_of, log_length, slowest_s
-from tests.support.eventually import PATIENCE_S, eventually
+from tests.support.eventually import eventually
 from tests.support.raw_http import ask, post
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
-from tests.support.traffic import until_parked
+from tests.support.traffic import open_client, until_parked
 from tests.support.vapi_sender import full_report, message, status_update
 
 
@@ -56,7 +56,7 @@ def outage(request: pytest.FixtureRequest, fragile_redis: RedisProcess) -> Itera
 @pytest.fixture
 async def client(replica: Replica) -> AsyncIterator[httpx2.AsyncClient]:
     """A client of the replica; the replica is well when the test begins."""
-    async with httpx2.AsyncClient(base_url=replica.url, timeout=PATIENCE_S, limits=httpx2.Limits()) as client:
+    async with open_client(base_url=replica.url) as client:
         await until_ready(client)
         yield client
 

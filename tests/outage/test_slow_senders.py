@@ -5,9 +5,19 @@ The upper bounds only tell one deadline from another, or from none: a busy machi
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from tests.support.slow_senders import SlowSenders
+
+
+@pytest.fixture(scope="module")
+def slow_senders() -> Iterator[SlowSenders]:
+    """All of them dawdle at the same time."""
+    senders = SlowSenders()
+    yield senders
+    senders.close()
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,8 @@ CUT_WITHIN_S = 120.0
 
 @pytest.fixture
 def replica(redis_process: RedisProcess) -> Iterator[Replica]:
-    replica = Replica(redis_url=redis_process.url, redis_key_prefix="untaken", log_level="error").start()
+    settings = {"redis_url": redis_process.url, "redis_key_prefix": "untaken", "log_level": "error"}
+    replica = Replica(**settings, from_nothing=True).start()
     yield replica
     replica.stop()
 

@@ -12,6 +12,7 @@ import pytest
 from redis.asyncio.sentinel import MasterNotFoundError
 
 from service.redis_client.sentinels import Address, Sentinels
+from tests.support.talking_server import TalkingServer
 
 OLD, NEW = ("10.0.0.1", 6379), ("10.0.0.2", 6379)
 
@@ -47,12 +48,12 @@ class ScriptedSentinel:
 @pytest.fixture
 async def open_sentinels() -> AsyncIterator[Callable[..., Awaitable[Sentinels]]]:
     opened: list[Sentinels] = []
-    servers: list[asyncio.Server] = []
+    servers: list[TalkingServer] = []
 
     async def open_on(*scripted: ScriptedSentinel) -> Sentinels:
         for one in scripted:
-            servers.append(await asyncio.start_server(one.talk, "127.0.0.1", 0))
-            one.port = servers[-1].sockets[0].getsockname()[1]
+            servers.append(await TalkingServer(one.talk).open())
+            one.port = servers[-1].port
         options = {"protocol": 2, "decode_responses": False}
         opened.append(Sentinels([("127.0.0.1", one.port) for one in scripted], "main", options))
         return opened[-1]
@@ -61,7 +62,7 @@ async def open_sentinels() -> AsyncIterator[Callable[..., Awaitable[Sentinels]]]
     for sentinels in opened:
         await sentinels.close()
     for server in servers:
-        server.close()
+        await server.close()
 
 
 def _packed(*parts: object) -> bytes:

@@ -19,6 +19,7 @@ from service.store.calls import CallStore
 from service.store.keys import Keys
 from tests.support.eventually import PATIENCE_S
 from tests.support.redis_server import RedisProcess
+from tests.support.talking_server import TalkingServer
 
 AnswerWith = Callable[[bytes], Awaitable[int]]
 OpenStore = Callable[..., Awaitable["OpenedStore"]]
@@ -137,7 +138,7 @@ async def open_on(own_redis: RedisProcess) -> AsyncIterator[OpenStore]:
 @pytest.fixture
 async def answer_with() -> AsyncIterator[AnswerWith]:
     """A server that speaks Redis's protocol and has one answer to everything but the handshake; returns its port."""
-    servers: list[asyncio.Server] = []
+    servers: list[TalkingServer] = []
 
     async def start(answer: bytes) -> int:
         async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -146,12 +147,10 @@ async def answer_with() -> AsyncIterator[AnswerWith]:
                 parser.feed(chunk)
                 while (command := parser.gets()) is not False:
                     writer.write(b"+OK\r\n" if command[0] in (b"CLIENT", b"SELECT", b"HELLO") else answer)
-            writer.close()
 
-        servers.append(await asyncio.start_server(talk, "127.0.0.1", 0))
-        port: int = servers[-1].sockets[0].getsockname()[1]
-        return port
+        servers.append(await TalkingServer(talk).open())
+        return servers[-1].port
 
     yield start
     for server in servers:
-        server.close()
+        await server.close()

@@ -8,10 +8,9 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Final
 
-import httpx2
-
-from tests.support.eventually import PATIENCE_S, eventually
+from tests.support.eventually import eventually
 from tests.support.replica import Replica
+from tests.support.traffic import open_client
 
 LONGEST_ANSWER_S: Final = 10.0
 """The promise is two seconds, to which ``make chaos`` holds a service that has the machine to itself. A replica that gets a
@@ -43,7 +42,7 @@ async def answers_of(
 async def log_length(replica: Replica) -> int:
     """How long the log is once it tells of every request answered so far: lines are written a little later."""
     mark = uuid.uuid4().hex
-    async with httpx2.AsyncClient(timeout=PATIENCE_S) as client:
+    async with open_client() as client:
         await client.get(replica.url + "/", headers={"X-Request-ID": mark})
     await eventually(lambda: mark in replica.log)
     return len(replica.log)

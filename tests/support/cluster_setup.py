@@ -12,7 +12,7 @@ import redis
 from tests.support.eventually import PATIENCE_S
 from tests.support.ports import free_cluster_port
 from tests.support.redis_server import RedisProcess
-from tests.support.redis_topologies import NOBODY_DIES_MS, SYNC_AT_ONCE, ask, client_of, wait_until
+from tests.support.redis_topologies import NOBODY_DIES_MS, SYNC_AT_ONCE, ask, wait_until
 
 NODE_TIMEOUT_MS = 1500
 """A node that a busy machine does not let run for that long is taken for dead; with half a second that came about."""
@@ -79,13 +79,13 @@ class ClusterSetup:
     @staticmethod
     def _is_master(node: RedisProcess) -> bool:
         try:
-            return bool(client_of(node).role()[0] == b"master")
+            return bool(node.client.role()[0] == b"master")
         except redis.RedisError:
             return False
 
     @staticmethod
     def _is_ready(node: RedisProcess) -> bool:
-        role = client_of(node).role()
+        role = node.client.role()
         state = ask(node, "CLUSTER", "INFO")
         is_ok = "ok" in str(state.get("cluster_state") if isinstance(state, dict) else state)
         return is_ok and (role[0] == b"master" or role[3] == b"connected")

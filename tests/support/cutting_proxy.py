@@ -6,6 +6,7 @@ import asyncio
 from typing import Self
 
 from service.store.lua import RESUME_WAITING, load_script
+from tests.support.talking_server import TalkingServer
 
 
 class CuttingProxy:
@@ -18,39 +19,23 @@ class CuttingProxy:
         self.cuts = 0
         self._redis_port = redis_port
         self._marks: dict[bytes, int] = {}
-        self._server: asyncio.Server | None = None
-        self._talks: dict[asyncio.Task[None], asyncio.WriteTransport] = {}
+        self._server = TalkingServer(self._talk)
 
     @property
     def url(self) -> str:
-        assert self._server is not None
-        return f"redis://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/0"
+        return f"redis://127.0.0.1:{self._server.port}/0"
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        await self._server.open()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        assert self._server is not None
-        self._server.close()
-        for transport in self._talks.values():
-            transport.abort()
-        await asyncio.gather(*self._talks)
+        await self._server.close()
 
     def cut_replies_to(self, command: str, after_bytes: int = 0) -> None:
         """Once, the replies to the next batch with that command, or with the script of that name that changes a record."""
         mark = load_script(command, uses=RESUME_WAITING).sha if command.endswith(".lua") else command.encode()
         self._marks[mark] = after_bytes
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._talks[task] = writer.transport
-        try:
-            await self._talk(reader, writer)
-        finally:
-            del self._talks[task]
-            writer.transport.abort()
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         from_redis, to_redis = await asyncio.open_connection("127.0.0.1", self._redis_port)
@@ -74,7 +59,7 @@ class CuttingProxy:
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            to_redis.transport.abort()
             for way in ways:
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
-            to_redis.transport.abort()

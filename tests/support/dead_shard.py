@@ -12,7 +12,7 @@ from redis.crc import key_slot
 from service.store.keys import BUCKETS, Keys, bucket_of
 from tests.support.cluster_setup import ClusterSetup
 from tests.support.redis_server import RedisProcess
-from tests.support.redis_topologies import ask, client_of
+from tests.support.redis_topologies import ask
 
 SLOT_KEYS = Keys("any").probes
 """The prefix is outside the braces: the slots are the same with every one."""
@@ -81,7 +81,7 @@ def one_shard_dead(cluster: ClusterSetup, *, bucket: int = 0) -> Iterator[DeadSh
 
 
 def _follows(node: RedisProcess, master: RedisProcess) -> bool:
-    role = client_of(node).role()
+    role = node.client.role()
     return bool(role[0] == b"slave" and role[2] == master.port)
 
 

@@ -24,7 +24,7 @@ from tests.support.vapi_sender import full_report
 
 Setup = SentinelSetup | ClusterSetup
 
-PROBE_EVERY_S = 0.025
+PROBE_EVERY_S = 0.05
 
 SOONER_THAN_A_SWEEP_S = 0.5
 """Lost notifications are looked for every 1.5 s: eight polls in a row that are answered sooner were notified. On a busy
@@ -44,8 +44,9 @@ class Answered:
 class Prober:
     """Asks again and again, without waiting for the answers, from the beginning of the block to its end."""
 
-    def __init__(self, probe: Callable[[int], Awaitable[httpx2.Response]]) -> None:
+    def __init__(self, probe: Callable[[int], Awaitable[httpx2.Response]], every_s: float = PROBE_EVERY_S) -> None:
         self.answers: list[Answered] = []
+        self._every_s = every_s
         self._ask = probe
         self._task: asyncio.Task[None] | None = None
         self._is_over = asyncio.Event()
@@ -81,7 +82,7 @@ class Prober:
                 if self._is_over.is_set():
                     return
                 probes.create_task(self._once(number))
-                await asyncio.sleep(PROBE_EVERY_S)
+                await asyncio.sleep(self._every_s)
 
     async def _once(self, number: int) -> None:
         began_at = time.monotonic()

@@ -7,11 +7,14 @@ import json
 import threading
 import traceback
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from http import HTTPStatus
 from typing import Any, Final, Self, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
+
+from tests.support.talking_server import TalkingServer
 
 STOP_S: Final = 60.0
 """Only so that a test ends whose fake does not."""
@@ -86,8 +89,7 @@ class LoopbackServer:
         self._answer = answer
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="loopback-server", daemon=True)
-        self._server: asyncio.Server | None = None
-        self._talks: set[asyncio.Task[None]] = set()
+        self._server: TalkingServer | None = None
 
     @property
     def url(self) -> str:
@@ -106,35 +108,21 @@ class LoopbackServer:
 
     def listen(self) -> None:
         """Take connections, at the port of the first time."""
-        self._server = self._run(asyncio.start_server(self._accept, "127.0.0.1", self.port))
-        self.port = self._server.sockets[0].getsockname()[1]
+        self._server = self._run(TalkingServer(self._accept, port=self.port).open())
+        self.port = self._server.port
 
     def go_away(self) -> None:
         """Refuse connections from now on, and cut those that are there."""
-        self._run(self._close())
-
-    async def _close(self) -> None:
         if self._server is not None:
-            self._server.close()
-        for talk in self._talks:
-            talk.cancel()
-        await asyncio.gather(*self._talks, return_exceptions=True)
+            self._run(self._server.close())
 
     def _run(self, work: Coroutine[Any, Any, _T]) -> _T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(STOP_S)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        talk = asyncio.current_task()
-        assert talk is not None
-        self._talks.add(talk)
-        try:
+        with suppress(asyncio.IncompleteReadError):
             while await self._serve_one(reader, writer):
                 pass
-        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass
-        finally:
-            self._talks.discard(talk)
-            writer.close()
 
     async def _serve_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         request = await read_request(reader)

@@ -9,8 +9,6 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
-import httpx2
-
 from tests.support.access_log import slowest_webhook_s
 from tests.support.cluster_setup import ClusterSetup
 from tests.support.dead_shard import one_shard_dead, serve_partly
@@ -26,6 +24,7 @@ from tests.support.redis_server import RedisProcess
 from tests.support.redis_topologies import SentinelSetup, ask
 from tests.support.replica import Replica
 from tests.support.slow_proxy import SlowProxyProcess
+from tests.support.traffic import open_client
 
 PER_SECOND = 100.0
 
@@ -227,7 +226,7 @@ async def hang_shard(scene: Scene, broken_s: float) -> float:
     with one_shard_dead(cluster) as shard:
         await asyncio.sleep(broken_s)
         (call_id,) = shard.living_ids(f"lost-{time.monotonic_ns()}", 1)
-        async with httpx2.AsyncClient(timeout=40) as client:
+        async with open_client(timeout=40) as client:
             scene.problems.extend(await problems_of_sweep(client, scene.replicas, shard.living_masters, call_id))
             scene.problems.extend(await problems_of_stats(client, scene.replicas[0], shard))
     return time.monotonic()
@@ -240,7 +239,7 @@ async def hang_shard_while_others_are_full(scene: Scene, broken_s: float) -> flo
         call_ids = shard.living_ids(f"behind-{time.monotonic_ns()}", 50)
         for node in shard.living_masters:
             ask(node, "CONFIG", "SET", "maxmemory", "1")
-        async with httpx2.AsyncClient(timeout=40) as client:
+        async with open_client(timeout=40) as client:
             await asyncio.sleep(broken_s)
             scene.problems.extend(await problems_of_posting(client, scene.replicas[0], call_ids))
             for node in shard.living_masters:

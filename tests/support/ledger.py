@@ -8,9 +8,7 @@ import json
 import time
 from dataclasses import dataclass, field
 
-import httpx2
-
-from tests.support.raw_http import KeptConnections, post
+from tests.support.raw_http import KeptConnections, get, post
 from tests.support.replica import Replica
 from tests.support.vapi_sender import full_report
 
@@ -78,28 +76,35 @@ async def post_at_rate(ledger: Ledger, replicas: list[Replica], per_second: floa
 
 
 async def find_missing(ledger: Ledger, replicas: list[Replica]) -> list[str]:
-    """Acknowledged calls that no replica can show; a spool is given time to drain."""
-    deadline = time.monotonic() + READ_BACK_S
-    missing = ledger.acknowledged
-    async with httpx2.AsyncClient(timeout=ANSWER_LIMIT_S) as client:
-        while missing and time.monotonic() < deadline:
-            missing = await _unreadable(client, missing, replicas)
-            if missing:
-                await asyncio.sleep(0.5)
+    """Acknowledged calls that no replica can show."""
+    return await find_unreadable(ledger.acknowledged, replicas, READ_BACK_S)
+
+
+async def find_unreadable(call_ids: list[str], replicas: list[Replica], within_s: float) -> list[str]:
+    """The calls that cannot be polled; a spool is given time to drain. The replicas are asked in turn."""
+    deadline = time.monotonic() + within_s
+    kept = [KeptConnections(replica.port) for replica in replicas]
+    missing: list[str] = []
+    for begin in range(0, len(call_ids), READERS):
+        unread, tries = call_ids[begin : begin + READERS], itertools.count()
+        while unread := await _unreadable(unread, kept, next(tries)):
+            if time.monotonic() > deadline:
+                missing += unread
+                break
+            await asyncio.sleep(0.2)
+    for connections in kept:
+        connections.close()
     return missing
 
 
-async def _unreadable(client: httpx2.AsyncClient, call_ids: list[str], replicas: list[Replica]) -> list[str]:
-    gate = asyncio.Semaphore(READERS)
-
+async def _unreadable(call_ids: list[str], kept: list[KeptConnections], turn: int) -> list[str]:
     async def is_there(number: int, call_id: str) -> bool:
-        async with gate:
-            url = replicas[number % len(replicas)].url
-            try:
-                answer = await client.get(f"{url}/api/v1/vapi/calls/{call_id}?view=summary")
-            except httpx2.HTTPError:
-                return False
-            return answer.status_code == 200
+        request = get(f"/api/v1/vapi/calls/{call_id}?view=summary".encode())
+        try:
+            answer = await kept[(number + turn) % len(kept)].ask(request, ANSWER_LIMIT_S)
+        except (OSError, TimeoutError, asyncio.IncompleteReadError):
+            return False
+        return answer.status == 200
 
     found = await asyncio.gather(*(is_there(number, call_id) for number, call_id in enumerate(call_ids)))
     return [call_id for call_id, is_found in zip(call_ids, found, strict=True) if not is_found]

@@ -15,6 +15,7 @@ from typing import Self
 from tests.support.eventually import PATIENCE_S, eventually_sync
 from tests.support.ports import free_port
 from tests.support.replica import ROOT
+from tests.support.talking_server import TalkingServer
 
 CONFIGURATION = ROOT / "deploy" / "haproxy.cfg"
 
@@ -103,37 +104,29 @@ class FakeReplica:
         self.checks = 0
         self._ready = ready
         self._answers = answers
-        self._server: asyncio.Server | None = None
+        self._server = TalkingServer(self._serve)
 
     @property
     def port(self) -> int:
-        assert self._server is not None
-        port: int = self._server.sockets[0].getsockname()[1]
-        return port
+        return self._server.port
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        await self._server.open()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        assert self._server is not None
-        self._server.close()
+        await self._server.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            head = (await reader.readuntil(b"\r\n\r\n")).decode()
-            length = re.search(r"^content-length: (\d+)", head, re.MULTILINE | re.IGNORECASE)
-            await reader.readexactly(int(length[1]) if length else 0)
-            if head.startswith("GET /health/ready "):
-                self.checks += 1
-                status: int | None = self._ready
-            else:
-                self.asked.append(head)
-                status = self._answers
-            if status is not None:
-                writer.write(b"HTTP/1.1 %d Told\r\nContent-Length: 0\r\nConnection: close\r\n\r\n" % status)
-                await writer.drain()
-        except (OSError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        length = re.search(r"^content-length: (\d+)", head, re.MULTILINE | re.IGNORECASE)
+        await reader.readexactly(int(length[1]) if length else 0)
+        if head.startswith("GET /health/ready "):
+            self.checks += 1
+            status: int | None = self._ready
+        else:
+            self.asked.append(head)
+            status = self._answers
+        if status is not None:
+            writer.write(b"HTTP/1.1 %d Told\r\nContent-Length: 0\r\nConnection: close\r\n\r\n" % status)
+            await writer.drain()

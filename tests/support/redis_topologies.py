@@ -10,17 +10,12 @@ from pathlib import Path
 from typing import Any, Self
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from tests.support.eventually import PATIENCE_S, eventually_sync
 from tests.support.ports import free_port
 from tests.support.redis_server import RedisProcess
 
 SERVICE = "mymaster"
-
-ANSWERS_WITHIN_S = 10.0
-"""A living Redis answers our questions sooner, however busy the machine."""
 
 SYNC_AT_ONCE = ("--repl-diskless-sync-delay", "0")
 """A master waits five seconds for more replicas otherwise, before it sends the first one anything."""
@@ -110,7 +105,7 @@ class SentinelSetup:
     def wait_for_promotion(self, masters_before: list[RedisProcess]) -> float:
         """Seconds until another server calls itself master."""
         others = [server for server in self.servers if server not in masters_before]
-        return wait_until(lambda: any(client_of(one).role()[0] == b"master" for one in others), "nobody was promoted")
+        return wait_until(lambda: any(one.client.role()[0] == b"master" for one in others), "nobody was promoted")
 
     @contextlib.contextmanager
     def without_another_failover(self, masters_before: list[RedisProcess]) -> Iterator[None]:
@@ -146,15 +141,15 @@ class SentinelSetup:
 
     def _is_whole(self) -> bool:
         master = self.master()
-        roles = [client_of(server).role() for server in self.servers if server is not master]
+        roles = [server.client.role() for server in self.servers if server is not master]
         follow = [role[0] == b"slave" and role[2] == master.port and role[3] == b"connected" for role in roles]
         return all(follow) and not any(map(self._misses_somebody, self.sentinels))
 
     @staticmethod
     def _misses_somebody(sentinel: RedisProcess) -> bool:
         states: list[Any] = [
-            client_of(sentinel).sentinel_master(SERVICE),
-            *client_of(sentinel).sentinel_slaves(SERVICE),
+            sentinel.client.sentinel_master(SERVICE),
+            *sentinel.client.sentinel_slaves(SERVICE),
         ]
         return any("_down" in str(state["flags"]) for state in states)
 
@@ -173,7 +168,7 @@ class SentinelSetup:
 
     @staticmethod
     def _synced_replicas_of(master: RedisProcess) -> int:
-        state = client_of(master).info("replication")
+        state = master.client.info("replication")
         replicas = [state[f"slave{number}"] for number in range(state["connected_slaves"])]
         return sum(replica["state"] == "online" for replica in replicas)
 
@@ -186,18 +181,11 @@ class SentinelSetup:
 
 def connections_of_the_service(server: RedisProcess) -> set[str]:
     """Their ids, at a server behind Sentinels."""
-    return {one["id"] for one in client_of(server).client_list() if one["user"] == CLIENT[0]}
+    return {one["id"] for one in server.client.client_list() if one["user"] == CLIENT[0]}
 
 
 def ask(process: RedisProcess, *command: str) -> Any:
-    return client_of(process).execute_command(*command)  # type: ignore[no-untyped-call]
-
-
-def client_of(process: RedisProcess) -> redis.Redis:
-    return redis.Redis(
-        port=process.port, password=process.password, socket_timeout=ANSWERS_WITHIN_S,
-        socket_connect_timeout=ANSWERS_WITHIN_S, retry=Retry(NoBackoff(), 0),
-    )  # fmt: skip
+    return process.client.execute_command(*command)  # type: ignore[no-untyped-call]
 
 
 def _text(value: object) -> str:

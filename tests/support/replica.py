@@ -13,6 +13,7 @@ from typing import Self
 
 from tests.support.eventually import PATIENCE_S, eventually_sync
 from tests.support.ports import free_port
+from tests.support.warm_service import WarmProcess
 
 ROOT = Path(__file__).resolve().parents[2]
 START_S = PATIENCE_S
@@ -22,14 +23,20 @@ SETTINGS_OF_TESTS = {"HOST": "127.0.0.1", "LOG_FORMAT": "json", "DRAIN_S": "0.2"
 
 
 class Replica:
-    """A service process. Keyword arguments are environment variables, in upper case or lower."""
+    """A service process. Keyword arguments are environment variables, in upper case or lower.
+
+    ``from_nothing=True`` has Python started and the service imported for it; else it is forked, which takes a fifth of the
+    time. Several workers are always started so.
+    """
 
     def __init__(self, **settings: object) -> None:
+        from_nothing = bool(settings.pop("from_nothing", False))
         self.port = free_port()
         self._settings = {**SETTINGS_OF_TESTS, "PORT": str(self.port)}
         self._settings |= {name.upper(): str(value) for name, value in settings.items()}
         self._log = Path(tempfile.mkdtemp(prefix="replica-test-")) / "log"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._starts_from_nothing = from_nothing or self._settings.get("WORKERS", "1") != "1"
+        self._process: subprocess.Popen[bytes] | WarmProcess | None = None
 
     @property
     def url(self) -> str:
@@ -51,10 +58,13 @@ class Replica:
             for name in ("PATH", "HOME", "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
             if name in os.environ
         }
+        environment = {**inherited, **self._settings}
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "service"], cwd=ROOT, env={**inherited, **self._settings}, stdout=log, stderr=log
-            )
+            if self._starts_from_nothing:
+                command = [sys.executable, "-m", "service"]
+                self._process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
+            else:
+                self._process = WarmProcess([], environment, stdout=log.fileno(), stderr=log.fileno())
         return self
 
     def start(self) -> Self:

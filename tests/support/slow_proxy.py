@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Self
 
 from tests.support.eventually import PATIENCE_S
+from tests.support.talking_server import TalkingServer
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -54,42 +55,34 @@ class SlowProxy:
         self.commands_s = 0.0
         self.replies_s = 0.0
         self._redis_port = redis_port
-        self._server: asyncio.Server | None = None
-        self._transports: set[asyncio.BaseTransport] = set()
+        self._server = TalkingServer(self._talk)
 
     @property
     def port(self) -> int:
-        assert self._server is not None
-        return int(self._server.sockets[0].getsockname()[1])
+        return self._server.port
 
     @property
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        await self._server.open()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        assert self._server is not None
-        self._server.close()
-        for transport in self._transports:
-            transport.abort()  # type: ignore[attr-defined]
+        await self._server.close()
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Ends, with both connections, as soon as one side went away."""
         from_redis, to_redis = await asyncio.open_connection("127.0.0.1", self._redis_port)
-        both = {writer.transport, to_redis.transport}
-        self._transports |= both
         try:
-            await asyncio.gather(
-                self._pass_on(reader, to_redis, of_replies=False), self._pass_on(from_redis, writer, of_replies=True)
-            )
-        except (ConnectionError, asyncio.CancelledError):
-            pass  # one side went away: so does the other
+            async with asyncio.TaskGroup() as both:
+                both.create_task(self._pass_on(reader, to_redis, of_replies=False))
+                both.create_task(self._pass_on(from_redis, writer, of_replies=True))
+        except* ConnectionError:
+            writer.transport.abort()
         finally:
-            self._transports -= both
-            for transport in both:
-                transport.abort()
+            to_redis.transport.abort()
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, of_replies: bool) -> None:
         loop = asyncio.get_running_loop()

@@ -1,4 +1,4 @@
-"""Senders that take longer than anybody may. They dawdle in a thread of their own while other tests run."""
+"""Senders that take longer than anybody may. Each dawdles in a thread of its own."""
 
 from __future__ import annotations
 

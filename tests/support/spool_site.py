@@ -17,7 +17,7 @@ from tests.support.access_log import answers_of, log_length, slowest_s
 from tests.support.eventually import PATIENCE_S, eventually_sync
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
-from tests.support.traffic import get_call, post_webhook, until
+from tests.support.traffic import post_webhook, until, until_readable
 
 SPAWNED = b"from multiprocessing.spawn import spawn_main"
 
@@ -91,12 +91,7 @@ class Site:
 
     async def readable(self, *call_ids: str, within_s: float = PATIENCE_S) -> None:
         """Return when all of these calls can be polled."""
-
-        async def are_there() -> bool:
-            answers = await asyncio.gather(*(get_call(self.client, self.replica, call_id) for call_id in call_ids))
-            return {answer.status_code for answer in answers} == {200}
-
-        await until(are_there, within_s)
+        await until_readable(self.client, self.replica, call_ids, within_s)
 
     def on_disk(self) -> bytes:
         """Every byte of the spool's files."""

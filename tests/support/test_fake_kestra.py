@@ -12,6 +12,7 @@ from tests.support.eventually import PATIENCE_S, eventually
 from tests.support.fake_kestra import FakeKestra, Style, is_label
 from tests.support.kestra_execution import FakeExecution
 from tests.support.multipart import Part, parts_of
+from tests.support.traffic import open_client
 
 EXECUTIONS = "/api/v1/main/executions"
 FLOW = EXECUTIONS + "/ai_concierge/call_provider"
@@ -29,7 +30,7 @@ async def kestra(request: pytest.FixtureRequest) -> AsyncIterator[FakeKestra]:
 
 @pytest.fixture
 async def http(kestra: FakeKestra) -> AsyncIterator[httpx2.AsyncClient]:
-    async with httpx2.AsyncClient(base_url=kestra.url, timeout=PATIENCE_S) as client:
+    async with open_client(base_url=kestra.url) as client:
         yield client
 
 
@@ -111,7 +112,7 @@ async def test_each_version_knows_its_own_urls_only(kestra: FakeKestra, http: ht
 
 @pytest.mark.parametrize(("style", "version"), [("v1", "1."), ("v2", "2.")])
 async def test_it_tells_its_version(style: Style, version: str) -> None:
-    async with FakeKestra(style) as kestra, httpx2.AsyncClient(base_url=kestra.url) as http:
+    async with FakeKestra(style) as kestra, open_client(base_url=kestra.url) as http:
         assert (await http.get("/api/v1/configs")).json()["version"].startswith(version)
 
 
@@ -132,7 +133,7 @@ async def test_outputs_are_where_the_version_has_them(kestra: FakeKestra, http: 
     ],
 )
 async def test_it_lets_in_who_proves_it(proof: dict[str, str], headers: dict[str, str]) -> None:
-    async with FakeKestra(**proof) as kestra, httpx2.AsyncClient(base_url=kestra.url) as http:  # type: ignore[arg-type]
+    async with FakeKestra(**proof) as kestra, open_client(base_url=kestra.url) as http:  # type: ignore[arg-type]
         statuses = [(await http.get("/api/v1/configs", headers=sent)).status_code for sent in ({}, headers)]
         assert statuses == [401, 200]
 
@@ -163,7 +164,7 @@ async def test_what_goes_wrong_in_a_played_flow_fails_the_test() -> None:
         raise LookupError(execution.flow)
 
     with pytest.raises(LookupError, match="call_provider"):
-        async with FakeKestra(play=play) as kestra, httpx2.AsyncClient(base_url=kestra.url) as http:
+        async with FakeKestra(play=play) as kestra, open_client(base_url=kestra.url) as http:
             await create(http)
             await eventually(lambda: bool(played))
 
@@ -178,7 +179,7 @@ async def test_a_flow_still_playing_ends_with_the_fake() -> None:
         finally:
             ended.set()
 
-    async with FakeKestra(play=play) as kestra, httpx2.AsyncClient(base_url=kestra.url) as http:
+    async with FakeKestra(play=play) as kestra, open_client(base_url=kestra.url) as http:
         await create(http)
         await eventually(began.is_set)
     assert ended.is_set()
@@ -229,7 +230,7 @@ def test_a_multipart_body_keeps_line_breaks_and_types() -> None:
 
 def test_a_bug_in_the_fake_fails_the_test() -> None:
     kestra = FakeKestra().start()
-    with httpx2.Client() as http, pytest.raises(httpx2.RemoteProtocolError):
+    with httpx2.Client(verify=False) as http, pytest.raises(httpx2.RemoteProtocolError):
         http.post(kestra.url + FLOW, content=b"junk", headers={"content-type": "multipart/form-data; boundary=b"})
     with pytest.raises(ValueError, match="does not begin"):
         kestra.stop()

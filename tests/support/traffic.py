@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterable
 from typing import Any
 
 import httpx2
@@ -16,9 +18,11 @@ until = eventually
 """Its name in many tests."""
 
 
-def open_client() -> httpx2.AsyncClient:
-    """A client for any number of requests at once, none of which gives up before the service does."""
-    return httpx2.AsyncClient(timeout=PATIENCE_S, limits=httpx2.Limits())
+def open_client(**options: Any) -> httpx2.AsyncClient:
+    """A client for any number of requests at once, none of which gives up before the service does; without TLS."""
+    # To load the certificates takes 30 ms, more than most tests do with it.
+    usual: dict[str, Any] = {"timeout": PATIENCE_S, "limits": httpx2.Limits(), "trust_env": False, "verify": False}
+    return httpx2.AsyncClient(**usual | options)
 
 
 async def post_webhook(client: httpx2.AsyncClient, replica: Replica, body: Any, **headers: str) -> httpx2.Response:
@@ -27,6 +31,24 @@ async def post_webhook(client: httpx2.AsyncClient, replica: Replica, body: Any, 
 
 async def get_call(client: httpx2.AsyncClient, replica: Replica, call_id: str, **query: str) -> httpx2.Response:
     return await client.get(replica.url + CALLS + call_id, params=query)
+
+
+async def until_readable(
+    client: httpx2.AsyncClient, replica: Replica, call_ids: Iterable[str], within_s: float = PATIENCE_S
+) -> None:
+    """Return when all of these calls can be polled. None is asked for again after it was found."""
+    missing = list(call_ids)
+
+    async def are_there() -> bool:
+        while asked := missing[:25]:
+            answers = await asyncio.gather(*(get_call(client, replica, one, view="summary") for one in asked))
+            late = [one for one, answer in zip(asked, answers, strict=True) if answer.status_code != 200]
+            missing[: len(asked)] = late
+            if late:
+                return False
+        return True
+
+    await until(are_there, within_s)
 
 
 async def until_parked(client: httpx2.AsyncClient, replica: Replica, number: int) -> None:

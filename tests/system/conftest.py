@@ -12,11 +12,11 @@ from tests.support.replica import Replica
 from tests.support.traffic import open_client
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def pair(redis_process: RedisProcess) -> Iterator[tuple[Replica, Replica]]:
     """Replicas A and B of one service."""
     settings = {"redis_url": redis_process.url, "redis_key_prefix": "pair"}
-    first, second = Replica(**settings).start(), Replica(**settings).start()
+    first, second = Replica(**settings, from_nothing=True).start(), Replica(**settings).start()
     yield first, second
     first.stop()
     second.stop()

@@ -97,8 +97,8 @@ async def test_a_slot_that_moves_while_webhooks_come_fails_no_request_and_loses_
     move = await asyncio.to_thread(Move, cluster, key_slot(KEYS.probes[bucket]))
     await post_webhook(client, replicas[0], full_report(before))
     async with (
-        Prober(lambda number: post_webhook(client, replicas[number % 2], full_report(sent[number]))) as webhooks,
-        Prober(lambda number: get_call(client, replicas[number % 2], before)) as polls,
+        Prober(lambda number: post_webhook(client, replicas[number % 2], full_report(sent[number])), 0.025) as webhooks,
+        Prober(lambda number: get_call(client, replicas[number % 2], before), 0.025) as polls,
     ):
         await webhooks.first_success_s(0)
         began_at = time.monotonic()

@@ -14,7 +14,7 @@ from tests.support.cluster_setup import ClusterSetup
 from tests.support.dead_shard import DeadShard, one_shard_dead, partly_serving_cluster
 from tests.support.redis_topologies import ask
 from tests.support.replica import Replica
-from tests.support.traffic import get_call, post_webhook, until
+from tests.support.traffic import post_webhook, until, until_readable
 from tests.support.vapi_sender import full_report
 
 STATS = "/api/v1/vapi/cache/stats?limit=100"
@@ -127,11 +127,6 @@ async def test_what_living_shards_take_leaves_the_spool_while_another_is_dead(
         for node in others:
             ask(node, "CONFIG", "SET", "maxmemory", "0")
 
-        await until(lambda: _are_readable(client, replica, living), WITHIN_S)
+        await until_readable(client, replica, living, WITHIN_S)
     cluster.wait_until_whole()
-    await until(lambda: _are_readable(client, replica, dead), WITHIN_S)
-
-
-async def _are_readable(client: httpx2.AsyncClient, replica: Replica, call_ids: list[str]) -> bool:
-    answers = await asyncio.gather(*(get_call(client, replica, call_id, view="summary") for call_id in call_ids))
-    return {answer.status_code for answer in answers} == {200}
+    await until_readable(client, replica, dead, WITHIN_S)

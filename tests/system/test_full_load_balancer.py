@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.eventually import PATIENCE_S, eventually
 from tests.support.load_balancer import FakeReplica, LoadBalancer
-from tests.support.traffic import CALLS, WEBHOOK
+from tests.support.traffic import CALLS, WEBHOOK, open_client
 from tests.support.vapi_sender import sample_bytes
 
 BOUND = 20
@@ -98,5 +98,5 @@ def is_open(connection: socket.socket) -> bool:
 
 
 def client_from(address: str, balancer: LoadBalancer) -> httpx2.AsyncClient:
-    transport = httpx2.AsyncHTTPTransport(local_address=address)
-    return httpx2.AsyncClient(transport=transport, base_url=balancer.url, timeout=PATIENCE_S)
+    transport = httpx2.AsyncHTTPTransport(local_address=address, verify=False)
+    return open_client(transport=transport, base_url=balancer.url)

@@ -9,11 +9,10 @@ from contextlib import asynccontextmanager
 import httpx2
 import pytest
 
-from tests.support.eventually import PATIENCE_S
 from tests.support.load_balancer import FakeReplica, LoadBalancer
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
-from tests.support.traffic import CALLS, WEBHOOK, until
+from tests.support.traffic import CALLS, WEBHOOK, open_client, until
 from tests.support.vapi_sender import sample_bytes
 
 
@@ -22,7 +21,7 @@ async def balanced(a: FakeReplica, b: FakeReplica) -> AsyncIterator[tuple[LoadBa
     async with a, b:
         balancer = LoadBalancer(a.port, b.port).start()
         try:
-            async with httpx2.AsyncClient(base_url=balancer.url, timeout=PATIENCE_S) as client:
+            async with open_client(base_url=balancer.url) as client:
                 yield balancer, client
         finally:
             balancer.stop()
@@ -84,7 +83,7 @@ async def test_without_any_replica_the_answer_has_the_form_of_all_failures() -> 
         ports = a.port, b.port
     balancer = LoadBalancer(*ports).start()
     try:
-        async with httpx2.AsyncClient(base_url=balancer.url) as client:
+        async with open_client(base_url=balancer.url) as client:
             answer = await client.get(CALLS + "call-1")
     finally:
         balancer.stop()
@@ -116,7 +115,7 @@ async def test_while_redis_hangs_one_replica_is_asked_and_its_503_is_the_answer(
     requests = [("POST", WEBHOOK, body), ("GET", CALLS + "call-1", None)] * 3
     own_redis.pause()
     try:
-        async with httpx2.AsyncClient(base_url=balancer.url, timeout=40) as client:
+        async with open_client(base_url=balancer.url, timeout=40) as client:
             for number, (method, path, content) in enumerate(requests):
                 answer = await client.request(method, path, content=content, headers={"X-Request-ID": f"hung-{number}"})
                 assert (answer.status_code, answer.json()["success"]) == (503, False)

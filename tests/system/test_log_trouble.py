@@ -19,12 +19,13 @@ import pytest
 
 from tests.support.redis_server import free_port
 from tests.support.replica import ROOT
-from tests.support.traffic import WEBHOOK, until
+from tests.support.traffic import WEBHOOK, open_client, until
 from tests.support.vapi_sender import status_update
+from tests.support.warm_service import WarmProcess
 
 GENEROUS_S: Final = 30
-MANY: Final = 300
-"""Webhooks, each with a line of 300 bytes: more than a pipe of 4 KiB holds."""
+MANY: Final = 100
+"""Webhooks, each with a line of 300 bytes: seven times what a pipe of 4 KiB holds."""
 
 
 class Outputs:
@@ -70,14 +71,12 @@ TROUBLES: Final = [full_disk, reader_gone, reader_asleep, reader_asleep_and_neve
 
 
 @contextmanager
-def service(outputs: Outputs, **settings: object) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+def service(outputs: Outputs, **settings: object) -> Iterator[tuple[str, WarmProcess]]:
     port = free_port()
     environment = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME")}
     environment |= {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_PROCESS")}
     environment |= {"PORT": str(port), "DRAIN_S": "0", **{k.upper(): str(v) for k, v in settings.items()}}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "service"], cwd=ROOT, env=environment, stdout=outputs.stdout, stderr=outputs.stderr
-    )
+    process = WarmProcess([], environment, stdout=outputs.stdout, stderr=outputs.stderr)
     try:
         yield f"http://127.0.0.1:{port}", process
     finally:
@@ -90,7 +89,7 @@ def service(outputs: Outputs, **settings: object) -> Iterator[tuple[str, subproc
 async def serves(url: str) -> None:
     async def is_up() -> bool:
         try:
-            async with httpx2.AsyncClient(timeout=GENEROUS_S) as client:
+            async with open_client(timeout=GENEROUS_S) as client:
                 return (await client.get(url + "/health/live")).status_code == 200
         except httpx2.HTTPError:
             return False
@@ -108,7 +107,7 @@ async def lines_lost(client: httpx2.AsyncClient) -> float:
 async def test_webhooks_are_taken_and_the_lost_lines_counted(trouble: Callable[[], Outputs], log_format: str) -> None:
     with service(trouble(), log_format=log_format, log_level="debug") as (url, process):
         await serves(url)
-        async with httpx2.AsyncClient(base_url=url, timeout=GENEROUS_S) as client:
+        async with open_client(base_url=url, timeout=GENEROUS_S) as client:
             statuses = {
                 (await client.post(WEBHOOK, json=status_update("queued", f"call-{i}"))).status_code for i in range(MANY)
             }
@@ -129,7 +128,7 @@ async def test_the_spool_still_takes_what_redis_cannot(trouble: Callable[[], Out
     settings = {"redis_url": "redis://127.0.0.1:1", "spool_dir": tmp_path, "log_format": "json"}
     with service(trouble(), **settings) as (url, process):
         await serves(url)
-        async with httpx2.AsyncClient(base_url=url, timeout=GENEROUS_S) as client:
+        async with open_client(base_url=url, timeout=GENEROUS_S) as client:
             webhooks = [status_update("queued", f"call-{i}") for i in range(40)]
             answers = await asyncio.gather(*(client.post(WEBHOOK, json=webhook) for webhook in webhooks))
             assert [answer.status_code for answer in answers] == [200] * 40
@@ -143,7 +142,7 @@ async def test_a_reader_that_wakes_up_gets_whole_lines_and_the_rest_is_counted()
     [reading] = outputs.kept
     with service(outputs, log_format="json") as (url, process):
         await serves(url)
-        async with httpx2.AsyncClient(base_url=url, timeout=GENEROUS_S) as client:
+        async with open_client(base_url=url, timeout=GENEROUS_S) as client:
             for i in range(MANY):
                 await client.post(WEBHOOK, json=status_update("queued", f"call-{i}"))
             text = b""
@@ -172,7 +171,7 @@ async def test_the_service_starts_and_ends_without_any_output_at_all() -> None:
     try:
         url = f"http://127.0.0.1:{port}"
         await serves(url)
-        async with httpx2.AsyncClient(base_url=url, timeout=GENEROUS_S) as client:
+        async with open_client(base_url=url, timeout=GENEROUS_S) as client:
             assert (await client.post(WEBHOOK, json=status_update("queued", "call-1"))).status_code == 200
         process.send_signal(signal.SIGTERM)
         assert process.wait(GENEROUS_S) == 0

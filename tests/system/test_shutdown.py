@@ -40,7 +40,8 @@ def replica(start_replica: Start, redis_process: RedisProcess) -> Replica:
 
 @pytest.fixture
 def slow_to_go(start_replica: Start, redis_process: RedisProcess) -> Iterator[Replica]:
-    replica = start_replica(redis_url=redis_process.url, redis_key_prefix="shutdown", drain_s=LONG_DRAIN_S)
+    settings = {"redis_url": redis_process.url, "redis_key_prefix": "shutdown", "drain_s": LONG_DRAIN_S}
+    replica = start_replica(**settings, from_nothing=True)
     yield replica
     replica.kill()
 

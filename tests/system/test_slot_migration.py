@@ -12,7 +12,6 @@ import redis
 from redis.crc import key_slot
 
 from tests.support.cluster_setup import ClusterSetup
-from tests.support.redis_topologies import client_of
 from tests.support.replica import Replica
 from tests.support.traffic import CALLS, get_call, post_webhook
 from tests.support.vapi_sender import full_report, status_update
@@ -42,7 +41,7 @@ async def fill_bucket(
         assert (await post_webhook(client, replica, body)).status_code == 200
     assert (await client.delete(f"{replica.url}{CALLS}{deleted}")).status_code == 200
     move = await asyncio.to_thread(Move, cluster, key_slot(KEYS.probes[BUCKET]))
-    source = client_of(move.source)
+    source = move.source.client
     for index in (KEYS.due(BUCKET), KEYS.subscribed(BUCKET)):
         source.zadd(index, {"x y": 9e15})
     source.hset(KEYS.subscriptions[BUCKET] + call_id.encode(), "execution", "settled")
@@ -103,7 +102,7 @@ async def test_a_report_without_a_recording_is_taken_where_a_moving_slot_takes_n
 
     assert answer.status_code == 200
     assert (await post_webhook(client, replica, report)).status_code == 200
-    assert client_of(move.target).zrange(KEYS.refreshes[BUCKET], 0, -1) == [call_id.encode()]
+    assert move.target.client.zrange(KEYS.refreshes[BUCKET], 0, -1) == [call_id.encode()]
 
 
 async def test_a_call_that_is_deleted_in_a_moving_slot_stays_deleted(

@@ -53,7 +53,7 @@ def test_a_wrong_setting_is_named_in_one_line(
 @for_each("name", ["PORT", "WORKERS", "REDIS_URL", "LOG_FORMAT"])
 def test_a_wrong_setting_stops_the_start_with_one_line_that_names_it(name: str) -> None:
     settings: dict[str, Any] = {"PORT": "0", name: WRONG[name][0]}
-    result = run(**settings)
+    result = run(**settings, from_nothing=True)
     assert result.returncode == 2
     assert len((result.stdout + result.stderr).strip().splitlines()) == 1
     assert result.stderr.startswith(f"{name}: ")
@@ -108,7 +108,7 @@ async def test_starting_needs_no_redis_and_heals_when_it_comes(
     client: httpx2.AsyncClient, start_replica: Callable[..., Replica]
 ) -> None:
     redis = RedisProcess(port=free_port())
-    replica = start_replica(redis_url=redis.url)
+    replica = start_replica(redis_url=redis.url, from_nothing=True)
 
     async def is_ready() -> bool:
         return (await client.get(replica.url + "/health/ready")).status_code == 200

@@ -10,12 +10,12 @@ import pytest
 
 from service.load_config import load_settings
 from service.vapi.assistant.config import create_assistant_config, create_saved_assistant_config
-from tests.support.call_requests import OPTIONAL, call_request
+from tests.support.call_requests import FULL, call_request
 from tests.support.for_each import for_each
 from tests.support.vapi_models import complaints_about_assistant, complaints_about_schema
 
 SETTINGS = load_settings({"VAPI_WEBHOOK_URL": "https://calls.example.com/hook", "VAPI_WEBHOOK_SECRET": "s"})
-PLACED = create_assistant_config(call_request(**OPTIONAL), SETTINGS)
+PLACED = create_assistant_config(call_request(**FULL), SETTINGS)
 
 
 @pytest.mark.parametrize(

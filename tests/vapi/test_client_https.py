@@ -17,6 +17,7 @@ from service.vapi.client import VapiClient
 from tests.support.certificates import Authority
 from tests.support.fake_vapi import FakeVapi
 from tests.support.fake_vapi_server import LoopbackServer, Reply, read_request
+from tests.support.talking_server import TalkingServer
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]
 
@@ -30,9 +31,8 @@ def authority(tmp_path: Path) -> Authority:
 async def https_server(authority: Authority, talk: Talk) -> AsyncIterator[str]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*authority.issue("IP:127.0.0.1"))
-    server = await asyncio.start_server(talk, "127.0.0.1", 0, ssl=context)
-    yield f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    server.close()
+    async with TalkingServer(talk, tls=context) as server:
+        yield f"https://127.0.0.1:{server.port}"
 
 
 @asynccontextmanager

@@ -187,7 +187,7 @@ async def test_an_unreachable_vapi_cannot_be_asked(vapi: FakeVapi, client: VapiC
 async def test_an_answer_beyond_all_measure_is_given_up(vapi: FakeVapi, client: VapiClient) -> None:
     vapi.answer_next(200, b" " * (MAX_ANSWER_BYTES + 1))
     with pytest.raises(UpstreamError, match="cannot be read"):
-        await VapiClient(load_settings(vapi.settings)).get_call("call-1")
+        await client.get_call("call-1")
 
 
 async def test_no_more_connections_are_opened_than_are_allowed_and_nobody_waits_long_for_one(vapi: FakeVapi) -> None:
