@@ -15,12 +15,13 @@ from service.calls.status import ENDED, Ending, Rank, rank_of
 from service.calls.stored_call import CallChange
 from service.errors import InvalidMessageError
 from service.vapi.artifact_plan import add_what_was_asked_for, artifact_plans
-from service.vapi.coercion import ABSENT, FieldReader, first_said, timestamp_ms
+from service.vapi.coercion import ABSENT, FieldReader, first_said
 from service.vapi.context import add_context
 from service.vapi.intake import REPORT, Weight, create_change, has_analysis, is_call_id
 from service.vapi.json_checks import TOO_DEEP, NotJSONError, replace_lone_surrogates
 from service.vapi.messages import Call, Results, ServerMessage, decode_message
 from service.vapi.results import add_results
+from service.vapi.times import timestamp_ms
 
 _ANY_JSON: Final = msgspec.json.Decoder(msgspec.Raw)
 _AS_MESSAGE: Final = b'{"message":{"type":"","call":%b}}'

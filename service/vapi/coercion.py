@@ -7,7 +7,6 @@ number, any scalar to text. Values that cannot be coerced are dropped and counte
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
 from functools import cache
 from math import isfinite
 from typing import Any, Final, TypeVar, get_args
@@ -17,6 +16,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from service.calls.facts import BLANK
+from service.vapi.times import NUMBER, is_plain_time, moment_of
 
 ABSENT: Final = Raw()
 """An absent field. Its bytes are empty, which no JSON value is."""
@@ -24,16 +24,6 @@ ABSENT: Final = Raw()
 Text = str | None
 """The type of a text field that ``coerce`` handles. Blank text counts as absent."""
 
-MAX_TIMESTAMP: Final = 2**53
-"""From here on a double cannot represent every millisecond."""
-
-_SURE_DIGITS: Final = len(str(MAX_TIMESTAMP)) - 1
-
-SECONDS_BELOW: Final = 100_000_000_000
-"""A time given as a number below this is in seconds; as ms it would be before March 1973."""
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_NUMBER: Final = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?")
 _PRINTABLE: Final = [bytes((code,)) for code in range(0x21, 0x7F)]
 _SURE_BEGINNINGS: Final = frozenset(
     [b'"' + second for second in _PRINTABLE if second not in (b'"', b"\\")]
@@ -41,13 +31,9 @@ _SURE_BEGINNINGS: Final = frozenset(
 )
 """The first two bytes of nearly all text, arrays and objects. What begins with them is not empty."""
 
-_LONGEST_PLAIN_TIME: Final = len('"2026-09-01T12:00:00.000000Z"')
-
 _PRESIGNED: Final = re.compile(r"(?i)(?:^|&)(?:x-(?:amz|goog)-|(?:signature|sig|se|token|policy|key-pair-id|expires)=)")
 
-
 _decode_text: Final = msgspec.json.Decoder(str).decode
-_decode_time: Final = msgspec.json.Decoder(datetime).decode
 _OBJECT: Final = msgspec.json.Decoder(dict[str, Raw])
 
 _S = TypeVar("_S", bound=Struct)
@@ -134,7 +120,7 @@ class FieldReader:
                 continue
             if value[0] in b"-0123456789" and isfinite(float(value)):
                 return value
-            if value[0] == 0x22 and _NUMBER.fullmatch(text := _decode_text(value).strip()):
+            if value[0] == 0x22 and NUMBER.fullmatch(text := _decode_text(value).strip()):
                 number = float(text)
                 if isfinite(number):
                     return msgspec.json.encode(number)
@@ -166,15 +152,13 @@ class FieldReader:
         """ISO 8601 in UTC, from ISO text in any zone (UTC if it has none) or from epoch seconds or milliseconds."""
         for place in places:
             value = bytes(place)
-            if _is_plain_time(value):
+            if is_plain_time(value):
                 return value
             if is_empty(value):
                 continue
-            moment = _moment_of(value)
-            if moment is None:
-                self.dropped += 1
-                continue
-            return b'"%b"' % moment.isoformat(timespec="milliseconds").replace("+00:00", "Z").encode()
+            if moment := moment_of(value):
+                return b'"%b"' % moment.isoformat(timespec="milliseconds").replace("+00:00", "Z").encode()
+            self.dropped += 1
         return b""
 
     def url(self, *places: Text) -> Text:
@@ -216,49 +200,3 @@ def first_said(*texts: Text) -> Text:
         if text and not BLANK.fullmatch(text):
             return text
     return None
-
-
-def timestamp_ms(place: Raw) -> int:
-    """A message's own timestamp in ms, from a number or ISO text; 0 when absent, unreadable or beyond 2^53.
-
-    VAPI sent an ISO string until September 2024 and sends a number since.
-    """
-    value = bytes(place)
-    if value.isdigit() and len(value) <= _SURE_DIGITS:
-        return int(value)
-    if is_empty(value):
-        return 0
-    if value[0] == 0x22:
-        text = _decode_text(value).strip()
-        if _NUMBER.fullmatch(text) is None:
-            moment = _moment_of(value)
-            return max(0, (moment - _EPOCH) // timedelta(milliseconds=1)) if moment else 0
-        value = text.encode()
-    try:
-        number = float(value)
-    except ValueError:
-        return 0
-    return int(number) if 0 <= number < MAX_TIMESTAMP else 0
-
-
-def _is_plain_time(value: bytes) -> bool:
-    """True for a time that needs no conversion: in UTC, at most microseconds, in the usual notation."""
-    if value[-2:] != b'Z"' or value[11:12] != b"T" or len(value) > _LONGEST_PLAIN_TIME:
-        return False
-    try:
-        _decode_time(value)
-    except msgspec.ValidationError:
-        return False
-    return True
-
-
-def _moment_of(value: bytes) -> datetime | None:
-    text = _decode_text(value).strip() if value[0] == 0x22 else value.decode()
-    try:
-        if not _NUMBER.fullmatch(text):
-            moment = datetime.fromisoformat(text)
-            return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-        number = float(text)
-        return datetime.fromtimestamp(number if number < SECONDS_BELOW else number / 1000, UTC)
-    except (ValueError, OverflowError, OSError):
-        return None

@@ -23,10 +23,11 @@ from service.calls.status import (
 from service.calls.stored_call import CallChange, new_token
 from service.errors import Detail, InvalidMessageError
 from service.vapi.artifact_plan import add_what_was_asked_for, artifact_plans, has_structured_output
-from service.vapi.coercion import FieldReader, first_said, is_empty, timestamp_ms
+from service.vapi.coercion import FieldReader, first_said, is_empty
 from service.vapi.context import add_context
 from service.vapi.messages import Call, Received, Results, ServerMessage
 from service.vapi.results import add_results, has_duration_or_cost
+from service.vapi.times import timestamp_ms
 
 REPORT: Final = "end-of-call-report"
 STATUS_UPDATE: Final = "status-update"

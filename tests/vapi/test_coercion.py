@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from service.vapi.coercion import ABSENT, MAX_TIMESTAMP, FieldReader, is_empty, timestamp_ms
+from service.vapi.coercion import ABSENT, FieldReader, is_empty
+from service.vapi.times import MAX_TIMESTAMP, timestamp_ms
 from tests.support.for_each import for_each
 
 READERS = ("text", "number", "array", "object", "anything", "time")
