@@ -70,7 +70,7 @@ def _routes(state: State) -> dict[str, dict[str, tuple[ASGIApp, str]]]:
     metrics_access = Access.OPEN if state.settings.metrics_public else Access.READ
     take, poll = Webhook(state), Polling(state)
 
-    def to(route: str, handler: Handler, access: Access) -> ASGIApp:
+    def endpoint(route: str, handler: Handler, access: Access) -> ASGIApp:
         return _Endpoint(state, route, handler, access)
 
     by_phone, stats = polling.PREFIX + "by-phone/{phone}", "/api/v1/vapi/cache/stats"
@@ -80,40 +80,51 @@ def _routes(state: State) -> dict[str, dict[str, tuple[ASGIApp, str]]]:
         webhook.PATHS[1]: {"POST": (take, "the same")},
         polling.ROUTE: {
             "GET": (poll, "a call's record; ?wait=S waits until it is final"),
-            "DELETE": (to(polling.ROUTE, calls.delete_call, Access.ADMIN), "remove a call's record"),
+            "DELETE": (endpoint(polling.ROUTE, calls.delete_call, Access.ADMIN), "remove a call's record"),
         },
         placing.ROUTE: {
-            "POST": (to(placing.ROUTE, placing.place_call, Access.DIAL), "place a call: a call request, and a method")
+            "POST": (
+                endpoint(placing.ROUTE, placing.place_call, Access.DIAL),
+                "place a call: a call request, and a method",
+            )
         },
-        batches.ROUTE: {"POST": (to(batches.ROUTE, batches.place_batch, Access.DIAL), "place up to 100 calls")},
+        batches.ROUTE: {"POST": (endpoint(batches.ROUTE, batches.place_batch, Access.DIAL), "place up to 100 calls")},
         batches.ONE_ROUTE: {
-            "GET": (to(batches.ONE_ROUTE, batches.get_batch, Access.ADMIN), "how far a batch is, for 24 hours")
+            "GET": (endpoint(batches.ONE_ROUTE, batches.get_batch, Access.ADMIN), "how far a batch is, for 24 hours")
         },
         by_phone: {
             "GET": (
-                to(by_phone, calls.list_calls_by_phone, Access.READ),
+                endpoint(by_phone, calls.list_calls_by_phone, Access.READ),
                 "the calls of a phone number",
             )
         },
-        recording: {"GET": (to(recording, get_recording, Access.READ), "302 to a fresh link to a call's recording")},
+        recording: {
+            "GET": (endpoint(recording, get_recording, Access.READ), "302 to a fresh link to a call's recording")
+        },
         SUBSCRIPTIONS: {
-            "POST": (to(SUBSCRIPTIONS, subscribe, Access.READ), "resume a Kestra execution when the record is final")
+            "POST": (
+                endpoint(SUBSCRIPTIONS, subscribe, Access.READ),
+                "resume a Kestra execution when the record is final",
+            )
         },
         ASSISTANT_CONFIG: {
-            "POST": (to(ASSISTANT_CONFIG, make_assistant_config, Access.ADMIN), "the VAPI assistant for a call request")
+            "POST": (
+                endpoint(ASSISTANT_CONFIG, make_assistant_config, Access.ADMIN),
+                "the VAPI assistant for a call request",
+            )
         },
         stats: {
             "GET": (
-                to(stats, get_stats, Access.ADMIN),
+                endpoint(stats, get_stats, Access.ADMIN),
                 "what is stored, and the counts of all replicas",
             )
         },
-        "/health": {"GET": (to("/health", health.get_health, Access.OPEN), "every dependency")},
-        "/health/live": {"GET": (to("/health/live", health.get_live, Access.OPEN), "the process answers")},
+        "/health": {"GET": (endpoint("/health", health.get_health, Access.OPEN), "every dependency")},
+        "/health/live": {"GET": (endpoint("/health/live", health.get_live, Access.OPEN), "the process answers")},
         "/health/ready": {
-            "GET": (to("/health/ready", health.get_ready, Access.OPEN), "a webhook can be durably taken now")
+            "GET": (endpoint("/health/ready", health.get_ready, Access.OPEN), "a webhook can be durably taken now")
         },
-        "/metrics": {"GET": (to("/metrics", health.get_metrics, metrics_access), "Prometheus metrics")},
+        "/metrics": {"GET": (endpoint("/metrics", health.get_metrics, metrics_access), "Prometheus metrics")},
     }
 
 

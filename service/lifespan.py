@@ -52,7 +52,7 @@ def lifespan_of(state: State, redis: RedisTopology) -> Callable[[Router], Any]:
             redis.commands.start()
             state.changes.start()
             at_the_end.push_async_callback(_cancel, _start_background(state, redis, write_counts))
-            _tell_of_the_start(state)
+            _log_start(state)
             with begin_on_signal(state.shutdown, state.settings.drain_s):
                 yield {"on_connection_lost": state.metrics.connection_lost}  # for the protocol
 
@@ -91,7 +91,7 @@ def _start_background(
     return tasks
 
 
-def _tell_of_the_start(state: State) -> None:
+def _log_start(state: State) -> None:
     if state.settings.is_open:
         log.warning(
             "service.unauthenticated",

@@ -8,7 +8,7 @@ imported).
 from __future__ import annotations
 
 import os
-from collections import Counter as Tally
+from collections import Counter as Counts
 from collections import defaultdict
 from pathlib import Path
 from typing import Final
@@ -66,12 +66,12 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        self._webhooks: Tally[tuple[str, str]] = Tally()
-        self._polls: Tally[int] = Tally()
-        self._requests: Tally[str] = Tally()
+        self._webhooks: Counts[tuple[str, str]] = Counts()
+        self._polls: Counts[int] = Counts()
+        self._requests: Counts[str] = Counts()
         self._request_seconds: defaultdict[str, float] = defaultdict(float)
-        self._placed: Tally[tuple[str, str]] = Tally()
-        self._sums: Tally[str] = Tally()
+        self._placed: Counts[tuple[str, str]] = Counts()
+        self._sums: Counts[str] = Counts()
         self._waiting = 0
         self._published: defaultdict[tuple[Counter, tuple[str, ...]], float] = defaultdict(float)
 
@@ -181,9 +181,9 @@ class Metrics:
             known = reason in sums or len(sums) < MAX_REASONS
             sums[reason if known else "reason.other"] += 1
 
-    def sums(self) -> Tally[str]:
+    def sums(self) -> Counts[str]:
         """All counts for the stats, by name."""
-        sums = Tally(self._sums)
+        sums = Counts(self._sums)
         for (_, result), count in self._webhooks.items():
             sums["webhooks.received"] += count
             sums[f"webhooks.{result}"] += count
@@ -192,27 +192,27 @@ class Metrics:
     def publish(self) -> None:
         """Update Prometheus's metrics from the counts."""
         for (message_type, result), count in self._webhooks.items():
-            self._raise(self._webhooks_total, count, message_type, result)
+            self._advance(self._webhooks_total, count, message_type, result)
         for status, count in self._polls.items():
-            self._raise(self._polls_total, count, str(status))
+            self._advance(self._polls_total, count, str(status))
         for (method, result), count in self._placed.items():
-            self._raise(self._placed_total, count, method, result)
+            self._advance(self._placed_total, count, method, result)
         for route, count in self._requests.items():
-            self._raise(self._requests_total, count, route)
-            self._raise(self._seconds_total, self._request_seconds[route], route)
-        self._raise(self._store_errors_total, self._sums["store.errors"])
-        self._raise(self._dropped_total, self._sums["fields.dropped"])
-        self._raise(self._lines_lost_total, count_lines_lost())
+            self._advance(self._requests_total, count, route)
+            self._advance(self._seconds_total, self._request_seconds[route], route)
+        self._advance(self._store_errors_total, self._sums["store.errors"])
+        self._advance(self._dropped_total, self._sums["fields.dropped"])
+        self._advance(self._lines_lost_total, count_lines_lost())
         for result in SUBSCRIPTION_RESULTS:
-            self._raise(self._subscriptions_total, self._sums[f"subscriptions.{result}"], result)
+            self._advance(self._subscriptions_total, self._sums[f"subscriptions.{result}"], result)
         for kind in LOST_CONNECTIONS:
-            self._raise(self._connections_lost_total, self._sums[f"connections.{kind}"], kind)
+            self._advance(self._connections_lost_total, self._sums[f"connections.{kind}"], kind)
         for result in RECONCILED:
-            self._raise(self._reconciled_total, self._sums[f"reconciled.{result}"], result)
-            self._raise(self._refreshed_total, self._sums[f"refreshed.{result}"], result)
+            self._advance(self._reconciled_total, self._sums[f"reconciled.{result}"], result)
+            self._advance(self._refreshed_total, self._sums[f"refreshed.{result}"], result)
         self._waiting_now.set(self._waiting)
 
-    def _raise(self, counter: Counter, count: float, *labels: str) -> None:
+    def _advance(self, counter: Counter, count: float, *labels: str) -> None:
         key = (counter, labels)
         (counter.labels(*labels) if labels else counter).inc(count - self._published[key])
         self._published[key] = count

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter as Tally
+from collections import Counter as Counts
 from typing import Any, Final
 
 import msgspec
@@ -33,7 +33,7 @@ WEBHOOK_COUNTS: Final = ("received", "stored", "ignored", "invalid", "unauthoriz
 async def get_stats(state: State, request: Request) -> Response:
     limit = read_int(request, "limit", default=20, least=0, most=MAX_ENTRIES)
     (scan, entries), counted, probe = await asyncio.gather(
-        _look(state, limit), _find_counts(state), state.store_health.probe(LOOK_SHARE * state.settings.store_timeout_s)
+        _scan(state, limit), _find_counts(state), state.store_health.probe(LOOK_SHARE * state.settings.store_timeout_s)
     )
     stats: dict[str, Any] = {
         "size": scan.size,
@@ -46,14 +46,14 @@ async def get_stats(state: State, request: Request) -> Response:
     return JSONResponse(stats=stats)
 
 
-async def _look(state: State, limit: int) -> tuple[IndexScan, list[dict[str, Any]]]:
+async def _scan(state: State, limit: int) -> tuple[IndexScan, list[dict[str, Any]]]:
     """The scan of all buckets and the entries of the newest calls, both within ``STORE_TIMEOUT_S``."""
     look_until, deadline = deadlines_of(state)
     scan = await state.calls.scan(newest=limit, deadline=look_until)
     return scan, await _entries(state, scan, deadline)
 
 
-async def _find_counts(state: State) -> tuple[Tally[str], list[Replica]] | None:
+async def _find_counts(state: State) -> tuple[Counts[str], list[Replica]] | None:
     """The counts and the replicas; None while the Redis bucket that holds them is away."""
     try:
         return await state.counts.read(deadline=time.monotonic() + state.settings.store_timeout_s)
@@ -75,7 +75,7 @@ async def _entries(state: State, scan: IndexScan, deadline: float) -> list[dict[
     return [_entry(call) for call in live]
 
 
-def _counts(state: State, scan: IndexScan, counted: tuple[Tally[str], list[Replica]] | None) -> dict[str, Any]:
+def _counts(state: State, scan: IndexScan, counted: tuple[Counts[str], list[Replica]] | None) -> dict[str, Any]:
     """What all replicas have counted; every part is None while the counts are away."""
     if counted is None:
         return dict.fromkeys(("webhooks", "calls", "polls", "replicas"))
@@ -108,14 +108,14 @@ def _entry(call: StoredCall) -> dict[str, Any]:
     }
 
 
-def _webhooks(sums: Tally[str]) -> dict[str, Any]:
+def _webhooks(sums: Counts[str]) -> dict[str, Any]:
     acknowledged, refused = sums["webhooks.acknowledged"], sums["webhooks.refused"]
     return {name: sums[f"webhooks.{name}"] for name in WEBHOOK_COUNTS} | {
         "delivery_success_rate": _rate(acknowledged, acknowledged + refused)
     }
 
 
-def _calls(sums: Tally[str]) -> dict[str, Any]:
+def _calls(sums: Counts[str]) -> dict[str, Any]:
     ended, with_duration = sums["calls.ended"], sums["calls.with_duration"]
     return {
         "ended": ended,
@@ -127,12 +127,12 @@ def _calls(sums: Tally[str]) -> dict[str, Any]:
     }
 
 
-def _polls(sums: Tally[str]) -> dict[str, Any]:
+def _polls(sums: Counts[str]) -> dict[str, Any]:
     hits, misses = sums["polls.hits"], sums["polls.misses"]
     return {"hits": hits, "misses": misses, "waits": sums["polls.waits"], "hit_rate": _rate(hits, hits + misses)}
 
 
-def _subscriptions(scan: IndexScan, sums: Tally[str]) -> dict[str, int]:
+def _subscriptions(scan: IndexScan, sums: Counts[str]) -> dict[str, int]:
     """How many calls have waiting executions, how many executions are due, and the results of past tries to resume."""
     counts = {result: sums[f"subscriptions.{result}"] for result in SUBSCRIPTION_RESULTS}
     return {"waiting_calls": scan.subscribed_calls, "due": sum(scan.resumable), **counts}
@@ -147,7 +147,7 @@ def _replica(replica: Replica) -> dict[str, Any]:
     }
 
 
-def _by_name(sums: Tally[str], prefix: str) -> dict[str, int]:
+def _by_name(sums: Counts[str], prefix: str) -> dict[str, int]:
     return {name.removeprefix(prefix): count for name, count in sums.items() if name.startswith(prefix)}
 
 

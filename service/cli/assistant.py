@@ -37,7 +37,7 @@ def _show(settings: Settings, options: argparse.Namespace) -> int:
     try:
         config = _config(settings, options.request)
     except ServiceError as exc:
-        return _tell(exc)
+        return _print_error(exc)
     shown = config if options.reveal else hide_secrets(config)
     print(json.dumps(shown, indent=2, ensure_ascii=False))
     return 0
@@ -103,14 +103,14 @@ def _with_vapi(settings: Settings, action: Callable[[Settings, VapiClient], Awai
         try:
             return await action(settings, vapi)
         except ServiceError as exc:
-            return _tell(exc)
+            return _print_error(exc)
         finally:
             await vapi.close()
 
     return asyncio.run(run())
 
 
-def _tell(error: ServiceError) -> int:
+def _print_error(error: ServiceError) -> int:
     print(error, file=sys.stderr)
     for detail in error.details:
         print(f"  {detail.path}: {detail.message}", file=sys.stderr)

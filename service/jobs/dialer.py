@@ -24,7 +24,7 @@ METHODS: Final[tuple[Method, ...]] = get_args(Method)
 
 QUEUED: Final = "queued"
 
-_T = TypeVar("_T")
+_Value = TypeVar("_Value")
 
 MAX_CUSTOMER_NAME_LENGTH: Final = 40
 """VAPI refuses longer ones."""
@@ -113,7 +113,7 @@ class Dialer:
         return PlacedCall(None, QUEUED, "kestra", execution.id)
 
 
-def _configured(variable: str, value: _T | None) -> _T:
+def _configured(variable: str, value: _Value | None) -> _Value:
     if value is None:
         raise NotConfiguredError(f"{variable} must be set to place calls this way")
     return value

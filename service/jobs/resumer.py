@@ -126,7 +126,7 @@ class Resumer:
             task.cancel()
         await asyncio.gather(*late, return_exceptions=True)
         # Without this, others could try only after the leases ended.
-        giving_back = [self._store.settle(claim, "retried") for claim in unfinished]
+        giving_back = [self._store.end_claim(claim, "retried") for claim in unfinished]
         await asyncio.gather(*giving_back, return_exceptions=True)
 
     async def _resume(self, claim: ResumeClaim) -> None:
@@ -134,7 +134,7 @@ class Resumer:
         try:
             result = await self._try(claim)
             retry_in_s = min(2.0 ** min(claim.number - 1, 10), MAX_BACKOFF_S)
-            if await self._store.settle(claim, result, retry_in_ms=round(retry_in_s * 1000)):
+            if await self._store.end_claim(claim, result, retry_in_ms=round(retry_in_s * 1000)):
                 self._on_result(result)
         except StoreUnavailableError:
             log.warning("resume.not_recorded", **_ids(claim))

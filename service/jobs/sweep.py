@@ -43,9 +43,9 @@ class Sweep:
         """Called for each subscribed call every 5 s, in one process of all."""
         self.on_refreshable: Callable[[bytes], None] | None = None
         """Called for each complete call that VAPI may be asked for once more, in one process of all."""
-        self._looks: dict[int, asyncio.Task[None]] = {}
+        self._scans: dict[int, asyncio.Task[None]] = {}
         """The scans under way, by bucket."""
-        self._looked_at_ms: list[int | None] = [None] * BUCKETS
+        self._scanned_at_ms: list[int | None] = [None] * BUCKETS
         self._clock_offsets_ms: dict[int, float] = {}
 
     def now_ms(self, call_id: bytes | None = None) -> int:
@@ -62,23 +62,23 @@ class Sweep:
         """Scan every bucket that no earlier sweep still scans. Raises nothing: the next sweep repeats what failed."""
         loop = asyncio.get_running_loop()
         for bucket in range(BUCKETS):
-            if bucket not in self._looks:
-                look = loop.create_task(self._look_at(bucket), name=f"sweep-{bucket}")
-                self._looks[bucket] = look
-                look.add_done_callback(partial(self._forget, bucket))
-        await asyncio.wait(self._looks.values(), timeout=WAIT_S)
+            if bucket not in self._scans:
+                scan = loop.create_task(self._scan_and_act(bucket), name=f"sweep-{bucket}")
+                self._scans[bucket] = scan
+                scan.add_done_callback(partial(self._forget, bucket))
+        await asyncio.wait(self._scans.values(), timeout=WAIT_S)
 
     async def close(self) -> None:
         """Call it after cancelling ``sweep``: ends the scans that are still under way."""
-        looks = list(self._looks.values())
-        for look in looks:
-            look.cancel()
-        await asyncio.gather(*looks, return_exceptions=True)
+        scans = list(self._scans.values())
+        for scan in scans:
+            scan.cancel()
+        await asyncio.gather(*scans, return_exceptions=True)
 
     def _forget(self, bucket: int, _: asyncio.Task[None]) -> None:
-        del self._looks[bucket]
+        del self._scans[bucket]
 
-    async def _look_at(self, bucket: int) -> None:
+    async def _scan_and_act(self, bucket: int) -> None:
         try:
             due = await self._scan(bucket)
         except StoreUnavailableError:
@@ -93,12 +93,12 @@ class Sweep:
 
     async def _scan(self, bucket: int) -> list[bytes]:
         """Scan the bucket, wake polls and call the callbacks; returns the calls whose grace is over."""
-        since = self._looked_at_ms[bucket] if self._changes.has_parked else None
+        since = self._scanned_at_ms[bucket] if self._changes.has_parked else None
         scan = await self._store.scan_bucket(
             bucket, since, takes_turns=True, takes_refreshes=self.on_refreshable is not None
         )
         self._clock_offsets_ms[bucket] = scan.now_ms - time.time() * 1000
-        self._looked_at_ms[bucket] = scan.now_ms - LOOK_BACK_MS
+        self._scanned_at_ms[bucket] = scan.now_ms - LOOK_BACK_MS
         for call_id in scan.changed:
             self._changes.wake(call_id)
         if self.on_subscribed is not None:

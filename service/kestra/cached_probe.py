@@ -38,14 +38,14 @@ class CachedProbe:
         """Raises UpstreamError: Kestra does not answer in time, is in trouble, or refuses our credentials."""
         async with self._lock:
             if time.monotonic() >= self._until:
-                self._seen = await self._look()
+                self._seen = await self._ask()
                 is_trouble = isinstance(self._seen, str)
                 self._until = time.monotonic() + (min(TROUBLE_VALID_S, self._valid_s) if is_trouble else self._valid_s)
             if isinstance(self._seen, str):
                 raise UpstreamError(self._seen)
             return self._seen
 
-    async def _look(self) -> HttpAnswer | str:
+    async def _ask(self) -> HttpAnswer | str:
         try:
             return verify(await self._session.get(CONFIGS, within_s=self._within_s))
         except UpstreamError as exc:

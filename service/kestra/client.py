@@ -141,7 +141,7 @@ class KestraClient:
             log.info("execution.resumed", execution_id=execution_id)
             return Resumption.RESUMED
         if answer.status == 409:
-            return await self._look_why_not_paused(execution_id)
+            return await self._find_why_not_paused(execution_id)
         raise UpstreamError(f"Kestra refused to resume the execution ({answer.status})")
 
     async def is_healthy(self) -> bool:
@@ -183,7 +183,7 @@ class KestraClient:
         action = "resume" if style == "v1" else "actions/resume"
         return await self._post(f"{self._tenant}/executions/{path_part(execution_id)}/{action}")
 
-    async def _look_why_not_paused(self, execution_id: str) -> Resumption:
+    async def _find_why_not_paused(self, execution_id: str) -> Resumption:
         """Kestra answers 409 before the pause, after it, and after the execution has ended; its state tells which."""
         execution = await self.find_execution(execution_id)
         if execution is None:

@@ -201,7 +201,7 @@ class RedisConnection:
             elif isinstance(reply, ReadOnlyError):
                 demoted = reply  # the command is sent again, to the new master
             elif isinstance(reply, ResponseError):
-                self._settle_error(command, reply)
+                self._fail_with(command, reply)
                 if str(reply).startswith("NOREPLICAS"):
                     self._doubt()
             elif is_confirmed and command.is_durable and confirmed < self._wait_replicas:
@@ -213,7 +213,7 @@ class RedisConnection:
             raise demoted  # this drops the connection, and the next one asks anew who is the master
         return again
 
-    def _settle_error(self, command: Command, error: ResponseError) -> None:
+    def _fail_with(self, command: Command, error: ResponseError) -> None:
         if self._is_patient and isinstance(error, ONLY_CLUSTERS_ANSWER):
             command.fail(self._wrong_topology.notice(IS_A_CLUSTER))
         elif isinstance(error, MovedError | AskError):

@@ -17,7 +17,7 @@ class Deadline:
     """Reports when a connection is past its deadline. Aborts a connection whose client does not read its answer.
 
     Setting a deadline only changes a number, so requests start no timers. One timer compares it with the clock every
-    ``look_every_s``. A deadline must be at least that far away when it is set, so that it is noticed in time.
+    ``check_every_s``. A deadline must be at least that far away when it is set, so that it is noticed in time.
 
     Args:
         on_late: called after the deadline has passed, repeatedly until the connection is closed.
@@ -29,15 +29,15 @@ class Deadline:
         transport: asyncio.WriteTransport,
         on_late: Callable[[], None],
         *,
-        look_every_s: float,
+        check_every_s: float,
     ) -> None:
         self._loop = loop
         self._transport = transport
         self._on_late: Callable[[], None] | None = on_late
-        self._look_every_s = look_every_s
+        self._check_every_s = check_every_s
         self._at = inf
         self._untaken_bytes, self._taken_at = 0, 0.0
-        self._timer = loop.call_later(look_every_s, self._look)
+        self._timer = loop.call_later(check_every_s, self._check)
 
     def set(self, seconds: float) -> None:
         self._at = self._loop.time() + seconds
@@ -53,7 +53,7 @@ class Deadline:
         self._timer.cancel()
         self._on_late = None
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         now = self._loop.time()
         untaken_bytes = self._transport.get_write_buffer_size()
         if untaken_bytes != self._untaken_bytes or untaken_bytes == 0:
@@ -63,4 +63,4 @@ class Deadline:
         elif now >= self._at and self._on_late is not None:
             self._on_late()
         left_s = min(self._at, self._taken_at + UNTAKEN_DEADLINE_S) - now
-        self._timer = self._loop.call_later(max(SOONEST_S, min(left_s, self._look_every_s)), self._look)
+        self._timer = self._loop.call_later(max(SOONEST_S, min(left_s, self._check_every_s)), self._check)

@@ -86,7 +86,7 @@ class CallStore:
             is_durable=True,
             deadline=deadline,
         )
-        self._tell_due(bucket, has_due)
+        self._report_due(bucket, has_due)
         if not (first_final or first_complete):
             return _CHANGED if result == 1 else _DELETED if result == -1 else _UNCHANGED
         return Merged(
@@ -138,7 +138,7 @@ class CallStore:
             keys=8,
             is_durable=True,
         )
-        self._tell_due(bucket, has_due)
+        self._report_due(bucket, has_due)
         return bool(existed)
 
     async def scan(
@@ -159,9 +159,9 @@ class CallStore:
             takes_turns: take up the subscribed calls whose turn it is; no other scan gets the same calls within 5 s.
             deadline: as for every method; buckets that have not answered by then are missing.
         """
-        scan = await self._scanner.look_at_all(changed_since_ms, newest, takes_turns=takes_turns, deadline=deadline)
+        scan = await self._scanner.scan_all(changed_since_ms, newest, takes_turns=takes_turns, deadline=deadline)
         for bucket, count in enumerate(scan.resumable):
-            self._tell_due(bucket, count)
+            self._report_due(bucket, count)
         return scan
 
     async def scan_bucket(
@@ -176,10 +176,10 @@ class CallStore:
 
         No other scan gets the same refreshes within 30 s.
         """
-        scan = await self._scanner.look_at(
+        scan = await self._scanner.scan(
             bucket, changed_since_ms, takes_turns=takes_turns, takes_refreshes=takes_refreshes
         )
-        self._tell_due(bucket, scan.resumable)
+        self._report_due(bucket, scan.resumable)
         return scan
 
     def _keys_of(self, call_id: bytes, bucket: int) -> tuple[bytes, ...]:
@@ -187,6 +187,6 @@ class CallStore:
         keys = self._keys
         return (keys.calls[bucket] + call_id, *keys.indices[bucket], keys.subscriptions[bucket] + call_id)
 
-    def _tell_due(self, bucket: int, count: int) -> None:
+    def _report_due(self, bucket: int, count: int) -> None:
         if count and self._on_due is not None:
             self._on_due(bucket)

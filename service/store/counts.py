@@ -6,7 +6,7 @@ A write replaces the sums, so a repeated write counts nothing twice.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter as Tally
+from collections import Counter as Counts
 from collections.abc import Mapping
 from functools import partial
 
@@ -47,12 +47,12 @@ class CountStore:
             self._execute("PEXPIRE", self._keys.processes, COUNTS_TTL_MS),
         )
 
-    async def read(self, *, deadline: float | None = None) -> tuple[Tally[str], list[Replica]]:
+    async def read(self, *, deadline: float | None = None) -> tuple[Counts[str], list[Replica]]:
         """The sums over all processes seen in the last two hours, and the replicas of those processes."""
         ask = partial(self._execute, deadline=deadline)
         members: list[bytes] = await ask("ZRANGE", self._keys.processes, 0, -1)
         hashes = await asyncio.gather(*(ask("HGETALL", self._keys.counts(member)) for member in members))
-        sums: Tally[str] = Tally()
+        sums: Counts[str] = Counts()
         replicas: dict[str, Replica] = {}
         for member, flat in zip(members, hashes, strict=True):
             fields = dict(zip(flat[::2], flat[1::2], strict=True))

@@ -76,7 +76,7 @@ class IndexScanner:
         self._index_ttl_ms = max(settings.result_ttl_ms, settings.pending_ttl_ms)
         self._script = load_script("scan_bucket.lua")
 
-    async def look_at(
+    async def scan(
         self,
         bucket: int,
         changed_since_ms: int | None = None,
@@ -119,13 +119,13 @@ class IndexScanner:
             now, size, past_grace, changed, entries, resumable, subscribed_calls, to_reconcile, refreshable
         )
 
-    async def look_at_all(
+    async def scan_all(
         self, changed_since_ms: tuple[int, ...], newest: int, *, takes_turns: bool, deadline: float | None
     ) -> IndexScan:
         """See CallStore.scan."""
-        look = partial(self.look_at, newest=newest, takes_turns=takes_turns, deadline=deadline)
+        scan = partial(self.scan, newest=newest, takes_turns=takes_turns, deadline=deadline)
         answered = await ask_all_buckets(
-            lambda bucket: look(bucket, changed_since_ms[bucket] if changed_since_ms else None)
+            lambda bucket: scan(bucket, changed_since_ms[bucket] if changed_since_ms else None)
         )
         found = answered.replies
         scans = list(found.values())

@@ -9,7 +9,7 @@
 | ``<prefix>:{<bucket>}:deleted`` | zset, call id by the ms of its deletion | a minute | delete_call.lua, ask_vapi.lua (a call that VAPI does not know) | scan_bucket.lua |
 | ``<prefix>:{<bucket>}:phone:<number>`` | zset, call id by expires_at in ms | past its last entry | merge_call.lua, delete_call.lua | newest_of_phone.lua |
 | ``<prefix>:{<bucket>}:updates:<number>`` | zset, call id by updated_at in ms | past its last entry | merge_call.lua, delete_call.lua; newest_of_phone.lua (what the previous version did not write) | newest_of_phone.lua |
-| ``<prefix>:{<bucket>}:subs:<call id>`` | hash, execution id to its state | as long as the call's record, an hour where there is none | subscribe.lua, resume_waiting.lua, claim_due.lua, note_pause.lua, settle_subscription.lua | the same |
+| ``<prefix>:{<bucket>}:subs:<call id>`` | hash, execution id to its state | as long as the call's record, an hour where there is none | subscribe.lua, resume_waiting.lua, claim_due.lua, note_pause.lua, end_claim.lua | the same |
 | ``<prefix>:{<bucket>}:due`` | zset, ``<call id> <execution id>`` by the ms of the next try | past its last entry | the same | claim_due.lua, scan_bucket.lua |
 | ``<prefix>:{<bucket>}:claimed:<process>`` | string, token and entries of the last claim | one lease | claim_due.lua | claim_due.lua |
 | ``<prefix>:{<bucket>}:subscribed`` | zset, id of a subscribed call by the ms of its next turn | the same | subscribe.lua, scan_bucket.lua | scan_bucket.lua |

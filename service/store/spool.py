@@ -86,9 +86,9 @@ class Spool:
             return 0
         drained = await self._drain.drain_some(merge, on_merged)
         self.held = await self._in_thread(self._file.held)
-        if drained.settled:
-            log.info("spool.drained", settled=drained.settled, waiting=self.held.waiting)
-        return drained.settled
+        if drained.stored:
+            log.info("spool.drained", stored=drained.stored, waiting=self.held.waiting)
+        return drained.stored
 
     async def drain_all(self, merge: Merge, on_merged: OnMerged) -> None:
         """Merge all changes that Redis takes now."""
@@ -123,19 +123,19 @@ class Spool:
                 log.warning("spool.not_written", error=str(exc))
                 self._failed_at = time.monotonic()
                 for waiter in batch:
-                    _settle(waiter, SpoolUnavailableError("Neither Redis nor the spool's disk can take it now"))
+                    _answer(waiter, SpoolUnavailableError("Neither Redis nor the spool's disk can take it now"))
                 continue
             refused = [len(change) for (_, change), is_kept in zip(batch.values(), kept, strict=True) if not is_kept]
             self._least_refused_bytes = min(refused, default=1)
             for waiter, is_kept in zip(batch, kept, strict=True):
                 full = SpoolUnavailableError("Neither Redis nor the spool, which is full, can take it now")
-                _settle(waiter, None if is_kept else full)
+                _answer(waiter, None if is_kept else full)
 
     async def _in_thread(self, work: Callable[..., Any], *args: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *args)
 
 
-def _settle(waiter: asyncio.Future[None], error: Exception | None) -> None:
+def _answer(waiter: asyncio.Future[None], error: Exception | None) -> None:
     if waiter.done():
         return
     if error is None:

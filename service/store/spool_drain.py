@@ -53,7 +53,7 @@ class Drained(msgspec.Struct, frozen=True):
     """The result of one batch."""
 
     claimed: int
-    settled: int
+    stored: int
     """Changes that were merged or set aside and no longer wait."""
 
 

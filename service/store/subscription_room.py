@@ -26,11 +26,11 @@ COUNTED_EVERY_S: Final = 1.0
 COUNT_WITHIN_S: Final = 0.3
 """A master that hangs must not delay the subscriptions of others; its last count is used until it answers."""
 
-LOOKED_AT_EVERY_MS: Final = 60_000
+COUNTED_AGAIN_EVERY_MS: Final = 60_000
 """Longest time for which a subscription that expired with its record still counts. With 100,000 subscriptions and a
 new one every second, Redis checks 1,700 a second, which takes it some 5 ms."""
 
-LOOKED_AT_ONCE: Final = 500
+COUNTED_AT_ONCE: Final = 500
 """Entries checked per bucket and count, so that no count blocks Redis for more than about 2 ms."""
 
 UNKNOWN_SHARE: Final = 10
@@ -51,27 +51,27 @@ class SubscriptionRoom:
         self._keys = keys
         self._most = settings.max_subscriptions
         self._most_unknown = max(1, settings.max_subscriptions // UNKNOWN_SHARE)
-        self._looked_at_every_ms = min(LOOKED_AT_EVERY_MS, settings.result_ttl_ms)
+        self._counted_every_ms = min(COUNTED_AGAIN_EVERY_MS, settings.result_ttl_ms)
         self._index_ttl_ms = 2 * max(settings.result_ttl_ms, settings.pending_ttl_ms)
         self._count_script = load_script("count_subscriptions.lua")
-        self._looks_at_memory = not settings.redis_url.startswith("memory:")
+        self._checks_memory = not settings.redis_url.startswith("memory:")
         self._counts: list[tuple[int, int]] = [(0, 0)] * BUCKETS
         self._added = {"known": 0, "unknown": 0}
         self._under_way = 0
         self._is_nearly_full = [False] * BUCKETS
-        self._look: asyncio.Task[None] | None = None
-        self._looked_at: float | None = None
+        self._refreshing: asyncio.Task[None] | None = None
+        self._refreshed_at: float | None = None
 
     async def refresh(self) -> None:
         """Count anew if the last count is older than a second. Concurrent callers wait for the same count."""
         now = asyncio.get_running_loop().time()
-        if self._looked_at is not None and now - self._looked_at < COUNTED_EVERY_S:
+        if self._refreshed_at is not None and now - self._refreshed_at < COUNTED_EVERY_S:
             return
-        if self._look is None or self._look.done():
-            self._look = asyncio.create_task(self._look_around(), name="subscription-room")
-        await asyncio.wait([self._look], timeout=COUNT_WITHIN_S)
-        if self._look.done():
-            self._look.result()
+        if self._refreshing is None or self._refreshing.done():
+            self._refreshing = asyncio.create_task(self._refresh(), name="subscription-room")
+        await asyncio.wait([self._refreshing], timeout=COUNT_WITHIN_S)
+        if self._refreshing.done():
+            self._refreshing.result()
 
     def refusals(self, bucket: int) -> tuple[Refusal, Refusal]:
         """Why no further subscription in that bucket is taken: first for a known call, then for an unknown one."""
@@ -95,10 +95,10 @@ class SubscriptionRoom:
             for whose in added:
                 self._added[whose] += 1
 
-    async def _look_around(self) -> None:
-        looked_at, added = asyncio.get_running_loop().time(), self._added.copy()
-        await asyncio.gather(self._count(), self._look_at_memory())
-        self._looked_at = looked_at
+    async def _refresh(self) -> None:
+        refreshed_at, added = asyncio.get_running_loop().time(), self._added.copy()
+        await asyncio.gather(self._count(), self._check_memory())
+        self._refreshed_at = refreshed_at
         for whose, count in added.items():
             self._added[whose] -= count
 
@@ -117,8 +117,8 @@ class SubscriptionRoom:
                 *self._keys.counted_subscriptions(bucket),
                 self._keys.subscriptions[bucket],
                 self._keys.calls[bucket],
-                self._looked_at_every_ms,
-                LOOKED_AT_ONCE,
+                self._counted_every_ms,
+                COUNTED_AT_ONCE,
                 self._index_ttl_ms,
                 keys=2,
             )
@@ -126,23 +126,23 @@ class SubscriptionRoom:
             return None
         return known, unknown
 
-    async def _look_at_memory(self) -> None:
-        if self._looks_at_memory:
-            self._is_nearly_full = list(await asyncio.gather(*map(self._look_at_memory_of, range(BUCKETS))))
+    async def _check_memory(self) -> None:
+        if self._checks_memory:
+            self._is_nearly_full = list(await asyncio.gather(*map(self._is_memory_short, range(BUCKETS))))
 
-    async def _look_at_memory_of(self, bucket: int) -> bool:
+    async def _is_memory_short(self, bucket: int) -> bool:
         """Whether the bucket's master is nearly full. All buckets of one master share one INFO that is not sent yet."""
         try:
             text: bytes = await self._redis.execute(b"INFO", b"memory", bucket=bucket, coalesce_key="memory")
         except StoreUnavailableError as exc:
             if isinstance(exc, StoreRefusedError) or isinstance(exc.__cause__, NoPermissionError):
-                self._stop_looking_at_memory(exc)
+                self._stop_checking_memory(exc)
             return False
         return is_nearly_full(text)
 
-    def _stop_looking_at_memory(self, error: StoreUnavailableError) -> None:
-        if self._looks_at_memory:
-            self._looks_at_memory = False
+    def _stop_checking_memory(self, error: StoreUnavailableError) -> None:
+        if self._checks_memory:
+            self._checks_memory = False
             log.warning(
                 "redis_memory.not_shown",
                 error=str(error.__cause__),

@@ -72,7 +72,7 @@ class SubscriptionStore:
         self._subscribe_script = load_script("subscribe.lua")
         self._claim_script = load_script("claim_due.lua")
         self._note_pause_script = load_script("note_pause.lua")
-        self._settle_script = load_script("settle_subscription.lua")
+        self._end_claim_script = load_script("end_claim.lua")
 
     async def subscribe(self, call_id: bytes, execution_id: bytes) -> bool:
         """Store a subscription of the execution to the call; one that is stored already is left as it is.
@@ -144,11 +144,11 @@ class SubscriptionStore:
             )
         )
 
-    async def settle(self, claim: ResumeClaim, result: ResumeResult, *, retry_in_ms: int = 0) -> bool:
+    async def end_claim(self, claim: ResumeClaim, result: ResumeResult, *, retry_in_ms: int = 0) -> bool:
         """Record the result of a try; False if another try recorded one, or the subscription is gone."""
         event: tuple[Argument, ...] = (claim.call_id, claim.execution_id, claim.number, result, retry_in_ms)
         keys = self._keys_of(claim.call_id)
-        return bool(await self._settle_script.run(self._redis, bucket_of(claim.call_id), *keys, *event, keys=2))
+        return bool(await self._end_claim_script.run(self._redis, bucket_of(claim.call_id), *keys, *event, keys=2))
 
     def _keys_of(self, call_id: bytes) -> tuple[bytes, bytes]:
         bucket = bucket_of(call_id)

@@ -35,7 +35,7 @@ _CONCURRENCY: Final = re.compile(r"\bconcurren", re.IGNORECASE)
 
 _NOT_SHOWN: Final = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
-_T = TypeVar("_T")
+_Value = TypeVar("_Value")
 
 
 class _Refusal(msgspec.Struct):
@@ -91,7 +91,7 @@ def message_of(body: bytes, api_key: Secret) -> str:
     return line if len(line) <= MAX_MESSAGE_LENGTH else line[: MAX_MESSAGE_LENGTH - 1] + "…"
 
 
-def find_json(body: bytes, wanted: type[_T]) -> _T | None:
+def find_json(body: bytes, wanted: type[_Value]) -> _Value | None:
     """The decoded body; None if it is not JSON of that type. Repairs texts that VAPI cut within a character."""
     try:
         return msgspec.json.decode(replace_lone_surrogates(body), type=wanted)

@@ -52,7 +52,7 @@ _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _UNKNOWN_THERE: Final = frozenset({400, 404})
 """VAPI does not know the id. It answers 400 when the id is not a UUID, the form of its own ids."""
 
-_T = TypeVar("_T")
+_Value = TypeVar("_Value")
 
 
 class _WithId(msgspec.Struct):
@@ -194,7 +194,7 @@ def is_link(text: str) -> bool:
     return is_plain and len(text) <= MAX_LINK_LENGTH and is_http_url(text)
 
 
-def _decode(body: bytes, wanted: type[_T], *, is_write: bool = False) -> _T:
+def _decode(body: bytes, wanted: type[_Value], *, is_write: bool = False) -> _Value:
     found = find_json(body, wanted)
     if found is None:
         raise UpstreamError("VAPI's answer cannot be read", is_outcome_unknown=is_write)

@@ -21,7 +21,7 @@ from tests.bench import sections
 from tests.bench.bed import Bed, bed
 from tests.bench.load import exchange
 from tests.bench.peers import TOKEN
-from tests.bench.traffic import Tally, Traffic
+from tests.bench.traffic import Counts, Traffic
 
 RESULT_TTL_S = 10
 PENDING_TTL_S = 15
@@ -83,7 +83,7 @@ def main() -> None:
     sections.publish("\n\n".join(parts), is_quick=chosen.quick)
 
 
-async def soak(up: Bed, seconds: float, per_second: float) -> tuple[list[Snapshot], Tally, Snapshot]:
+async def soak(up: Bed, seconds: float, per_second: float) -> tuple[list[Snapshot], Counts, Snapshot]:
     traffic = Traffic(up.service.port, per_second)
     redis = up.connect()
     working = asyncio.create_task(traffic.run(seconds))
@@ -146,7 +146,7 @@ def errors_logged(log: Path) -> int:
     return sum('"level":"error"' in line.replace(": ", ":") for line in log.read_text().splitlines())
 
 
-def summary_of(tally: Tally, stale: list[str], errors: int, snapshots: list[Snapshot]) -> str:
+def summary_of(tally: Counts, stale: list[str], errors: int, snapshots: list[Snapshot]) -> str:
     done = sum(tally.done.values())
     seconds = snapshots[-1].at_s - snapshots[0].at_s
     kinds = ", ".join(f"{kind} {count:,}" for kind, count in tally.done.most_common())

@@ -42,7 +42,7 @@ WEIGHTS: Final = {
 
 
 @dataclass
-class Tally:
+class Counts:
     done: Counter[str] = field(default_factory=Counter)
     surprises: Counter[str] = field(default_factory=Counter)
     """Answers that do not belong to what was asked, and requests without one."""
@@ -52,7 +52,7 @@ class Traffic:
     """At so many actions a second, on calls that come up, are spoken of for a while and are forgotten."""
 
     def __init__(self, port: int, per_second: float) -> None:
-        self.tally = Tally()
+        self.tally = Counts()
         self._port = port
         self._pause_s = CONNECTIONS / per_second
         self._bodies = [sample_bytes(name) for name in sample_names()]

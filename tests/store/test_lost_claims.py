@@ -79,7 +79,7 @@ async def test_what_a_lost_claim_took_up_and_somebody_settled_is_not_returned_ag
     lost = SubscriptionStore(opened.settings, opened.pipeline, opened.keys)
     lost._unanswered[BUCKET] = b"1"  # as if its reply had been lost
     first, _ = await claimed(lost)
-    assert await subscriptions.settle(first, "resumed")
+    assert await subscriptions.end_claim(first, "resumed")
     lost._unanswered[BUCKET] = b"1"
 
     assert [claim.execution_id for claim in await claimed(lost)] == [b"two"]

@@ -122,7 +122,7 @@ def subscriptions(opened: OpenedStore, commands: Commands) -> list[Step]:
     async def resume() -> None:
         for bucket in range(32):
             for claim in (await plain.claim(bucket, 10))[0]:
-                await plain.settle(claim, "resumed")
+                await plain.end_claim(claim, "resumed")
 
     return [
         ("a subscription of a call nobody knows", lambda: store.subscribe(b"call-1", b"one")),

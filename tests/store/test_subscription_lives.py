@@ -67,7 +67,7 @@ async def test_what_expired_with_its_record_is_due_no_more(open_store: OpenStore
 
     await until(is_expired)
     assert await claimed(subscriptions) == []
-    assert not await subscriptions.settle(claim, "resumed")
+    assert not await subscriptions.end_claim(claim, "resumed")
     assert sum((await opened.store.scan()).resumable) == 0
     assert not await opened.redis.exists((opened.keys.subscriptions[BUCKET] + CALL).decode())
 

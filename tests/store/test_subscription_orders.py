@@ -94,12 +94,12 @@ class World:
         if manner == "dies before":
             return
         if manner == "fails":
-            await subscriptions.settle(claim, "retried", retry_in_ms=0)
+            await subscriptions.end_claim(claim, "retried", retry_in_ms=0)
             return
         if claim.call_id == self.call_id:
             self.resumed[claim.execution_id] += 1
         if manner == "settles":
-            await subscriptions.settle(claim, "resumed")
+            await subscriptions.end_claim(claim, "resumed")
 
     async def finish(self) -> None:
         """Some process lives on."""

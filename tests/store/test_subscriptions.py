@@ -107,7 +107,7 @@ async def test_subscribing_again_changes_nothing_whatever_became_of_the_first_ti
     await opened.store.merge(change_from(full_report()))
     [claim] = await claimed(subscriptions)
     assert await subscriptions.subscribe(CALL, b"execution") is False
-    assert await subscriptions.settle(claim, "resumed")
+    assert await subscriptions.end_claim(claim, "resumed")
     assert await subscriptions.subscribe(CALL, b"execution") is False
     await opened.store.merge(change_from(full_report(cost=9)))
     await opened.store.delete(CALL)
@@ -161,10 +161,10 @@ async def test_a_retry_is_due_after_its_pause(store: CallStore, subscriptions: S
     await store.merge(change_from(full_report()))
     await subscriptions.subscribe(CALL, b"execution")
     [claim] = await claimed(subscriptions)
-    assert await subscriptions.settle(claim, "retried", retry_in_ms=60_000)
+    assert await subscriptions.end_claim(claim, "retried", retry_in_ms=60_000)
     assert await claimed(subscriptions) == []
 
-    assert await subscriptions.settle(claim, "retried", retry_in_ms=0)
+    assert await subscriptions.end_claim(claim, "retried", retry_in_ms=0)
     [second] = await claimed(subscriptions)
     assert second.number == 2
 
@@ -175,10 +175,10 @@ async def test_a_try_that_took_too_long_does_not_disturb_the_one_after_it(opened
     await subscriptions.subscribe(CALL, b"execution")
     [slow], [other] = await claimed(subscriptions), await claimed(subscriptions)
 
-    assert not await subscriptions.settle(slow, "retried", retry_in_ms=60_000)
-    assert await subscriptions.settle(other, "resumed")
-    assert await subscriptions.settle(other, "resumed"), "the same note, sent again"
-    assert not await subscriptions.settle(slow, "resumed")
-    assert not await subscriptions.settle(slow, "retried")
+    assert not await subscriptions.end_claim(slow, "retried", retry_in_ms=60_000)
+    assert await subscriptions.end_claim(other, "resumed")
+    assert await subscriptions.end_claim(other, "resumed"), "the same note, sent again"
+    assert not await subscriptions.end_claim(slow, "resumed")
+    assert not await subscriptions.end_claim(slow, "retried")
     assert sum((await opened.store.scan()).resumable) == 0
     assert await claimed(subscriptions) == []

@@ -91,7 +91,7 @@ async def test_the_look_at_living_shards_is_on_time_while_another_hangs(cluster:
     with one_shard_dead(cluster) as shard:
         living = next(bucket for bucket in range(32) if bucket not in shard.buckets)
         for _ in range(3):
-            before = sweep._looked_at_ms[living]
+            before = sweep._scanned_at_ms[living]
             sweeping_once = asyncio.create_task(sweep.sweep())
             await until(partial(_differs, sweep, living, before), WITHIN_S)
             assert not sweeping_once.done(), "what the living bucket had to say is known before the dead one gives up"
@@ -114,7 +114,7 @@ async def test_looks_that_were_left_behind_end_when_it_is_closed(
 
 
 async def _differs(sweep: Sweep, bucket: int, before: int | None) -> bool:
-    return sweep._looked_at_ms[bucket] != before
+    return sweep._scanned_at_ms[bucket] != before
 
 
 async def _is(store: CallStore, call_id: str, data_status: int) -> bool:

@@ -27,7 +27,7 @@ local function add(member, id, execution, first, tries)
   members[#members + 1] = member .. ' ' .. tries
 end
 
--- What this claim took before its reply was lost, except what was settled or claimed by others since.
+-- What this claim took before its reply was lost, except what was ended or claimed by others since.
 local kept_token, kept = string.match(redis.call('GET', last) or '', '^(%x+)\n(.*)$')
 if kept_token == token then
   for id, execution, try in string.gmatch(kept, '(%S+) (%S+) (%d+)\n') do
