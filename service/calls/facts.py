@@ -55,15 +55,14 @@ class Facts(Struct):
 
     def fragments(self) -> dict[str, bytes]:
         """The facts that are given, as JSON text by name."""
-        # A list, because msgspec 0.22 never frees its iterator over anything else.
-        values = list(msgspec.structs.astuple(self)[: len(SMALL_FACTS)])
+        values = msgspec.structs.astuple(self)
+        small, large = values[: len(SMALL_FACTS)], values[len(SMALL_FACTS) :]
         # One value a line, as small facts hold no line break. A line "null" is a fact that is absent.
-        lines = _ENCODER.encode_lines(values).split(b"\n")
+        # As a list, because msgspec 0.22 never frees its iterator over anything else.
+        lines = _ENCODER.encode_lines(list(small)).split(b"\n")
         is_given = list(map(b"null".__ne__, lines))
         said = dict(zip(compress(SMALL_FACTS, is_given), compress(lines, is_given), strict=False))
-        for name in LARGE_FACTS:
-            if text := getattr(self, name):
-                said[name] = text
+        said.update(zip(compress(LARGE_FACTS, large), filter(None, large), strict=True))
         return said
 
 

@@ -112,21 +112,23 @@ _NAMESPACE: Final = hashlib.sha1(uuid.NAMESPACE_URL.bytes + b"urn:vapi:call:", u
 
 def render_record(call: StoredCall, view: View) -> bytes:
     """The record as JSON, assembled from the stored fragments. ``call`` must have the large facts of the view."""
-    values = _NO_FACTS | call.facts
     meaning = meaning_of_call(call)
-    values["id"] = b'"%b"' % record_id(call.call_id)
-    values["call_id"] = b'"%b"' % call.call_id
-    values["status"] = _STATUS[call.status]
-    values["created_at"] = b'"%b"' % iso_of(call.created_at_ms)
-    values["updated_at"] = b'"%b"' % iso_of(call.updated_at_ms)
-    values["expires_at"] = b'"%b"' % iso_of(call.expires_at_ms)
-    values["version"] = b"%d" % call.version
-    values["data_status"] = _DATA_STATUS[call.data_status]
+    derived = {
+        "id": b'"%b"' % record_id(call.call_id),
+        "call_id": b'"%b"' % call.call_id,
+        "status": _STATUS[call.status],
+        "created_at": b'"%b"' % iso_of(call.created_at_ms),
+        "updated_at": b'"%b"' % iso_of(call.updated_at_ms),
+        "expires_at": b'"%b"' % iso_of(call.expires_at_ms),
+        "version": b"%d" % call.version,
+        "data_status": _DATA_STATUS[call.data_status],
+        "outcome": _quoted(meaning.outcome if meaning else None),
+        "retry": _quoted(meaning.retry if meaning else None),
+        "analysis_reliable": _reliable(call, meaning),
+    }
+    values = _NO_FACTS | call.facts | derived
     if call.data_status == DataStatus.PENDING:
         values["ended_reason"] = _NULL  # the version before stored passing states of running calls
-    values["outcome"] = _quoted(meaning.outcome if meaning else None)
-    values["retry"] = _quoted(meaning.retry if meaning else None)
-    values["analysis_reliable"] = _reliable(call, meaning)
     if values["duration_minutes"] is _NULL:
         values["duration_minutes"] = _minutes_between(values["started_at"], values["ended_at"])
     if values["metadata"] is _NULL:
