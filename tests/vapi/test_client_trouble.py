@@ -11,7 +11,7 @@ import pytest
 from service.errors import ServiceError, UpstreamError
 from service.load_config import load_settings
 from service.vapi.client import MAX_ANSWER_BYTES, MAX_CONNECTIONS, POOL_S, VapiClient
-from tests.support.eventually import eventually
+from tests.support.eventually import PATIENCE_S, eventually
 from tests.support.fake_vapi import FakeVapi
 from tests.vapi.test_client import order_at
 
@@ -184,10 +184,12 @@ async def test_an_unreachable_vapi_cannot_be_asked(vapi: FakeVapi, client: VapiC
     assert await client.get_call("call-1") is None
 
 
-async def test_an_answer_beyond_all_measure_is_given_up(vapi: FakeVapi, client: VapiClient) -> None:
+async def test_an_answer_beyond_all_measure_is_given_up(vapi: FakeVapi) -> None:
     vapi.answer_next(200, b" " * (MAX_ANSWER_BYTES + 1))
+    client = VapiClient(load_settings(vapi.settings), ask_s=PATIENCE_S)  # 32 MB take seconds on a busy machine
     with pytest.raises(UpstreamError, match="cannot be read"):
         await client.get_call("call-1")
+    await client.close()
 
 
 async def test_no_more_connections_are_opened_than_are_allowed_and_nobody_waits_long_for_one(vapi: FakeVapi) -> None:
