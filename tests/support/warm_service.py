@@ -105,9 +105,8 @@ class _Forker:
                 cwd=ROOT, env={name: os.environ[name] for name in kept if name in os.environ},
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=[other.fileno()],
             )  # fmt: skip
-        atexit.register(self._end)
 
-    def _end(self) -> None:
+    def end(self) -> None:
         self._control.close()
         self._process.wait(PATIENCE_S)
 
@@ -118,6 +117,12 @@ class _Forker:
 
 _forkers: list[_Forker] = []
 _turns = itertools.cycle(range(FORKING))
+
+
+def end_forkers() -> None:
+    """They write what they know of the coverage at their end, which is to be before that of the test run."""
+    while _forkers:
+        _forkers.pop().end()
 
 
 def _forker() -> _Forker:
