@@ -97,6 +97,7 @@ class _Forker:
     """The process that forks, as whoever asks it knows it."""
 
     def __init__(self) -> None:
+        self._asking = threading.Lock()
         self._control, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         kept = ("PATH", "HOME", "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
         with other:
@@ -111,8 +112,9 @@ class _Forker:
         self._process.wait(PATIENCE_S)
 
     def fork(self, arguments: list[str], environment: dict[str, str], descriptors: list[int]) -> int:
-        socket.send_fds(self._control, [json.dumps([arguments, environment]).encode()], descriptors)
-        return int(self._control.recv(32))
+        with self._asking:
+            socket.send_fds(self._control, [json.dumps([arguments, environment]).encode()], descriptors)
+            return int(self._control.recv(32))
 
 
 _forkers: list[_Forker] = []
