@@ -9,6 +9,7 @@ import structlog
 
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
+from tests.support.warm_service import end_forkers
 
 LONGEST = (
     "test_slow_senders",
@@ -25,6 +26,12 @@ SLOW_FOLDERS = ("outage", "system")
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: (item.path.stem not in LONGEST, item.path.parent.name not in SLOW_FOLDERS))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def forkers() -> Iterator[None]:
+    yield
+    end_forkers()
 
 
 @pytest.fixture(autouse=True)

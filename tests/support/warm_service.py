@@ -97,6 +97,7 @@ class _Forker:
     """The process that forks, as whoever asks it knows it."""
 
     def __init__(self) -> None:
+        self._asking = threading.Lock()
         self._control, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         kept = ("PATH", "HOME", "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
         with other:
@@ -105,19 +106,25 @@ class _Forker:
                 cwd=ROOT, env={name: os.environ[name] for name in kept if name in os.environ},
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=[other.fileno()],
             )  # fmt: skip
-        atexit.register(self._end)
 
-    def _end(self) -> None:
+    def end(self) -> None:
         self._control.close()
         self._process.wait(PATIENCE_S)
 
     def fork(self, arguments: list[str], environment: dict[str, str], descriptors: list[int]) -> int:
-        socket.send_fds(self._control, [json.dumps([arguments, environment]).encode()], descriptors)
-        return int(self._control.recv(32))
+        with self._asking:
+            socket.send_fds(self._control, [json.dumps([arguments, environment]).encode()], descriptors)
+            return int(self._control.recv(32))
 
 
 _forkers: list[_Forker] = []
 _turns = itertools.cycle(range(FORKING))
+
+
+def end_forkers() -> None:
+    """They write what they know of the coverage at their end, which is to be before that of the test run."""
+    while _forkers:
+        _forkers.pop().end()
 
 
 def _forker() -> _Forker:
