@@ -66,22 +66,22 @@ def transcript_of(entries: bytes) -> str | None:
     "" when nobody says anything in it; None when no entry is from the customer or the assistant.
     """
     labels = {**dict.fromkeys(ASSISTANT_ROLES, "AI"), **dict.fromkeys(CUSTOMER_ROLES, "User")}
-    said = [(labels[role], text) for role, text in _said_in(entries) if role in labels]
+    said = [(labels[role], _text_of(message)) for role, message in _messages_in(entries) if role in labels]
     return "".join(f"{label}: {_on_one_line(text)}\n" for label, text in said if text) if said else None
 
 
 def _customer_spoke_in(messages: bytes) -> bool | None:
     """None when no message is from the customer or the assistant."""
     has_assistant = False
-    for role, text in _said_in(messages):
-        if role in CUSTOMER_ROLES and text:
+    for role, message in _messages_in(messages):
+        if role in CUSTOMER_ROLES and _text_of(message):
             return True
         has_assistant = has_assistant or role in ASSISTANT_ROLES
     return False if has_assistant else None
 
 
-def _said_in(messages: bytes) -> Iterator[tuple[str, str]]:
-    """Each message's role and text; "" when the text is blank or missing. Entries that are not messages are skipped."""
+def _messages_in(messages: bytes) -> Iterator[tuple[str, _Message]]:
+    """Each message with its role in lower case. Entries that are not messages are skipped."""
     try:
         entries = _ENTRIES.decode(messages)
     except msgspec.ValidationError:  # not an array
@@ -91,10 +91,15 @@ def _said_in(messages: bytes) -> Iterator[tuple[str, str]]:
             message = _MESSAGE.decode(entry)
         except msgspec.ValidationError:  # not an object, or its role is not text
             continue
-        yield message.role.strip().lower(), _text_of(message.message) or _text_of(message.content)
+        yield message.role.strip().lower(), message
 
 
-def _text_of(said: msgspec.Raw) -> str:
+def _text_of(message: _Message) -> str:
+    """What is said in a message; "" when it is blank or missing."""
+    return _text_in(message.message) or _text_in(message.content)
+
+
+def _text_in(said: msgspec.Raw) -> str:
     """The text of VAPI's format, or the joined parts of OpenAI's, which has a list of parts."""
     try:
         text = _SAID.decode(said)
