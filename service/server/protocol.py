@@ -214,6 +214,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._answering, app = self.pipeline.pop()
             self._start_asgi_task(self._answering, app)
             if self._size.phase == "body" and not self.pipeline:
+                self._timed = "body"
                 self._deadline.set(BODY_DEADLINE_S)
             self._stand_in_queue()
         elif self._size.phase == "start":
