@@ -134,7 +134,8 @@ class BoundedProtocol(HttpToolsProtocol):
             cause = exc.__context__
             self._refuse(cause if isinstance(cause, ServiceError) else InvalidRequestError("This is not valid HTTP"))
         else:
-            if self._size.phase != "start" and (error := self._size.find_error(self.url, self.headers)):
+            is_unfinished = self._size.phase == "body" or self._size.head_bytes
+            if is_unfinished and (error := self._size.find_error(self.url, self.headers)):
                 self._refuse(error)
         return len(piece)
 
