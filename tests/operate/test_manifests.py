@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -19,7 +20,7 @@ from service.load_config import load_settings
 from service.server.serve import GRACEFUL_S
 from tests.support.image import last
 from tests.support.manifests import KUBERNETES, NEWEST, SUPPORTED, Resources, pod_of, rendered, selects
-from tests.support.replica import Replica
+from tests.support.replica import ROOT, Replica
 
 SECRETS = "/run/secrets/vapi-cache/"
 
@@ -40,15 +41,13 @@ def with_spool() -> Resources:
 
 
 @pytest.fixture(scope="module")
-def watched(tmp_path_factory: pytest.TempPathFactory) -> Resources:
-    """With the component that watches it."""
-    folder = tmp_path_factory.mktemp("kubernetes")
-    for part in ("base", "monitoring"):
-        (folder / part).mkdir()
-        for file in (KUBERNETES / part).iterdir():
-            (folder / part / file.name).write_bytes(file.read_bytes())
+def example(tmp_path_factory: pytest.TempPathFactory) -> Resources:
+    """What the README's kustomization gives: with a spool, and with the component that watches it."""
+    folder = tmp_path_factory.mktemp("deploy") / "kubernetes"
+    shutil.copytree(KUBERNETES, folder)
+    [shown] = re.findall(r"```yaml\n(.*?)```", (ROOT / "deploy" / "README.md").read_text(), re.DOTALL)
     (folder / "mine").mkdir()
-    (folder / "mine" / "kustomization.yaml").write_text("resources: [../base]\ncomponents: [../monitoring]\n")
+    (folder / "mine" / "kustomization.yaml").write_text(shown)
     return rendered(folder / "mine")
 
 
@@ -237,9 +236,9 @@ def test_each_replica_with_a_spool_has_a_volume_of_its_own(with_spool: Resources
 
 
 def test_prometheus_counts_each_replica_once_with_a_token_of_the_secret(
-    watched: Resources, with_spool: Resources, secret: Any
+    example: Resources, base: Resources, secret: Any
 ) -> None:
-    monitor = watched["ServiceMonitor/vapi-cache"]
+    monitor = example["ServiceMonitor/vapi-cache"]
     assert monitor["apiVersion"] == "monitoring.coreos.com/v1"
     assert monitor["spec"].keys() == {"selector", "endpoints"}
     [endpoint] = monitor["spec"]["endpoints"]
@@ -248,8 +247,15 @@ def test_prometheus_counts_each_replica_once_with_a_token_of_the_secret(
         "authorization": {"credentials": {"name": secret["metadata"]["name"], "key": "metrics_token"}},
     }  # fmt: skip
     assert "metrics_token" in secret["stringData"]
-    for resources in (watched, with_spool):
+    for resources in (example, base):
         services = [one["metadata"] for one in resources.values() if one["kind"] == "Service"]
         assert [one["name"] for one in services if selects(monitor["spec"]["selector"], one["labels"])] == [
             "vapi-cache"
         ]
+
+
+def test_the_example_of_the_readme_changes_the_image_and_the_host(example: Resources) -> None:
+    assert container_of(example)["image"] == "your.registry/vapi-cache:1"
+    ingress = example["Ingress/vapi-cache"]["spec"]
+    assert ingress["rules"][0]["host"] == ingress["tls"][0]["hosts"][0] == "calls.your.example"
+    assert "StatefulSet/vapi-cache" in example
