@@ -47,7 +47,7 @@ test-kestra: $(STAMP) ## Run the flows we ship on Kestra's own engine, 1.3 and 2
 
 test-operate: $(SHIP) ## Run the tests of what is shipped for operating: manifests and the like
 	@tests/support/get_tools.sh operate
-	@$(BIN)/python -m pytest tests/operate
+	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder tests/operate
 
 coverage: $(STAMP) ## Run all tests and fail below 95 % branch coverage
 	@tests/support/get_tools.sh

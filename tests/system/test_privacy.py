@@ -262,6 +262,20 @@ async def test_nothing_private_comes_out_but_with_a_record(
     assert found == []
 
 
+async def test_the_arguments_of_a_command_that_redis_does_not_know_are_not_logged(
+    start_replica: Callable[..., Replica],
+) -> None:
+    """Its reply quotes the first 128 bytes of them."""
+    redis = RedisProcess("--rename-command", "EVALSHA", "").start()
+    replica = start_replica(redis_url=redis.url, vapi_webhook_secret=WEBHOOK_SECRET, log_level="debug")
+    async with open_client() as client:
+        assert (await Witness(client, replica).post_webhook(canaries.report("canary-7"))).status_code == 503
+    replica.stop()
+    redis.stop()
+    assert "unknown command 'EVALSHA'" in replica.log
+    assert "beginning with" not in replica.log
+
+
 @for_each("log_format", ["json", "console"])
 def test_an_exception_in_the_log_shows_none_of_the_variables(log_format: str) -> None:
     """structlog gives a traceback on a terminal to rich, if that is installed, and rich shows the variables."""
