@@ -31,7 +31,7 @@ $(STAMP): pyproject.toml tests/support/make_venv.sh
 	@touch $@
 
 $(SHIP): $(STAMP)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group ship
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group ship --editable '.[otel]'
 	@touch $@
 
 run: $(STAMP) ## Serve; on http://127.0.0.1:8000 with the embedded store unless the environment says otherwise

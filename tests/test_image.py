@@ -24,6 +24,7 @@ from tests.support.ports import free_port
 from tests.support.replica import ROOT, START_S
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+OTEL = PROJECT["project"]["optional-dependencies"]["otel"]
 SECRETS = {"VAPI_WEBHOOK_SECRET": "s", "API_READ_TOKENS": "r", "API_ADMIN_TOKENS": "a"}
 BASE = re.compile(r"^python:3\.13\.\d+-slim-[a-z]+@sha256:[0-9a-f]{64} AS base$")
 
@@ -116,6 +117,7 @@ def test_the_image_holds_what_the_lock_names_and_nothing_that_builds_it(image: P
     ("lock", "wanted"),
     [
         ("requirements.lock", PROJECT["project"]["dependencies"]),
+        ("requirements-otel.lock", [*PROJECT["project"]["dependencies"], *OTEL]),
         ("requirements-build.lock", PROJECT["build-system"]["requires"]),
     ],
 )
@@ -127,7 +129,11 @@ def test_the_lock_fits_the_project(lock: str, wanted: list[str]) -> None:
     assert stale == []
 
 
-@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-build.lock"])
+def test_with_the_extra_the_rest_stays_what_it_is() -> None:
+    assert locked("requirements.lock").items() <= locked("requirements-otel.lock").items()
+
+
+@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-otel.lock", "requirements-build.lock"])
 def test_the_lock_names_hashes_and_no_address(lock: str) -> None:
     text = (ROOT / lock).read_text()
     entries = re.split(r"^(?=[a-z0-9])", text, flags=re.MULTILINE)[1:]

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, Final
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-LOCKS: Final = ("requirements.lock", "requirements-build.lock")
+LOCKS: Final = ("requirements-otel.lock", "requirements-build.lock")
+"""The first holds all of requirements.lock."""
 DATABASES: Final = ("osv", "pypi")
 """The second is asked where the first cannot be reached. It calls what it does not know "not found"."""
 

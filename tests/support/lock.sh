@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Writes requirements.lock and requirements-build.lock, which the image installs from: lock.sh BIN [uv's options, as --upgrade]
+# Writes the locks that the image installs from: lock.sh BIN [uv's options, as --upgrade]
 set -euo pipefail
 bin=$1
 shift
@@ -8,10 +8,11 @@ lock() {
     --annotation-style line --custom-compile-command "make lock" "$@"
 }
 lock pyproject.toml --output-file requirements.lock "$@"
+lock pyproject.toml --extra otel --constraint requirements.lock --output-file requirements-otel.lock "$@"
 "$bin/python" -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' |
   lock - --output-file requirements-build.lock "$@"
 # An index that only this machine knows must not get in.
-if grep -n '://\|--index\|--find-links' requirements.lock requirements-build.lock; then
+if grep -n '://\|--index\|--find-links' requirements*.lock; then
   echo "The lock names an address; see above" >&2
   exit 1
 fi

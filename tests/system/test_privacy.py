@@ -218,6 +218,7 @@ def run_commands(settings: dict[str, Any], replica: Replica, folder: Path) -> di
     for name, arguments, environment in (
         ("check-config", ("check-config",), given),
         ("spool list", ("spool", "list"), given),
+        ("doctor", ("doctor",), given),
         ("show-call, wrong token", ("show-call", "canary-1", *url), wrong),
         ("call, wrong request", ("call", "--request", str(request), *url), given),
         ("call, broken request", ("call", "--request", str(broken), *url), given),
