@@ -6,6 +6,7 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+SHIP := $(VENV)/.ship-installed
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
 
@@ -13,20 +14,24 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 TEST_PROCESSES ?= $(shell echo $$(( 3 * $$(nproc) )))
 
 # Kestra's own engine has a target of its own: a minute of compiling and starting in each process that runs one of its files.
-PYTEST := $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder --ignore=tests/kestra_engine
+PYTEST := $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder --ignore=tests/kestra_engine --ignore=tests/operate
 
 # Some environments forbid it; to compile the tests takes every process longer than to import them.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help install run test test-kestra check format coverage chaos bench
+.PHONY: help install run test test-kestra test-operate check format coverage chaos bench lock audit
 
 help: ## Show this list
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 install: $(STAMP) ## Make .venv with everything in it (does nothing when it is up to date)
 
 $(STAMP): pyproject.toml tests/support/make_venv.sh
 	@tests/support/make_venv.sh "$(PYTHON)" "$(VENV)"
+	@touch $@
+
+$(SHIP): $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group ship --editable '.[otel]'
 	@touch $@
 
 run: $(STAMP) ## Serve; on http://127.0.0.1:8000 with the embedded store unless the environment says otherwise
@@ -39,6 +44,10 @@ test: $(STAMP) ## Run all tests; gets redis-server and what else they need throu
 test-kestra: $(STAMP) ## Run the flows we ship on Kestra's own engine, 1.3 and 2.0; wants Java 25 and Maven (about 25 minutes)
 	@tests/support/get_tools.sh
 	@KESTRA_TESTS=all $(BIN)/python -m pytest tests/kestra_engine
+
+test-operate: $(SHIP) ## Run the tests of what is shipped for operating: manifests and the like
+	@tests/support/get_tools.sh operate
+	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder tests/operate
 
 coverage: $(STAMP) ## Run all tests and fail below 95 % branch coverage
 	@tests/support/get_tools.sh
@@ -61,3 +70,9 @@ bench: $(STAMP) ## Measure: the peers side by side, wakes, growth, latency, soak
 	@tests/support/get_tools.sh
 	@python="$$(tests/bench/get_python.sh $(BIN)/python "$${XDG_CACHE_HOME:-$$HOME/.cache}/vapi-cache-bench")" && \
 		"$$python" -m tests.bench $(if $(SOAK),--soak)
+
+lock: $(SHIP) ## Write requirements.lock and requirements-build.lock, which the image installs from (UPGRADE=1: newest versions)
+	@tests/support/lock.sh $(BIN) $(if $(UPGRADE),--upgrade)
+
+audit: $(SHIP) ## List the licences of what the image installs, and its known vulnerabilities (asks a database on the internet)
+	@$(BIN)/python -m tests.support.audit

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from starlette.requests import Request
@@ -23,6 +23,7 @@ from service.api.state import State
 from service.api.stats import get_stats
 from service.api.subscriptions import ROUTE as SUBSCRIPTIONS
 from service.api.subscriptions import subscribe
+from service.api.tracing import TracedRequests, open_tracing
 from service.api.webhook import Webhook
 from service.assembly import assemble
 from service.config import Settings
@@ -32,10 +33,16 @@ from service.lifespan import lifespan_of
 Handler = Callable[[State, Request], Awaitable[Response]]
 
 
-def create_app(settings: Settings) -> ASGIApp:
-    """The whole service as one ASGI application. Its lifespan opens and closes the connections."""
+def create_app(settings: Settings, environ: Mapping[str, str] | None = None) -> ASGIApp:
+    """The whole service as one ASGI application. Its lifespan opens and closes the connections.
+
+    ``environ`` may hold OpenTelemetry's own variables.
+    """
     state, redis = assemble(settings)
-    return RequestMiddleware(_Dispatcher(state, lifespan_of(state, redis)), state)
+    app: ASGIApp = _Dispatcher(state, lifespan_of(state, redis))
+    if tracing := open_tracing(environ or {}):
+        app = TracedRequests(app, tracing)
+    return RequestMiddleware(app, state)
 
 
 class _Endpoint:

@@ -6,6 +6,7 @@ import base64
 import re
 import types
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
 
@@ -24,6 +25,9 @@ HMAC_PLACEHOLDERS: Final = ("{body}", "{timestamp}", "{method}", "{url}", "{svix
 _PLACEHOLDER: Final = re.compile(r"\{[^{}]*\}")
 _PLAIN_TOKEN: Final = re.compile(r"[!-~]+")
 CASELESS: Final = ("LOG_LEVEL", "LOG_FORMAT")
+FILE_SUFFIX: Final = "_FILE"
+LARGEST_SECRET_BYTES: Final = 65_536
+"""More is no secret but a wrong path, such as that of a disk."""
 
 
 def load_settings(environ: Mapping[str, str]) -> Settings:
@@ -37,6 +41,11 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
     given = {
         name: _read(name, value, fields[name]) for name, value in environ.items() if name in fields and value.strip()
     }
+    for name in filter(can_be_a_file, fields):
+        if path := environ.get(name + FILE_SUFFIX, "").strip():
+            if name in given:
+                raise SettingsError(f"{name}{FILE_SUFFIX}: must not be set together with {name}")
+            given[name] = _read(name, _secret_in(name + FILE_SUFFIX, path), fields[name], is_file=True)
     hmac_is_set = any(name.startswith(HMAC_PREFIX) for name in given)
     try:
         settings = msgspec.convert(given, Settings, strict=False, dec_hook=_decode_secret)
@@ -50,7 +59,37 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
     return settings
 
 
-def _read(variable: str, value: str, hint: Any) -> Any:
+def can_be_a_file(variable: str) -> bool:
+    """True for every secret and for the URLs that may hold a password: ``<variable>_FILE`` names a file with its value."""
+    hint = get_type_hints(Settings)[variable.lower()]
+    return hint is Secret or Secret in get_args(hint) or variable == "REDIS_URL"
+
+
+def _secret_in(variable: str, path: str) -> str:
+    """What the file holds, without the newline that editors and ``echo`` put at its end."""
+    try:
+        if not Path(path).is_file():
+            # A pipe could be read only once, and every worker reads it.
+            raise SettingsError(f"{variable}: there is no such file, or it is no regular one")
+        with Path(path).open("rb") as file:
+            content = file.read(LARGEST_SECRET_BYTES + 1)
+    except (OSError, ValueError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) else "not a path"
+        raise SettingsError(f"{variable}: the file cannot be read: {reason}") from None
+    if len(content) > LARGEST_SECRET_BYTES:
+        raise SettingsError(f"{variable}: the file holds more than {LARGEST_SECRET_BYTES // 1024} KiB")
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        raise SettingsError(f"{variable}: the file must be valid UTF-8") from None
+    text = text.removesuffix("\n").removesuffix("\r") if text.endswith("\n") else text
+    if not text.strip():
+        # Taken for unset, it would open what its owner meant to close.
+        raise SettingsError(f"{variable}: the file is empty")
+    return text
+
+
+def _read(variable: str, value: str, hint: Any, *, is_file: bool = False) -> Any:
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -59,7 +98,11 @@ def _read(variable: str, value: str, hint: Any) -> Any:
         parts = [part.strip() for part in value.split(",") if part.strip()]
         if not parts:
             raise SettingsError(f"{variable}: is set, but holds nothing; unset it or name at least one")
+        if any("\n" in part for part in parts):
+            raise SettingsError(f"{variable}: must be one line, with commas between its parts")
         return parts
+    if is_file:
+        return value
     return value.strip().lower() if variable in CASELESS else value.strip()
 
 

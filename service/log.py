@@ -35,9 +35,7 @@ def configure_logs(settings: Settings) -> None:
     ]
     factory: Any = structlog.WriteLoggerFactory(text) if on_terminal else structlog.BytesLoggerFactory(lines)
     renderers: list[structlog.typing.Processor] = (
-        [structlog.dev.ConsoleRenderer(pad_event_to=28)]
-        if on_terminal
-        else [structlog.processors.format_exc_info, JSONLines()]
+        [console_renderer()] if on_terminal else [structlog.processors.format_exc_info, JSONLines()]
     )
     structlog.configure(
         processors=[*shared, *renderers],
@@ -49,6 +47,13 @@ def configure_logs(settings: Settings) -> None:
     # Python itself writes there, for instance an exception in a destructor. That must not block us either.
     errors: Any = writer_to(STDERR)
     sys.stderr = io.TextIOWrapper(errors, encoding="utf-8", errors="backslashreplace", write_through=True)
+
+
+def console_renderer() -> structlog.dev.ConsoleRenderer:
+    """Readable lines. structlog's own default gives tracebacks to rich where that is installed, and rich shows the
+    variables: what people said, and secrets.
+    """
+    return structlog.dev.ConsoleRenderer(pad_event_to=28, exception_formatter=structlog.dev.plain_traceback)
 
 
 def _open_missing_outputs() -> None:

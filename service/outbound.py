@@ -6,6 +6,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Container, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
+from contextvars import ContextVar
 from typing import Any, Final, Literal, NamedTuple
 
 import httpx2
@@ -26,6 +27,9 @@ SENTENCES: Final[Mapping[Failure, str]] = {
     "too_large": "{name}'s answer cannot be read",
 }
 """Error messages when there is no answer. "untrusted" concerns a certificate, "unreadable" compressed bytes."""
+
+TRACE_CONTEXT: Final[ContextVar[tuple[tuple[str, str], ...]]] = ContextVar("trace_context", default=())
+"""Headers with which others continue the trace of the request that is being answered; none without tracing."""
 
 
 class HttpAnswer(NamedTuple):
@@ -105,6 +109,7 @@ class HttpSession:
     ) -> HttpAnswer:
         """Send a GET. It is sent again after each pause while the last status or failure is in ``again_after``."""
         request = self._client.build_request("GET", self._url + path, params=query)
+        request.headers.update(TRACE_CONTEXT.get())
         async with self._bounded(within_s, _Progress()):
             for pause_s in pauses_s:
                 answer = await self._find_answer(request, again_after)
@@ -117,6 +122,7 @@ class HttpSession:
         """Send a request that may change something; never repeated. ``content`` goes to httpx2's ``build_request``."""
         progress = _Progress()
         request = self._client.build_request(method, self._url + path, extensions={"trace": progress}, **content)
+        request.headers.update(TRACE_CONTEXT.get())
         async with self._bounded(within_s, progress):
             return await self._attempt(request)
 

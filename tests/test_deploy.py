@@ -1,21 +1,16 @@
-"""What we ship for deploying works: the image's steps and command, and what we set for Compose, Redis and HAProxy.
+"""What we ship for Compose works: its secrets, what we set for Redis and HAProxy, and what bounds each container.
 
-No container engine is needed: the image's build steps run in a folder, Redis and HAProxy as programs of this machine.
+No container engine is needed: Redis and HAProxy run as programs of this machine, started as the compose file says.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import shlex
 import shutil
-import signal
+import stat
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -28,126 +23,18 @@ from ruamel.yaml import YAML
 from service.config import Settings
 from service.load_config import load_settings
 from service.server.serve import GRACEFUL_S
-from tests.support.load_balancer import CONFIGURATION
+from tests.support.eventually import eventually_sync
+from tests.support.image import last
+from tests.support.load_balancer import CONFIGURATION, LoadBalancer
 from tests.support.redis_server import RedisProcess, free_port
-from tests.support.replica import ROOT, START_S
+from tests.support.replica import ROOT, START_S, Replica
 
 DEPLOY = ROOT / "deploy"
 REPLICAS = ("replica-a", "replica-b")
-VARIABLE = re.compile(r"\$\{([A-Z_]+)([^}]*)\}")
-
-
-def dockerfile() -> list[tuple[str, str]]:
-    """Its instructions, in order."""
-    text = re.sub(r"^#.*\n", "", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE)
-    lines = re.sub(r"\\\n\s*", "", text).splitlines()
-    return [(name, rest) for name, _, rest in (line.partition(" ") for line in lines if line)]
-
-
-def last(instruction: str) -> str:
-    return [rest for name, rest in dockerfile() if name == instruction][-1]
-
-
-def health_command() -> list[str]:
-    command: list[str] = json.loads(last("HEALTHCHECK").partition("CMD ")[2])
-    return command
-
-
-def is_ignored(path: Path) -> bool:
-    """Whether .dockerignore keeps it from the build."""
-    parts = path.relative_to(ROOT).parts
-    for pattern in (ROOT / ".dockerignore").read_text().split():
-        if pattern.startswith("**/"):
-            if any(fnmatch(part, pattern[3:]) for part in parts):
-                return True
-        elif fnmatch(parts[0], pattern):
-            return True
-    return False
-
-
-def copy_to_build(names: list[str], folder: Path) -> None:
-    for name in names:
-        source = ROOT / name
-        assert not is_ignored(source), f"{name} does not reach the build"
-        if source.is_dir():
-            shutil.copytree(
-                source, folder / name, ignore=lambda at, found: [one for one in found if is_ignored(Path(at) / one)]
-            )
-        else:
-            shutil.copy(source, folder)
 
 
 def compose() -> Any:
     return YAML(typ="safe").load(DEPLOY / "compose.yaml")
-
-
-def filled_in(text: str) -> str:
-    return VARIABLE.sub(lambda found: f"value-of-{found[1].lower()}", text)
-
-
-@pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The image's root, as far as the build stage fills it: its steps, with this Python and in a folder."""
-    root = tmp_path_factory.mktemp("image")
-    environment = {**os.environ, "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
-    environment["PIP_NO_COMPILE"] = "1"  # Python compiles what is imported, which is a tenth of it
-    workdir = root
-    for name, rest in dockerfile()[1:]:
-        if name == "FROM":
-            break
-        if name == "WORKDIR":
-            workdir = root / rest.lstrip("/")
-            workdir.mkdir()
-        elif name == "COPY":
-            *sources, target = rest.split()
-            assert target in ("./", "./" + sources[0])
-            copy_to_build(sources, workdir)
-        else:
-            assert name == "RUN"
-            command = shlex.split(rest.replace("/opt/", f"{root}/opt/"))
-            subprocess.run(command, cwd=workdir, env=environment, check=True, capture_output=True, timeout=600)
-    return root
-
-
-def test_the_image_serves_is_healthy_and_stops_on_sigterm(image: Path, tmp_path: Path) -> None:
-    given = dict(part.split("=", 1) for part in shlex.split(last("ENV").replace("/opt/", f"{image}/opt/")))
-    secrets = {"VAPI_WEBHOOK_SECRET": "s", "API_READ_TOKENS": "r", "API_ADMIN_TOKENS": "a"}
-    environment = {**given, **secrets, "PATH": given["PATH"].replace("$PATH", os.environ["PATH"])}
-    environment["PORT"] = str(free_port())
-
-    def run(command: list[str]) -> subprocess.CompletedProcess[bytes]:
-        program = shutil.which(command[0], path=environment["PATH"])
-        assert program is not None
-        assert program.startswith(str(image))
-        return subprocess.run([program, *command[1:]], cwd=tmp_path, env=environment, capture_output=True, check=False)
-
-    assert run(health_command()).returncode != 0, "nothing serves yet"
-    program = f"{image}/opt/vapi-cache/bin/python"
-    command = json.loads(last("CMD"))
-    process = subprocess.Popen([program, *command[1:]], cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + START_S
-        while run(health_command()).returncode != 0:
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-        ready = [part.replace("8000", environment["PORT"]) for part in compose()["x-replica"]["healthcheck"]["test"]]
-        assert run(ready[1:]).returncode == 0
-        sent = run(
-            [*command, "send-webhook", "--call-id", "in-image-1", "--url", f"http://127.0.0.1:{environment['PORT']}"]
-        )
-        assert sent.returncode == 0, sent
-        process.send_signal(getattr(signal, last("STOPSIGNAL")))
-        assert process.wait(timeout=START_S) == 0
-    finally:
-        process.kill()
-        process.wait()
-
-
-def test_the_image_runs_as_a_user_that_owns_the_spool() -> None:
-    user, group = last("USER").split(":")
-    assert int(user) > 0
-    assert f"install -d -o {user} -g {group} -m 0700 {last('VOLUME')}" in last("RUN")
-    assert compose()["x-replica"]["environment"]["SPOOL_DIR"] == last("VOLUME")
 
 
 def test_the_compose_file_is_one() -> None:
@@ -156,19 +43,91 @@ def test_the_compose_file_is_one() -> None:
     assert done.returncode == 0, done.stdout.decode()
 
 
-def test_what_has_to_be_filled_in_stops_the_start_when_it_is_not() -> None:
-    used = VARIABLE.findall((DEPLOY / "compose.yaml").read_text())
-    documented = re.findall(r"^([A-Z_]+)=$", (DEPLOY / ".env.example").read_text(), re.MULTILINE)
-    assert {name for name, _ in used} == set(documented)
-    assert all(rest.startswith(":?") for _, rest in used)
+def test_every_container_is_bounded_and_may_do_nothing_that_it_need_not() -> None:
+    for name, service in compose()["services"].items():
+        assert service["read_only"], name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert not service.keys() & {"cap_add", "privileged", "devices", "pid", "network_mode", "ipc"}, name
+        assert re.fullmatch(r"\d+[mg]", service["mem_limit"]), name
+        assert service["pids_limit"] <= 256, name
+        assert service["healthcheck"]["test"][0] in ("CMD", "CMD-SHELL"), name
+        assert {"max-size", "max-file"} <= service["logging"]["options"].keys(), name
 
 
-def test_the_replicas_of_compose_start_with_their_settings() -> None:
+def test_images_of_others_are_pinned() -> None:
+    images = [service["image"] for service in compose()["services"].values() if "build" not in service]
+    assert len(images) == 4
+    assert [image for image in images if not re.search(r":v?\d+\.\d+\.\d+(-[a-z]+)?$", image)] == []
+
+
+def test_only_this_machine_reaches_what_is_published_and_only_the_load_balancer_can_be_opened() -> None:
+    ports = {name: service["ports"] for name, service in compose()["services"].items() if "ports" in service}
+    assert ports.pop("load-balancer") == ["${PUBLISH_ON:-127.0.0.1}:8000:8000"]
+    assert ports.keys() == {"prometheus", "grafana"}
+    assert [port for given in ports.values() for port in given if not port.startswith("127.0.0.1:")] == []
+
+
+def test_prometheus_and_grafana_are_left_out_unless_asked_for() -> None:
+    optional = {name for name, service in compose()["services"].items() if service.get("profiles")}
+    assert optional == {"prometheus", "grafana"}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the compose file once the secrets were made."""
+    folder = tmp_path_factory.mktemp("deploy") / "deploy"
+    shutil.copytree(DEPLOY, folder)
+    make_secrets(folder)
+    return folder
+
+
+def make_secrets(folder: Path) -> str:
+    return subprocess.run([folder / "make_secrets.sh"], check=True, capture_output=True, text=True, cwd="/").stdout
+
+
+def test_the_secrets_that_compose_needs_are_made_and_only_their_owner_reaches_them(made: Path) -> None:
+    wanted = {made / secret["file"] for secret in compose()["secrets"].values()}
+    assert set((made / "secrets").iterdir()) == wanted
+    assert stat.S_IMODE((made / "secrets").stat().st_mode) == 0o700
+    assert {stat.S_IMODE(file.stat().st_mode) for file in wanted} == {0o444}, "containers run as users of their own"
+    used = {name for service in compose()["services"].values() for name in service.get("secrets", [])}
+    assert used == compose()["secrets"].keys()
+    ignored = (DEPLOY / ".gitignore").read_text().split()
+    assert "secrets/" in ignored
+
+
+def test_secrets_that_are_there_stay_and_those_that_were_made_differ(made: Path) -> None:
+    before = {file.name: file.read_text() for file in (made / "secrets").iterdir()}
+    assert make_secrets(made) == ""
+    assert {file.name: file.read_text() for file in (made / "secrets").iterdir()} == before
+    assert len(set(before.values())) == len(before)
+    assert before["redis_password"].strip() in before["redis_url"]
+    assert before["metrics_token"].strip() in before["api_read_tokens"]
+
+
+def test_no_secret_stands_in_the_environment_or_on_a_command_line_of_compose() -> None:
+    for name, service in compose()["services"].items():
+        for variable, value in service.get("environment", {}).items():
+            is_secret = re.search(r"SECRET|TOKEN|PASSWORD|_URL", variable)
+            assert not is_secret or (variable.endswith("FILE") and value.startswith("/run/secrets/")), (name, variable)
+        assert "requirepass $" not in str(service.get("command")), name
+
+
+def replica_environment(folder: Path) -> dict[str, str]:
     environment = compose()["services"]["replica-a"]["environment"]
-    settings = load_settings({name: filled_in(value) for name, value in environment.items()})
-    assert set(environment) <= {name.upper() for name in Settings.__struct_fields__}
-    assert settings.redis_url == "redis://:value-of-redis_password@redis:6379/0"
-    assert settings.has_credentials
+    return {name: value.replace("/run/secrets", f"{folder}/secrets") for name, value in environment.items()}
+
+
+def test_the_replicas_of_compose_start_with_their_settings(made: Path) -> None:
+    environment = replica_environment(made)
+    settings = load_settings(environment)
+    assert {name.removesuffix("_FILE") for name in environment} <= {name.upper() for name in Settings.__struct_fields__}
+    assert settings.redis_url.endswith("@redis:6379/0")
+    assert settings.vapi_webhook_secret
+    assert settings.api_admin_tokens
+    assert len(settings.api_read_tokens) == 2
+    assert settings.spool_dir == last("VOLUME")
 
 
 def test_the_parts_of_compose_find_one_another() -> None:
@@ -176,13 +135,42 @@ def test_the_parts_of_compose_find_one_another() -> None:
     preset = dict(re.findall(r"presetenv (\S+) (\S+)", CONFIGURATION.read_text()))
     assert [preset["REPLICA_A"], preset["REPLICA_B"]] == [f"{name}:{last('EXPOSE')}" for name in REPLICAS]
     balancer = services["load-balancer"]
-    assert balancer["ports"] == ["8000" + preset["LISTEN"]]
+    assert balancer["ports"][0].endswith(":8000" + preset["LISTEN"])
     for name in REPLICAS:
         trusted = services[name]["environment"]["FORWARDED_ALLOW_IPS"]
         assert trusted == balancer["networks"]["calls"]["ipv4_address"]
     mounted = [volume.split(":")[0] for service in services.values() for volume in service["volumes"]]
-    assert all((DEPLOY / source).is_file() for source in mounted if source.startswith("./"))
+    assert all((DEPLOY / source).exists() for source in mounted if source.startswith("./"))
     assert {source for source in mounted if not source.startswith("./")} == set(compose()["volumes"])
+
+
+def test_prometheus_scrapes_each_replica_with_a_token_of_its_own() -> None:
+    [scraped] = YAML(typ="safe").load(DEPLOY / "prometheus" / "prometheus.yml")["scrape_configs"]
+    assert scraped["authorization"] == {"credentials_file": "/run/secrets/metrics_token"}
+    assert scraped["static_configs"][0]["targets"] == [f"{name}:{last('EXPOSE')}" for name in REPLICAS]
+    assert compose()["services"]["prometheus"]["secrets"] == ["metrics_token"]
+
+
+def test_the_load_balancer_is_healthy_while_a_replica_answers_through_it() -> None:
+    [_, *command] = compose()["services"]["load-balancer"]["healthcheck"]["test"]
+
+    def is_healthy(balancer: LoadBalancer) -> bool:
+        words = [word.replace("8000", str(balancer.port)).replace("$$", "$") for word in command]
+        return subprocess.run(words, check=False, capture_output=True, timeout=START_S).returncode == 0
+
+    nobody = LoadBalancer(free_port(), free_port())
+    nobody.start()
+    assert not is_healthy(nobody)
+    nobody.stop()
+    assert not is_healthy(nobody)
+    replica = Replica().start()
+    balancer = LoadBalancer(replica.port, free_port())
+    balancer.start()
+    try:
+        eventually_sync(lambda: is_healthy(balancer))
+    finally:
+        balancer.stop()
+        replica.stop()
 
 
 def test_whoever_waits_waits_longer_than_what_is_waited_for() -> None:
@@ -202,20 +190,33 @@ def test_the_polls_of_one_kestra_fit_through_the_load_balancer_and_two_addresses
 
 
 @pytest.fixture
-def redis_as_shipped(tmp_path: Path) -> Iterator[RedisProcess]:
+def redis_as_shipped(made: Path, tmp_path: Path) -> Iterator[RedisProcess]:
+    """Started by the command of the compose file, with this machine's paths."""
     port = free_port()
-    here = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(tmp_path), "--requirepass", "pw"]
-    command = ["redis-server", str(DEPLOY / "redis.conf"), *here]
+    (tmp_path / "redis.conf").write_text(
+        (DEPLOY / "redis.conf").read_text() + f"port {port}\nbind 127.0.0.1\ndir {tmp_path}\n"
+    )
+    command = [
+        word.replace("$$", "$")
+        .replace("/run/secrets", f"{made}/secrets")
+        .replace("/usr/local/etc/redis", str(tmp_path))
+        .replace("/tmp/password.conf", f"{tmp_path}/password.conf")
+        for word in compose()["services"]["redis"]["command"]
+    ]
     server = RedisProcess(port=port, folder=tmp_path, command=command).start()
     yield server
     server.stop()
 
 
-def test_redis_keeps_what_it_took_refuses_strangers_and_evicts_nothing(redis_as_shipped: RedisProcess) -> None:
+def test_redis_keeps_what_it_took_refuses_strangers_and_evicts_nothing(
+    redis_as_shipped: RedisProcess, made: Path
+) -> None:
+    password = (made / "secrets" / "redis_password").read_text().strip()
+    assert password not in Path(f"/proc/{redis_as_shipped.pid}/cmdline").read_text()
     once = Retry(NoBackoff(), 0)
     with redis.Redis(port=redis_as_shipped.port, retry=once) as stranger, pytest.raises(redis.AuthenticationError):
         stranger.ping()
-    with redis.Redis(port=redis_as_shipped.port, password="pw") as client:
+    with redis.Redis(port=redis_as_shipped.port, password=password) as client:
         client.set("taken", "1")
         redis_as_shipped.kill()
         redis_as_shipped.start()

@@ -19,6 +19,8 @@ from tests.system.test_secure_redis import RULE
 
 README = (ROOT / "README.md").read_text()
 OPERATING = (ROOT / "deploy" / "README.md").read_text()
+SECURITY = (ROOT / "SECURITY.md").read_text()
+KESTRA = ROOT / "deploy" / "kestra" / "README.md"
 
 LOGGED = re.compile(r'''log\.(?:debug|info|warning|error|exception)\(\s*"([a-z_]+\.[a-z_]+)"''')
 
@@ -103,25 +105,24 @@ def test_scripts_of_the_original_pollers_find_what_the_table_says(start_replica:
 
 def test_every_make_target_named_exists() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    for text in (README, OPERATING):
+    for text in (README, OPERATING, SECURITY):
         assert set(re.findall(r"(?:^|`)make ([a-z-]+)", text, re.MULTILINE)) <= targets
 
 
 def test_every_file_named_exists() -> None:
-    named = set(re.findall(r"`((?:service|tests)/[a-z_/.]+)`", README + OPERATING))
+    named = set(re.findall(r"`((?:service|tests)/[a-z_/.]+)`", README + OPERATING + SECURITY))
     assert len(named) > 10
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
 
 
 def test_every_link_leads_somewhere() -> None:
     broken = []
-    for folder in (ROOT, ROOT / "deploy", ROOT / "deploy" / "kestra"):
-        for target, _, section in re.findall(
-            r"\]\((?!https?:)([^)#]*)(#([^)]+))?\)", (folder / "README.md").read_text()
-        ):
+    for page in (ROOT / "README.md", ROOT / "SECURITY.md", ROOT / "deploy" / "README.md", KESTRA):
+        folder = page.parent
+        for target, _, section in re.findall(r"\]\((?!https?:)([^)#]*)(#([^)]+))?\)", page.read_text()):
             file = folder / target / "README.md" if (folder / target).is_dir() else folder / target
             if not file.is_file() or (section and section not in sections_of(file.read_text())):
-                broken.append((folder.name, target, section))
+                broken.append((page.name, target, section))
     assert broken == []
 
 

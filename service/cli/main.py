@@ -24,6 +24,7 @@ from service.cli.wait import add_wait_command
 from service.config import Settings
 from service.errors import SettingsError
 from service.load_config import load_settings
+from service.log import configure_logs, console_renderer
 
 EXIT_SETTINGS: Final = 2
 """A wrong setting, or a wrong command line."""
@@ -35,7 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = load_settings(os.environ)
         run: Callable[[Settings, argparse.Namespace], int] = options.run
-        structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+        lines = [*structlog.get_config()["processors"][:-1], console_renderer()]
+        structlog.configure(processors=lines, logger_factory=structlog.PrintLoggerFactory(sys.stderr))
         return run(settings, options)
     except SettingsError as exc:
         print(exc, file=sys.stderr)
@@ -66,7 +68,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _serve(settings: Settings, _: argparse.Namespace) -> int:
-    from service.log import configure_logs
     from service.server.serve import serve
 
     check_reachable(settings)

@@ -20,6 +20,7 @@ Arguments = tuple[Any, ...]
 _ASKING: Final = hiredis.pack_command(("ASKING",))
 """Sent before a command that a Cluster's ASK redirected."""
 
+_ARGUMENTS: Final = ", with args beginning with:"
 _COMMANDS_FAULT: Final = re.compile("WRONGTYPE|unknown command|wrong number of arguments|user_script:[0-9]+: ")
 """Found in error replies that the command itself causes. For a script's error, Redis names its line."""
 
@@ -137,8 +138,13 @@ class Command:
 
 
 def refused(error: ResponseError) -> StoreUnavailableError:
-    """An error reply is about Redis's state, unless it names a fault of the command. No sender can cause one."""
-    return unavailable(error, StoreRefusedError if _COMMANDS_FAULT.search(str(error)) else StoreUnavailableError)
+    """An error reply is about Redis's state, unless it names a fault of the command. No sender can cause one.
+
+    To a command that it does not know, Redis replies with the command's arguments, and they may hold what people said.
+    """
+    text, arguments, _ = str(error).partition(_ARGUMENTS)
+    kind = StoreRefusedError if _COMMANDS_FAULT.search(text) else StoreUnavailableError
+    return unavailable(type(error)(text) if arguments else error, kind)
 
 
 def unavailable(cause: Exception, kind: type[StoreUnavailableError] = StoreUnavailableError) -> StoreUnavailableError:

@@ -100,7 +100,7 @@ def app_of_environment() -> Any:
     configure_logs(settings)
     if settings.workers > 1:
         end_with_parent()
-    app = create_app(settings)
+    app = create_app(settings, os.environ)
     collect_less_often()
     keep_freed_memory()
     return app

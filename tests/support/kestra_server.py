@@ -22,6 +22,7 @@ class Request(NamedTuple):
     parts: tuple[Part, ...] | None = ()
     """None for a body that is not multipart."""
     authorization: str | None = None
+    traceparent: str | None = None
 
 
 class Answer(NamedTuple):
@@ -114,7 +115,9 @@ class _Handler(BaseHTTPRequestHandler):
         if content_type is not None or body:
             is_multipart = content_type is not None and content_type.startswith("multipart/form-data")
             parts = parts_of(content_type or "", body) if is_multipart else None
-        return Request(self.command, url.path, query, parts, self.headers.get("authorization"))
+        return Request(
+            self.command, url.path, query, parts, self.headers.get("authorization"), self.headers.get("traceparent")
+        )
 
 
 def _bytes_of(body: object) -> bytes:

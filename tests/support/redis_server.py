@@ -55,6 +55,11 @@ class RedisProcess:
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> Self:
         log = (self._folder / "redis.log").open("ab")
         self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
