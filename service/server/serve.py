@@ -20,6 +20,7 @@ from uvicorn.supervisors.multiprocess import Multiprocess
 
 from service.assembly import REPLICA_ID_VARIABLE
 from service.config import Settings
+from service.metrics.replica import FOLDER_VARIABLE
 from service.server.connections import backlog_of, descriptor_limit
 from service.server.protocol import BoundedProtocol
 
@@ -84,7 +85,7 @@ def serve(settings: Settings) -> int:
         server.run()
         return 0 if server.started else 1
     with tempfile.TemporaryDirectory(prefix="vapi-cache-metrics-") as directory:
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
+        os.environ[FOLDER_VARIABLE] = directory
         config = uvicorn.Config("service.server.serve:app_of_environment", **options)
         Supervisor(config, [config.bind_socket()]).run()
     return 0

@@ -11,7 +11,7 @@ NAMES = {
     "vapi_webhooks_total": "counter",
     "vapi_polls_total": "counter",
     "vapi_polls_waiting": "gauge",
-    "vapi_poll_wake_seconds": "histogram",
+    "vapi_wake_latency_seconds": "histogram",
     "http_requests_total": "counter",
     "http_request_seconds_total": "counter",
     "vapi_store_errors_total": "counter",
