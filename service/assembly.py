@@ -23,7 +23,7 @@ from service.jobs.resumer import Resumer
 from service.jobs.sweep import Sweep
 from service.kestra.client import KestraClient
 from service.metrics.process import Metrics
-from service.metrics.replica import FOLDER_VARIABLE, WorkerFiles
+from service.metrics.replica import WorkerFiles
 from service.redis_client.command import Commands
 from service.redis_client.topology import RedisTopology, open_redis
 from service.shutdown import Shutdown
@@ -44,6 +44,9 @@ from service.vapi.client import VapiClient
 
 REPLICA_ID_VARIABLE: Final = "SERVICE_REPLICA_ID"
 """Set by the process that starts the workers, so that all workers of a replica have the same id."""
+
+METRICS_FOLDER_VARIABLE: Final = "SERVICE_METRICS_FOLDER"
+"""Set by that process too, if there are several workers: where each writes its metrics for the others."""
 
 
 def assemble(settings: Settings) -> tuple[State, RedisTopology]:
@@ -92,7 +95,7 @@ def assemble(settings: Settings) -> tuple[State, RedisTopology]:
         ),
         batches=Batches(BatchStore(commands, keys), lambda: shutdown.has_begun),
         metrics=metrics,
-        worker_files=WorkerFiles(folder) if (folder := os.environ.get(FOLDER_VARIABLE)) else None,
+        worker_files=WorkerFiles(folder) if (folder := os.environ.get(METRICS_FOLDER_VARIABLE)) else None,
         proof=WebhookProof(settings),
         tokens=CallerTokens(settings, failed_proofs, refusals, on_failure=metrics.auth_failed),
         addresses=addresses,

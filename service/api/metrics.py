@@ -37,7 +37,7 @@ def _render(state: State, own: Snapshot) -> bytes:
 
 def _gauges_of(state: State) -> Iterator[tuple[Series, float]]:
     yield ("vapi_build_info", __version__, platform.python_version()), 1
-    yield ("vapi_notifications_subscribed",), state.changes.is_subscribed
+    yield ("vapi_notifications_subscribed",), float(state.changes.is_subscribed)
     yield ("vapi_store_buckets_missing",), len(state.sweep.missing_buckets)
     if (standing := state.sweep.find_standing()) is not None:
         yield ("vapi_records",), standing.records

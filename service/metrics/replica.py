@@ -18,9 +18,6 @@ from service.metrics.declared import GAUGES
 from service.metrics.histogram import HistogramState
 from service.metrics.process import Series, Snapshot
 
-FOLDER_VARIABLE: Final = "SERVICE_METRICS_FOLDER"
-"""Set by the process that starts the workers."""
-
 _COMBINE: Final[dict[str, Callable[[list[float]], float]]] = {"sum": sum, "max": max, "min": min}
 _OVER_WORKERS: Final = {gauge.name: _COMBINE[gauge.over_workers] for gauge in GAUGES}
 
