@@ -10,8 +10,8 @@ import msgspec
 class Histogram:
     """Values counted by bucket.
 
-    prometheus_client's own ``observe`` takes 1.9 us, or 2.8 us where several workers share their values in files; ``add``
-    takes 0.2 us.
+    prometheus_client's own ``observe`` takes 0.7 us, and 1.9 us where several workers share their values in files; ``add``
+    takes 0.15 us (``tests/bench/counting.py``).
     """
 
     __slots__ = ("_bounds", "buckets", "total")

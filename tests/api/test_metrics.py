@@ -257,3 +257,9 @@ async def test_no_id_or_number_is_in_the_metrics(client: httpx2.AsyncClient) -> 
 async def test_the_closed_metrics_need_a_read_token(stranger: httpx2.AsyncClient) -> None:
     assert (await stranger.get("/metrics")).status_code == 401
     assert (await stranger.get("/metrics", headers=READER)).status_code == 200
+
+
+def test_the_operators_page_names_every_metric() -> None:
+    page = (ROOT / "deploy/README.md").read_text()
+    names = [name for name in NAMES if not name.startswith("process_")]
+    assert [name for name in names if name not in page] == []

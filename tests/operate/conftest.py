@@ -64,4 +64,5 @@ async def going_on(act: Callable[[int], Awaitable[object]], every_s: float = 0.1
         yield
     finally:
         acting.cancel()
-        await asyncio.gather(acting, return_exceptions=True)
+        with suppress(asyncio.CancelledError):
+            await acting
