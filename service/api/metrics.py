@@ -32,7 +32,8 @@ def publish(state: State) -> Snapshot:
 
 
 def _render(state: State, own: Snapshot) -> bytes:
-    return render_text(*added_up([own] if state.worker_files is None else state.worker_files.read()))
+    others = state.worker_files.read_others() if state.worker_files is not None else ()
+    return render_text(*added_up([own, *others]))
 
 
 def _gauges_of(state: State) -> Iterator[tuple[Series, float]]:

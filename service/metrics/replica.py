@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -30,15 +31,24 @@ class WorkerFiles:
         self._decode = msgspec.msgpack.Decoder(Snapshot).decode
 
     def write(self, snapshot: Snapshot) -> None:
-        """Replace this worker's file. A reader finds the old one or the new one, never a half."""
-        half = self._folder / f"{snapshot.pid}.half"
-        half.write_bytes(msgspec.msgpack.encode(snapshot))
-        half.replace(self._folder / f"{snapshot.pid}.metrics")
+        """Replace this worker's file. A reader finds the old one or the new one, never a half.
 
-    def read(self) -> Iterator[Snapshot]:
-        """What each worker wrote last, also those that have died."""
+        On a full disk the old one stays: the others then show this worker's earlier numbers.
+        """
+        half = self._folder / f"{snapshot.pid}.half"
+        with suppress(OSError):
+            half.write_bytes(msgspec.msgpack.encode(snapshot))
+            half.replace(self._path_of(snapshot.pid))
+
+    def read_others(self) -> Iterator[Snapshot]:
+        """What each other worker wrote last, also those that have died."""
+        own = self._path_of(os.getpid())
         for path in self._folder.glob("*.metrics"):
-            yield self._decode(path.read_bytes())
+            if path != own:
+                yield self._decode(path.read_bytes())
+
+    def _path_of(self, pid: int) -> Path:
+        return self._folder / f"{pid}.metrics"
 
 
 def added_up(snapshots: Iterable[Snapshot]) -> tuple[Snapshot, list[int]]:
