@@ -14,7 +14,9 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 TEST_PROCESSES ?= $(shell echo $$(( 3 * $$(nproc) )))
 
 # Kestra's own engine has a target of its own: a minute of compiling and starting in each process that runs one of its files.
-PYTEST := $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder --ignore=tests/kestra_engine --ignore=tests/operate
+# So has what needs the large programs that operators use.
+PYTEST := $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder \
+	--ignore=tests/kestra_engine --ignore=tests/operate
 
 # Some environments forbid it; to compile the tests takes every process longer than to import them.
 export PYTHONDONTWRITEBYTECODE :=
@@ -45,7 +47,7 @@ test-kestra: $(STAMP) ## Run the flows we ship on Kestra's own engine, 1.3 and 2
 	@tests/support/get_tools.sh
 	@KESTRA_TESTS=all $(BIN)/python -m pytest tests/kestra_engine
 
-test-operate: $(SHIP) ## Run the tests of what is shipped for operating: manifests and the like
+test-operate: $(SHIP) ## Run the tests of what operators use: alerts, dashboard, manifests; gets Prometheus and kubectl through apt when missing
 	@tests/support/get_tools.sh operate
 	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder tests/operate
 

@@ -11,7 +11,7 @@ from starlette.routing import BaseRoute, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service import __version__
-from service.api import batches, calls, health, placing, polling, webhook
+from service.api import batches, calls, health, metrics, placing, polling, webhook
 from service.api.assistant import PATH as ASSISTANT_CONFIG
 from service.api.assistant import make_assistant_config
 from service.api.auth import Access
@@ -131,7 +131,7 @@ def _routes(state: State) -> dict[str, dict[str, tuple[ASGIApp, str]]]:
         "/health/ready": {
             "GET": (endpoint("/health/ready", health.get_ready, Access.OPEN), "a webhook can be durably taken now")
         },
-        "/metrics": {"GET": (endpoint("/metrics", health.get_metrics, metrics_access), "Prometheus metrics")},
+        "/metrics": {"GET": (endpoint("/metrics", metrics.get_metrics, metrics_access), "Prometheus metrics")},
     }
 
 

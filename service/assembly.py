@@ -22,7 +22,8 @@ from service.jobs.reconciler import Reconciler
 from service.jobs.resumer import Resumer
 from service.jobs.sweep import Sweep
 from service.kestra.client import KestraClient
-from service.metrics import Metrics
+from service.metrics.process import Metrics
+from service.metrics.replica import WorkerFiles
 from service.redis_client.command import Commands
 from service.redis_client.topology import RedisTopology, open_redis
 from service.shutdown import Shutdown
@@ -44,13 +45,16 @@ from service.vapi.client import VapiClient
 REPLICA_ID_VARIABLE: Final = "SERVICE_REPLICA_ID"
 """Set by the process that starts the workers, so that all workers of a replica have the same id."""
 
+METRICS_FOLDER_VARIABLE: Final = "SERVICE_METRICS_FOLDER"
+"""Set by that process too, if there are several workers: where each writes its metrics for the others."""
+
 
 def assemble(settings: Settings) -> tuple[State, RedisTopology]:
     """Create all parts and pass them to each other. They connect to nothing yet; the lifespan opens and closes them."""
     keys = Keys(settings.redis_key_prefix)
-    redis = open_redis(settings, keys.probes)
-    commands = redis.commands
     metrics = Metrics()
+    redis = open_redis(settings, keys.probes, on_roundtrip=metrics.store_roundtrip.add)
+    commands = redis.commands
     vapi = VapiClient(settings) if settings.vapi_api_key else None
     kestra = KestraClient(settings) if settings.kestra_url else None
     subscriptions = None
@@ -91,8 +95,9 @@ def assemble(settings: Settings) -> tuple[State, RedisTopology]:
         ),
         batches=Batches(BatchStore(commands, keys), lambda: shutdown.has_begun),
         metrics=metrics,
+        worker_files=WorkerFiles(folder) if (folder := os.environ.get(METRICS_FOLDER_VARIABLE)) else None,
         proof=WebhookProof(settings),
-        tokens=CallerTokens(settings, failed_proofs, refusals),
+        tokens=CallerTokens(settings, failed_proofs, refusals, on_failure=metrics.auth_failed),
         addresses=addresses,
         failed_proofs=failed_proofs,
         refusals=refusals,

@@ -13,13 +13,13 @@ import structlog
 from starlette.routing import Router
 
 from service import __version__
+from service.api.metrics import publish
 from service.api.state import State
 from service.config import settings_not_in_use
 from service.errors import StoreUnavailableError
 from service.jobs.late_refresh import WORKERS
 from service.jobs.sweep import SWEEP_EVERY_S
 from service.log_writer import drain_logs
-from service.metrics import forget_dead_workers
 from service.redis_client.embedded import FREE_EVERY_S, free_expired
 from service.redis_client.topology import RedisTopology
 from service.shutdown import begin_on_signal
@@ -36,7 +36,6 @@ PUBLISH_EVERY_S: Final = 0.1
 def lifespan_of(state: State, redis: RedisTopology) -> Callable[[Router], Any]:
     @asynccontextmanager
     async def lifespan(_: Router) -> AsyncIterator[dict[str, Any]]:
-        forget_dead_workers()
         started_at_ms = round(time.time() * 1000)
 
         async def write_counts() -> None:
@@ -69,12 +68,14 @@ def _start_background(
     def start(name: str, work: Callable[[], Awaitable[object]], every_s: float) -> None:
         tasks.append(loop.create_task(repeat(work, every_s), name=name))
 
-    async def publish() -> None:
-        state.metrics.publish()
-
     start("sweep", state.sweep.sweep, SWEEP_EVERY_S)
     start("counts", write_counts, COUNTS_EVERY_S)
-    start("metrics", publish, PUBLISH_EVERY_S)
+    if state.worker_files is not None:
+
+        async def write_metrics() -> None:
+            publish(state)
+
+        start("metrics", write_metrics, PUBLISH_EVERY_S)
     if state.settings.redis_url.startswith("memory://"):
         start("free-expired", partial(free_expired, redis.commands), FREE_EVERY_S)
     if state.spool is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import IntEnum
 from typing import Final
 
@@ -12,6 +12,7 @@ from starlette.types import Scope
 from service.api.limits import FailedProofs, RefusalLog
 from service.config import Secret, Settings
 from service.errors import ForbiddenError, UnauthorizedError
+from service.metrics.declared import LACKS_ADMIN, NO_BEARER, UNKNOWN_BEARER
 from service.vapi.plain_secrets import bearer_token, is_any_of
 
 
@@ -29,9 +30,21 @@ _CHALLENGE: Final = {"WWW-Authenticate": "Bearer"}
 
 
 class CallerTokens:
-    """Who may do what, from ``API_READ_TOKENS`` and ``API_ADMIN_TOKENS``."""
+    """Who may do what, from ``API_READ_TOKENS`` and ``API_ADMIN_TOKENS``.
 
-    def __init__(self, settings: Settings, failed_proofs: FailedProofs, refusals: RefusalLog) -> None:
+    Args:
+        on_failure: called with the reason for each request that is refused, also those that are not logged.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        failed_proofs: FailedProofs,
+        refusals: RefusalLog,
+        *,
+        on_failure: Callable[[str], None],
+    ) -> None:
+        self._on_failure = on_failure
         self._failed_proofs = failed_proofs
         self._refusals = refusals
         self._is_open = settings.is_open
@@ -62,12 +75,14 @@ class CallerTokens:
         access = self.access_of(scope["named_headers"])
         if access is Access.OPEN:
             now_s = time.monotonic()
+            self._on_failure(NO_BEARER if bearer_token(scope["named_headers"]) is None else UNKNOWN_BEARER)
             self._refusals.admit(scope, now_s)
             self._failed_proofs.count(scope, now_s)
             raise UnauthorizedError("A valid token is needed: Authorization: Bearer <token>", headers=_CHALLENGE)
-        if access < needed and self._is_open:
-            raise ForbiddenError("Placing calls always needs an admin token: set API_ADMIN_TOKENS")
         if access < needed:
+            self._on_failure(LACKS_ADMIN)
+            if self._is_open:
+                raise ForbiddenError("Placing calls always needs an admin token: set API_ADMIN_TOKENS")
             raise ForbiddenError("This needs an admin token")
 
 

@@ -1,4 +1,4 @@
-"""The routes for liveness, readiness, detailed health and metrics."""
+"""The routes for liveness, readiness and detailed health."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from service.api.responses import JSONResponse
 from service.api.state import State
 from service.errors import UnavailableError
 from service.kestra.client import KestraClient
-from service.metrics import CONTENT_TYPE
 from service.store.health import MasterProbe, StoreProbe
 
 
@@ -93,7 +92,3 @@ async def _kestra(kestra: KestraClient, *, is_told_more: bool) -> dict[str, Any]
     problem = await kestra.find_problem()
     status = {"status": "down" if problem else "ok"}
     return {**status, "problem": problem} if is_told_more else status
-
-
-async def get_metrics(state: State, _: Request) -> Response:
-    return Response(state.metrics.exposition(), media_type=CONTENT_TYPE)

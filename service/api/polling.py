@@ -19,7 +19,7 @@ from service.api.state import State
 from service.calls.record import etag_of, render_pending, render_record
 from service.calls.status import DataStatus
 from service.calls.stored_call import StoredCall, Tombstone
-from service.errors import NotFoundError, StoreUnavailableError
+from service.errors import NotFoundError, ServiceError, StoreUnavailableError
 from service.store.changes import Watch
 
 PREFIX: Final = "/api/v1/vapi/calls/"
@@ -55,28 +55,40 @@ class Polling:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["route_path"] = ROUTE
-        self._state.tokens.verify(scope, Access.READ)
-        poll = read_poll_request(scope, PREFIX, self._state.settings.max_wait_s)
-        scope["log"]["call_id"] = poll.call_id.decode()
-        if poll.wait_s is None:
-            answer: _Answer | None = await self._answer_now(poll)
-        else:
-            scope["log"]["wait_s"] = poll.wait_s
-            answer = await self._answer_when_final(poll, poll.wait_s, receive)
-        if answer is None:
-            return
+        metrics = self._state.metrics
+        try:
+            self._state.tokens.verify(scope, Access.READ)
+            poll = read_poll_request(scope, PREFIX, self._state.settings.max_wait_s)
+            scope["log"]["call_id"] = poll.call_id.decode()
+            if poll.wait_s is None:
+                answer: _Answer | None = await self._answer_now(poll)
+            else:
+                scope["log"]["wait_s"] = poll.wait_s
+                answer = await self._answer_when_final(poll, poll.wait_s, receive)
+            if answer is None:
+                return
+            if len(answer.body) > LARGE_BODY_BYTES:
+                await self._bodies.wait_for_turn()
+        except Exception as exc:
+            metrics.poll(exc.status if isinstance(exc, ServiceError) else 500)
+            raise
+        metrics.poll(answer.status)
         if answer.status == 304:
             await send_unchanged(send, answer.headers)
         else:
-            if len(answer.body) > LARGE_BODY_BYTES:
-                await self._bodies.wait_for_turn()
             await send_answer(send, answer.status, answer.body, answer.headers)
 
     async def _answer_now(self, poll: PollRequest) -> _Answer:
-        call = await self._read(poll)
-        self._count_first(call, is_wait=False)
+        started = time.perf_counter()
+        try:
+            call = await self._read(poll)
+            self._count_first(call, is_wait=False)
+            return self._as_it_stands(poll, call)
+        finally:
+            self._state.metrics.poll_duration.add(time.perf_counter() - started)
+
+    def _as_it_stands(self, poll: PollRequest, call: StoredCall | Tombstone | None) -> _Answer:
         if not isinstance(call, StoredCall):
-            self._state.metrics.poll(404)
             raise NotFoundError("Call result not found")
         etag = etag_of(call, poll.view)
         if is_known(etag, poll.known_etags):
@@ -89,7 +101,6 @@ class Polling:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait_s
         gone: asyncio.Task[None] | None = None
-        woken_at: float | None = None
         with changes.watch(poll.call_id) as watch:
             call = await self._read(poll)
             self._count_first(call, is_wait=True)
@@ -97,7 +108,7 @@ class Polling:
                 while not (should_answer(poll, call) or self._state.shutdown.has_begun or loop.time() >= deadline):
                     if gone is None:
                         gone = _watch_for_departure(receive, watch)
-                    woken_at = await self._park(watch, call, deadline)
+                    await self._park(watch, call, deadline)
                     if gone.done():
                         return None
                     if not self._state.shutdown.has_begun:
@@ -106,11 +117,11 @@ class Polling:
                 if gone is not None:
                     gone.cancel()
         answer = self._outcome(poll, call)
-        if woken_at is not None:
-            self._state.metrics.poll_woken(time.perf_counter() - woken_at)
+        if gone is not None and watch.told_at is not None:
+            self._state.metrics.wake_latency.add(time.perf_counter() - watch.told_at)
         return answer
 
-    async def _park(self, watch: Watch, call: StoredCall | Tombstone | None, deadline: float) -> float:
+    async def _park(self, watch: Watch, call: StoredCall | Tombstone | None, deadline: float) -> None:
         """Wait for a change, the next read that is due, the deadline, the poller's departure or shutdown."""
         until = min(deadline, self._schedule_next_read(watch.call_id, call))
         self._state.metrics.poll_parked(1)
@@ -118,7 +129,6 @@ class Polling:
             await watch.wait_until(until)
         finally:
             self._state.metrics.poll_parked(-1)
-        return time.perf_counter()
 
     def _schedule_next_read(self, call_id: bytes, call: StoredCall | Tombstone | None) -> float:
         """When to read again without a notification: at the end of grace or to reconcile, which this starts if due."""
@@ -161,7 +171,6 @@ class Polling:
     def _outcome(self, poll: PollRequest, call: StoredCall | Tombstone | None) -> _Answer:
         echo = poll.preference_applied
         if isinstance(call, Tombstone):
-            self._state.metrics.poll(404)
             raise NotFoundError("Call result not found")
         if call is None:
             return self._pending(poll, None, echo)
@@ -173,7 +182,6 @@ class Polling:
         return self._pending(poll, call, ((b"etag", etag), *echo))
 
     def _record(self, poll: PollRequest, call: StoredCall, etag: bytes, more: Headers) -> _Answer:
-        self._state.metrics.poll(200)
         headers = ((b"etag", etag), *more)
         key = (call.call_id, etag, call.expires_at_ms)
         shared = self._bodies.find(key)
@@ -183,12 +191,10 @@ class Polling:
         return _Answer(200, body, headers, self._bodies.keep(key, body) if len(body) > LARGE_BODY_BYTES else None)
 
     def _pending(self, poll: PollRequest, call: StoredCall | None, more: Headers) -> _Answer:
-        self._state.metrics.poll(202)
         body = b'{"success":true,"data":%b}' % render_pending(poll.call_id, call)
         return _Answer(202, body, (RETRY_AFTER, *more))
 
     def _unchanged(self, etag: bytes, more: Headers) -> _Answer:
-        self._state.metrics.poll(304)
         return _Answer(304, b"", ((b"etag", etag), *more))
 
 

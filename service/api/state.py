@@ -17,7 +17,8 @@ from service.jobs.reconciler import Reconciler
 from service.jobs.resumer import Resumer
 from service.jobs.sweep import Sweep
 from service.kestra.client import KestraClient
-from service.metrics import Metrics
+from service.metrics.process import Metrics
+from service.metrics.replica import WorkerFiles
 from service.shutdown import Shutdown
 from service.store.calls import CallStore
 from service.store.changes import Changes
@@ -57,6 +58,8 @@ class State:
     placing: Placing
     batches: Batches
     metrics: Metrics
+    worker_files: WorkerFiles | None
+    """The metrics of the other workers; None where there is only one."""
     proof: WebhookProof
     tokens: CallerTokens
     addresses: ClientAddresses

@@ -21,7 +21,7 @@ from service.calls.record import iso_of
 from service.calls.status import DataStatus, status_at
 from service.calls.stored_call import StoredCall
 from service.errors import StoreUnavailableError
-from service.metrics import RECONCILED, SUBSCRIPTION_RESULTS
+from service.metrics.declared import RECONCILED, SUBSCRIPTION_RESULTS
 from service.store.counts import Replica
 from service.store.index_scan import IndexScan
 

@@ -38,9 +38,6 @@ PATHS: Final = ("/api/v1/vapi/webhook", "/api/v1/vapi/webhooks/vapi")
 LARGE_BODY_BYTES: Final = 512 * 1024
 """Larger bodies are decoded in a thread, one at a time: a hostile body may need much time and memory."""
 
-UNKNOWN_TYPE: Final = "unknown"
-"""The message type in metrics when a request was refused before it was decoded."""
-
 MAX_TYPE_LENGTH: Final = 200
 """A longer message type is cut in logs and answers; VAPI's longest has 36 characters."""
 
@@ -74,10 +71,14 @@ class Webhook:
             except ServiceError as exc:
                 await held.refuse(scope, receive, send, self._refused(scope, exc, is_proven=held.is_proven))
                 return
-            understood = await self._understand(body)
-            # STORE_TIMEOUT_S covers waiting for Redis, also for the rate limit, but not receiving and decoding.
-            deadline = time.monotonic() + self._state.settings.store_timeout_s - waited_s
-            await self._take(understood, scope, send, deadline)
+            received_at = time.perf_counter()
+            try:
+                understood = await self._understand(body)
+                # STORE_TIMEOUT_S covers waiting for Redis, also for the rate limit, but not receiving and decoding.
+                deadline = time.monotonic() + self._state.settings.store_timeout_s - waited_s
+                await self._take(understood, scope, send, deadline)
+            finally:
+                self._state.metrics.webhook_duration.add(time.perf_counter() - received_at)
 
     async def _read_proven(self, held: BoundedBody, scope: Scope, receive: Receive) -> tuple[bytes, float]:
         """The body of a request that was proved to come from VAPI, and the seconds it has waited for Redis."""
@@ -108,15 +109,16 @@ class Webhook:
         metrics, now_s = self._state.metrics, time.monotonic()
         is_logged = is_proven or self._state.refusals.admit(scope, now_s)
         if isinstance(error, InvalidSignatureError):
+            metrics.auth_failed(error.reason)
             if is_logged:
                 log.warning("webhook.unauthorized", reason=error.reason, address=scope["log"]["address"])
             try:
                 self._state.failed_proofs.count(scope, now_s)
             except TooManyRequestsError as limited:
                 return limited
-            metrics.webhook(UNKNOWN_TYPE, "unauthorized")
+            metrics.webhook_undecoded("unauthorized")
         elif error.status == 503:
-            metrics.webhook(UNKNOWN_TYPE, "failed")
+            metrics.webhook_undecoded("failed")
             metrics.webhook_refused()
         return error
 
@@ -128,7 +130,7 @@ class Webhook:
             else:
                 understood = understand(body)
         except InvalidMessageError:
-            self._state.metrics.webhook(UNKNOWN_TYPE, "invalid")
+            self._state.metrics.webhook_undecoded("invalid")
             raise
         if understood.intake.dropped:
             self._state.metrics.fields_dropped(understood.intake.dropped)

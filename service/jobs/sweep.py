@@ -8,12 +8,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+import msgspec
 import structlog
 
 from service.calls.stored_call import Merged
 from service.errors import StoreUnavailableError
 from service.store.calls import CallStore
 from service.store.changes import Changes
+from service.store.index_scan import BucketScan
 from service.store.keys import BUCKETS, bucket_of
 
 log = structlog.get_logger(__name__)
@@ -26,6 +28,18 @@ LOOK_BACK_MS: Final = 1000
 
 WAIT_S: Final = 1.0
 """Longest wait of a sweep for the slowest bucket. The next sweep then scans the others in time."""
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """What stands in Redis, as the last scan of each bucket found it."""
+
+    records: int
+    running: int
+    """Records that are not final."""
+    longest_silence_s: float
+    """Time since the last event of that one of them that has been silent for longest; 0 if there is none."""
+    subscribed_calls: int
+    due_subscriptions: int
 
 
 class Sweep:
@@ -46,6 +60,9 @@ class Sweep:
         self._scans: dict[int, asyncio.Task[None]] = {}
         """The scans under way, by bucket."""
         self._scanned_at_ms: list[int | None] = [None] * BUCKETS
+        self._last_scans: dict[int, BucketScan] = {}
+        self.missing_buckets: set[int] = set()
+        """The buckets whose last scan got no answer."""
         self._clock_offsets_ms: dict[int, float] = {}
 
     def now_ms(self, call_id: bytes | None = None) -> int:
@@ -68,6 +85,19 @@ class Sweep:
                 scan.add_done_callback(partial(self._forget, bucket))
         await asyncio.wait(self._scans.values(), timeout=WAIT_S)
 
+    def find_standing(self) -> Standing | None:
+        """The sums over the buckets that answer; None while none does."""
+        scans = self._last_scans.values()
+        if not scans:
+            return None
+        return Standing(
+            records=sum(scan.size for scan in scans),
+            running=sum(scan.running for scan in scans),
+            longest_silence_s=max(scan.longest_silence_ms for scan in scans) / 1000,
+            subscribed_calls=sum(scan.subscribed_calls for scan in scans),
+            due_subscriptions=sum(scan.resumable for scan in scans),
+        )
+
     async def close(self) -> None:
         """Call it after cancelling ``sweep``: ends the scans that are still under way."""
         scans = list(self._scans.values())
@@ -83,6 +113,8 @@ class Sweep:
             due = await self._scan(bucket)
         except StoreUnavailableError:
             self._clock_offsets_ms.pop(bucket, None)
+            self._last_scans.pop(bucket, None)
+            self.missing_buckets.add(bucket)
             log.debug("sweep.bucket_missing", bucket=bucket)
             return
         except Exception:
@@ -99,6 +131,8 @@ class Sweep:
         )
         self._clock_offsets_ms[bucket] = scan.now_ms - time.time() * 1000
         self._scanned_at_ms[bucket] = scan.now_ms - LOOK_BACK_MS
+        self._last_scans[bucket] = scan
+        self.missing_buckets.discard(bucket)
         for call_id in scan.changed:
             self._changes.wake(call_id)
         if self.on_subscribed is not None:

@@ -52,7 +52,7 @@ class ClusterPipeline:
         connect_to: makes a connection to a node, not open yet.
         seeds: nodes to ask first.
         bucket_keys: any key of each bucket, in order.
-        connections, timeout_s, wait_replicas: as for Pipeline.
+        connections, timeout_s, wait_replicas, on_roundtrip: as for Pipeline.
     """
 
     def __init__(
@@ -64,7 +64,9 @@ class ClusterPipeline:
         connections: int,
         timeout_s: float,
         wait_replicas: int,
+        on_roundtrip: Callable[[float], None] = lambda _: None,
     ) -> None:
+        self._on_roundtrip = on_roundtrip
         self._connect_to = connect_to
         self._seeds = seeds
         self._slots = [key_slot(key) for key in bucket_keys]
@@ -153,6 +155,7 @@ class ClusterPipeline:
                 timeout_s=self._timeout_s,
                 wait_replicas=self._wait_replicas,
                 is_patient=False,
+                on_roundtrip=self._on_roundtrip,
             )
             pipeline.start()
             self._pipelines[node] = pipeline

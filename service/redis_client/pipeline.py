@@ -34,6 +34,7 @@ class Pipeline:
         is_patient: whether to retry after a failed connection until the time is up. False in a Cluster, where the
             caller decides: another node may have the keys by then.
         on_doubt: called when a reply shows that the server may have been replaced as master.
+        on_roundtrip: called with the seconds from the writing of a batch to its last reply.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Pipeline:
         wait_replicas: int = 0,
         is_patient: bool = True,
         on_doubt: Callable[[], None] | None = None,
+        on_roundtrip: Callable[[float], None] = lambda _: None,
     ) -> None:
         self._queue = CommandQueue(connections)
         self._timeout_s = timeout_s
@@ -63,6 +65,7 @@ class Pipeline:
                 is_patient=is_patient,
                 wake_another=self._wake_idle_connection,
                 on_doubt=on_doubt,
+                on_roundtrip=on_roundtrip,
                 wrong_topology=self._wrong_topology,
             )
             for _ in range(connections)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any, Final
@@ -56,6 +57,7 @@ class RedisConnection:
         is_patient: bool,
         wake_another: Callable[[], None],
         on_doubt: Callable[[], None] | None,
+        on_roundtrip: Callable[[float], None],
         wrong_topology: WrongTopology,
     ) -> None:
         self._connection = connection
@@ -71,6 +73,7 @@ class RedisConnection:
         self._is_patient = is_patient
         self._wake_another = wake_another
         self._on_doubt = on_doubt
+        self._on_roundtrip = on_roundtrip
         self._wrong_topology = wrong_topology
         self._servers_left = 0
         self._socket: RedisSocket | None = None
@@ -185,7 +188,9 @@ class RedisConnection:
         packed = b"".join([command.packed for command in batch])
         asked = sum([command.needs_asking for command in batch])
         count = len(batch) + asked
+        started = time.perf_counter()
         arrived = await self._socket.exchange(packed + self._wait if is_confirmed else packed, count + is_confirmed)
+        self._on_roundtrip(time.perf_counter() - started)
         confirmed = _confirmed(arrived.pop()) if is_confirmed else 0
         replies: Iterable[tuple[Command, Any]] = (
             _replies_to(batch, arrived) if asked else zip(batch, arrived, strict=True)

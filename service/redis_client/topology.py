@@ -33,10 +33,13 @@ class RedisTopology:
     sentinels: Sentinels | None = None
 
 
-def open_redis(settings: Settings, probe_keys: Sequence[bytes]) -> RedisTopology:
+def open_redis(
+    settings: Settings, probe_keys: Sequence[bytes], *, on_roundtrip: Callable[[float], None] = lambda _: None
+) -> RedisTopology:
     """The topology of ``REDIS_URL``. Nothing is connected before the pipeline starts.
 
     ``probe_keys`` has one key per bucket, in the bucket's hash slot, to find the bucket's master in a Cluster.
+    ``on_roundtrip`` is called with the seconds that Redis took for each batch of commands.
 
     Raises:
         SettingsError: the URL cannot be understood.
@@ -44,10 +47,10 @@ def open_redis(settings: Settings, probe_keys: Sequence[bytes]) -> RedisTopology
     scheme = settings.redis_url.split("://")[0]
     try:
         if scheme.endswith("+cluster"):
-            return _cluster(settings, probe_keys)
+            return _cluster(settings, probe_keys, on_roundtrip)
         if scheme.endswith("+sentinel"):
-            return _behind_sentinels(settings)
-        return _one_server(settings, _pool_of(scheme, settings).make_connection)
+            return _behind_sentinels(settings, on_roundtrip)
+        return _one_server(settings, _pool_of(scheme, settings).make_connection, on_roundtrip)
     except (ValueError, TypeError):
         # Leave the reason out: it may quote the password.
         raise SettingsError(
@@ -56,7 +59,10 @@ def open_redis(settings: Settings, probe_keys: Sequence[bytes]) -> RedisTopology
 
 
 def _one_server(
-    settings: Settings, connect: Callable[[], AbstractConnection], sentinels: Sentinels | None = None
+    settings: Settings,
+    connect: Callable[[], AbstractConnection],
+    on_roundtrip: Callable[[float], None],
+    sentinels: Sentinels | None = None,
 ) -> RedisTopology:
     pipeline = Pipeline(
         connect,
@@ -64,6 +70,7 @@ def _one_server(
         timeout_s=settings.store_timeout_s,
         wait_replicas=settings.store_wait_replicas,
         on_doubt=sentinels.ask_soon if sentinels else None,
+        on_roundtrip=on_roundtrip,
     )
     if sentinels is not None:
         sentinels.on_new_master.append(pipeline.leave_server)
@@ -82,7 +89,7 @@ def _pool_of(scheme: str, settings: Settings) -> ConnectionPool:
     return Redis.from_url(settings.redis_url, **options).connection_pool
 
 
-def _behind_sentinels(settings: Settings) -> RedisTopology:
+def _behind_sentinels(settings: Settings, on_roundtrip: Callable[[float], None]) -> RedisTopology:
     """``redis+sentinel://[user:password@]host:port,host:port/<service>[/<db>][?options]``; the password is for the
     servers, not the Sentinels. With ``rediss+sentinel`` both use TLS, with the same options.
     """
@@ -99,10 +106,10 @@ def _behind_sentinels(settings: Settings) -> RedisTopology:
     }
     sentinels = Sentinels(address.nodes, service, asking)
     pool = sentinels.master_for(service, **options).connection_pool
-    return _one_server(settings, pool.make_connection, sentinels)
+    return _one_server(settings, pool.make_connection, on_roundtrip, sentinels)
 
 
-def _cluster(settings: Settings, probe_keys: Sequence[bytes]) -> RedisTopology:
+def _cluster(settings: Settings, probe_keys: Sequence[bytes], on_roundtrip: Callable[[float], None]) -> RedisTopology:
     """``redis+cluster://[user:password@]host:port,host:port[?options]``"""
     address = _Address.parse(settings.redis_url)
     options = {**_connection_options(settings), **address.options}
@@ -124,6 +131,7 @@ def _cluster(settings: Settings, probe_keys: Sequence[bytes]) -> RedisTopology:
         connections=CONNECTIONS,
         timeout_s=settings.store_timeout_s,
         wait_replicas=settings.store_wait_replicas,
+        on_roundtrip=on_roundtrip,
     )
     return RedisTopology(commands, lambda: connect_to(commands.any_node()))
 

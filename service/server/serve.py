@@ -18,7 +18,7 @@ from typing import Any, Final
 import uvicorn
 from uvicorn.supervisors.multiprocess import Multiprocess
 
-from service.assembly import REPLICA_ID_VARIABLE
+from service.assembly import METRICS_FOLDER_VARIABLE, REPLICA_ID_VARIABLE
 from service.config import Settings
 from service.server.connections import backlog_of, descriptor_limit
 from service.server.protocol import BoundedProtocol
@@ -84,7 +84,7 @@ def serve(settings: Settings) -> int:
         server.run()
         return 0 if server.started else 1
     with tempfile.TemporaryDirectory(prefix="vapi-cache-metrics-") as directory:
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
+        os.environ[METRICS_FOLDER_VARIABLE] = directory
         config = uvicorn.Config("service.server.serve:app_of_environment", **options)
         Supervisor(config, [config.bind_socket()]).run()
     return 0

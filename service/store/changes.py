@@ -58,8 +58,12 @@ class Changes:
         return Watch(self, call_id)
 
     def wake(self, call_id: bytes) -> None:
-        for watch in self._parked.get(call_id, ()):
-            watch.wake()
+        """Wake the polls of a call that changed."""
+        if watches := self._parked.get(call_id):
+            told_at = time.perf_counter()
+            for watch in watches:
+                watch.told_at = told_at
+                watch.wake()
 
     def wake_all(self) -> None:
         for watches in self._parked.values():
@@ -149,13 +153,15 @@ class Changes:
 class Watch:
     """One parked poll. Whatever may end its wait wakes the same future, so a parked poll costs one future."""
 
-    __slots__ = ("_changes", "_is_awake", "_waiter", "call_id")
+    __slots__ = ("_changes", "_is_awake", "_waiter", "call_id", "told_at")
 
     def __init__(self, changes: Changes, call_id: bytes) -> None:
         self._changes = changes
         self._waiter: asyncio.Future[None] | None = None
         self._is_awake = False
         self.call_id = call_id
+        self.told_at: float | None = None
+        """When a change was last heard of (``time.perf_counter``), if a change ended the last wait."""
 
     def __enter__(self) -> Self:
         self._changes.add(self)
@@ -174,6 +180,7 @@ class Watch:
     async def wait_until(self, deadline: float) -> None:
         """Return when woken, at ``deadline`` (loop time) at the latest; at once if woken since the last return."""
         if not self._is_awake:
+            self.told_at = None
             loop = asyncio.get_running_loop()
             self._waiter = loop.create_future()
             timer = loop.call_at(deadline, self.wake)

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from service.config import Settings
-from service.redis_client.command import Commands
+from service.redis_client.command import Argument, Commands
 from service.store.all_buckets import ask_all_buckets
 from service.store.keys import BUCKETS, Keys
 from service.store.lua import load_script
@@ -47,6 +47,10 @@ class BucketScan(msgspec.Struct, frozen=True):
     """The subscribed calls that this scan took up."""
     refreshable: list[bytes]
     """Complete calls whose record lacks something; this scan took them up, to ask VAPI once more."""
+    running: int
+    """Records that are not final, unless they have been silent for PENDING_TTL_S - RESULT_TTL_S."""
+    longest_silence_ms: int
+    """Time since the last event of that one of them that has been silent for longest; 0 if there is none."""
 
 
 class IndexScan(msgspec.Struct, frozen=True):
@@ -74,6 +78,10 @@ class IndexScanner:
         self._keys = keys
         self._grace_ms = settings.report_grace_ms
         self._index_ttl_ms = max(settings.result_ttl_ms, settings.pending_ttl_ms)
+        self._pending_ttl_ms = settings.pending_ttl_ms
+        self._final_ttl_ms: Argument = (
+            settings.result_ttl_ms if settings.result_ttl_ms < settings.pending_ttl_ms else b""
+        )
         self._script = load_script("scan_bucket.lua")
 
     async def scan(
@@ -97,6 +105,8 @@ class IndexScanner:
             subscribed_calls,
             to_reconcile,
             refreshable,
+            running,
+            first_expiry,
         ) = await self._script.run(
             self._redis,
             bucket,
@@ -111,13 +121,16 @@ class IndexScanner:
             REFRESHES_AT_MOST if takes_refreshes else 0,
             REFRESH_LEASE_MS,
             self._keys.refreshes[bucket],
+            self._final_ttl_ms,
             keys=6,
             deadline=deadline,
         )
         entries = [(int(float(score)), call_id) for call_id, score in _pairs(latest)]
+        silence_ms = now + self._pending_ttl_ms - int(float(first_expiry)) if first_expiry else 0
         return BucketScan(
-            now, size, past_grace, changed, entries, resumable, subscribed_calls, to_reconcile, refreshable
-        )
+            now, size, past_grace, changed, entries, resumable, subscribed_calls, to_reconcile, refreshable, running,
+            silence_ms,
+        )  # fmt: skip
 
     async def scan_all(
         self, changed_since_ms: tuple[int, ...], newest: int, *, takes_turns: bool, deadline: float | None

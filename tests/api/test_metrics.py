@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
+import ast
+import re
+from collections.abc import Callable
+from pathlib import Path
+
 import httpx2
 
-from tests.support.service_api import CALLS, READER, WEBHOOK, deliver, metric, new_call_id
-from tests.support.vapi_sender import full_report, message, status_update
+from service.metrics.declared import AUTH_FAILURES, COUNTERS, GAUGES, HISTOGRAMS
+from tests.support.redis_server import RedisProcess
+from tests.support.replica import ROOT, Replica
+from tests.support.service_api import (
+    CALLS,
+    READER,
+    WEBHOOK,
+    connected,
+    deliver,
+    eventually,
+    metric,
+    new_call_id,
+    parked_poll,
+)
+from tests.support.vapi_sender import full_report, message, preliminary_report, status_update
 
 NAMES = {
-    "vapi_webhooks_total": "counter",
-    "vapi_polls_total": "counter",
-    "vapi_polls_waiting": "gauge",
-    "vapi_poll_wake_seconds": "histogram",
-    "http_requests_total": "counter",
-    "http_request_seconds_total": "counter",
-    "vapi_store_errors_total": "counter",
-    "vapi_fields_dropped_total": "counter",
+    **{f"{counter.name}_total": "counter" for counter in COUNTERS},
+    **{gauge.name: "gauge" for gauge in GAUGES},
+    **{histogram.name: "histogram" for histogram in HISTOGRAMS},
+    "process_resident_memory_bytes": "gauge",
+    "process_open_fds": "gauge",
+    "process_max_fds": "gauge",
+    "process_start_time_seconds": "gauge",
 }
+
+CONVENTION = re.compile("(vapi|http|process)(_[a-z]+)+")
 
 
 async def test_the_format_is_prometheus_text(client: httpx2.AsyncClient) -> None:
@@ -24,6 +43,166 @@ async def test_the_format_is_prometheus_text(client: httpx2.AsyncClient) -> None
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
     types = dict(line.split()[2:4] for line in answer.text.splitlines() if line.startswith("# TYPE"))
     assert {name: types.get(name) for name in NAMES} == NAMES
+    assert all(CONVENTION.fullmatch(name) for name in types)
+    assert not [name for name in types if name.endswith("_created")]
+
+
+async def test_each_request_is_in_the_histogram_of_its_kind(client: httpx2.AsyncClient) -> None:
+    names = ("vapi_webhook_duration_seconds", "vapi_poll_duration_seconds", "vapi_wake_latency_seconds")
+    before = [await metric(client, f"{name}_count") for name in names]
+    roundtrips = await metric(client, "vapi_store_roundtrip_seconds_count")
+    call_id = new_call_id()
+    async with parked_poll(client, call_id) as poll:
+        await deliver(client, full_report(call_id))
+        assert (await poll).status_code == 200
+    await client.get(CALLS + call_id)
+    await client.get(CALLS + new_call_id())
+    assert [await metric(client, f"{name}_count") for name in names] == [before[0] + 1, before[1] + 2, before[2] + 1]
+    assert [await metric(client, f'{name}_bucket{{le="+Inf"}}') for name in names] == [
+        await metric(client, f"{name}_count") for name in names
+    ]
+    assert await metric(client, "vapi_store_roundtrip_seconds_count") > roundtrips
+    assert await metric(client, "vapi_webhook_duration_seconds_sum") > 0
+
+
+async def test_a_poll_that_ends_at_its_deadline_has_no_wake_latency(client: httpx2.AsyncClient) -> None:
+    call_id = new_call_id()
+    before = await metric(client, "vapi_wake_latency_seconds_count")
+    async with parked_poll(client, call_id, wait="0.5") as poll:
+        await deliver(client, status_update("queued", call_id))  # wakes the poll, which parks again
+        assert (await poll).status_code == 202
+    assert await metric(client, "vapi_wake_latency_seconds_count") == before
+
+
+async def test_what_the_original_design_wanted_to_know_of_its_calls_is_counted(
+    start_replica: Callable[..., Replica],
+) -> None:
+    async with connected(start_replica(report_grace_s=0.3)) as client:
+        await deliver(client, full_report("good", durationSeconds=90))
+        await deliver(client, full_report("mail", endedReason="voicemail", durationSeconds=30))
+        await deliver(client, preliminary_report("late", endedReason="worker-shutdown"))
+        await deliver(client, full_report("odd", endedReason="error +18645550144", durationSeconds=24))
+        await client.get(CALLS + "late", params={"wait": "9"})
+        text = (await client.get("/metrics")).text
+    wanted = {
+        'vapi_webhook_deliveries_total{result="acknowledged"}': 4,
+        'vapi_webhook_deliveries_total{result="refused"}': 0,
+        "vapi_call_duration_seconds_count": 3,
+        "vapi_call_duration_seconds_sum": 144,
+        'vapi_calls_ended_total{outcome="completed"}': 1,
+        'vapi_calls_ended_total{outcome="voicemail"}': 1,
+        'vapi_calls_ended_total{outcome="failed"}': 2,
+        "vapi_calls_completed_total": 3,
+        "vapi_reports_missing_total": 1,
+        'vapi_calls_failed_total{reason="worker-shutdown"}': 1,
+        'vapi_calls_failed_total{reason="other"}': 1,
+    }
+    assert {name: value for name, value in samples_of(text).items() if name in wanted} == wanted
+    assert "18645550144" not in text
+
+
+def samples_of(text: str) -> dict[str, float]:
+    lines = (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))
+    return {name: float(value) for name, _, value in lines}
+
+
+async def test_a_reason_that_holds_a_number_or_an_id_is_no_label(start_replica: Callable[..., Replica]) -> None:
+    listed = [
+        line.split("\t")[0] for line in (ROOT / "tests/samples/vapi-ended-reasons.tsv").read_text().splitlines()[2:]
+    ]
+    async with connected(start_replica()) as client:
+        for number, reason in enumerate((*listed[:130], "sip-864-555-0123", "0b6e7a52-1d7d-4c0e", "x" * 500)):
+            await deliver(client, full_report(f"call-{number}", endedReason=reason))
+        reasons = re.findall(r'vapi_calls_failed_total\{reason="(.*?)"\}', (await client.get("/metrics")).text)
+    assert set(reasons) <= {*listed, "other"}
+    assert len(reasons) <= 101
+
+
+async def test_each_failed_proof_and_token_counts_by_its_reason(stranger: httpx2.AsyncClient) -> None:
+    async def failures(reason: str) -> float:
+        return await metric_of(stranger, f'vapi_auth_failures_total{{reason="{reason}"}}')
+
+    tried = {
+        "no proof header": ("POST", WEBHOOK, {}),
+        "no secret fits": ("POST", WEBHOOK, {"X-Vapi-Secret": "wrong"}),
+        "signature is malformed": ("POST", WEBHOOK, {"X-Vapi-Signature": "x"}),
+        "signature does not match the body": ("POST", WEBHOOK, {"X-Vapi-Signature": "0" * 64}),
+        "timestamp is more than 5 minutes off": ("POST", WEBHOOK, {"X-Signature": "0" * 64, "X-Timestamp": "1"}),
+        "no token": ("GET", CALLS + "one", {}),
+        "unknown token": ("GET", CALLS + "one", {"Authorization": "Bearer wrong"}),
+        "no admin token": ("DELETE", CALLS + "one", READER),
+    }
+    for reason, (method, path, headers) in tried.items():
+        before = await failures(reason)
+        answer = await stranger.request(method, path, json={}, headers=headers)
+        assert answer.status_code in {401, 403}
+        assert await failures(reason) == before + 1, reason
+
+
+async def metric_of(stranger: httpx2.AsyncClient, sample: str) -> float:
+    text = (await stranger.get("/metrics", headers=READER)).text
+    return samples_of(text).get(sample, 0.0)
+
+
+async def test_failures_count_on_where_the_address_is_limited(stranger: httpx2.AsyncClient) -> None:
+    sample = 'vapi_auth_failures_total{reason="no secret fits"}'
+    before = await metric_of(stranger, sample)
+    answers = [await stranger.post(WEBHOOK, json={}, headers={"X-Vapi-Secret": "wrong"}) for _ in range(35)]
+    assert [answer.status_code for answer in answers] == [401] * 30 + [429] * 5
+    assert await metric_of(stranger, sample) == before + 35
+
+
+def test_every_reason_for_which_a_webhook_is_refused_is_a_label_of_its_own() -> None:
+    source = (ROOT / "service/vapi/authentication.py").read_text()
+    texts = {node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant)}
+    raised = {text for text in texts if isinstance(text, str) and re.search(r"^(signature|timestamp|no) ", text)}
+    assert raised == {reason for reason in AUTH_FAILURES if "token" not in reason}
+
+
+async def test_what_stands_in_redis_is_shown(
+    redis_process: RedisProcess, start_replica: Callable[..., Replica]
+) -> None:
+    replica = start_replica(redis_url=redis_process.url, redis_key_prefix="gauges")
+    async with connected(replica) as client:
+        await deliver(
+            client, full_report("over"), status_update("in-progress", "running"), status_update("queued", "new")
+        )
+
+        async def is_shown() -> bool:
+            names = (
+                "vapi_records",
+                "vapi_calls_running",
+                "vapi_store_buckets_missing",
+                "vapi_notifications_subscribed",
+            )
+            return [await metric(client, name) for name in names] == [3, 2, 0, 1]
+
+        await eventually(is_shown)
+
+        async def has_grown() -> bool:
+            return await metric(client, "vapi_longest_silence_seconds") > 1
+
+        await eventually(has_grown)
+
+
+async def test_the_spool_is_shown_where_there_is_one(
+    tmp_path: Path, client: httpx2.AsyncClient, start_replica: Callable[..., Replica]
+) -> None:
+    assert "\nvapi_spool_bytes " not in (await client.get("/metrics")).text
+    with_spool = start_replica(redis_url="redis://127.0.0.1:9", spool_dir=tmp_path / "spool", store_timeout_s=0.2)
+    async with connected(with_spool) as spooling:
+        await deliver(spooling, status_update("queued", "kept"))
+
+        async def is_away() -> bool:
+            return await metric(spooling, "vapi_store_buckets_missing") == 32
+
+        await eventually(is_away)
+        text = (await spooling.get("/metrics")).text
+    shown = samples_of(text)
+    assert shown['vapi_spool_entries{state="waiting"}'] == 1
+    assert 0 < shown["vapi_spool_bytes"] < shown["vapi_spool_max_bytes"]
+    assert shown["vapi_notifications_subscribed"] == 0
+    assert "vapi_records" not in shown, "what nobody can see is not 0"
 
 
 async def test_webhooks_count_by_type_and_result(client: httpx2.AsyncClient) -> None:
@@ -78,3 +257,9 @@ async def test_no_id_or_number_is_in_the_metrics(client: httpx2.AsyncClient) -> 
 async def test_the_closed_metrics_need_a_read_token(stranger: httpx2.AsyncClient) -> None:
     assert (await stranger.get("/metrics")).status_code == 401
     assert (await stranger.get("/metrics", headers=READER)).status_code == 200
+
+
+def test_the_operators_page_names_every_metric() -> None:
+    page = (ROOT / "deploy/README.md").read_text()
+    names = [name for name in NAMES if not name.startswith("process_")]
+    assert [name for name in names if name not in page] == []

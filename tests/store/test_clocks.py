@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from service.jobs.sweep import Sweep
-from service.metrics import Metrics
+from service.metrics.process import Metrics
 from service.store.calls import CallStore
 from service.store.changes import Changes
 from service.store.index_scan import BucketScan

@@ -12,7 +12,7 @@ from service.calls.stored_call import StoredCall
 from service.errors import StoreUnavailableError
 from service.jobs.sweep import SWEEP_EVERY_S, Sweep
 from service.lifespan import repeat
-from service.metrics import Metrics
+from service.metrics.process import Metrics
 from service.store.changes import Changes
 from tests.store.conftest import OpenedStore, OpenStore
 from tests.support.redis_server import RedisProcess

@@ -13,7 +13,7 @@ from service.calls.stored_call import StoredCall
 from service.jobs.sweep import SWEEP_EVERY_S, Sweep
 from service.lifespan import repeat
 from service.load_config import load_settings
-from service.metrics import Metrics
+from service.metrics.process import Metrics
 from service.redis_client.topology import open_redis
 from service.store.calls import CallStore
 from service.store.changes import Changes

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Gets what the tests run beside Python, through apt when it is missing.
+# Gets what the tests run beside Python, through apt when it is missing; with `operate` also what make test-operate runs.
 set -euo pipefail
 PATH=$PATH:/usr/sbin
 missing=()
@@ -11,6 +11,7 @@ need haproxy haproxy
 need openssl openssl
 if [ "${1:-}" = operate ]; then
   need kubectl kubernetes-client
+  need prometheus prometheus
 fi
 if [ ${#missing[@]} -gt 0 ]; then
   "$(dirname "$0")/apt_install.sh" "${missing[@]}"

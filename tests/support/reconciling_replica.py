@@ -12,7 +12,7 @@ from service.calls.stored_call import StoredCall, Tombstone
 from service.jobs.late_refresh import WORKERS, LateRefresh
 from service.jobs.reconciler import Reconciler
 from service.jobs.sweep import Sweep
-from service.metrics import Metrics
+from service.metrics.process import Metrics
 from service.store.changes import Changes
 from service.store.reconcile_leases import ReconcileLeases
 from service.vapi.client import VapiClient

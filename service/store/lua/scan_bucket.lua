@@ -9,9 +9,11 @@
 --       6 prefix of the subscriptions of this bucket's calls (same slot as the keys)  7 life of the subscribed index, ms
 --       8 how many calls to ask VAPI for once more are wanted  9 ms during which no other scan gets the same ones
 --       10 refresh index (same slot as the keys)
+--       11 life of a final record, ms, or '' where records that are not final live no longer
 -- Returns {now in ms, live records, ids past their report grace, ids changed or deleted since, newest ids,
 --         number of subscriptions to be resumed now, number of subscribed calls, those of them whose turn it is,
---         calls that VAPI may be asked for once more}
+--         calls that VAPI may be asked for once more, records that are not final, the ms when the one of them that was
+--         silent for longest expires or ''}
 
 local expiry, updates, partial, deleted, due, subscribed = unpack(KEYS)
 local time = redis.call('TIME')
@@ -61,6 +63,13 @@ if ARGV[8] ~= '0' then
     if type(redis.pcall('ZADD', ARGV[10], now + ARGV[9], id)) == 'number' then refreshable[#refreshable + 1] = id end
   end
 end
+-- A record that is not final lives longer after its last event, so its expiry tells it from a final one.
+local running, first = 0, ''
+if ARGV[11] ~= '' then
+  local above = '(' .. (now + ARGV[11])
+  running = redis.call('ZCOUNT', expiry, above, '+inf')
+  first = redis.call('ZRANGEBYSCORE', expiry, above, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2] or ''
+end
 return {now, redis.call('ZCOUNT', expiry, now, '+inf'), past_grace, changed, newest,
   redis.call('ZCOUNT', due, '-inf', now), redis.call('ZCOUNT', subscribed, '-inf', '+inf'), in_turn,
-  refreshable}
+  refreshable, running, first}
