@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+from msgspec import UNSET
+
 from service.api.auth import Access
 from service.api.openapi.bodies import Failure, FailureDetail
 from service.api.openapi.operation import Answer, Body, Header, Operation, json_of
@@ -28,23 +30,42 @@ _RETRY_AFTER_MAYBE: Final = Header(
 _CHALLENGE: Final = Header(name="WWW-Authenticate", description="For tokens", example="Bearer", is_required=False)
 _HEADERS: Final = {401: (_CHALLENGE,), 429: (_RETRY_AFTER_MAYBE,), 503: (_RETRY_AFTER,)}
 
+_SENTENCES: Final = {
+    400: "Invalid query",
+    401: "Invalid webhook signature",
+    402: "VAPI refused the call: the account has no credits left",
+    403: "This needs an admin token",
+    404: "Call result not found",
+    409: "The first request with this Idempotency-Key is still running, or its outcome is unknown",
+    413: "The body is larger than 65536 bytes",
+    415: "Content-Encoding is not supported; send the body as it is",
+    422: "This Idempotency-Key was used with another request; it is kept for 24 hours",
+    429: "Too many requests without valid credentials from this address",
+    431: "The request has more than 256 headers",
+    500: "Internal server error",
+    501: "VAPI_API_KEY must be set to place calls this way",
+    502: "VAPI did not answer in time",
+    503: "Redis is not available",
+}
+"""What a failure of that status may say."""
+
 _FAILURES: Final = {
-    "Malformed": (400, _MALFORMED, Failure(False, "Invalid query", [FailureDetail("limit", "must be a whole number")])),
-    "NoToken": (401, _UNKNOWN_CALLER, Failure(False, "A valid token is needed: Authorization: Bearer <token>")),
-    "Stranger": (403, _STRANGER, Failure(False, "No credentials are configured, so only direct requests are served")),
-    "NoAdmin": (403, _NO_ADMIN, Failure(False, "This needs an admin token")),
-    "TooMany": (429, _TOO_MANY, Failure(False, "Too many requests without valid credentials from this address")),
-    "LargeHead": (431, _LARGE_HEAD, Failure(False, "The request has more than 256 headers")),
-    "OurFault": (500, _OUR_FAULT, Failure(False, "Internal server error")),
-    "Busy": (503, _BUSY, Failure(False, "Redis is not available")),
+    "Malformed": (400, _MALFORMED),
+    "UnknownCaller": (401, _UNKNOWN_CALLER),
+    "Stranger": (403, _STRANGER),
+    "NoAdmin": (403, _NO_ADMIN),
+    "TooMany": (429, _TOO_MANY),
+    "LargeHead": (431, _LARGE_HEAD),
+    "OurFault": (500, _OUR_FAULT),
+    "Busy": (503, _BUSY),
 }
 """Failures that many routes share, by the name of their component."""
 
 Make = Callable[[Schemas], Any]
 
 
-def _shared_failure(status: int, description: str, example: Failure) -> Make:
-    return lambda schemas: _answer(schemas, _failure(status, description, json_of(Failure, failure=example)))
+def _shared_failure(status: int, description: str) -> Make:
+    return lambda schemas: _answer(schemas, _failure(status, description))
 
 
 def _shared_header(description: str, type_: type, example: str) -> Make:
@@ -83,9 +104,8 @@ def answers_of(
         for name in _shared_by(access, is_guarded=is_guarded)
         for status in (_FAILURES[name][0],)
     }
-    plain = json_of(Failure)
     for status, description in operation.failures.items():
-        found[status] = _answer(schemas, _failure(status, description, plain))
+        found[status] = _answer(schemas, _failure(status, description))
     for answer in operation.answers:
         found[answer.status] = _answer(schemas, _with_failure(answer) if answer.status in found else answer)
     return {str(status): found[status] for status in sorted(found)}
@@ -94,7 +114,7 @@ def answers_of(
 def _shared_by(access: Access | None, *, is_guarded: bool) -> list[str]:
     names = ["Malformed", "LargeHead", "OurFault", "Busy"]
     if access in (Access.READ, Access.ADMIN, Access.DIAL):
-        names += ["NoToken", "TooMany"]
+        names += ["UnknownCaller", "TooMany"]
     if access in (Access.ADMIN, Access.DIAL):
         names.append("NoAdmin")
     elif is_guarded:
@@ -102,7 +122,9 @@ def _shared_by(access: Access | None, *, is_guarded: bool) -> list[str]:
     return names
 
 
-def _failure(status: int, description: str, body: Body) -> Answer:
+def _failure(status: int, description: str) -> Answer:
+    details = [FailureDetail("limit", "must be a whole number, 1 to 100")] if status == 400 else UNSET
+    body = json_of(Failure, failure=Failure(False, _SENTENCES[status], details))
     return Answer(status=status, description=description, bodies=(body,), headers=_HEADERS.get(status, ()))
 
 

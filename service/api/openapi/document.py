@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
+from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -106,11 +107,12 @@ def _operation(schemas: Schemas, operation: Operation, access: Access | None, *,
 
 
 def _parameter(schemas: Schemas, parameter: Parameter) -> dict[str, Any]:
-    return {
+    rendered = {
         "name": parameter.name,
         "in": parameter.place,
         "required": parameter.place == "path",
         "description": parameter.description,
-        "schema": schemas.of(parameter.type),
-        "example": parameter.example,
+        "schema": schemas.of(Annotated[parameter.type, Meta(examples=[parameter.example])]),
     }
+    # Swagger UI fills this one in. An optional parameter that nobody asked for would change the answer.
+    return {**rendered, "example": parameter.example} if parameter.place == "path" else rendered

@@ -10,17 +10,6 @@ from service.api.openapi.operation import Operation
 Requirement = dict[str, list[str]]
 
 SCHEMES: Final[dict[str, dict[str, str]]] = {
-    "readToken": {
-        "type": "http",
-        "scheme": "bearer",
-        "description": "A token of `API_READ_TOKENS`: reads and subscribes",
-    },
-    "adminToken": {
-        "type": "http",
-        "scheme": "bearer",
-        "description": "A token of `API_ADMIN_TOKENS`: may do everything that a read token may; also delete, place calls, "
-        "get the assistant, see stats",
-    },
     "vapiSecret": {
         "type": "apiKey",
         "in": "header",
@@ -53,7 +42,19 @@ SCHEMES: Final[dict[str, dict[str, str]]] = {
         "name": "X-Vapi-Signature",
         "description": "Mode `legacy`: hex HMAC-SHA256 of the raw body; off once any `VAPI_HMAC_*` is set",
     },
+    "readToken": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "A token of `API_READ_TOKENS`: reads and subscribes",
+    },
+    "adminToken": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "A token of `API_ADMIN_TOKENS`: may do everything that a read token may; also delete, place calls, "
+        "get the assistant, see stats",
+    },
 }
+"""Tokens are last because Swagger UI's dialog opens at its end, and a token is what people have."""
 
 _READER: Final[tuple[Requirement, ...]] = ({"readToken": []}, {"adminToken": []})
 _VAPI: Final[tuple[Requirement, ...]] = (
