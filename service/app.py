@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route, Router
@@ -65,11 +66,14 @@ class _ByMethod:
     """The endpoints of one path, by method."""
 
     def __init__(self, endpoints: dict[str, ASGIApp]) -> None:
-        self._endpoints = endpoints
+        self._endpoints = {"HEAD": endpoints["GET"], **endpoints} if "GET" in endpoints else endpoints
+        self._allow = {"Allow": ", ".join(sorted(self._endpoints))}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        method = "GET" if scope["method"] == "HEAD" else scope["method"]
-        await self._endpoints[method](scope, receive, send)
+        endpoint = self._endpoints.get(scope["method"])
+        if endpoint is None:
+            raise HTTPException(405, headers=self._allow)
+        await endpoint(scope, receive, send)
 
 
 def _routes(state: State) -> list[ServedRoute]:
@@ -116,7 +120,7 @@ class _Dispatcher:
             by_path.setdefault(route.path, {})[route.method] = route.app
         self._webhook = by_path[webhook.PATHS[0]]["POST"]
         self._poll = by_path[polling.ROUTE]["GET"]
-        routes = [Route(path, _ByMethod(methods), methods=list(methods)) for path, methods in by_path.items()]
+        routes = [Route(path, _ByMethod(by_path[path])) for path in sorted(by_path, key=_parameters_last)]
         self._router = Router(routes, redirect_slashes=False, default=_not_found, lifespan=lifespan)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -126,11 +130,20 @@ class _Dispatcher:
             if method == "POST" and path in webhook.PATHS:
                 await self._webhook(scope, receive, send)
                 return
-            if method == "GET" and path.startswith(polling.PREFIX) and "/" not in path[len(polling.PREFIX) :]:
+            if (
+                method == "GET"
+                and path.startswith(polling.PREFIX)
+                and "/" not in path[len(polling.PREFIX) :]
+                and path != batches.ROUTE
+            ):
                 await self._poll(scope, receive, send)
                 return
-            scope["app"] = self  # makes Starlette raise a 405 instead of answering in plain text
         await self._router(scope, receive, send)
+
+
+def _parameters_last(path: str) -> list[bool]:
+    """Sorts routes: literal parts of a path win over parameters, for every method."""
+    return [part.startswith("{") for part in path.split("/")]
 
 
 async def _not_found(scope: Scope, _: Receive, __: Send) -> None:

@@ -9,6 +9,9 @@ need jq jq
 need curl curl
 need haproxy haproxy
 need openssl openssl
+if [ "${1:-}" = operate ]; then
+  need chromium chromium
+fi
 if [ ${#missing[@]} -gt 0 ]; then
   "$(dirname "$0")/apt_install.sh" "${missing[@]}"
 fi

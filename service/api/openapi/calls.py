@@ -10,6 +10,7 @@ from service.api.calls import MAX_LIMIT, MAX_OFFSET
 from service.api.openapi.bodies import AwaitedCall, CallPage, DeletedCall, Done, FoundCall, Pagination
 from service.api.openapi.examples import A_CALL_ID, A_PHONE, AN_ETAG, a_record, a_summary
 from service.api.openapi.operation import Answer, Header, Operation, Parameter, json_of, ok
+from service.api.poll_request import SECONDS
 from service.calls.call_record import PendingCall
 from service.calls.phone import MAX_PHONE_LENGTH
 from service.calls.record import View
@@ -62,9 +63,9 @@ GET_CALL: Final = Operation(
         THE_CALL,
         _query(
             "wait",
-            Annotated[float, Meta(ge=0)],
-            "Longest time to wait, in seconds, fractions allowed; more than `MAX_WAIT_S` (25) counts as that",
-            25,
+            Annotated[str, Meta(pattern=f"^(?:{SECONDS.pattern})$")],
+            "Longest time to wait: seconds, fractions allowed, no exponent. More than `MAX_WAIT_S` (25) counts as that",
+            "25",
         ),
         _query("view", View, "`summary` leaves out `messages` and `transcript`; `full` is the default", "summary"),
         _header("Prefer", "`wait=S`, as the query's; ignored where that is given, or when malformed", "wait=25"),
@@ -175,6 +176,7 @@ SUBSCRIBE: Final = Operation(
     answers=(ok("It is kept", Done, status=202, kept=Done(True)),),
     failures={
         400: "The call id or the body is wrong; `details` says where",
+        413: "The body is larger than 64 KiB",
         429: "100 subscriptions of this call, or `MAX_SUBSCRIPTIONS` in all; or too many requests without a valid token",
         501: "`KESTRA_URL` is not set",
         503: "Redis did not answer in time, or has less than a tenth of its memory free",

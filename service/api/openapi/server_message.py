@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import types
-from typing import Any, Final, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
 
 import msgspec
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
+from service.vapi.intake import CALL_ID, REPORT, STATUS_UPDATE
 from service.vapi.messages import ServerMessage
 
 _ANY_JSON: Final = str | int | float | bool | list[Any] | dict[str, Any] | None
@@ -40,7 +41,21 @@ def _described_type(type_: Any, done: dict[Any, Any]) -> Any:
     return _described(type_, done) if isinstance(type_, type) and issubclass(type_, Struct) else type_
 
 
-WebhookBody: Final = msgspec.defstruct(
-    "WebhookBody", [("message", _described(ServerMessage, {}))], namespace={"__doc__": _DOC}
-)
+_NAMES_ITS_CALL: Final = {
+    "if": {"properties": {"type": {"enum": [STATUS_UPDATE, REPORT]}}},
+    "then": {
+        "required": ["call"],
+        "properties": {
+            "call": {
+                "type": "object",
+                "required": ["id"],
+                "properties": {"id": {"type": "string", "pattern": f"^{CALL_ID.pattern}$"}},
+            }
+        },
+    },
+}
+
+_Message: Final = Annotated[_described(ServerMessage, {}), Meta(extra_json_schema=_NAMES_ITS_CALL)]
+
+WebhookBody: Final = msgspec.defstruct("WebhookBody", [("message", _Message)], namespace={"__doc__": _DOC})
 """``{"message": {...}}`` with the fields that are read; VAPI sends many more."""

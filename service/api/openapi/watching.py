@@ -156,6 +156,10 @@ GET_OPENAPI: Final = Operation(
     failures={503: "Too many large answers wait for clients that do not read them"},
 )
 
+_SAFE: Final = (
+    Header(name="X-Content-Type-Options", description="Taken as what it says it is", example="nosniff"),
+    Header(name="Referrer-Policy", description="No page that it leads to learns of it", example="no-referrer"),
+)
 _POLICY: Final = Header(name="Content-Security-Policy", description="Nothing from elsewhere is loaded", example=POLICY)
 
 GET_DOCS: Final = Operation(
@@ -167,7 +171,7 @@ GET_DOCS: Final = Operation(
             status=200,
             description="The page",
             bodies=(_text("text/html; charset=utf-8", page="<!doctype html>..."),),
-            headers=(_POLICY,),
+            headers=(_POLICY, *_SAFE),
         ),
     ),
     failures={},
@@ -194,6 +198,7 @@ GET_DOCS_FILE: Final = Operation(
                 _text(media_type, bytes if media_type.startswith("image/") else str)
                 for media_type in dict.fromkeys(FILES.values())
             ),
+            headers=_SAFE,
         ),
     ),
     failures={404: "The page has no such file", 503: GET_OPENAPI.failures[503]},
