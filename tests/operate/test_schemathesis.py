@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import re
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +14,7 @@ from tests.support.fake_kestra import FakeKestra
 from tests.support.fake_vapi import FakeVapi
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import ROOT, Replica
-from tests.support.service_api import ADMIN_TOKEN, CREDENTIALS, READ_TOKEN, SECRET
+from tests.support.service_api import ADMIN_TOKEN, CREDENTIALS, READ_TOKEN, SECRET, connected
 
 CONFIGURATION = Path(__file__).parent / "schemathesis.toml"
 LIMIT_S = 900.0
@@ -41,7 +39,8 @@ async def test_schemathesis_finds_nothing(start_replica: Callable[..., Replica],
         )  # fmt: skip
         result = await asyncio.to_thread(run_schemathesis, replica)
         assert result.returncode == 0, result.stdout[-20_000:] + result.stderr[-5_000:]
-        document = json.loads(urllib.request.urlopen(replica.url + "/openapi.json").read())
-        count = sum(len(methods) for methods in document["paths"].values())
+        async with connected(replica) as client:
+            paths = (await client.get("/openapi.json")).json()["paths"]
+        count = sum(map(len, paths.values()))
         assert re.findall(r"(?:Tested|Selected): +(.*)", result.stdout) == [f"{count}/{count}", f"{count}"]
         assert '"request.failed"' not in replica.log
