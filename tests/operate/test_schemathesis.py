@@ -41,6 +41,7 @@ async def test_schemathesis_finds_nothing(start_replica: Callable[..., Replica],
         assert result.returncode == 0, result.stdout[-20_000:] + result.stderr[-5_000:]
         async with connected(replica) as client:
             paths = (await client.get("/openapi.json")).json()["paths"]
-        count = sum(map(len, paths.values()))
+        # It leaves out the operation that serves the document, which tests/api/test_openapi.py asks for.
+        count = sum(len(methods) for path, methods in paths.items() if path != "/openapi.json")
         assert re.findall(r"(?:Tested|Selected): +(.*)", result.stdout) == [f"{count}/{count}", f"{count}"]
         assert '"request.failed"' not in replica.log
