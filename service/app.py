@@ -5,21 +5,29 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route, Router
+from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service import __version__
-from service.api import batches, calls, health, metrics, placing, polling, webhook
+from service.api import batches, calls, docs, health, metrics, placing, polling, webhook
 from service.api.assistant import PATH as ASSISTANT_CONFIG
 from service.api.assistant import make_assistant_config
 from service.api.auth import Access
 from service.api.middleware import RequestMiddleware
+from service.api.openapi import calls as of_calls
+from service.api.openapi import placing as of_placing
+from service.api.openapi import watching as of_watching
+from service.api.openapi import webhook as of_webhook
+from service.api.openapi.document import OpenAPIDocument
+from service.api.openapi.operation import Operation, ServedRoute, listed_endpoints
 from service.api.polling import Polling
 from service.api.recording import get_recording
 from service.api.responses import JSONResponse
 from service.api.state import State
+from service.api.stats import ROUTE as STATS
 from service.api.stats import get_stats
 from service.api.subscriptions import ROUTE as SUBSCRIPTIONS
 from service.api.subscriptions import subscribe
@@ -65,93 +73,61 @@ class _ByMethod:
     """The endpoints of one path, by method."""
 
     def __init__(self, endpoints: dict[str, ASGIApp]) -> None:
-        self._endpoints = endpoints
+        self._endpoints = {"HEAD": endpoints["GET"], **endpoints} if "GET" in endpoints else endpoints
+        self._allow = {"Allow": ", ".join(sorted(self._endpoints))}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        method = "GET" if scope["method"] == "HEAD" else scope["method"]
-        await self._endpoints[method](scope, receive, send)
+        endpoint = self._endpoints.get(scope["method"])
+        if endpoint is None:
+            raise HTTPException(405, headers=self._allow)
+        await endpoint(scope, receive, send)
 
 
-def _routes(state: State) -> dict[str, dict[str, tuple[ASGIApp, str]]]:
-    """The route table: for each path and method, the endpoint and its description."""
+def _routes(state: State) -> list[ServedRoute]:
+    """The route table: for each method and path, its endpoint, who may call it, and what OpenAPI says of it."""
     metrics_access = Access.OPEN if state.settings.metrics_public else Access.READ
     take, poll = Webhook(state), Polling(state)
+    routes: list[ServedRoute] = []
 
-    def endpoint(route: str, handler: Handler, access: Access) -> ASGIApp:
-        return _Endpoint(state, route, handler, access)
+    def add(method: str, path: str, handler: Handler, access: Access, operation: Operation) -> None:
+        routes.append(ServedRoute(method, path, _Endpoint(state, path, handler, access), access, operation))
 
-    by_phone, stats = polling.PREFIX + "by-phone/{phone}", "/api/v1/vapi/cache/stats"
-    recording = polling.ROUTE + "/recording"
-    return {
-        webhook.PATHS[0]: {"POST": (take, "take one VAPI server message")},
-        webhook.PATHS[1]: {"POST": (take, "the same")},
-        polling.ROUTE: {
-            "GET": (poll, "a call's record; ?wait=S waits until it is final"),
-            "DELETE": (endpoint(polling.ROUTE, calls.delete_call, Access.ADMIN), "remove a call's record"),
-        },
-        placing.ROUTE: {
-            "POST": (
-                endpoint(placing.ROUTE, placing.place_call, Access.DIAL),
-                "place a call: a call request, and a method",
-            )
-        },
-        batches.ROUTE: {"POST": (endpoint(batches.ROUTE, batches.place_batch, Access.DIAL), "place up to 100 calls")},
-        batches.ONE_ROUTE: {
-            "GET": (endpoint(batches.ONE_ROUTE, batches.get_batch, Access.ADMIN), "how far a batch is, for 24 hours")
-        },
-        by_phone: {
-            "GET": (
-                endpoint(by_phone, calls.list_calls_by_phone, Access.READ),
-                "the calls of a phone number",
-            )
-        },
-        recording: {
-            "GET": (endpoint(recording, get_recording, Access.READ), "302 to a fresh link to a call's recording")
-        },
-        SUBSCRIPTIONS: {
-            "POST": (
-                endpoint(SUBSCRIPTIONS, subscribe, Access.READ),
-                "resume a Kestra execution when the record is final",
-            )
-        },
-        ASSISTANT_CONFIG: {
-            "POST": (
-                endpoint(ASSISTANT_CONFIG, make_assistant_config, Access.ADMIN),
-                "the VAPI assistant for a call request",
-            )
-        },
-        stats: {
-            "GET": (
-                endpoint(stats, get_stats, Access.ADMIN),
-                "what is stored, and the counts of all replicas",
-            )
-        },
-        "/health": {"GET": (endpoint("/health", health.get_health, Access.OPEN), "every dependency")},
-        "/health/live": {"GET": (endpoint("/health/live", health.get_live, Access.OPEN), "the process answers")},
-        "/health/ready": {
-            "GET": (endpoint("/health/ready", health.get_ready, Access.OPEN), "a webhook can be durably taken now")
-        },
-        "/metrics": {"GET": (endpoint("/metrics", metrics.get_metrics, metrics_access), "Prometheus metrics")},
-    }
+    async def list_endpoints(_: State, __: Request) -> Response:
+        return JSONResponse(service="vapi-cache", version=__version__, endpoints=listed_endpoints(routes))
+
+    routes.append(ServedRoute("POST", webhook.PATHS[0], take, None, of_webhook.TAKE_WEBHOOK))
+    routes.append(ServedRoute("POST", webhook.PATHS[1], take, None, of_webhook.TAKE_WEBHOOK_TOO))
+    routes.append(ServedRoute("GET", polling.ROUTE, poll, Access.READ, of_calls.GET_CALL))
+    add("DELETE", polling.ROUTE, calls.delete_call, Access.ADMIN, of_calls.DELETE_CALL)
+    add("POST", placing.ROUTE, placing.place_call, Access.DIAL, of_placing.PLACE_CALL)
+    add("POST", batches.ROUTE, batches.place_batch, Access.DIAL, of_placing.PLACE_BATCH)
+    add("GET", batches.ONE_ROUTE, batches.get_batch, Access.ADMIN, of_placing.GET_BATCH)
+    add("GET", calls.BY_PHONE_ROUTE, calls.list_calls_by_phone, Access.READ, of_calls.LIST_BY_PHONE)
+    add("GET", polling.ROUTE + "/recording", get_recording, Access.READ, of_calls.GET_RECORDING)
+    add("POST", SUBSCRIPTIONS, subscribe, Access.READ, of_calls.SUBSCRIBE)
+    add("POST", ASSISTANT_CONFIG, make_assistant_config, Access.ADMIN, of_placing.MAKE_ASSISTANT)
+    add("GET", STATS, get_stats, Access.ADMIN, of_watching.GET_STATS)
+    add("GET", "/health", health.get_health, Access.OPEN, of_watching.GET_HEALTH)
+    add("GET", "/health/live", health.get_live, Access.OPEN, of_watching.GET_LIVE)
+    add("GET", "/health/ready", health.get_ready, Access.OPEN, of_watching.GET_READY)
+    add("GET", "/metrics", metrics.get_metrics, metrics_access, of_watching.GET_METRICS)
+    add("GET", "/openapi.json", OpenAPIDocument(routes).get, Access.OPEN, of_watching.GET_OPENAPI)
+    add("GET", docs.ROUTE, docs.get_docs, Access.OPEN, of_watching.GET_DOCS)
+    add("GET", docs.FILE_ROUTE, docs.get_docs_file, Access.OPEN, of_watching.GET_DOCS_FILE)
+    add("GET", "/", list_endpoints, Access.OPEN, of_watching.LIST_ENDPOINTS)
+    return routes
 
 
 class _Dispatcher:
     """Finds the endpoint: for webhooks and polls by their path, for everything else with Starlette's router."""
 
     def __init__(self, state: State, lifespan: Callable[[Router], Any]) -> None:
-        table = _routes(state)
-        self._webhook = table[webhook.PATHS[0]]["POST"][0]
-        self._poll = table[polling.ROUTE]["GET"][0]
-        self._endpoints = [
-            {"method": method, "path": path, "description": description}
-            for path, methods in table.items()
-            for method, (_, description) in methods.items()
-        ]
-        routes: list[BaseRoute] = [
-            Route(path, _ByMethod({method: app for method, (app, _) in methods.items()}), methods=list(methods))
-            for path, methods in table.items()
-        ]
-        routes.append(Route("/", _Endpoint(state, "/", self._list, Access.OPEN), methods=["GET"]))
+        by_path: dict[str, dict[str, ASGIApp]] = {}
+        for route in _routes(state):
+            by_path.setdefault(route.path, {})[route.method] = route.app
+        self._webhook = by_path[webhook.PATHS[0]]["POST"]
+        self._poll = by_path[polling.ROUTE]["GET"]
+        routes = [Route(path, _ByMethod(by_path[path])) for path in sorted(by_path, key=_parameters_last)]
         self._router = Router(routes, redirect_slashes=False, default=_not_found, lifespan=lifespan)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -161,14 +137,20 @@ class _Dispatcher:
             if method == "POST" and path in webhook.PATHS:
                 await self._webhook(scope, receive, send)
                 return
-            if method == "GET" and path.startswith(polling.PREFIX) and "/" not in path[len(polling.PREFIX) :]:
+            if (
+                method == "GET"
+                and path.startswith(polling.PREFIX)
+                and "/" not in path[len(polling.PREFIX) :]
+                and path != batches.ROUTE
+            ):
                 await self._poll(scope, receive, send)
                 return
-            scope["app"] = self  # makes Starlette raise a 405 instead of answering in plain text
         await self._router(scope, receive, send)
 
-    async def _list(self, _: State, __: Request) -> Response:
-        return JSONResponse(service="vapi-cache", version=__version__, endpoints=self._endpoints)
+
+def _parameters_last(path: str) -> list[bool]:
+    """Sorts routes: literal parts of a path win over parameters, for every method."""
+    return [part.startswith("{") for part in path.split("/")]
 
 
 async def _not_found(scope: Scope, _: Receive, __: Send) -> None:

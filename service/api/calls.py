@@ -19,6 +19,8 @@ from service.calls.status import DataStatus
 from service.calls.stored_call import StoredCall, Tombstone
 from service.errors import Detail, InvalidRequestError, NotFoundError, StoreUnavailableError
 
+BY_PHONE_ROUTE: Final = "/api/v1/vapi/calls/by-phone/{phone}"
+
 MAX_LIMIT: Final = 100
 MAX_OFFSET: Final = 10_000
 """Bounds the cost of a page, which reads offset + limit index entries."""

@@ -23,7 +23,7 @@ MAX_ETAGS: Final = 100
 brought 15,000 of them held 1 MB."""
 
 _NO_QUERY: Final[tuple[View, float | None]] = ("full", None)
-_SECONDS: Final = re.compile(r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+", re.ASCII)
+SECONDS: Final = re.compile(r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+", re.ASCII)
 _PREFERENCE: Final = re.compile(r'(?:[^,;"]|"[^"]*"?)+')
 """One element of the list in ``Prefer``, separated by commas or semicolons outside quotes."""
 
@@ -75,7 +75,7 @@ def _read_query(raw: bytes) -> tuple[View, float | None]:
     if view not in ("full", "summary"):
         raise InvalidRequestError("Invalid query", details=(Detail("view", "must be full or summary"),))
     wait = query.get("wait")
-    if wait is not None and not _SECONDS.fullmatch(wait):
+    if wait is not None and not SECONDS.fullmatch(wait):
         raise InvalidRequestError("Invalid query", details=(Detail("wait", "must be seconds, 0 or more"),))
     return cast("View", view), float(wait) if wait is not None else None
 
@@ -96,4 +96,4 @@ def is_known(etag: bytes, known: tuple[bytes, ...]) -> bool:
 def _preferred_wait_s(prefer: bytes) -> float | None:
     """The seconds of the first ``wait`` preference (RFC 7240, section 2); None without a valid one."""
     found = next(filter(None, map(_WAIT.fullmatch, _PREFERENCE.findall(prefer.decode("latin-1")))), None)
-    return float(found[2]) if found and _SECONDS.fullmatch(found[2]) else None
+    return float(found[2]) if found and SECONDS.fullmatch(found[2]) else None

@@ -117,6 +117,22 @@ class LargeResponse(JSONResponse):
         await send_answer(send, self.status_code, self._content)
 
 
+class SharedResponse(Response):
+    """Bytes that are the same for every caller: answers that send them at the same time share them."""
+
+    def __init__(self, bodies: SharedBodies, key: Hashable, content: bytes, headers: Headers, media_type: str) -> None:
+        super().__init__()
+        self._bodies = bodies
+        self._content = content
+        self._fixed_headers = headers
+        self._media_type = media_type.encode()
+        self._kept = bodies.find(key) or bodies.keep(key, content)
+
+    async def __call__(self, _: Scope, __: Receive, send: Send) -> None:
+        await self._bodies.wait_for_turn()
+        await send_answer(send, 200, self._content, self._fixed_headers, content_type=self._media_type)
+
+
 def render_error(error: ServiceError | HTTPException) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
     """Status, body and headers of an error. The body has a sentence and maybe details, never a value of the request."""
     details: tuple[Detail, ...] = ()

@@ -25,6 +25,8 @@ from service.metrics.declared import RECONCILED, SUBSCRIPTION_RESULTS
 from service.store.counts import Replica
 from service.store.index_scan import IndexScan
 
+ROUTE: Final = "/api/v1/vapi/cache/stats"
+
 MAX_ENTRIES: Final = 100
 
 WEBHOOK_COUNTS: Final = ("received", "stored", "ignored", "invalid", "unauthorized", "spooled", "failed")

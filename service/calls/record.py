@@ -1,4 +1,4 @@
-"""The call record: what a poll returns, put together from the stored JSON fragments without parsing them."""
+"""Renders the call record: what a poll returns, put together from the stored JSON fragments without parsing them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import uuid
 from datetime import UTC, datetime
 from functools import lru_cache
 from operator import itemgetter
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import msgspec
 from msgspec import Raw
 
 from service.calls.call_answers import SUCCESS_OUTPUT, SUMMARY_OUTPUT, StructuredCallData
-from service.calls.ended_reasons import UNRELIABLE_OUTCOMES, Outcome, ReasonMeaning, Retry, meaning_of
+from service.calls.call_record import CallRecord
+from service.calls.ended_reasons import UNRELIABLE_OUTCOMES, ReasonMeaning, meaning_of
 from service.calls.facts import BLANK, LARGE_FACTS, SMALL_FACTS
 from service.calls.status import DataStatus, status_at
 from service.calls.stored_call import StoredCall
@@ -31,63 +32,6 @@ LARGE_OF_VIEW: Final[dict[str, tuple[str, ...]]] = {
 STRUCTURED_FIELDS: Final = frozenset(StructuredCallData.__struct_fields__)
 ENOUGH_STRUCTURED_FIELDS: Final = len(STRUCTURED_FIELDS) // 2
 """VAPI's model leaves keys out. An output with half of our fields is ours; one that only shares "notes" is not."""
-
-
-class Transcript(msgspec.Struct):
-    text: str
-
-
-class CallRecord(msgspec.Struct, kw_only=True):
-    """The result of one call, as a poll returns it under ``data``. Times are ISO 8601 in UTC."""
-
-    id: str
-    """UUIDv5 of ``urn:vapi:call:<call_id>`` in the URL namespace: the same on every replica."""
-    call_id: str
-    assistant_id: str | None
-    phone_number_id: str | None
-    customer_phone: str | None
-    """E.164 where possible."""
-    status: str | None
-    """scheduled, queued, ringing, in-progress, forwarding, ended; only ever moves forward."""
-    ended_reason: str | None
-    started_at: str | None
-    ended_at: str | None
-    duration_minutes: float | None
-    transcript: Transcript | None = None
-    """Not in the summary view."""
-    messages: list[Any] | None = None
-    """As VAPI sent them; not in the summary view."""
-    recording_url: str | None
-    analysis_summary: str | None
-    analysis_structured_data: Any
-    analysis_success_evaluation: str | None
-    structured_outputs: dict[str, Any] | None
-    provider_name: str | None
-    provider_phone: str | None
-    service_type: str | None
-    location: str | None
-    user_criteria: str | None
-    urgency: str | None
-    service_request_id: str | None
-    created_at: str
-    updated_at: str
-    data_status: Literal["pending", "partial", "complete", "fetch_failed"]
-    """The last two are final."""
-    outcome: Outcome | None
-    retry: Retry | None
-    """Whether to call again: later, soon, or after somebody has fixed something."""
-    customer_spoke: bool | None
-    call_type: str | None
-    """inboundPhoneCall, outboundPhoneCall, webCall, ..."""
-    forwarded_to: str | None
-    """Number or SIP address."""
-    analysis_reliable: bool | None
-    cost: float | None
-    """USD."""
-    metadata: dict[str, Any]
-    expires_at: str
-    version: int
-    """Grows with every change of a fact or of ``data_status``."""
 
 
 _FIELDS: Final[dict[str, tuple[str, ...]]] = {

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import get_args, get_type_hints
 
+from service.calls.call_record import CallRecord
 from service.calls.ended_reasons import ReasonMeaning, meaning_of
-from service.calls.record import CallRecord
 from tests.support.vapi_sender import SAMPLES
 
 TABLE = [

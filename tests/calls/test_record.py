@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from service.calls.call_record import CallRecord
 from service.calls.facts import SMALL_FACTS
 from service.calls.record import (
-    CallRecord,
     View,
     duration_minutes_of,
     iso_of,

@@ -12,6 +12,7 @@ need openssl openssl
 if [ "${1:-}" = operate ]; then
   need kubectl kubernetes-client
   need prometheus prometheus
+  need chromium chromium
 fi
 if [ ${#missing[@]} -gt 0 ]; then
   "$(dirname "$0")/apt_install.sh" "${missing[@]}"

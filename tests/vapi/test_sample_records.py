@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 
-from service.calls.record import CallRecord, View, render_record
+from service.calls.call_record import CallRecord
+from service.calls.record import View, render_record
 from service.calls.status import CALL_DELETED_OFFSET_MS, CALL_DELETED_RANK, Ending, Rank
 from tests.support.call_record import STORED_AT_MS, change_by, intake_of, record_of, stored_by
 from tests.support.for_each import for_each
