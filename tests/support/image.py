@@ -61,7 +61,7 @@ def build(root: Path) -> None:
         elif name == "COPY":
             *sources, target = rest.split()
             assert target in ("./", "./" + sources[0])
-            _copy(sources, workdir)
+            _copy(sources, workdir, is_renamed=target != "./")
         else:
             assert name == "RUN", name
             _run(rest.replace("/opt/", f"{root}/opt/"), workdir, {**os.environ, "PATH": path})
@@ -76,7 +76,8 @@ def _run(command: str, workdir: Path, environment: Mapping[str, str]) -> None:
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
 
 
-def _copy(names: list[str], folder: Path) -> None:
+def _copy(names: list[str], folder: Path, *, is_renamed: bool) -> None:
+    """``is_renamed``: to the same path as here; else a file goes into the folder itself."""
     for name in names:
         source = ROOT / name
         assert not is_ignored(source), f"{name} does not reach the build"
@@ -85,13 +86,18 @@ def _copy(names: list[str], folder: Path) -> None:
                 source, folder / name, ignore=lambda at, found: [one for one in found if is_ignored(Path(at) / one)]
             )
         else:
-            shutil.copy(source, folder)
+            target = folder / (name if is_renamed else source.name)
+            target.parent.mkdir(exist_ok=True)
+            shutil.copy(source, target)
 
 
 def is_ignored(path: Path) -> bool:
     """Whether .dockerignore keeps it from the build."""
     parts = path.relative_to(ROOT).parts
-    for pattern in (ROOT / ".dockerignore").read_text().split():
+    patterns = (ROOT / ".dockerignore").read_text().split()
+    if f"!{path.relative_to(ROOT)}" in patterns:
+        return False
+    for pattern in patterns:
         if pattern.startswith("**/"):
             if any(fnmatch(part, pattern[3:]) for part in parts):
                 return True
