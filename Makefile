@@ -23,7 +23,7 @@ export PYTHONDONTWRITEBYTECODE :=
 .PHONY: help install run test test-kestra test-operate check format coverage chaos bench
 
 help: ## Show this list
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 install: $(STAMP) ## Make .venv with everything in it (does nothing when it is up to date)
 
