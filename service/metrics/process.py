@@ -57,8 +57,12 @@ _IN_STATS: Final = {
     "vapi_calls_completed": "calls.completed",
     "vapi_subscriptions": "subscriptions",
     "vapi_reconciled": "reconciled",
+    "vapi_refreshed": "refreshed",
+    "vapi_store_errors": "store.errors",
+    "vapi_fields_dropped": "fields.dropped",
+    "http_connections_lost": "connections",
 }
-"""Counters that the stats of all replicas show too, and the first part of their names there; the last label follows."""
+"""Counters that go to Redis too, and the first part of their names there; the last label follows."""
 
 
 class Snapshot(msgspec.Struct):
