@@ -18,6 +18,8 @@ LONGEST = (
     "test_failover",
     "test_tls_topologies",
     "test_untaken_answers",
+    "test_descriptors",
+    "test_cut_off_master",
     "test_deploy",
 )
 SLOW_FOLDERS = ("outage", "system")

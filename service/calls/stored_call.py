@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import random
+import os
 from typing import Final
 
 import msgspec
 
 
 def new_token() -> bytes:
-    """Identifies one request to a script, to tell a repetition from another request. It is no secret.
-
-    ``os.urandom`` would be a system call per webhook.
-    """
-    return b"%016x" % random.getrandbits(64)
+    """Identifies one request to a script, to tell a repetition from another request."""
+    return os.urandom(8).hex().encode()
 
 
 class CallChange(msgspec.Struct, frozen=True):

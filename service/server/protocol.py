@@ -134,7 +134,8 @@ class BoundedProtocol(HttpToolsProtocol):
             cause = exc.__context__
             self._refuse(cause if isinstance(cause, ServiceError) else InvalidRequestError("This is not valid HTTP"))
         else:
-            if self._size.phase != "start" and (error := self._size.find_error(self.url, self.headers)):
+            is_unfinished = self._size.phase == "body" or self._size.head_bytes
+            if is_unfinished and (error := self._size.find_error(self.url, self.headers)):
                 self._refuse(error)
         return len(piece)
 
@@ -214,6 +215,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._answering, app = self.pipeline.pop()
             self._start_asgi_task(self._answering, app)
             if self._size.phase == "body" and not self.pipeline:
+                self._timed = "body"
                 self._deadline.set(BODY_DEADLINE_S)
             self._stand_in_queue()
         elif self._size.phase == "start":

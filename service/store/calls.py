@@ -57,6 +57,7 @@ class CallStore:
             b"1" if settings.expect_analysis else b"0",
             REFRESH_AFTER_MS if settings.vapi_api_key is not None else 0,
         )
+        self._asks_vapi = settings.vapi_api_key is not None
         self._merge_script = load_script("merge_call.lua", uses=RESUME_WAITING)
         self._delete_script = load_script("delete_call.lua", uses=RESUME_WAITING)
         self._scanner = IndexScanner(settings, redis, keys)
@@ -101,7 +102,7 @@ class CallStore:
     ) -> StoredCall | Tombstone | None:
         """The record with the named large facts, a tombstone if it was deleted, None if unknown.
 
-        UnknownToVapi if a replica has asked VAPI, and VAPI does not know the call either.
+        With VAPI_API_KEY set, UnknownToVapi if VAPI does not know the call either.
         """
         bucket = bucket_of(call_id)
         state, first, later, deleted, gone, *texts = await self._redis.execute(
@@ -118,7 +119,7 @@ class CallStore:
             deadline=deadline,
         )
         if state is None:
-            return TOMBSTONE if deleted is not None else UNKNOWN_TO_VAPI if gone is not None else None
+            return TOMBSTONE if deleted is not None else UNKNOWN_TO_VAPI if gone and self._asks_vapi else None
         return decode_stored_call(call_id, state, first, later, dict(zip(large, texts, strict=True)))
 
     async def delete(self, call_id: bytes) -> bool:
