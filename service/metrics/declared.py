@@ -15,6 +15,10 @@ from service.calls.ended_reasons import Outcome
 
 LATENCIES_S: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
 
+WAKE_SUMS: Final = tuple(f"wake.{number}" for number in range(len(LATENCIES_S) + 1))
+"""The name in Redis of each bucket of vapi_wake_latency_seconds: at most the bound at its place in LATENCIES_S; the last
+is of those beyond."""
+
 CALL_DURATIONS_S: Final = (10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0, 7200.0)
 
 KNOWN_TYPES: Final = frozenset(

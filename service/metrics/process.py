@@ -23,6 +23,7 @@ from service.metrics.declared import (
     KNOWN_TYPES,
     LATENCIES_S,
     UNKNOWN_OUTCOME,
+    WAKE_SUMS,
 )
 from service.metrics.histogram import Histogram, HistogramState
 
@@ -57,8 +58,13 @@ _IN_STATS: Final = {
     "vapi_calls_completed": "calls.completed",
     "vapi_subscriptions": "subscriptions",
     "vapi_reconciled": "reconciled",
+    "vapi_calls_placed": "placed",
+    "vapi_refreshed": "refreshed",
+    "vapi_store_errors": "store.errors",
+    "vapi_fields_dropped": "fields.dropped",
+    "http_connections_lost": "connections",
 }
-"""Counters that the stats of all replicas show too, and the first part of their names there; the last label follows."""
+"""Counters that go to Redis too, and the first part of their names there; the last label follows."""
 
 
 class Snapshot(msgspec.Struct):
@@ -119,6 +125,10 @@ class Metrics:
         if is_wait:
             self._in_stats_only["polls.waits"] += 1
 
+    @property
+    def parked_polls(self) -> int:
+        return self._waiting
+
     def poll_parked(self, change: int) -> None:
         self._waiting += change
 
@@ -176,6 +186,8 @@ class Metrics:
         reason = msgspec.json.decode(call.facts["ended_reason"], type=str)[:MAX_REASON_LENGTH]
         known = f"reason.{reason}" in sums or len(sums) < MAX_REASONS
         sums[f"reason.{reason}" if known else "reason.other"] += 1
+        if meaning.retry is not None:
+            sums[f"retry.{meaning.retry}"] += 1
         if meaning.outcome == "failed":
             self._counts["vapi_calls_failed", self._label_of(reason)] += 1
 
@@ -190,10 +202,11 @@ class Metrics:
         """All counts for the stats, by name."""
         sums = Counts(self._in_stats_only)
         for (name, *labels), count in self._counts.items():
-            if count and name in _IN_STATS and labels != [UNKNOWN_OUTCOME]:
+            if count and name in _IN_STATS and not (name == "vapi_calls_ended" and labels == [UNKNOWN_OUTCOME]):
                 sums[".".join((_IN_STATS[name], *labels[-1:]))] += count
                 if name == "vapi_webhooks":
                     sums["webhooks.received"] += count
+        sums.update({name: count for name, count in zip(WAKE_SUMS, self.wake_latency.buckets, strict=True) if count})
         return sums
 
     def snapshot(self, gauges: Mapping[Series, float]) -> Snapshot:

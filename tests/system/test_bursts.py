@@ -1,4 +1,4 @@
-"""Thousands at once, a Redis that is slow or half alive, connections that break in the middle: one replica copes."""
+"""Many at once, a Redis that is slow or half alive, connections that break in the middle: one replica copes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.replica import Replica
 from tests.support.traffic import CALLS, get_call, post_webhook, until
 from tests.support.vapi_sender import full_report, sample, status_update
 
-AT_ONCE = 2000
+AT_ONCE = 500
 FILES_NEEDED = 3 * AT_ONCE
 ALL_ANSWERED_WITHIN_S = 120.0
 CUT_AFTER_BYTES = (0, 1, 7, 20)
@@ -61,7 +61,7 @@ def webhook(body: object) -> bytes:
 
 
 @pytest.mark.parametrize("size", ["small", "VAPI's"])
-async def test_two_thousand_webhooks_and_as_many_polls_at_once_are_all_answered(
+async def test_five_hundred_webhooks_and_as_many_polls_at_once_are_all_answered(
     replica: Replica, many_files: None, size: str
 ) -> None:
     name = f"burst-{size[0]}"
