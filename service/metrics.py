@@ -8,6 +8,7 @@ imported).
 from __future__ import annotations
 
 import os
+from bisect import bisect_left
 from collections import Counter as Counts
 from collections import defaultdict
 from pathlib import Path
@@ -55,6 +56,12 @@ LOST_CONNECTIONS: Final = ("idle", "refused")
 """When descriptors run short: a connection without a whole request was closed, or a new one was refused."""
 
 LATENCIES_S: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5)
+
+WAKE_SUMS: Final = tuple(f"wake.{number}" for number in range(len(LATENCIES_S) + 1))
+"""The name of each wake latency's sum: at most the bound at its place in LATENCIES_S; the last is of those beyond."""
+
+PLACED: Final = ("placed", "repeated", "refused", "failed", "unknown")
+"""Results of requests to place a call."""
 
 
 class Metrics:
@@ -128,12 +135,18 @@ class Metrics:
     def poll_parked(self, change: int) -> None:
         self._waiting += change
 
+    @property
+    def parked_polls(self) -> int:
+        return self._waiting
+
     def poll_woken(self, seconds: float) -> None:
         self._wake.observe(seconds)
+        self._sums[WAKE_SUMS[bisect_left(LATENCIES_S, seconds)]] += 1
 
     def call_placed(self, method: str, result: str) -> None:
-        """method: vapi, kestra; result: placed, repeated, refused, failed, unknown."""
+        """method: vapi, kestra; result: one of PLACED."""
         self._placed[method, result] += 1
+        self._sums[f"placed.{result}"] += 1
 
     def request(self, route: str, seconds: float) -> None:
         self._requests[route] += 1
@@ -177,6 +190,8 @@ class Metrics:
             sums["calls.duration_hundredths"] += round(minutes * 100)
         if (meaning := meaning_of_call(call)) is not None:
             sums[f"outcome.{meaning.outcome}"] += 1
+            if meaning.retry is not None:
+                sums[f"retry.{meaning.retry}"] += 1
             reason = f"reason.{msgspec.json.decode(call.facts['ended_reason'], type=str)[:MAX_REASON_LENGTH]}"
             known = reason in sums or len(sums) < MAX_REASONS
             sums[reason if known else "reason.other"] += 1
