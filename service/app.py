@@ -11,7 +11,7 @@ from starlette.routing import BaseRoute, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service import __version__
-from service.api import batches, calls, health, placing, polling, webhook
+from service.api import batches, calls, health, ops, placing, polling, webhook
 from service.api.assistant import PATH as ASSISTANT_CONFIG
 from service.api.assistant import make_assistant_config
 from service.api.auth import Access
@@ -68,7 +68,7 @@ class _ByMethod:
 def _routes(state: State) -> dict[str, dict[str, tuple[ASGIApp, str]]]:
     """The route table: for each path and method, the endpoint and its description."""
     metrics_access = Access.OPEN if state.settings.metrics_public else Access.READ
-    take, poll = Webhook(state), Polling(state)
+    take, poll, page = Webhook(state), Polling(state), ops.OpsPage()
 
     def endpoint(route: str, handler: Handler, access: Access) -> ASGIApp:
         return _Endpoint(state, route, handler, access)
@@ -124,6 +124,8 @@ def _routes(state: State) -> dict[str, dict[str, tuple[ASGIApp, str]]]:
         "/health/ready": {
             "GET": (endpoint("/health/ready", health.get_ready, Access.OPEN), "a webhook can be durably taken now")
         },
+        ops.ROUTE: {"GET": (endpoint(ops.ROUTE, page.get_page, Access.OPEN), "the operations page, for a browser")},
+        ops.FILE_ROUTE: {"GET": (endpoint(ops.FILE_ROUTE, page.get_file, Access.OPEN), "its files, and the runbook")},
         "/metrics": {"GET": (endpoint("/metrics", health.get_metrics, metrics_access), "Prometheus metrics")},
     }
 

@@ -23,6 +23,9 @@ log = structlog.get_logger("access")
 UNMATCHED: Final = "unmatched"
 """The route name in logs and metrics for a path that we do not serve. Callers choose paths; labels must be ours."""
 
+_FOR_PEOPLE: Final = frozenset((UNMATCHED, "/", "/ops", "/ops/{file}"))
+"""Routes open to everybody that no program asks for often: strangers cannot fill the log through them."""
+
 _NO_STORE: Final = (b"cache-control", b"no-store")
 _CLOSE: Final = (b"connection", b"close")
 _RETRY_AFTER: Final = (b"retry-after", b"1")
@@ -88,7 +91,7 @@ class RequestMiddleware:
             if "wait_s" not in fields:
                 self._state.metrics.request(route, seconds)
             fields["route"], fields["status"], fields["duration_ms"] = route, status, round(seconds * 1000, 2)
-            if route in (UNMATCHED, "/") and self._state.tokens.access_of(headers) is Access.OPEN:
+            if route in _FOR_PEOPLE and self._state.tokens.access_of(headers) is Access.OPEN:
                 self._state.refusals.admit(scope, time.monotonic())
             if "is_left_out_of_log" not in scope:
                 self._log.finished(fields, is_routine=route.startswith("/health"))
