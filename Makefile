@@ -12,13 +12,14 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 # Most tests wait rather than compute.
 TEST_PROCESSES ?= $(shell echo $$(( 2 * $$(nproc) )))
 
+# What needs a browser has a target of its own, too.
 # Kestra's own engine has a target of its own: a minute of compiling and starting in each process that runs one of its files.
-PYTEST := $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder --ignore=tests/kestra_engine
+PYTEST := $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder --ignore=tests/kestra_engine --ignore=tests/operate
 
 # Some environments forbid it; to compile the tests takes every process longer than to import them.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help install run test test-kestra check format coverage chaos bench
+.PHONY: help install run test test-kestra test-operate check format coverage chaos bench
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -39,6 +40,10 @@ test: $(STAMP) ## Run all tests; gets redis-server and what else they need throu
 test-kestra: $(STAMP) ## Run the flows we ship on Kestra's own engine, 1.3 and 2.0; wants Java 25 and Maven (about 25 minutes)
 	@tests/support/get_tools.sh
 	@KESTRA_TESTS=all $(BIN)/python -m pytest tests/kestra_engine
+
+test-operate: $(STAMP) ## Run the tests of what operators use; gets Chromium and what else they need through apt when it is missing
+	@tests/support/get_tools.sh operate
+	@$(BIN)/python -m pytest -n 2 --dist loadfile tests/operate
 
 coverage: $(STAMP) ## Run all tests and fail below 95 % branch coverage
 	@tests/support/get_tools.sh

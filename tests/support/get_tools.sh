@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Gets what the tests run beside Python, through apt when it is missing.
+# Gets what the tests run beside Python, through apt when it is missing: get_tools.sh [operate]
 set -euo pipefail
 PATH=$PATH:/usr/sbin
 missing=()
@@ -9,6 +9,9 @@ need jq jq
 need curl curl
 need haproxy haproxy
 need openssl openssl
+if [ "${1-}" = operate ]; then
+  need chromium chromium
+fi
 if [ ${#missing[@]} -gt 0 ]; then
   "$(dirname "$0")/apt_install.sh" "${missing[@]}"
 fi

@@ -3,7 +3,7 @@
 
 import { Calls } from "./ops_calls.js";
 import { findProblems } from "./ops_problems.js";
-import { age, setText, showEnded, showPlaced, showReplicas, showStore, showTraffic, showWakes } from "./ops_view.js";
+import { age, setText, showEnded, showNothing, showPlaced, showReplicas, showStore, showTraffic, showWakes } from "./ops_view.js";
 
 const EVERY_MS = 2000;
 const HIDDEN_MS = 30_000; // while nobody looks
@@ -12,6 +12,8 @@ const PATIENCE_MS = 8000;
 const MINUTE_MS = 60_000;
 const SAMPLES = 90;
 const STATS = "/api/v1/vapi/cache/stats?limit=20";
+const WATCHED = ["Redis takes webhooks, and soon", "it notifies the polls that wait", "the spool has room, and nothing waits in it", "all replicas write their counts",
+  "webhooks carry their proof", "reports come, and calls end", "calls are placed, executions resumed"];
 const at = (id) => document.getElementById(id);
 
 let token = null;
@@ -175,8 +177,10 @@ function nothingWrong() {
   const head = document.createElement("h3");
   head.textContent = "Nothing";
   const body = document.createElement("p");
-  body.textContent = "Redis takes webhooks, replicas write their counts, and reports come.";
-  item.append(head, body);
+  body.textContent = "All that this page watches is as it should be:";
+  const watched = document.createElement("ul");
+  watched.append(...WATCHED.map((text) => Object.assign(document.createElement("li"), { textContent: text })));
+  item.append(head, body, watched);
   return item;
 }
 
@@ -252,11 +256,12 @@ async function begin() {
     const { body } = await get("/health", false);
     if (!body.version) return signOut();
     signIn();
-    at("forget").hidden = true;
+    at("forget").style.visibility = "hidden";
     return tick();
   } catch {
     return signOut();
   }
 }
 
+showNothing();
 begin();

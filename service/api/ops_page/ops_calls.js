@@ -5,12 +5,14 @@ import { age, clock, setText, svg, words } from "./ops_view.js";
 
 const ROWS = 20;
 const NOW_AT = 97; // percent of the axis; the rest is room for the marks
-const SPANS_S = [60, 120, 300, 600, 900, 1800, 3600];
+const SPANS_S = [30, 60, 120, 300, 600, 900, 1800, 3600];
 const HOUR_MS = 3_600_000;
+const REMEMBERED = 1000;
 const STATES = { partial: "report awaited", fetch_failed: "no report" };
 
 const talkingSince = new Map(); // call id to when this page saw it in progress; VAPI tells only in the report
 
+/** The table of calls. */
 export class Calls {
   #rows;
   #axis = document.getElementById("axis");
@@ -28,7 +30,7 @@ export class Calls {
     this.#showAxis(spanMs);
     this.#rows.forEach((row, index) => row.show(calls[index], now, spanMs));
     if (!calls.length) this.#rows[0].say("No calls yet. A call appears here with its first webhook.");
-    for (const id of talkingSince.keys()) if (!calls.some((call) => call.callId === id)) talkingSince.delete(id);
+    for (const id of talkingSince.keys()) if (talkingSince.size > REMEMBERED) talkingSince.delete(id); // the oldest first
   }
 
   #showAxis(spanMs) {
@@ -51,8 +53,8 @@ class Row {
       return [name, cell];
     }));
     this.#line = svg("svg", { class: "line", role: "img" });
-    this.#line.append(...["ringing", "talking", "waiting"].map((name) => svg("rect", { class: name, y: "5", height: "8", rx: "2" })));
-    this.#line.append(svg("circle", { class: "mark", cy: "9", r: "4.5" }));
+    this.#line.append(...["ringing", "talking", "waiting"].map((name) => svg("rect", { class: name })));
+    this.#line.append(svg("circle", { class: "mark" }));
     this.#cells.life.append(this.#line);
     this.show(undefined);
   }
@@ -82,8 +84,8 @@ const TEXTS = {
   call: (call) => (call.callId.length > 13 ? `${call.callId.slice(0, 8)}…${call.callId.slice(-4)}` : call.callId),
   phone: (call) => call.phone ?? "–",
   state: (call) => STATES[call.dataStatus] ?? (call.dataStatus === "pending" ? words(call.status ?? "announced") : words(call.outcome ?? "over")),
-  talk: (call) => (call.talkMs === null ? "–" : clock(call.talkMs)),
-  retry: (call) => ({ later: "later", soon: "soon", fix: "after a fix" })[call.retry] ?? "–",
+  talk: (call) => (call.talkMs === null ? "" : clock(call.talkMs)),
+  retry: (call) => ({ later: "later", soon: "soon", fix: "after a fix" })[call.retry] ?? "",
   age: (call, now) => age(now - call.timestamp),
 };
 

@@ -1,5 +1,5 @@
 // What is wrong right now, in words: a pure function of what the page has read.
-// Each section is the anchor of a heading in deploy/RUNBOOK.md.
+// Each section is the anchor of a heading in deploy/RUNBOOK.md, which has one for each alert.
 
 const SILENT_MS = 10_000; // a replica writes its counts every second
 const GONE_MS = 120_000; // one that is silent for longer was stopped, and is no news
@@ -16,13 +16,13 @@ export function findProblems(read) {
   const found = [];
   const add = (level, section, title, text) => found.push({ level, section, title, text });
   if (read.awaySince !== null) {
-    add("bad", "the-service-does-not-answer", "The service does not answer",
+    add("bad", "vapiallreplicasdown", "The service does not answer",
       `Nothing has answered for ${seconds(read.now - read.awaySince)}: ${read.awayReason}. What you see below is older than that.`);
     return found;
   }
   if (read.health) ofHealth(read.health, read.stats, add);
   if (read.stats === null && read.statsError) {
-    add("bad", "redis-is-away", "The stats cannot be read", `The service answers: ${read.statsError}`);
+    add("bad", "vapiredisaway", "The stats cannot be read", `The service answers: ${read.statsError}`);
   }
   if (read.stats) {
     ofStore(read.stats, add);
@@ -40,36 +40,36 @@ function ofHealth(health, stats, add) {
   if (redis.status === "down") {
     const fate = !spool ? "Webhooks are refused with 503, and VAPI has to repeat them"
       : spool.status === "ok" ? "Webhooks go to the spool and are acknowledged" : "The spool has no room either: webhooks are refused with 503";
-    add("bad", "redis-is-away", "Redis takes no webhooks", `${sentence(redis.problem)} ${fate}; polls get 503 or wait.`);
+    add("bad", "vapiredisaway", "Redis takes no webhooks", `${sentence(redis.problem)} ${fate}; polls get 503 or wait.`);
   } else if (redis.status === "degraded") {
     const names = masters.map(([name, master]) => (master.problem ? `${name} (${master.problem})` : name)).join(", ");
-    add("bad", "a-redis-master-is-away", "A part of Redis takes no webhooks",
+    add("bad", "vapiredisaway", "A part of Redis takes no webhooks",
       `Master ${names} fails. Webhooks and polls of the calls that it holds fail; those of all other calls go on.`);
   }
   if (notifications.status !== "ok" && redis.status === "ok") {
-    add("warn", "notifications-are-lost", "Redis sends no notifications", "Waiting polls return up to 2 seconds late.");
+    add("warn", "vapinotificationslost", "Redis sends no notifications", "Waiting polls return up to 2 seconds late.");
   }
   if (spool && spool.status !== "ok") {
-    add("bad", "the-spool-has-no-room", "The spool has no room", "It is full or its disk fails. If Redis goes away now, webhooks are refused.");
+    add("bad", "vapispoolfilling", "The spool has no room", "It is full or its disk fails. If Redis goes away now, webhooks are refused.");
   }
   if (kestra && kestra.status !== "ok") {
-    add("warn", "kestra-is-away", "Kestra does not answer", `${sentence(kestra.problem)} Paused executions are resumed once it is back.`);
+    add("warn", "vapisubscriptionsundelivered", "Kestra does not answer", `${sentence(kestra.problem)} Paused executions are resumed once it is back.`);
   }
-  if (health.draining) add("note", "a-replica-is-stopping", "The replica that answers is stopping", "It was told to stop and finishes its requests.");
+  if (health.draining) add("note", "vapireplicadown", "The replica that answers is stopping", "It was told to stop and finishes its requests.");
 }
 
 function ofStore(stats, add) {
   const { writable, latency_ms: latency } = stats.store;
   if (writable && latency > SLOW_MS) {
-    add("warn", "redis-is-slow", "Redis is slow", `The last write took ${Math.round(latency)} ms. Above STORE_TIMEOUT_S, webhooks are spooled or refused.`);
+    add("warn", "vapiredisslow", "Redis is slow", `The last write took ${Math.round(latency)} ms. Above STORE_TIMEOUT_S, webhooks are spooled or refused.`);
   }
   if (stats.missing_buckets) {
-    add("bad", "a-redis-master-is-away", "Some calls are not shown", `${plural(stats.missing_buckets.length, "bucket")} of 32 did not answer; their calls are neither counted nor listed.`);
+    add("bad", "vapiredisaway", "Some calls are not shown", `${plural(stats.missing_buckets.length, "bucket")} of 32 did not answer; their calls are neither counted nor listed.`);
   }
   const spools = stats.replicas ? stats.replicas.map((replica) => replica.spool) : [stats.store.spool];
   const waiting = total(spools, "waiting"), rejected = total(spools, "rejected");
-  if (rejected) add("warn", "spooled-webhooks-were-set-aside", "Spooled webhooks were set aside", `${plural(rejected, "webhook")} could never be merged. Look at ${rejected === 1 ? "it" : "them"} with “spool show”.`);
-  if (waiting) add(writable ? "note" : "warn", "webhooks-wait-in-the-spool", "Webhooks wait in the spool", `${plural(waiting, "webhook")} ${waiting === 1 ? "waits" : "wait"} to be merged ${writable ? "now that Redis is back" : "once Redis is back"}.`);
+  if (rejected) add("warn", "vapispoolsetaside", "Spooled webhooks were set aside", `${plural(rejected, "webhook")} could never be merged. Look at ${rejected === 1 ? "it" : "them"} with “spool show”.`);
+  if (waiting) add(writable ? "note" : "warn", "vapispoolwaiting", "Webhooks wait in the spool", `${plural(waiting, "webhook")} ${waiting === 1 ? "waits" : "wait"} to be merged ${writable ? "now that Redis is back" : "once Redis is back"}.`);
 }
 
 const total = (spools, name) => spools.reduce((sum, spool) => sum + (spool?.[name] ?? 0), 0);
@@ -77,12 +77,12 @@ const total = (spools, name) => spools.reduce((sum, spool) => sum + (spool?.[nam
 function ofReplicas(stats, now, add) {
   const silent = (stats.replicas ?? []).filter((replica) => isBetween(now - Date.parse(replica.last_seen), SILENT_MS, GONE_MS));
   for (const replica of silent) {
-    add("warn", "a-replica-is-silent", `Replica ${replica.id} is silent`, `It was last heard of ${seconds(now - Date.parse(replica.last_seen))} ago. It was stopped or killed, or cannot reach Redis.`);
+    add("warn", "vapireplicadown", `Replica ${replica.id} is silent`, `It was last heard of ${seconds(now - Date.parse(replica.last_seen))} ago. It was stopped or killed, or cannot reach Redis.`);
   }
   const here = (stats.replicas ?? []).filter((replica) => now - Date.parse(replica.last_seen) <= SILENT_MS);
   const versions = [...new Set(here.map((replica) => replica.version))];
   if (versions.length > 1) {
-    add("note", "replicas-of-several-versions", "Replicas run several versions", `${versions.join(" and ")} serve side by side, as during a rolling update.`);
+    add("note", "vapireplicadown", "Replicas run several versions", `${versions.join(" and ")} serve side by side, as during a rolling update.`);
   }
 }
 
@@ -92,34 +92,34 @@ function ofCalls(stats, now, add) {
   const among = `of the ${stats.entries.length} newest calls`;
   const count = (matches) => stats.entries.filter(matches).length;
   const missed = count((call) => call.dataStatus === "fetch_failed");
-  if (missed) add("warn", "reports-never-come", "Reports did not come", `${missed} ${among} ended without a full report. Their results are missing.`);
+  if (missed) add("warn", "vapireportsmissing", "Reports did not come", `${missed} ${among} ended without a full report. Their results are missing.`);
   const late = count((call) => call.dataStatus === "partial" && now - call.overAt > LATE_REPORT_MS);
-  if (late) add("note", "reports-never-come", "Reports are late", `${late} ${among} ${late === 1 ? "waits" : "wait"} for a report longer than ${seconds(LATE_REPORT_MS)}.`);
+  if (late) add("note", "vapireportsmissing", "Reports are late", `${late} ${among} ${late === 1 ? "waits" : "wait"} for a report longer than ${seconds(LATE_REPORT_MS)}.`);
   const stuck = count((call) => call.dataStatus === "pending" && now - call.timestamp > LONG_CALL_MS);
-  if (stuck) add("warn", "calls-are-stuck-in-progress", "Calls are stuck", `${stuck} ${among} began more than an hour ago and ${stuck === 1 ? "has" : "have"} not ended.`);
+  if (stuck) add("warn", "vapicallsstuck", "Calls are stuck", `${stuck} ${among} began more than an hour ago and ${stuck === 1 ? "has" : "have"} not ended.`);
   const toFix = stats.entries.filter((call) => call.retry === "fix");
-  if (toFix.length) add("warn", "calls-fail-until-somebody-acts", "Calls fail until somebody acts", `${toFix.length} ${among} would fail again, the last with “${toFix[0].endedReason}”.`);
+  if (toFix.length) add("warn", "vapicallsfailing", "Calls fail until somebody acts", `${toFix.length} ${among} would fail again, the last with “${toFix[0].endedReason}”.`);
   const { ended, completion_rate: rate } = stats.calls ?? {};
   if (!missed && ended >= FEW && rate < 0.9) {
-    add("warn", "reports-never-come", "Many calls have no full report", `${Math.round((1 - rate) * 100)} % of ${plural(ended, "call")} ended without one.`);
+    add("warn", "vapireportsmissing", "Many calls have no full report", `${Math.round((1 - rate) * 100)} % of ${plural(ended, "call")} ended without one.`);
   }
 }
 
 function ofGrowth(stats, before, add) {
   const grown = (group, name) => Math.max(0, (stats[group]?.[name] ?? 0) - (before[group]?.[name] ?? stats[group]?.[name] ?? 0));
   const failed = grown("webhooks", "failed"), unauthorized = grown("webhooks", "unauthorized");
-  if (failed) add("bad", "webhooks-are-refused", "Webhooks were refused", `${plural(failed, "webhook")} in the last minute could be kept neither in Redis nor in a spool.`);
-  if (unauthorized) add("warn", "secrets-drifted-apart", "Webhooks lack a valid proof", `${plural(unauthorized, "webhook")} in the last minute got 401: VAPI's secret and VAPI_WEBHOOK_SECRET differ, or strangers try.`);
+  if (failed) add("bad", "vapiwebhooksrefused", "Webhooks were refused", `${plural(failed, "webhook")} in the last minute could be kept neither in Redis nor in a spool.`);
+  if (unauthorized) add("warn", "vapisecretsdrifted", "Webhooks lack a valid proof", `${plural(unauthorized, "webhook")} in the last minute got 401: VAPI's secret and VAPI_WEBHOOK_SECRET differ, or strangers try.`);
   const invalid = grown("webhooks", "invalid");
-  if (invalid) add("note", "webhooks-are-not-understood", "Webhooks are not understood", `${plural(invalid, "webhook")} in the last minute got 400.`);
+  if (invalid) add("note", "vapiwebhooksmissing", "Webhooks are not understood", `${plural(invalid, "webhook")} in the last minute got 400.`);
   const unknown = grown("placed", "unknown");
-  if (unknown) add("bad", "a-placed-call-is-unknown", "Nobody knows whether a call was placed", `${plural(unknown, "request")} in the last minute ended without an answer of VAPI. Look there whether it rang.`);
+  if (unknown) add("bad", "vapicalloutcomeunknown", "Nobody knows whether a call was placed", `${plural(unknown, "request")} in the last minute ended without an answer of VAPI. Look there whether it rang.`);
   const notPlaced = grown("placed", "failed");
-  if (notPlaced) add("warn", "calls-are-not-placed", "Calls were not placed", `${plural(notPlaced, "request")} in the last minute failed.`);
+  if (notPlaced) add("warn", "vapiapifailing", "Calls were not placed", `${plural(notPlaced, "request")} in the last minute failed.`);
   const dropped = grown("subscriptions", "dropped"), retried = grown("subscriptions", "retried");
-  if (dropped) add("bad", "subscriptions-cannot-be-delivered", "Executions were not resumed", `${plural(dropped, "execution")} in the last minute: Kestra refused for good.`);
-  else if (retried && stats.subscriptions?.due) add("warn", "subscriptions-cannot-be-delivered", "Executions wait to be resumed", `${plural(stats.subscriptions.due, "execution")} could not be resumed yet and will be tried again.`);
-  if (grown("reconciled", "failed")) add("warn", "vapi-is-away", "VAPI does not answer", "Results whose webhook did not come cannot be asked for.");
+  if (dropped) add("bad", "vapisubscriptionsdropped", "Executions were not resumed", `${plural(dropped, "execution")} in the last minute: Kestra refused for good.`);
+  else if (retried && stats.subscriptions?.due) add("warn", "vapisubscriptionsundelivered", "Executions wait to be resumed", `${plural(stats.subscriptions.due, "execution")} could not be resumed yet and will be tried again.`);
+  if (grown("reconciled", "failed")) add("warn", "vapiapifailing", "VAPI does not answer", "Results whose webhook did not come cannot be asked for.");
 }
 
 const sentence = (text) => (text ? `${text[0].toUpperCase()}${text.slice(1).replace(/\.$/, "")}.` : "It does not answer.");

@@ -85,6 +85,15 @@ function drawCurve(name, values) {
   at(`${name}-spark`).setAttribute("aria-label", text);
 }
 
+/** What is shown before anything was read: every name, no number. */
+export function showNothing() {
+  showTraffic({}, null, []);
+  showWakes(null, []);
+  showEnded(null);
+  showStore(null, null);
+  showPlaced({});
+}
+
 /** `recent` are the counts of the last minute by bucket, `all` those of all time. */
 export function showWakes(latency, recent) {
   const bounds = latency?.at_most_ms ?? [];
@@ -134,11 +143,11 @@ export function showEnded(calls) {
     from += width;
   });
   bar.setAttribute("aria-label", OUTCOMES.map((name, index) => `${words(name)} ${counts[index]}`).join(", "));
-  setPairs("outcomes", OUTCOMES.map((name, index) => [words(name), number(counts[index]), name]));
+  setPairs("outcomes", OUTCOMES.map((name, index) => [words(name), calls ? number(counts[index]) : "–", name]));
   setPairs("ended-counts", [
     ["with full report", percent(calls?.completion_rate)], ["on average", calls?.average_duration_minutes == null ? "–" : `${clock(calls.average_duration_minutes * 60_000)} min`],
-    ["call again later", number(calls?.retries.later ?? 0)], ["soon", number(calls?.retries.soon ?? 0)],
-    ["after a fix", number(calls?.retries.fix ?? 0), calls?.retries.fix ? "warn" : ""], ["top fault", topFault(calls)],
+    ["call again later", number(calls?.retries.later ?? (calls ? 0 : null))], ["soon", number(calls?.retries.soon ?? (calls ? 0 : null))],
+    ["after a fix", number(calls?.retries.fix ?? (calls ? 0 : null)), calls?.retries.fix ? "warn" : ""], ["top fault", topFault(calls)],
   ]);
 }
 
@@ -176,11 +185,11 @@ export function showPlaced(stats) {
     ["repeated", number(placed?.repeated)], ["refused", number(placed?.refused)],
     ["failed", number(placed?.failed), placed?.failed ? "warn" : ""], ["outcome unknown", number(placed?.unknown), placed?.unknown ? "bad" : ""],
   ]);
-  const off = subscriptions ? null : "off";
+  const off = subscriptions ? null : placed ? "off" : "–";
   setPairs("subscriptions", [
     ["calls waited for", off ?? number(subscriptions.waiting_calls)], ["due now", off ?? number(subscriptions.due)],
     ["resumed", off ?? number(subscriptions.resumed)], ["dropped", off ?? number(subscriptions.dropped), subscriptions?.dropped ? "warn" : ""],
-    ["asked of VAPI", reconciled ? number(reconciled.merged + reconciled.unchanged + reconciled.missing) : "off"],
+    ["asked of VAPI", reconciled ? number(reconciled.merged + reconciled.unchanged + reconciled.missing) : placed ? "off" : "–"],
   ]);
 }
 
@@ -190,7 +199,7 @@ export function showReplicas(replicas, now) {
   while (body.children.length > here.length) body.lastChild.remove();
   while (body.children.length < here.length) {
     const row = document.createElement("tr");
-    row.append(...Array.from({ length: 4 }, () => document.createElement("td")));
+    row.append(...Array.from({ length: 6 }, () => document.createElement("td")));
     body.append(row);
   }
   here.forEach((replica, index) => {
@@ -198,10 +207,11 @@ export function showReplicas(replicas, now) {
     const silentMs = now - Date.parse(replica.last_seen);
     body.children[index].className = silentMs > 10_000 ? "silent" : "";
     setText(cells[0], replica.id);
-    cells[0].title = `${replica.id}, version ${replica.version}, ${replica.processes} processes`;
     setText(cells[1], silentMs > 10_000 ? `silent ${age(silentMs)}` : age(now - Date.parse(replica.started_at)));
     setText(cells[2], number(replica.parked_polls));
-    setText(cells[3], replica.spool ? number(replica.spool.waiting) : "–");
+    setText(cells[3], replica.spool ? number(replica.spool.waiting) : "none set");
+    setText(cells[4], number(replica.processes));
+    setText(cells[5], replica.version);
   });
   setText(at("replicas-count"), replicas ? `${here.length}` : "");
 }
