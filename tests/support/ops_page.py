@@ -26,6 +26,46 @@ document.addEventListener("securitypolicyviolation", (event) => window.violation
 """
 
 
+CONTRASTS: Final = """
+([within, below]) => {
+  const canvas = new OffscreenCanvas(1, 1).getContext("2d", {willReadFrequently: true});
+  const rgba = (color) => {
+    canvas.clearRect(0, 0, 1, 1);
+    canvas.fillStyle = color;
+    canvas.fillRect(0, 0, 1, 1);
+    const [r, g, b, a] = canvas.getImageData(0, 0, 1, 1).data;
+    return [r, g, b, a / 255];
+  };
+  const luminance = (color) => color.slice(0, 3).map((part) => part / 255)
+    .map((part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, part, index) => sum + part * [0.2126, 0.7152, 0.0722][index], 0);
+  const backgroundOf = (element) => {
+    for (let at = element; at; at = at.parentElement) {
+      const color = rgba(getComputedStyle(at).backgroundColor);
+      if (color[3] > 0.99) return color;
+    }
+    return [255, 255, 255, 1];
+  };
+  const found = [];
+  const walker = document.createTreeWalker(document.querySelector(within), NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const element = walker.currentNode.parentElement;
+    if (!walker.currentNode.textContent.trim() || !element.checkVisibility({visibilityProperty: true, opacityProperty: true})) continue;
+    const [one, other] = [luminance(rgba(getComputedStyle(element).color)), luminance(backgroundOf(element))];
+    const contrast = (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
+    if (contrast < below) found.push(`${walker.currentNode.textContent.trim().slice(0, 40)}: ${contrast.toFixed(2)}`);
+  }
+  return [...new Set(found)];
+}
+"""
+
+
+async def contrasts(page: Page, *, below: float, within: str) -> list[str]:
+    """The texts whose contrast with what is behind them is lower."""
+    found: list[str] = await page.evaluate(CONTRASTS, [within, below])
+    return found
+
+
 @asynccontextmanager
 async def chromium() -> AsyncIterator[Browser]:
     """As root, as in a container, Chromium needs --no-sandbox; it opens nothing here but our own page."""
@@ -47,11 +87,14 @@ class OpsPage:
         self.requests: list[Request] = []
         page.on("console", self._note)
         page.on("pageerror", lambda error: self.console.append(f"error: {error}"))
-        page.on("request", lambda request: self.requests.append(request))
+        page.on("request", self._note_request)
 
     def _note(self, message: ConsoleMessage) -> None:
         if message.type in {"error", "warning"}:
             self.console.append(f"{message.type}: {message.text}")
+
+    def _note_request(self, request: Request) -> None:
+        self.requests.append(request)
 
     async def open(self) -> None:
         await self.page.add_init_script(WATCH_SHIFTS)

@@ -24,7 +24,7 @@ let reading = null; // the one read under way
 let failures = 0;
 let nextAt = 0;
 let clockOffset = 0; // the service's clock less this one's
-let shownAt = 0;
+let shownAt = 0; // when the figures were read
 const samples = []; // of the last minute: {at, stats, base}
 const history = []; // of the curves: {webhooks, polls}
 const read = { health: null, stats: null, statsError: null, awaySince: null, awayReason: "" };
@@ -64,7 +64,7 @@ async function tick() {
     await mine;
     failures = 0;
     read.awaySince = null;
-    shownAt = Date.now();
+    if (read.stats) shownAt = Date.now();
     keepSample();
   } catch (error) {
     if (error instanceof Refused) {
@@ -186,6 +186,7 @@ function nothingWrong() {
 
 function showFreshness() {
   const text = !isSignedIn ? "" : isPaused ? `Paused, read ${age(Date.now() - shownAt)} ago`
+    : read.awaySince === null && !read.stats ? `Figures are ${age(Date.now() - shownAt)} old`
     : read.awaySince !== null ? `Next try in ${age(nextAt - Date.now())}` : `Read ${age(Date.now() - shownAt)} ago`;
   setText(at("freshness"), text);
 }

@@ -5,7 +5,7 @@ import { age, clock, setText, svg, words } from "./ops_view.js";
 
 const ROWS = 20;
 const NOW_AT = 97; // percent of the axis; the rest is room for the marks
-const SPANS_S = [30, 60, 120, 300, 600, 900, 1800, 3600];
+const SPANS_S = [20, 40, 60, 120, 240, 480, 1200, 2400, 3600]; // whole numbers at each quarter
 const HOUR_MS = 3_600_000;
 const REMEMBERED = 1000;
 const STATES = { partial: "report awaited", fetch_failed: "no report" };

@@ -21,8 +21,8 @@ export function findProblems(read) {
     return found;
   }
   if (read.health) ofHealth(read.health, read.stats, add);
-  if (read.stats === null && read.statsError) {
-    add("bad", "vapiredisaway", "The stats cannot be read", `The service answers: ${read.statsError}`);
+  if (read.stats === null && read.health?.dependencies.redis.status === "ok") {
+    add("bad", "vapiredisaway", "The stats cannot be read", sentence(read.statsError));
   }
   if (read.stats) {
     ofStore(read.stats, add);
@@ -40,7 +40,7 @@ function ofHealth(health, stats, add) {
   if (redis.status === "down") {
     const fate = !spool ? "Webhooks are refused with 503, and VAPI has to repeat them"
       : spool.status === "ok" ? "Webhooks go to the spool and are acknowledged" : "The spool has no room either: webhooks are refused with 503";
-    add("bad", "vapiredisaway", "Redis takes no webhooks", `${sentence(redis.problem)} ${fate}; polls get 503 or wait.`);
+    add("bad", "vapiredisaway", "Redis takes no webhooks", `${sentence(redis.problem)} ${fate}; polls get 503 or wait. The figures are those of before.`);
   } else if (redis.status === "degraded") {
     const names = masters.map(([name, master]) => (master.problem ? `${name} (${master.problem})` : name)).join(", ");
     add("bad", "vapiredisaway", "A part of Redis takes no webhooks",
