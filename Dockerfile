@@ -3,6 +3,7 @@ WORKDIR /src
 RUN python -m venv /opt/vapi-cache
 COPY pyproject.toml README.md LICENSE ./
 COPY service ./service
+COPY deploy/RUNBOOK.md ./deploy/RUNBOOK.md
 RUN /opt/vapi-cache/bin/python -m pip install --no-cache-dir --disable-pip-version-check .
 
 FROM python:3.13-slim

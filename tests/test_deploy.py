@@ -56,7 +56,10 @@ def health_command() -> list[str]:
 def is_ignored(path: Path) -> bool:
     """Whether .dockerignore keeps it from the build."""
     parts = path.relative_to(ROOT).parts
-    for pattern in (ROOT / ".dockerignore").read_text().split():
+    patterns = (ROOT / ".dockerignore").read_text().split()
+    if f"!{path.relative_to(ROOT)}" in patterns:
+        return False
+    for pattern in patterns:
         if pattern.startswith("**/"):
             if any(fnmatch(part, pattern[3:]) for part in parts):
                 return True
@@ -74,7 +77,8 @@ def copy_to_build(names: list[str], folder: Path) -> None:
                 source, folder / name, ignore=lambda at, found: [one for one in found if is_ignored(Path(at) / one)]
             )
         else:
-            shutil.copy(source, folder)
+            (folder / name).parent.mkdir(exist_ok=True)
+            shutil.copy(source, folder / name)
 
 
 def compose() -> Any:
@@ -107,6 +111,11 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
             command = shlex.split(rest.replace("/opt/", f"{root}/opt/"))
             subprocess.run(command, cwd=workdir, env=environment, check=True, capture_output=True, timeout=600)
     return root
+
+
+def test_the_image_has_the_operations_page_and_the_runbook(image: Path) -> None:
+    (page,) = image.glob("opt/vapi-cache/lib/python3*/site-packages/service/api/ops_page")
+    assert {path.name for path in page.iterdir()} >= {"ops.html", "ops.css", "ops.js", "ops.svg", "RUNBOOK.md"}
 
 
 def test_the_image_serves_is_healthy_and_stops_on_sigterm(image: Path, tmp_path: Path) -> None:

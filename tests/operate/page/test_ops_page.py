@@ -158,6 +158,9 @@ async def test_nothing_moves_and_nothing_is_blocked_while_calls_come_and_problem
     async with connected(replica) as client, ops_page(browser, replica.url) as tab:
         await tab.sign_in(ADMIN_TOKEN)
         await CallTraffic([client], pace=0.1).send(40, every_s=0.2)
+        hostile = "<img src=/x onerror=alert(1)> pipeline-error-401-<script>alert(1)</script>"
+        await deliver(client, full_report("hostile", endedReason=hostile), **PROOF)
+        await shows(tab, "problems", "<script>alert(1)</script>")
         assert (await client.post(WEBHOOK, json=status_update("queued"))).status_code == 401
         await shows(tab, "problems", "Webhooks lack a valid proof")
         assert sum(shift["value"] for shift in await tab.shifts()) < 0.001, await tab.shifts()
