@@ -3,14 +3,13 @@
 
 import { Calls } from "./ops_calls.js";
 import { findProblems } from "./ops_problems.js";
-import { age, setText, showEnded, showNothing, showPlaced, showReplicas, showStore, showTraffic, showWakes } from "./ops_view.js";
+import { age, setText, CURVE_MS, showEnded, showNothing, showPlaced, showReplicas, showStore, showTraffic, showWakes } from "./ops_view.js";
 
 const EVERY_MS = 2000;
 const HIDDEN_MS = 30_000; // while nobody looks
 const LONGEST_PAUSE_MS = 30_000; // while the service is away
 const PATIENCE_MS = 8000;
 const MINUTE_MS = 60_000;
-const SAMPLES = 90;
 const STATS = "/api/v1/vapi/cache/stats?limit=20";
 const WATCHED = ["Redis takes webhooks, and soon", "it notifies the polls that wait", "the spool has room, and nothing waits in it", "all replicas write their counts",
   "webhooks carry their proof", "reports come, and calls end", "calls are placed, executions resumed"];
@@ -26,7 +25,7 @@ let nextAt = 0;
 let clockOffset = 0; // the service's clock less this one's
 let shownAt = 0; // when the figures were read
 const samples = []; // of the last minute: {at, stats, base}
-const history = []; // of the curves: {webhooks, polls}
+const history = []; // of the curves: {at, webhooks, polls}
 const read = { health: null, stats: null, statsError: null, awaySince: null, awayReason: "" };
 const calls = new Calls();
 const now = () => Date.now() + clockOffset;
@@ -102,7 +101,7 @@ function keepSample() {
   while (samples.length > 2 && Date.now() - samples[1].at > MINUTE_MS) samples.shift();
   const rates = ratesSince(samples.at(-2));
   if (rates) history.push(rates);
-  if (history.length > SAMPLES) history.shift();
+  while (history.length && Date.now() - history[0].at > CURVE_MS) history.shift();
 }
 
 const pollsOf = (stats) => stats.polls.hits + stats.polls.misses;
@@ -112,9 +111,9 @@ function ratesSince(earlier) {
   if (!earlier || !latest || earlier === latest) return null;
   const isSame = earlier.base.ids === latest.base.ids;
   const seconds = (isSame ? latest.base.ms - earlier.base.ms : latest.at - earlier.at) / 1000;
-  if (seconds < 0.5) return history.at(-1) ?? null;
+  if (!(seconds >= 0.5)) return null;
   const perSecond = (count) => Math.max(0, count(latest.stats) - count(earlier.stats)) / seconds;
-  return { webhooks: perSecond((stats) => stats.webhooks.received), polls: perSecond(pollsOf) };
+  return { at: latest.at, webhooks: perSecond((stats) => stats.webhooks.received), polls: perSecond(pollsOf) };
 }
 
 function show() {

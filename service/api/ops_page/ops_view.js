@@ -1,6 +1,7 @@
 // Draws the panels from what was read. Every number has a place that is there before the number comes.
 
-const SAMPLES = 90; // of a curve: three minutes
+export const CURVE_MS = 180_000;
+const WIDTH = 89;
 const HEIGHT = 40;
 const OUTCOMES = ["completed", "voicemail", "no_answer", "busy", "cancelled", "failed"];
 const at = (id) => document.getElementById(id);
@@ -56,7 +57,7 @@ function setPairs(id, pairs) {
 export function showTraffic(stats, rates, history) {
   for (const name of ["webhooks", "polls"]) {
     setText(at(`${name}-rate`), rate(rates?.[name] ?? null));
-    drawCurve(name, history.map((sample) => sample[name]));
+    drawCurve(name, history);
   }
   const { webhooks, polls } = stats;
   setPairs("webhooks-counts", [
@@ -72,15 +73,17 @@ export function showTraffic(stats, rates, history) {
   ]);
 }
 
-function drawCurve(name, values) {
-  const peak = Math.max(...values, 0);
+function drawCurve(name, history) {
+  const peak = Math.max(...history.map((sample) => sample[name]), 0);
   const top = Math.max(peak, 1) * 1.1;
-  const points = values.map((value, index) => `${SAMPLES - values.length + index} ${(HEIGHT - 1 - (value / top) * (HEIGHT - 2)).toFixed(2)}`);
+  const last = history.at(-1)?.at;
+  const x = (sample) => (WIDTH * (1 - (last - sample.at) / CURVE_MS)).toFixed(2);
+  const points = history.map((sample) => `${x(sample)} ${(HEIGHT - 1 - (sample[name] / top) * (HEIGHT - 2)).toFixed(2)}`);
   const curve = points.length > 1 ? `M${points.join("L")}` : "";
   const [area, line] = at(`${name}-spark`).children;
   line.setAttribute("d", curve);
-  area.setAttribute("d", curve && `${curve}V${HEIGHT}H${SAMPLES - values.length}Z`);
-  const text = values.length ? `at most ${rate(peak)} a second in ${age(values.length * 2000)}` : "\u00a0";
+  area.setAttribute("d", curve && `${curve}V${HEIGHT}H${x(history[0])}Z`);
+  const text = points.length > 1 ? `at most ${rate(peak)} a second in ${age(last - history[0].at)}` : "\u00a0";
   setText(at(`${name}-peak`), text);
   at(`${name}-spark`).setAttribute("aria-label", text);
 }

@@ -18,26 +18,34 @@ SIZE = {"width": 1440, "height": 1282}
 QUALITY = 82
 
 
-async def take(file: Path, seconds: float) -> None:
+async def take(seconds: float) -> bytes:
     server = RedisProcess().start()
     replicas = [
         Replica(redis_url=server.url, service_replica_id=name, spool_dir=tempfile.mkdtemp(), **CREDENTIALS).start()
         for name in ("replica-a", "replica-b")
     ]
     try:
-        async with connected(replicas[0]) as one, connected(replicas[1]) as other, chromium() as browser:
-            async with ops_page(browser, replicas[0].url, viewport=SIZE, color_scheme="light") as tab:
-                await tab.sign_in(ADMIN_TOKEN)
-                calls = asyncio.ensure_future(CallTraffic([one, other]).send(100_000, every_s=0.9))
-                await asyncio.sleep(seconds)
-                await tab.page.evaluate("document.activeElement.blur()")
-                file.write_bytes(await as_webp(tab))
-                calls.cancel()
-                await asyncio.gather(calls, return_exceptions=True)
+        return await look_at(replicas, seconds)
     finally:
         for replica in replicas:
             replica.stop()
         server.stop()
+
+
+async def look_at(replicas: list[Replica], seconds: float) -> bytes:
+    one, other = replicas
+    async with (
+        connected(one) as first, connected(other) as second, chromium() as browser,
+        ops_page(browser, one.url, viewport=SIZE, color_scheme="light") as tab,
+    ):  # fmt: skip
+        await tab.sign_in(ADMIN_TOKEN)
+        calls = asyncio.ensure_future(CallTraffic([first, second]).send(100_000, every_s=0.9))
+        await asyncio.sleep(seconds)
+        await tab.page.evaluate("document.activeElement.blur()")
+        picture = await as_webp(tab)
+        calls.cancel()
+        await asyncio.gather(calls, return_exceptions=True)
+        return picture
 
 
 async def as_webp(tab: OpsPage) -> bytes:
@@ -47,4 +55,4 @@ async def as_webp(tab: OpsPage) -> bytes:
 
 
 if __name__ == "__main__":
-    asyncio.run(take(Path(sys.argv[1]), float(sys.argv[2]) if len(sys.argv) > 2 else 200.0))
+    Path(sys.argv[1]).write_bytes(asyncio.run(take(float(sys.argv[2]) if len(sys.argv) > 2 else 200.0)))

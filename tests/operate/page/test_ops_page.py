@@ -10,7 +10,7 @@ from playwright.async_api import Browser, expect
 
 from tests.support.call_traffic import CallTraffic
 from tests.support.eventually import PATIENCE_S, eventually
-from tests.support.ops_page import OpsPage, ops_page
+from tests.support.ops_page import SIZES, OpsPage, ops_page
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
 from tests.support.service_api import ADMIN_TOKEN, CALLS, PROOF, READ_TOKEN, READER, WEBHOOK, connected, deliver
@@ -134,6 +134,9 @@ async def test_a_service_that_is_away_is_named_and_asked_ever_less_often(browser
         replica.stop()
         await shows(tab, "problems", "The service does not answer")
         await shows(tab, "freshness", "Next try in")
+        count = len(tab.requests)
+        await asyncio.sleep(7)
+        assert len(tab.requests) - count <= 6, "two requests a try; every two seconds it would be eight"
         replica.start()
         await tab.page.get_by_role("button", name="Read now").click()
         await expect(tab.page.locator("#problems")).not_to_contain_text("does not answer")
@@ -152,10 +155,13 @@ async def test_refused_proofs_and_missing_reports_are_named(
         await shows(tab, "problems", "Reports did not come")
 
 
+@pytest.mark.parametrize("size", SIZES)
 async def test_nothing_moves_and_nothing_is_blocked_while_calls_come_and_problems_appear(
-    browser: Browser, replica: Replica
+    browser: Browser, replica: Replica, size: str
 ) -> None:
-    async with connected(replica) as client, ops_page(browser, replica.url) as tab:
+    width, height = SIZES[size]
+    viewport = {"width": width, "height": height}
+    async with connected(replica) as client, ops_page(browser, replica.url, viewport=viewport) as tab:
         await tab.sign_in(ADMIN_TOKEN)
         await CallTraffic([client], pace=0.1).send(40, every_s=0.2)
         hostile = "<img src=/x onerror=alert(1)> pipeline-error-401-<script>alert(1)</script>"
