@@ -43,7 +43,7 @@ test-kestra: $(STAMP) ## Run the flows we ship on Kestra's own engine, 1.3 and 2
 
 test-operate: $(STAMP) ## Run the tests of what operators use; gets Chromium and what else they need through apt when it is missing
 	@tests/support/get_tools.sh operate
-	@$(BIN)/python -m pytest -n 2 --dist loadfile tests/operate
+	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder tests/operate
 
 coverage: $(STAMP) ## Run all tests and fail below 95 % branch coverage
 	@tests/support/get_tools.sh

@@ -11,8 +11,8 @@ const LONGEST_PAUSE_MS = 30_000; // while the service is away
 const PATIENCE_MS = 8000;
 const MINUTE_MS = 60_000;
 const STATS = "/api/v1/vapi/cache/stats?limit=20";
-const WATCHED = ["Redis takes webhooks, and soon", "it notifies the polls that wait", "the spool has room, and nothing waits in it", "all replicas write their counts",
-  "webhooks carry their proof", "reports come, and calls end", "calls are placed, executions resumed"];
+const WATCHED = ["Redis takes webhooks and answers soon", "Redis notifies the polls that wait", "no webhook waits in a spool", "every replica writes its counts",
+  "webhooks carry a valid proof", "reports come, and calls end", "calls are placed, executions resumed"];
 const at = (id) => document.getElementById(id);
 
 let token = null;

@@ -7,6 +7,7 @@ const ROWS = 20;
 const NOW_AT = 97; // percent of the axis; the rest is room for the marks
 const SPANS_S = [20, 40, 60, 120, 240, 480, 1200, 2400, 3600]; // whole numbers at each quarter
 const HOUR_MS = 3_600_000;
+const SHRINKS_AFTER_MS = 20_000;
 const REMEMBERED = 1000;
 const STATES = { partial: "report awaited", fetch_failed: "no report" };
 
@@ -16,6 +17,8 @@ const talkingSince = new Map(); // call id to when this page saw it in progress;
 export class Calls {
   #rows;
   #axis = document.getElementById("axis");
+  #spanMs = 0;
+  #tooLongSince = 0;
   #count = document.getElementById("calls-count");
 
   constructor() {
@@ -25,12 +28,22 @@ export class Calls {
 
   show(stats, now) {
     const calls = stats.entries.map((entry) => ({ ...entry, ...lifeOf(entry, now) }));
-    const spanMs = spanOf(calls, now);
+    const spanMs = this.#spanOf(calls, now);
     setText(this.#count, stats.size > calls.length ? `${calls.length} of ${stats.size.toLocaleString("en")} kept` : `${stats.size.toLocaleString("en")} kept`);
     this.#showAxis(spanMs);
     this.#rows.forEach((row, index) => row.show(calls[index], now, spanMs));
     if (!calls.length) this.#rows[0].say("No calls yet. A call appears here with its first webhook.");
     for (const id of talkingSince.keys()) if (talkingSince.size > REMEMBERED) talkingSince.delete(id); // the oldest first
+  }
+
+  /** The shortest axis on which nine of ten calls begin. It grows at once and shrinks late, so that it does not flicker. */
+  #spanOf(calls, now) {
+    const ages = calls.map((call) => now - call.began).sort((a, b) => a - b);
+    const neededMs = ages.length ? ages[Math.floor((ages.length - 1) * 0.9)] : 0;
+    const spanMs = 1000 * (SPANS_S.find((span) => span * 1000 >= neededMs) ?? SPANS_S.at(-1));
+    if (spanMs >= this.#spanMs) this.#tooLongSince = now;
+    if (spanMs > this.#spanMs || now - this.#tooLongSince > SHRINKS_AFTER_MS) this.#spanMs = spanMs;
+    return this.#spanMs;
   }
 
   #showAxis(spanMs) {
@@ -120,10 +133,3 @@ function lifeOf(call, now) {
 }
 
 const fits = (moment, least, most) => moment !== null && moment >= least && moment <= most;
-
-/** The shortest axis on which three quarters of the calls begin. */
-function spanOf(calls, now) {
-  const ages = calls.map((call) => now - call.began).sort((a, b) => a - b);
-  const needed = ages.length ? ages[Math.floor((ages.length - 1) * 0.75)] : 0;
-  return 1000 * (SPANS_S.find((span) => span * 1000 >= needed) ?? SPANS_S.at(-1));
-}
