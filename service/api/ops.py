@@ -27,7 +27,7 @@ RUNBOOK_PLACES: Final = (HERE / "RUNBOOK.md", HERE.parents[2] / "deploy" / "RUNB
 """In the installed package, and in a checkout."""
 
 _TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-_FILES: Final = ("ops.css", "ops.js", "ops_view.js", "ops_calls.js", "ops_problems.js", "ops.svg")
+_FILES: Final = ("ops.css", "ops.js", "ops_view.js", "ops_calls.js", "ops_problems.js", "ops_verdict.js", "ops.svg")
 
 _HEADERS: Final = {
     "Content-Security-Policy": (

@@ -19,6 +19,7 @@ TYPES = {
     "/ops/ops.js": "text/javascript; charset=utf-8",
     "/ops/ops_calls.js": "text/javascript; charset=utf-8",
     "/ops/ops_problems.js": "text/javascript; charset=utf-8",
+    "/ops/ops_verdict.js": "text/javascript; charset=utf-8",
     "/ops/ops_view.js": "text/javascript; charset=utf-8",
     "/ops/ops.svg": "image/svg+xml",
     "/ops/runbook": "text/html; charset=utf-8",
