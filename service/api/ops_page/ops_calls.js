@@ -87,7 +87,7 @@ class Row {
     const [ringing, talking, waiting, mark] = this.#line.children;
     place(ringing, at(call.began), at(call.talkFrom ?? call.talkTo));
     place(talking, call.talkFrom === null ? 0 : at(call.talkFrom), call.talkFrom === null ? 0 : at(call.talkTo));
-    place(waiting, at(call.over ?? now), at(call.over === null ? now : call.final ?? now));
+    place(waiting, at(call.over === null ? now : call.talkTo), at(call.over === null ? now : call.final ?? now));
     mark.setAttribute("cx", `${at(call.final ?? now)}%`);
     this.#line.setAttribute("aria-label", inWords(call, now));
   }
