@@ -6,8 +6,6 @@ stats and the health with it.
 
 from __future__ import annotations
 
-import html
-import re
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service import __version__
+from service.api.runbook import render_runbook
 from service.api.state import State
 from service.errors import NotFoundError
 
@@ -61,39 +60,3 @@ class OpsPage:
             raise NotFoundError("Not found; GET / lists the endpoints")
         content, media_type = found
         return Response(content, media_type=media_type, headers=_HEADERS)
-
-
-_HEADING: Final = re.compile(r"^(#{1,6}) (.+)$", re.MULTILINE)
-_RUNBOOK: Final = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>Runbook · vapi-cache</title>
-<link rel="icon" href="/ops/ops.svg">
-<link rel="stylesheet" href="/ops/ops.css">
-<main class="runbook">
-<p><a href="/ops">Operations</a></p>
-{sections}
-</main>
-</html>
-"""
-
-
-def render_runbook(markdown: str) -> str:
-    """The runbook as a page: real headings with the anchors that GitHub gives them, the text between as it is written."""
-    before, *rest = _HEADING.split(markdown)
-    sections = [_text(before)]
-    for marks, title, text in zip(rest[::3], rest[1::3], rest[2::3], strict=True):
-        level = len(marks)
-        sections.append(f'<h{level} id="{anchor_of(title)}">{html.escape(title)}</h{level}>\n{_text(text)}')
-    return _RUNBOOK.format(sections="\n".join(sections))
-
-
-def anchor_of(heading: str) -> str:
-    """As GitHub makes it."""
-    return re.sub(r"[^a-z0-9 _-]", "", heading.lower()).replace(" ", "-")
-
-
-def _text(text: str) -> str:
-    return f"<pre>{html.escape(text.strip())}</pre>" if text.strip() else ""

@@ -6,7 +6,8 @@ import re
 
 import httpx2
 
-from service.api.ops import RUNBOOK_PLACES, anchor_of, render_runbook
+from service.api.ops import RUNBOOK_PLACES
+from service.api.runbook import anchor_of, render_runbook
 from tests.support.replica import ROOT
 from tests.support.service_api import ADMIN, READER, STATS, deliver
 from tests.support.vapi_sender import full_report
@@ -74,10 +75,29 @@ async def test_every_problem_leads_to_a_section_of_the_runbook(stranger: httpx2.
     assert sections - set(re.findall(r'<h\d id="([^"]+)"', runbook)) == set()
 
 
-def test_the_runbook_is_shown_as_it_is_written() -> None:
-    page = render_runbook("# A runbook\n\nIntro <b>.\n\n## Redis & its spool\n\n- look\n\n```\nredis-cli\n```\n")
-    assert '<h1 id="a-runbook">A runbook</h1>\n<pre>Intro &lt;b&gt;.</pre>' in page
+def test_the_runbook_is_shown_with_its_headings_code_tables_and_links() -> None:
+    page = render_runbook(
+        "# A runbook\n\nIntro <b> **bold `x*y`**, [below](#redis--its-spool), [a file](README.md).\n\n"
+        "## Redis & its spool\n\n- look\n\n```bash\n# no heading <here>\n```\n\n| a | b |\n|---|---|\n| `1` | 2 \\| 3 |\n"
+    )
+    assert '<h1 id="a-runbook">A runbook</h1>' in page
+    assert (
+        'Intro &lt;b&gt; <strong>bold <code>x*y</code></strong>, <a href="#redis--its-spool">below</a>, a file.' in page
+    )
     assert '<h2 id="redis--its-spool">Redis &amp; its spool</h2>' in page
-    assert "- look" in page
-    assert anchor_of("VapiRedisAway") == "vapiredisaway"
+    assert '<div class="prose">- look</div>\n<pre class="code"># no heading &lt;here&gt;</pre>' in page
+    assert "<tr><th>a</th><th>b</th></tr><tr><td><code>1</code></td>" in page
+
+
+def test_the_runbook_that_is_shipped_is_the_one_that_is_shown() -> None:
     assert RUNBOOK_PLACES[1] == ROOT / "deploy" / "RUNBOOK.md"
+    headings = re.findall(
+        r"^#+ (.+)$",
+        re.sub(r"^```.*?^```$", "", RUNBOOK_PLACES[1].read_text(), flags=re.MULTILINE | re.DOTALL),
+        re.MULTILINE,
+    )
+    shown = render_runbook(RUNBOOK_PLACES[1].read_text())
+    assert [heading for heading in headings if f'id="{anchor_of(heading)}"' not in shown] == []
+    assert re.findall(r'href="#([^"]+)"', shown) == [
+        name for name in re.findall(r'href="#([^"]+)"', shown) if f'id="{name}"' in shown
+    ]
