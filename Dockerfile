@@ -13,6 +13,7 @@ RUN python -m venv --without-pip /opt/vapi-cache \
         --only-binary=:all: --require-hashes --requirement requirements-build.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY service ./service
+COPY deploy/RUNBOOK.md ./deploy/RUNBOOK.md
 RUN /opt/build/bin/python -m hatchling build --target wheel --directory dist \
  && python -m pip --python /opt/vapi-cache/bin/python install --no-cache-dir --disable-pip-version-check \
         --no-index --no-deps dist/*.whl \

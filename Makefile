@@ -47,7 +47,7 @@ test-kestra: $(STAMP) ## Run the flows we ship on Kestra's own engine, 1.3 and 2
 	@tests/support/get_tools.sh
 	@KESTRA_TESTS=all $(BIN)/python -m pytest tests/kestra_engine
 
-test-operate: $(SHIP) ## Run the tests of what operators use: alerts, dashboard, manifests; gets Prometheus and kubectl through apt when missing
+test-operate: $(SHIP) ## Run the tests of what operators use: alerts, dashboard, pages, manifests; gets Prometheus, Chromium and kubectl through apt
 	@tests/support/get_tools.sh operate
 	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder tests/operate
 

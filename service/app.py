@@ -12,12 +12,13 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service import __version__
-from service.api import batches, calls, docs, health, metrics, placing, polling, webhook
+from service.api import batches, calls, docs, health, metrics, ops, placing, polling, webhook
 from service.api.assistant import PATH as ASSISTANT_CONFIG
 from service.api.assistant import make_assistant_config
 from service.api.auth import Access
 from service.api.middleware import RequestMiddleware
 from service.api.openapi import calls as of_calls
+from service.api.openapi import ops as of_ops
 from service.api.openapi import placing as of_placing
 from service.api.openapi import watching as of_watching
 from service.api.openapi import webhook as of_webhook
@@ -86,7 +87,7 @@ class _ByMethod:
 def _routes(state: State) -> list[ServedRoute]:
     """The route table: for each method and path, its endpoint, who may call it, and what OpenAPI says of it."""
     metrics_access = Access.OPEN if state.settings.metrics_public else Access.READ
-    take, poll = Webhook(state), Polling(state)
+    take, poll, page = Webhook(state), Polling(state), ops.OpsPage()
     routes: list[ServedRoute] = []
 
     def add(method: str, path: str, handler: Handler, access: Access, operation: Operation) -> None:
@@ -114,6 +115,8 @@ def _routes(state: State) -> list[ServedRoute]:
     add("GET", "/openapi.json", OpenAPIDocument(routes).get, Access.OPEN, of_watching.GET_OPENAPI)
     add("GET", docs.ROUTE, docs.get_docs, Access.OPEN, of_watching.GET_DOCS)
     add("GET", docs.FILE_ROUTE, docs.get_docs_file, Access.OPEN, of_watching.GET_DOCS_FILE)
+    add("GET", ops.ROUTE, page.get_page, Access.OPEN, of_ops.GET_OPS)
+    add("GET", ops.FILE_ROUTE, page.get_file, Access.OPEN, of_ops.GET_OPS_FILE)
     add("GET", "/", list_endpoints, Access.OPEN, of_watching.LIST_ENDPOINTS)
     return routes
 

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import Any, Final
 
+import msgspec
 import structlog
 from starlette.routing import Router
 
@@ -40,7 +41,13 @@ def lifespan_of(state: State, redis: RedisTopology) -> Callable[[Router], Any]:
 
         async def write_counts() -> None:
             now_ms = round(time.time() * 1000)
-            await state.counts.write(state.metrics.sums(), started_at_ms=started_at_ms, now_ms=now_ms)
+            await state.counts.write(
+                state.metrics.sums(),
+                started_at_ms=started_at_ms,
+                now_ms=now_ms,
+                parked_polls=state.metrics.parked_polls,
+                spool=None if state.spool is None else msgspec.structs.asdict(state.spool.held),
+            )
 
         async with AsyncExitStack() as at_the_end:  # closes the other parts even if closing one fails
             at_the_end.callback(drain_logs)

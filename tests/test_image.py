@@ -19,6 +19,7 @@ from packaging.version import Version
 from ruamel.yaml import YAML
 
 from service import __version__
+from service.api.ops import FILES, RUNBOOK
 from tests.support.image import build, environment_of_image, instructions, last, stages
 from tests.support.ports import free_port
 from tests.support.replica import ROOT, START_S
@@ -91,6 +92,11 @@ def test_the_image_serves_is_healthy_and_stops_on_sigterm(image: Path, tmp_path:
     finally:
         process.kill()
         process.wait()
+
+
+def test_the_image_has_the_operations_page_and_the_runbook(image: Path) -> None:
+    (page,) = image.glob("opt/vapi-cache/lib/python3*/site-packages/service/api/ops_page")
+    assert {path.name for path in page.iterdir()} >= {*FILES} - {RUNBOOK} | {"ops.html", "RUNBOOK.md"}
 
 
 def test_the_console_script_is_the_module(image: Path) -> None:

@@ -23,7 +23,7 @@ log = structlog.get_logger("access")
 UNMATCHED: Final = "unmatched"
 """The route name in logs and metrics for a path that we do not serve. Callers choose paths; labels must be ours."""
 
-_FOR_PEOPLE: Final = frozenset((UNMATCHED, "/", "/openapi.json", "/docs", "/docs/{file}"))
+_FOR_PEOPLE: Final = frozenset((UNMATCHED, "/", "/openapi.json", "/docs", "/docs/{file}", "/ops", "/ops/{file}"))
 """Routes open to everybody that no program asks for often: strangers cannot fill the log through them."""
 
 _NO_STORE: Final = (b"cache-control", b"no-store")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter as Counts
+from datetime import datetime
 from typing import Any, Final
 
 import msgspec
@@ -17,11 +18,13 @@ from starlette.responses import Response
 from service.api.calls import LOOK_SHARE, deadlines_of, read_call, read_int
 from service.api.responses import JSONResponse
 from service.api.state import State
-from service.calls.record import iso_of
+from service.calls.phone import mask_phone
+from service.calls.record import duration_minutes_of, iso_of, meaning_of_call
 from service.calls.status import DataStatus, status_at
 from service.calls.stored_call import StoredCall
 from service.errors import StoreUnavailableError
-from service.metrics.declared import RECONCILED, SUBSCRIPTION_RESULTS
+from service.metrics.declared import LATENCIES_S, PLACED, RECONCILED, SUBSCRIPTION_RESULTS, WAKE_SUMS
+from service.metrics.process import MAX_REASON_LENGTH
 from service.store.counts import Replica
 from service.store.index_scan import IndexScan
 
@@ -80,12 +83,13 @@ async def _entries(state: State, scan: IndexScan, deadline: float) -> list[dict[
 def _counts(state: State, scan: IndexScan, counted: tuple[Counts[str], list[Replica]] | None) -> dict[str, Any]:
     """What all replicas have counted; every part is None while the counts are away."""
     if counted is None:
-        return dict.fromkeys(("webhooks", "calls", "polls", "replicas"))
+        return dict.fromkeys(("webhooks", "calls", "polls", "placed", "replicas"))
     sums, replicas = counted
     counts: dict[str, Any] = {
         "webhooks": _webhooks(sums),
         "calls": _calls(sums),
-        "polls": _polls(sums),
+        "polls": _polls(sums, replicas),
+        "placed": {result: sums[f"placed.{result}"] for result in PLACED},
         "replicas": [_replica(replica) for replica in replicas],
     }
     if state.subscriptions is not None:
@@ -101,13 +105,34 @@ def _spool(state: State) -> dict[str, int] | None:
 
 
 def _entry(call: StoredCall) -> dict[str, Any]:
+    """``timestamp`` and all times but two are by Redis's clock; ``startedAt`` and ``endedAt`` are VAPI's."""
+    facts, meaning = call.facts, meaning_of_call(call)
+    phone, reason = _text_of(facts.get("customer_phone")), _text_of(facts.get("ended_reason"))
     return {
         "callId": call.call_id.decode(),
         "status": status_at(call.status),
         "dataStatus": DataStatus(call.data_status).name.lower(),
         "timestamp": call.updated_at_ms,
         "expiresAt": call.expires_at_ms,
+        "createdAt": call.created_at_ms,
+        "overAt": call.over_at_ms or None,
+        "startedAt": _epoch_ms_of(facts.get("started_at")),
+        "endedAt": _epoch_ms_of(facts.get("ended_at")),
+        "durationMinutes": duration_minutes_of(call),
+        "outcome": meaning.outcome if meaning else None,
+        "retry": meaning.retry if meaning else None,
+        "endedReason": reason[:MAX_REASON_LENGTH] if meaning and reason else None,
+        "phone": mask_phone(phone) if phone else None,
     }
+
+
+def _text_of(fragment: bytes | None) -> str | None:
+    return msgspec.json.decode(fragment, type=str) if fragment else None
+
+
+def _epoch_ms_of(fragment: bytes | None) -> int | None:
+    """An ISO time, as it is stored, in epoch milliseconds."""
+    return round(msgspec.json.decode(fragment, type=datetime).timestamp() * 1000) if fragment else None
 
 
 def _webhooks(sums: Counts[str]) -> dict[str, Any]:
@@ -125,13 +150,24 @@ def _calls(sums: Counts[str]) -> dict[str, Any]:
         "completion_rate": _rate(sums["calls.completed"], ended),
         "average_duration_minutes": _rate(sums["calls.duration_hundredths"] / 100, with_duration),
         "outcomes": _by_name(sums, "outcome."),
+        "retries": _by_name(sums, "retry."),
         "ended_reasons": _by_name(sums, "reason."),
     }
 
 
-def _polls(sums: Counts[str]) -> dict[str, Any]:
+def _polls(sums: Counts[str], replicas: list[Replica]) -> dict[str, Any]:
     hits, misses = sums["polls.hits"], sums["polls.misses"]
-    return {"hits": hits, "misses": misses, "waits": sums["polls.waits"], "hit_rate": _rate(hits, hits + misses)}
+    return {
+        "hits": hits,
+        "misses": misses,
+        "waits": sums["polls.waits"],
+        "hit_rate": _rate(hits, hits + misses),
+        "parked": sum(replica.parked_polls for replica in replicas),
+        "wake_latency": {
+            "at_most_ms": [*(bound * 1000 for bound in LATENCIES_S), None],
+            "counts": [sums[name] for name in WAKE_SUMS],
+        },
+    }
 
 
 def _subscriptions(scan: IndexScan, sums: Counts[str]) -> dict[str, int]:
@@ -146,6 +182,9 @@ def _replica(replica: Replica) -> dict[str, Any]:
         "version": replica.version,
         "started_at": iso_of(replica.started_at_ms).decode(),
         "last_seen": iso_of(replica.last_seen_ms).decode(),
+        "processes": replica.processes,
+        "parked_polls": replica.parked_polls,
+        "spool": replica.spool,
     }
 
 

@@ -9,11 +9,20 @@ import asyncio
 from collections import Counter as Counts
 from collections.abc import Mapping
 from functools import partial
+from typing import Final
 
 import msgspec
 
 from service.redis_client.command import Commands
 from service.store.keys import COUNTS_BUCKET, COUNTS_TTL_MS, Keys
+
+PRESENT_MS: Final = 10_000
+"""A process that is silent for longer has ended or cannot reach Redis: what it held then is not counted as held now."""
+
+NOW: Final = "now."
+"""Before the name of what a process holds at this moment. The version before adds such names up and shows them nowhere."""
+
+_SPOOL: Final = "spool."
 
 
 class Replica(msgspec.Struct, frozen=True):
@@ -23,6 +32,11 @@ class Replica(msgspec.Struct, frozen=True):
     version: str
     started_at_ms: int
     last_seen_ms: int
+    processes: int = 1
+    parked_polls: int = 0
+    """Of the processes that are not silent."""
+    spool: dict[str, int] | None = None
+    """What the replica's spool holds, by the names of ``Held``; None without one."""
 
 
 class CountStore:
@@ -34,11 +48,23 @@ class CountStore:
         self._member = f"{replica_id}:{process_id}".encode()
         self._version = version
 
-    async def write(self, sums: Mapping[str, int], *, started_at_ms: int, now_ms: int) -> None:
+    async def write(
+        self,
+        sums: Mapping[str, int],
+        *,
+        started_at_ms: int,
+        now_ms: int,
+        parked_polls: int = 0,
+        spool: Mapping[str, int] | None = None,
+    ) -> None:
+        """``parked_polls`` and ``spool`` (None without one) are what this process holds now."""
         key = self._keys.counts(self._member)
         fields: list[str | int] = ["version", self._version, "started_at_ms", started_at_ms, "last_seen_ms", now_ms]
+        fields += (f"{NOW}parked_polls", parked_polls)
         for name, value in sums.items():
             fields += (name, value)
+        for name, value in (spool or {}).items():
+            fields += (f"{NOW}{_SPOOL}{name}", value)
         await asyncio.gather(
             self._execute("HSET", key, *fields),
             self._execute("PEXPIRE", key, COUNTS_TTL_MS),
@@ -52,27 +78,45 @@ class CountStore:
         ask = partial(self._execute, deadline=deadline)
         members: list[bytes] = await ask("ZRANGE", self._keys.processes, 0, -1)
         hashes = await asyncio.gather(*(ask("HGETALL", self._keys.counts(member)) for member in members))
+        processes = [
+            (member, dict(zip(flat[::2], flat[1::2], strict=True)))
+            for member, flat in zip(members, hashes, strict=True)
+            if flat
+        ]
+        newest_ms = max((int(fields[b"last_seen_ms"]) for _, fields in processes), default=0)
         sums: Counts[str] = Counts()
         replicas: dict[str, Replica] = {}
-        for member, flat in zip(members, hashes, strict=True):
-            fields = dict(zip(flat[::2], flat[1::2], strict=True))
-            if not fields:
-                continue
-            replica = Replica(
-                member.decode().rpartition(":")[0],
-                fields.pop(b"version").decode(),
-                int(fields.pop(b"started_at_ms")),
-                int(fields.pop(b"last_seen_ms")),
-            )
-            replicas[replica.id] = _joined(replicas.get(replica.id, replica), replica)
+        for member, fields in processes:
+            replica = _take_replica(member, fields, newest_ms)
+            known = replicas.get(replica.id)
+            replicas[replica.id] = replica if known is None else _joined(known, replica)
             sums.update({name.decode(): int(value) for name, value in fields.items()})
         return sums, list(replicas.values())
 
 
+def _take_replica(member: bytes, fields: dict[bytes, bytes], newest_ms: int) -> Replica:
+    """One process as a replica. Removes from ``fields`` what is no sum."""
+    now = {
+        name.decode().removeprefix(NOW): int(fields.pop(name)) for name in [*fields] if name.startswith(NOW.encode())
+    }
+    spool = {name.removeprefix(_SPOOL): value for name, value in now.items() if name.startswith(_SPOOL)}
+    last_seen_ms = int(fields.pop(b"last_seen_ms"))
+    return Replica(
+        member.decode().rpartition(":")[0],
+        fields.pop(b"version").decode(),
+        int(fields.pop(b"started_at_ms")),
+        last_seen_ms,
+        parked_polls=now.get("parked_polls", 0) if last_seen_ms > newest_ms - PRESENT_MS else 0,
+        spool=spool or None,
+    )
+
+
 def _joined(one: Replica, other: Replica) -> Replica:
-    """One replica of several processes: from the earliest start to the latest sign of life."""
+    """One replica of several processes, which share its spool: from the earliest start to the latest sign of life."""
+    latest = max(one, other, key=lambda replica: replica.last_seen_ms)
     return msgspec.structs.replace(
-        one,
+        latest,
         started_at_ms=min(one.started_at_ms, other.started_at_ms),
-        last_seen_ms=max(one.last_seen_ms, other.last_seen_ms),
+        processes=one.processes + other.processes,
+        parked_polls=one.parked_polls + other.parked_polls,
     )

@@ -12,7 +12,7 @@ import pytest
 from tests.support.call_requests import REQUIRED
 from tests.support.fake_vapi import FakeVapi
 from tests.support.replica import Replica
-from tests.support.service_api import ADMIN, READER, connected, eventually, metric, record_of
+from tests.support.service_api import ADMIN, READER, connected, eventually, metric, record_of, stats_of
 
 PLACE: Final = "/api/v1/vapi/calls"
 BATCH: Final = PLACE + "/batch"
@@ -167,6 +167,20 @@ async def test_calls_count_by_method_and_result(dialler: httpx2.AsyncClient) -> 
     await dialler.post(PLACE, json=new_request())
     await dialler.post(PLACE, json=new_request(method="kestra"))
     assert [await metric(dialler, sample) for sample in samples] == [count + 1 for count in before]
+
+
+async def test_the_stats_count_placed_calls_by_result(dialler: httpx2.AsyncClient) -> None:
+    before = (await stats_of(dialler))["placed"]
+    key = {"Idempotency-Key": "counted-in-the-stats"}
+    request = new_request()
+    for _ in range(2):
+        assert (await dialler.post(PLACE, json=request, headers=key)).status_code == 202
+
+    async def is_counted() -> bool:
+        placed = (await stats_of(dialler))["placed"]
+        return bool(placed["placed"] > before["placed"] and placed["repeated"] > before["repeated"])
+
+    await eventually(is_counted)
 
 
 async def test_the_log_says_who_was_phoned_without_the_whole_number(

@@ -93,6 +93,8 @@ async def flush(replica: Replica) -> int:
         ("PUT", WEBHOOK, {}, ["request.finished"]),
         ("GET", "/a%2fb", {}, ["request.finished"]),
         ("GET", "/", {}, ["request.finished"]),
+        ("GET", "/ops", {}, ["request.finished"]),
+        ("GET", "/ops/ops.js", {}, ["request.finished"]),
     ],
 )
 async def test_a_hundred_requests_of_a_stranger_leave_the_lines_of_one(

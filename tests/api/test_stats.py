@@ -19,8 +19,10 @@ from tests.support.service_api import (
     STATS,
     WEBHOOK,
     connected,
+    counted,
     deliver,
     eventually,
+    stats_of,
 )
 from tests.support.vapi_sender import full_report, message, preliminary_report, status_update
 
@@ -41,29 +43,22 @@ UNTOUCHED = {
         "completion_rate": None,
         "average_duration_minutes": None,
         "outcomes": {},
+        "retries": {},
         "ended_reasons": {},
     },
-    "polls": {"hits": 0, "misses": 0, "waits": 0, "hit_rate": None},
+    "polls": {
+        "hits": 0,
+        "misses": 0,
+        "waits": 0,
+        "hit_rate": None,
+        "parked": 0,
+        "wake_latency": {
+            "at_most_ms": [0.5, 1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2000, 5000, None],
+            "counts": [0] * 14,
+        },
+    },
+    "placed": {"placed": 0, "repeated": 0, "refused": 0, "failed": 0, "unknown": 0},
 }
-
-
-async def stats_of(client: httpx2.AsyncClient, limit: int = 20) -> dict[str, Any]:
-    answer = await client.get(STATS, params={"limit": str(limit)})
-    assert (answer.status_code, answer.json()["success"]) == (200, True)
-    stats: dict[str, Any] = answer.json()["stats"]
-    return stats
-
-
-async def counted(client: httpx2.AsyncClient, expected: dict[str, dict[str, Any]]) -> None:
-    """Return when these counts stand in the stats; they may lag by a second."""
-
-    async def stand() -> bool:
-        stats = await stats_of(client)
-        return all(
-            (stats[group] or {}).get(name) == value for group in expected for name, value in expected[group].items()
-        )
-
-    await eventually(stand)
 
 
 async def delivered(client: httpx2.AsyncClient, *bodies: dict[str, Any]) -> None:
@@ -75,7 +70,7 @@ async def test_rates_are_null_while_nothing_happened(start_replica: Callable[...
         stats = await stats_of(client)
     assert {name: stats[name] for name in UNTOUCHED} == UNTOUCHED
     assert (stats["size"], stats["entries"]) == (0, [])
-    assert set(stats) == {"size", "entries", "webhooks", "calls", "polls", "replicas", "store"}
+    assert set(stats) == {"size", "entries", "webhooks", "calls", "polls", "placed", "replicas", "store"}
 
 
 async def test_each_call_counts_once_as_it_was_when_it_first_became_final(
@@ -97,6 +92,7 @@ async def test_each_call_counts_once_as_it_was_when_it_first_became_final(
             "completion_rate": 1.0,
             "average_duration_minutes": 1.22,
             "outcomes": {"completed": 1, "voicemail": 1, "failed": 1},
+            "retries": {"later": 1, "soon": 1},
             "ended_reasons": {"assistant-ended-call": 1, "voicemail": 1, "worker-shutdown": 1},
         }
         await counted(client, {"calls": expected})
@@ -194,7 +190,8 @@ async def test_the_stats_cover_all_replicas(redis_process: RedisProcess, start_r
         await counted(client, {"webhooks": {"received": 2, "stored": 2}, "calls": {"ended": 2}})
         seen = (await stats_of(client))["replicas"]
     assert len({replica["id"] for replica in seen}) == 2
-    assert all(set(replica) == {"id", "version", "started_at", "last_seen"} for replica in seen)
+    names = {"id", "version", "started_at", "last_seen", "processes", "parked_polls", "spool"}
+    assert all(set(replica) == names for replica in seen)
 
 
 async def test_a_503_lowers_the_delivery_success_rate(start_replica: Callable[..., Replica]) -> None:

@@ -42,9 +42,29 @@ async def test_the_processes_of_a_replica_are_one_replica(opened: OpenedStore) -
 
     _, replicas = await _process(opened, "replica-c", 1).read()
     assert sorted(replicas, key=lambda replica: replica.id) == [
-        Replica("host:8000", "1.2.3", NOW_MS + 900, NOW_MS + 6000),
+        Replica("host:8000", "1.2.3", NOW_MS + 900, NOW_MS + 6000, processes=3),
         Replica("replica-b", "1.2.3", NOW_MS, NOW_MS),
     ]
+
+
+async def test_a_replica_parks_what_its_processes_park_and_has_the_spool_that_they_share(opened: OpenedStore) -> None:
+    for process_id, seen, parked, waiting in ((1, 5000, 30, 7), (2, 4000, 12, 8), (3, -6000, 500, 9)):
+        await _process(opened, "replica-a", process_id).write(
+            {"polls.hits": 1}, started_at_ms=NOW_MS, now_ms=NOW_MS + seen,
+            parked_polls=parked, spool={"bytes": 100, "waiting": waiting, "rejected": 0},
+        )  # fmt: skip
+
+    sums, (replica,) = await _process(opened, "replica-b", 1).read()
+    assert sums == {"polls.hits": 3}
+    assert (replica.parked_polls, replica.spool) == (42, {"bytes": 100, "waiting": 7, "rejected": 0})
+
+
+async def test_counts_that_the_version_before_wrote_are_read(opened: OpenedStore) -> None:
+    process = _process(opened, "replica-a", 1)
+    await process.write({"polls.hits": 1}, started_at_ms=NOW_MS, now_ms=NOW_MS)
+    await opened.redis.hdel(opened.keys.counts(b"replica-a:1"), "now.parked_polls")
+
+    assert await process.read() == ({"polls.hits": 1}, [Replica("replica-a", "1.2.3", NOW_MS, NOW_MS)])
 
 
 async def test_with_nobody_counting_there_is_nothing_to_read(opened: OpenedStore) -> None:

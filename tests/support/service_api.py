@@ -85,6 +85,25 @@ async def metric(client: httpx2.AsyncClient, sample: str) -> float:
     return 0.0
 
 
+async def stats_of(client: httpx2.AsyncClient, limit: int = 20) -> dict[str, Any]:
+    answer = await client.get(STATS, params={"limit": str(limit)})
+    assert (answer.status_code, answer.json()["success"]) == (200, True)
+    stats: dict[str, Any] = answer.json()["stats"]
+    return stats
+
+
+async def counted(client: httpx2.AsyncClient, expected: dict[str, dict[str, Any]]) -> None:
+    """Return when these counts stand in the stats; they may lag by a second."""
+
+    async def stand() -> bool:
+        stats = await stats_of(client)
+        return all(
+            (stats[group] or {}).get(name) == value for group in expected for name, value in expected[group].items()
+        )
+
+    await eventually(stand)
+
+
 async def polls_parked(client: httpx2.AsyncClient, count: int) -> None:
     """Return when exactly this many polls are parked."""
 

@@ -15,6 +15,7 @@ from service.api.openapi.bodies import (
     HealthReport,
     ListedEndpoint,
     Master,
+    PlacedCounts,
     PollCounts,
     Ready,
     ReplicaSeen,
@@ -23,11 +24,13 @@ from service.api.openapi.bodies import (
     StatsAnswer,
     StatsEntry,
     StoreState,
+    WakeLatency,
     WebhookCounts,
 )
 from service.api.openapi.examples import A_CALL_ID
 from service.api.openapi.operation import Answer, Body, Header, Operation, Parameter, ok
 from service.api.stats import MAX_ENTRIES
+from service.metrics.declared import LATENCIES_S
 from service.metrics.exposition import CONTENT_TYPE
 
 WATCHING: Final = "watching"
@@ -35,11 +38,41 @@ PAGES: Final = "pages"
 
 _STATS: Final = Stats(
     size=1,
-    entries=[StatsEntry(A_CALL_ID, "ended", "complete", 1788264160000, 1788265960000)],
+    entries=[
+        StatsEntry(
+            callId=A_CALL_ID,
+            status="ended",
+            dataStatus="complete",
+            timestamp=1788264160000,
+            expiresAt=1788265960000,
+            createdAt=1788264002000,
+            overAt=1788264157000,
+            startedAt=1788264005000,
+            endedAt=1788264155000,
+            durationMinutes=2.5,
+            outcome="completed",
+            retry=None,
+            endedReason="assistant-ended-call",
+            phone="+1415***0123",
+        )
+    ],
     webhooks=WebhookCounts(4, 3, 1, 0, 0, 0, 0, 1.0),
-    calls=CallCounts(1, 1, 1.0, 2.5, {"completed": 1}, {"assistant-ended-call": 1}),
-    polls=PollCounts(2, 1, 1, 0.6667),
-    replicas=[ReplicaSeen("replica-a-1f2e3d", __version__, "2026-09-01T11:00:00.000Z", "2026-09-01T12:02:41.000Z")],
+    calls=CallCounts(1, 1, 1.0, 2.5, {"completed": 1}, {}, {"assistant-ended-call": 1}),
+    polls=PollCounts(
+        2, 1, 1, 0.6667, 0, WakeLatency([*(bound * 1000 for bound in LATENCIES_S), None], [0, 1, *[0] * 12])
+    ),
+    placed=PlacedCounts(1, 0, 0, 0, 0),
+    replicas=[
+        ReplicaSeen(
+            id="replica-a-1f2e3d",
+            version=__version__,
+            started_at="2026-09-01T11:00:00.000Z",
+            last_seen="2026-09-01T12:02:41.000Z",
+            processes=1,
+            parked_polls=0,
+            spool=SpoolHeld(0, 0, 0),
+        )
+    ],
     store=StoreState(True, 0.4, SpoolHeld(0, 0, 0)),
 )
 
