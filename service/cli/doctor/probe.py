@@ -203,7 +203,9 @@ def proof_mode(settings: Settings) -> str:
 
 def judge_address(settings: Settings, hook: str, *, is_given: bool) -> Finding:
     parts = urlsplit(hook)
-    if settings.vapi_webhook_url is None and not is_given:
+    if is_given:
+        return ok("address", f"{shown(hook)}, as --url says")
+    if settings.vapi_webhook_url is None:
         found = f"VAPI_WEBHOOK_URL is not set; the probe goes to {shown(hook)}"
         return warning("address", found, "set it to the address that VAPI reaches, or give --url")
     if is_loopback(parts.hostname):

@@ -145,9 +145,13 @@ def _replicas(facts: ServerFacts, settings: Settings) -> Finding:
 
 def judge_latency(median_s: float, settings: Settings) -> Finding:
     found = f"{median_s * 1000:.1f} ms, the median of some PINGs"
-    if median_s > settings.store_timeout_s / 2:
+    if median_s > settings.store_timeout_s / 10:
         mend = "move Redis nearer, or see what makes it slow (SLOWLOG GET, fork, swap)"
-        return error("latency", f"{found}: requests run into STORE_TIMEOUT_S", mend)
+        return error(
+            "latency",
+            f"{found}: a new connection takes several, and STORE_TIMEOUT_S is {settings.store_timeout_s:g} s",
+            mend,
+        )
     if median_s > SLOW_S:
         mend = "move Redis into the network of the replicas, or see what makes it slow (SLOWLOG GET)"
         return warning("latency", f"{found}; every webhook and poll takes at least that", mend)

@@ -1,0 +1,54 @@
+"""Runs ``python -m service doctor`` as an operator does, and finds what it says about one thing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any, NamedTuple
+
+from service.cli.doctor.findings import Finding, Level
+from tests.support.commands import run
+
+NOBODY_THERE = "http://127.0.0.1:9"
+"""The port of ``discard``, where nothing listens; for tests that are not about the service itself."""
+
+
+class Diagnosis(NamedTuple):
+    status: int
+    findings: list[tuple[str, Finding]]
+    """Each with the part that it is about."""
+    printed: str
+    """All of standard output and error."""
+
+    def of(self, part: str, check: str | None = None) -> list[Finding]:
+        return [each for its_part, each in self.findings if its_part == part and check in (None, each.check)]
+
+    def one(self, part: str, check: str) -> Finding:
+        found = self.of(part, check)
+        assert len(found) == 1, self.printed
+        return found[0]
+
+    def level(self, part: str, check: str) -> Level:
+        return self.one(part, check).level
+
+    def troubles(self, part: str) -> list[str]:
+        """What is no "ok", as "check: level"."""
+        return [f"{each.check}: {each.level}" for each in self.of(part) if each.level != "ok"]
+
+
+def diagnose(*arguments: str, **settings: Any) -> Diagnosis:
+    result = run("doctor", "--json", *arguments, **settings)
+    printed = result.stdout + result.stderr
+    assert result.stderr == "", printed
+    told = json.loads(result.stdout)
+    findings = [
+        (each["part"], Finding(each["level"], each["check"], each["found"], each["advice"]))
+        for each in told["findings"]
+    ]
+    assert all((each.level == "ok") == (each.advice is None) for _, each in findings), printed
+    return Diagnosis(result.returncode, findings, printed)
+
+
+async def diagnose_meanwhile(*arguments: str, **settings: Any) -> Diagnosis:
+    """For tests whose own loop serves what the doctor asks."""
+    return await asyncio.to_thread(diagnose, *arguments, **settings)
