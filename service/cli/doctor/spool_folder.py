@@ -57,7 +57,11 @@ def spool_checks(settings: Settings) -> list[Check]:
     folder = Path(settings.spool_dir)
 
     async def find_all() -> list[Finding]:
-        return await in_thread(lambda: list(look_at(folder, settings.spool_max_bytes)))
+        try:
+            return await in_thread(lambda: list(look_at(folder, settings.spool_max_bytes)))
+        except OSError as exc:
+            mend = "give the service's user the folder and the way to it"
+            return [error("writable", f"SPOOL_DIR {folder} cannot be looked at: {exc.strerror}", mend)]
 
     return [Check("spool", find_all)]
 
@@ -81,7 +85,7 @@ def look_at(folder: Path, max_bytes: int) -> Iterator[Finding]:
 
 def _absent(folder: Path) -> Finding:
     above = next(parent for parent in folder.absolute().parents if parent.exists())
-    if os.access(above, os.W_OK | os.X_OK):
+    if above.is_dir() and os.access(above, os.W_OK | os.X_OK):
         return ok("writable", f"SPOOL_DIR {folder} is not there yet; the service makes it at its start")
     mend = f"make the folder, with mode 0700, for the service's user; this user may not write to {above}"
     return error("writable", f"SPOOL_DIR {folder} is not there, and cannot be made", mend)

@@ -81,9 +81,13 @@ class VapiAccount:
 
     def _judge_saved(self, assistant: dict[str, Any]) -> list[Finding]:
         findings = self._judge_assistant("assistant", assistant)
-        ours = create_saved_assistant_config(self._settings)
-        if all(each.level == "ok" for each in findings) and diff_of(ours, assistant):
-            findings.append(warning("assistant", "differs from the one of this version", f"see {DIFF}, then {PUSH}"))
+        if any(each.level != "ok" for each in findings):
+            return findings
+        ours, theirs = create_saved_assistant_config(self._settings), dict(assistant)
+        for config in (ours, theirs):
+            config.pop("server", None)  # was judged: the same can be said in several ways
+        if diff_of(ours, theirs):
+            return [warning("assistant", "differs from the one of this version", f"see {DIFF}, then {PUSH}")]
         return findings
 
     def _judge_assistant(self, name: str, assistant: dict[str, Any]) -> list[Finding]:
@@ -118,7 +122,7 @@ class VapiAccount:
         status = number.get("status")
         if status not in (None, "active"):
             yield error("number", f"its status in VAPI is {status}", "see the number in VAPI's dashboard")
-        if server_of(number) is not None:
+        elif server_of(number) is not None:
             yield from judge_hook("number", number, self._settings)
         elif self._settings.vapi_webhook_url is None:
             found = (
