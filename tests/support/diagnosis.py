@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import io
 import json
+import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 from service.cli.doctor.findings import Finding, Level
-from tests.support.commands import run
+from service.cli.main import main
 
 NOBODY_THERE = "http://127.0.0.1:9"
 """The port of ``discard``, where nothing listens; for tests that are not about the service itself."""
@@ -37,16 +42,29 @@ class Diagnosis(NamedTuple):
 
 
 def diagnose(*arguments: str, **settings: Any) -> Diagnosis:
-    result = run("doctor", "--json", *arguments, **settings)
-    printed = result.stdout + result.stderr
-    assert result.stderr == "", printed
-    told = json.loads(result.stdout)
+    """In this process, and in a thread of its own, since a test may have a loop already."""
+    environment = {name.upper(): str(value) for name, value in settings.items()}
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        patch.dict(os.environ, environment, clear=True),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        ThreadPoolExecutor(1) as pool,
+    ):
+        status = pool.submit(main, ["doctor", "--json", *arguments]).result()
+    return diagnosis_of(status, out.getvalue(), err.getvalue())
+
+
+def diagnosis_of(status: int, out: str, err: str) -> Diagnosis:
+    printed = out + err
+    assert err == "", printed
+    told = json.loads(out)
     findings = [
         (each["part"], Finding(each["level"], each["check"], each["found"], each["advice"]))
         for each in told["findings"]
     ]
     assert all((each.level == "ok") == (each.advice is None) for _, each in findings), printed
-    return Diagnosis(result.returncode, findings, printed)
+    return Diagnosis(status, findings, printed)
 
 
 async def diagnose_meanwhile(*arguments: str, **settings: Any) -> Diagnosis:
