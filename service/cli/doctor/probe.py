@@ -157,7 +157,7 @@ class Probe:
         except TimeoutError:
             pass
         life_h = self.settings.pending_ttl_s / 3600
-        found = f"the probe {self.call_id} could not be deleted; it expires within {life_h:.0f} h"
+        found = f"the probe {self.call_id} could not be deleted; if it was stored, it expires within {life_h:.0f} h"
         return [warning("clean-up", found, "DELETE /api/v1/vapi/calls/<that id> with an admin token")]
 
     async def _delete(self) -> bool:
