@@ -92,6 +92,7 @@ class FakeKestra(Misbehaviour):
             "namespace": namespace,
             "revision": 1,
             "disabled": disabled,
+            "draft": False,
             "deleted": False,
             **({"labels": shown} if shown else {}),
             "tasks": [{"id": "a", "type": "io.kestra.plugin.core.log.Log", "message": "played by a test"}],
