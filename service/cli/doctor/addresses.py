@@ -39,8 +39,10 @@ def _base_of(hook: str) -> str:
 
 def shown(url: object) -> str:
     """The address without user, password and query, which may hold secrets."""
+    if not isinstance(url, str):
+        return "what is no address"
     try:
-        parts = urlsplit(str(url))
+        parts = urlsplit(url)
         host = parts.netloc.rpartition("@")[2]
     except ValueError:
         return "an address that cannot be read"

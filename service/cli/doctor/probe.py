@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from service.cli.client import prove
 from service.cli.doctor.addresses import addresses_of, is_webhook_url, shown
-from service.cli.doctor.checking import SHARE_OF_DEADLINE, Check
+from service.cli.doctor.checking import SHARE_OF_DEADLINE, Check, late
 from service.cli.doctor.findings import Finding, error, ok, warning
 from service.cli.doctor.probe_answers import is_ours, judge_health, judge_poll, judge_webhook
 from service.config import Settings
@@ -37,6 +37,8 @@ POLL_PAUSE_S: Final = 0.5
 MAX_ANSWER_BYTES: Final = 256 * 1024
 
 SENTENCES: Final[Mapping[Failure, str]] = {
+    "unreadable": "{name} gives an answer that cannot be read",
+    "too_large": "{name} gives an answer that is too large",
     "untrusted": "{name}'s certificate is not trusted",
     "broken": "{name} closed the connection without a whole answer",
 }
@@ -59,6 +61,7 @@ class Probe:
     call_id: str = field(default_factory=lambda: f"doctor-probe-{uuid.uuid4()}")
 
     def __post_init__(self) -> None:
+        self._may_be_stored = False
         self.hook, self.base = addresses_of(self.settings, self.url)
         open_session = partial(
             HttpSession, headers={}, sentences=SENTENCES, max_connections=2, max_answer_bytes=MAX_ANSWER_BYTES,
@@ -76,7 +79,7 @@ class Probe:
         return [
             Check("address", self._find_address),
             Check("health", self._find_health),
-            Check("webhook", self._find_round_trip),
+            Check("webhook", self._find_round_trip, clean_up_s=2 * CLEAN_UP_S),
         ]
 
     async def _find_address(self) -> list[Finding]:
@@ -88,22 +91,32 @@ class Probe:
 
     async def _find_round_trip(self) -> list[Finding]:
         findings: list[Finding] = []
-        may_be_there = True
         try:
-            sent = await self._send_webhook()
-            may_be_there = isinstance(sent, UpstreamError) and sent.is_outcome_unknown
-            if isinstance(sent, UpstreamError):
-                mend = f"see that a service runs there, and what stands before it: {shown(self.hook)}"
-                findings.append(error("webhook", str(sent), mend))
-            else:
-                may_be_there = sent.status < 300 or sent.status >= 500
-                findings.append(judge_webhook(sent, self.settings, shown(self.hook)))
-            if findings[-1].level != "error":
-                findings += await self._find_record()
+            async with asyncio.timeout(self.within_s):
+                await self._go_around(findings)
+        except TimeoutError:
+            findings.append(late("poll" if findings else "webhook", self.within_s))
         finally:
-            if may_be_there:
-                findings += await asyncio.shield(asyncio.create_task(self._clean_up(), name="doctor-clean-up"))
+            if self._may_be_stored:
+                findings += await self._clean_up()
         return findings
+
+    async def _go_around(self, findings: list[Finding]) -> None:
+        """Add each finding as it is made, so that a later step that hangs takes none of them away."""
+        self._may_be_stored = True
+        sent = await self._send_webhook()
+        if isinstance(sent, UpstreamError):
+            self._may_be_stored = sent.is_outcome_unknown
+            mend = f"see that a service runs there, and what stands before it: {shown(self.hook)}"
+            findings.append(error("webhook", str(sent), mend))
+            return
+        # A 5xx may come from a proxy that passed it on, or of a write that Redis made too late.
+        self._may_be_stored = sent.status >= 500 or (sent.status < 300 and is_ours(sent))
+        findings.append(judge_webhook(sent, self.settings, shown(self.hook)))
+        if findings[-1].level != "error":
+            findings.append(await self._find_poll())
+            if self.calls is not None:
+                findings += await self._find_stored(self.calls)
 
     async def _send_webhook(self) -> HttpAnswer | UpstreamError:
         message = {
@@ -118,12 +131,6 @@ class Probe:
             return await self._hook.send("POST", "", within_s=self._request_s, content=body, headers=headers)
         except UpstreamError as exc:
             return exc
-
-    async def _find_record(self) -> list[Finding]:
-        findings = [await self._find_poll()]
-        if self.calls is not None:
-            findings += await self._find_stored(self.calls)
-        return findings
 
     async def _find_poll(self) -> Finding:
         answer: HttpAnswer | UpstreamError | None = None

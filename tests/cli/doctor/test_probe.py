@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import ssl
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,7 @@ from tests.support.diagnosis import Diagnosis, diagnose
 from tests.support.ports import free_port
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
+from tests.support.strange_services import half_a_proxy, stranger
 
 SECRET, READ, ADMIN = "the-webhook-secret", "the-read-token", "the-admin-token"
 CREDENTIALS: dict[str, Any] = {"vapi_webhook_secret": SECRET, "api_read_tokens": READ, "api_admin_tokens": ADMIN}
@@ -51,40 +49,6 @@ def records_of(redis: RedisProcess, prefix: str = "doctor") -> list[dict[bytes |
 def troubles(diagnosis: Diagnosis) -> list[str]:
     """Without the address, which is a loopback one in all these tests."""
     return [each for each in diagnosis.troubles("service") if not each.startswith("address")]
-
-
-class Stranger(BaseHTTPRequestHandler):
-    """Not this service."""
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers.get("content-length", 0)))
-        status, headers, body = self.server.answer  # type: ignore[attr-defined]
-        self.server.seen.append(dict(self.headers))  # type: ignore[attr-defined]
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    do_GET = do_DELETE = do_POST  # noqa: N815 - the names that http.server looks for
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@contextlib.contextmanager
-def stranger(status: int, body: bytes = b"<html>", **headers: str) -> Iterator[tuple[str, list[dict[str, str]]]]:
-    """Its address, and the headers of all requests."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), Stranger) as server:
-        server.answer = status, headers, body  # type: ignore[attr-defined]
-        seen: list[dict[str, str]] = []
-        server.seen = seen  # type: ignore[attr-defined]
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}", seen
-        server.shutdown()
-        thread.join()
 
 
 def test_a_service_that_is_well_is_found_so_and_only_a_tombstone_is_left(
@@ -218,17 +182,22 @@ def test_a_host_that_only_takes_webhooks_is_pointed_out(site: tuple[Replica, dic
 def test_a_certificate_that_is_not_trusted_is_named(site: tuple[Replica, dict[str, Any]], tmp_path: Path) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*Authority(tmp_path, "theirs").issue("IP:127.0.0.1"))
-    with ThreadingHTTPServer(("127.0.0.1", 0), Stranger) as server:
-        server.handle_error = lambda *_: None  # type: ignore[method-assign]
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        found = diagnose_site(site, vapi_webhook_url=f"https://127.0.0.1:{server.server_port}{HOOK}")
-        server.shutdown()
-        thread.join()
-    assert "not trusted" in found.one("service", "webhook").found
+    with stranger(200, tls=context) as (url, _):
+        diagnosis = diagnose_site(site, vapi_webhook_url=url + HOOK)
+    assert "not trusted" in diagnosis.one("service", "webhook").found
 
 
 @pytest.mark.parametrize("url", ["http://calls.example.invalid/api/v1/vapi/webhook", "https://calls.example.invalid/x"])
 def test_an_address_that_cannot_serve_vapi_is_pointed_out(site: tuple[Replica, dict[str, Any]], url: str) -> None:
     assert diagnose_site(site, "--timeout", "5", vapi_webhook_url=url).level("service", "address") == "warning"
+
+
+def test_a_poll_that_hangs_takes_no_finding_away_and_the_probe_is_deleted_all_the_same(
+    site: tuple[Replica, dict[str, Any]], redis_process: RedisProcess
+) -> None:
+    for record in redis_process.client.scan_iter("doctor:*:call:doctor-probe-*"):
+        redis_process.client.delete(record)
+    with half_a_proxy(site[0].url) as url:
+        diagnosis = diagnose_site(site, "--timeout", "1", vapi_webhook_url=url + HOOK)
+    assert (diagnosis.level("service", "webhook"), troubles(diagnosis)) == ("ok", ["poll: error"])
+    assert [record.keys() for record in records_of(redis_process)] == [{b"deleted", b"deleted_by"}]

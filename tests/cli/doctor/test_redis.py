@@ -28,7 +28,7 @@ WELL: dict[str, str] = {
 def server() -> Iterator[RedisProcess]:
     server = RedisProcess().start()
     yield server
-    server.stop()
+    server.kill()  # it would not stop while it writes its first AOF
 
 
 @pytest.fixture
