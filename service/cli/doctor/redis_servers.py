@@ -80,11 +80,10 @@ class RedisServers:
 
     def _not_writable(self, name: str, problem: str, masters: dict[str, int]) -> Finding:
         where = f"{name}: " if len(masters) > 1 else ""
-        return error(
-            "reachable",
-            f"{where}a write fails: {problem}",
-            "check REDIS_URL, the network, and that server; until then webhooks are spooled or answered 503",
-        )
+        mend = "check REDIS_URL, the network, and that server; until then webhooks are spooled or answered 503"
+        if "+cluster:" in self._settings.redis_url:
+            mend += "; in a Cluster the user needs +cluster|slots"
+        return error("reachable", f"{where}a write fails: {problem}", mend)
 
     async def _answers(self, bucket: int) -> bool:
         try:

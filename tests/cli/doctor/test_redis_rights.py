@@ -13,7 +13,7 @@ from service.redis_client.topology import open_redis
 from service.store.keys import Keys
 from service.store.rights import Rights, find_missing_rights
 from tests.support.cluster_setup import ClusterSetup
-from tests.support.diagnosis import NOBODY_THERE, diagnose
+from tests.support.diagnosis import NOBODY_THERE, Diagnosis, diagnose
 from tests.support.redis_server import RedisProcess
 from tests.support.redis_topologies import ask
 from tests.system.test_secure_redis import RULE
@@ -100,6 +100,7 @@ def test_a_user_that_may_not_see_the_settings_is_told_so(server: RedisProcess) -
 
 
 def test_every_master_of_a_cluster_is_looked_at() -> None:
+    diagnoses: list[Diagnosis] = []
     cluster = ClusterSetup().start()
     try:
         for node in cluster.nodes:
@@ -107,16 +108,18 @@ def test_every_master_of_a_cluster_is_looked_at() -> None:
             ask(node, "CONFIG", "SET", "maxmemory", "512mb")
         one = cluster.masters()[0]
         ask(one, "CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
-        for node in cluster.nodes:
-            rule = ("~*", "&*", "-@all", *COMMANDS, "+asking", "+config")
-            ask(node, "ACL", "SETUSER", "service", "reset", "on", ">password", *rule)
-        whole = diagnose("--url", NOBODY_THERE, redis_url=cluster.url)
-        without_slots = diagnose(
-            "--url", NOBODY_THERE, redis_url=cluster.url.replace("://", "://service:password@"), store_timeout_s=0.5
-        )
+        as_service = cluster.url.replace("://", "://service:password@")
+        for rule in ((*RULE.split(), "+asking"), (*RULE.split(), "+asking", "+cluster|slots")):
+            for node in cluster.nodes:
+                ask(node, "ACL", "SETUSER", "service", "reset", "on", ">password", *rule)
+            diagnoses.append(diagnose("--url", NOBODY_THERE, redis_url=as_service, store_timeout_s=0.5))
+        diagnoses.append(diagnose("--url", NOBODY_THERE, redis_url=cluster.url))
     finally:
         cluster.stop()
-    assert whole.troubles("redis") == ["topology: warning", "eviction: error", "replicas: warning"]
-    assert f"127.0.0.1:{one.port}: maxmemory-policy is allkeys-lru" in whole.one("redis", "eviction").found
-    assert "3 masters" in whole.one("redis", "reachable").found
-    assert without_slots.status == 2
+    without_slots, restricted, unrestricted = diagnoses
+    assert without_slots.troubles("redis") == ["reachable: error"]
+    assert "+cluster|slots" in str(without_slots.one("redis", "reachable").advice)
+    assert restricted.level("redis", "rights") == "ok"
+    assert unrestricted.troubles("redis") == ["topology: warning", "eviction: error", "replicas: warning"]
+    assert f"127.0.0.1:{one.port}: maxmemory-policy is allkeys-lru" in unrestricted.one("redis", "eviction").found
+    assert "3 masters" in unrestricted.one("redis", "reachable").found
