@@ -10,6 +10,7 @@ from typing import Final
 
 from service.cli.client import ServiceAnswer, ServiceClient
 from service.config import Settings
+from service.urls import is_http_url
 
 EXIT_FAILED: Final = 1
 
@@ -21,9 +22,15 @@ class UnreadableFileError(Exception):
 def add_address(
     command: argparse.ArgumentParser, *, needs_admin: bool = False, default_url: str = "http://HOST:PORT"
 ) -> None:
-    command.add_argument("--url", help=f"base URL of the service (default: {default_url})")
+    command.add_argument("--url", type=_base_url, help=f"base URL of the service (default: {default_url})")
     default = "the first of API_ADMIN_TOKENS" if needs_admin else "the first of API_READ_TOKENS and API_ADMIN_TOKENS"
     command.add_argument("--token", help=f"default: {default}")
+
+
+def _base_url(text: str) -> str:
+    if not is_http_url(text):
+        raise argparse.ArgumentTypeError("must be a URL that begins with http:// or https://")
+    return text
 
 
 def connect(settings: Settings, options: argparse.Namespace, *, needs_admin: bool = False) -> ServiceClient:

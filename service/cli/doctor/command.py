@@ -70,7 +70,7 @@ async def _find_all(settings: Settings, options: argparse.Namespace) -> dict[str
     probe = Probe(settings, options.url, options.token, calls, within_s)
     parts = {
         "settings": settings_checks(settings),
-        "redis": RedisServers(settings, redis).checks,
+        "redis": RedisServers(settings, redis, within_s).checks,
         "spool": spool_checks(settings),
         "vapi": vapi.checks,
         "kestra": kestra.checks,

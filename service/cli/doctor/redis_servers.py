@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from service.cli.doctor.checking import Check
+from service.cli.doctor.checking import SHARE_OF_DEADLINE, Check, late
 from service.cli.doctor.findings import Finding, error, ok, warning
 from service.cli.doctor.redis_settings import is_replica, judge, judge_clock, judge_latency
 from service.config import Settings
@@ -33,8 +33,9 @@ Look = Callable[[int], Awaitable[list[Finding]]]
 class RedisServers:
     """The commands must have been started."""
 
-    def __init__(self, settings: Settings, redis: RedisTopology) -> None:
+    def __init__(self, settings: Settings, redis: RedisTopology, within_s: float) -> None:
         self._settings = settings
+        self._within_s = within_s
         self._redis = redis
         self._reached: asyncio.Task[tuple[dict[str, int], list[Finding]]] | None = None
         self._facts: dict[int, asyncio.Task[ServerFacts]] = {}
@@ -68,10 +69,20 @@ class RedisServers:
         return await asyncio.shield(self._reached)
 
     async def _try_all(self) -> tuple[dict[str, int], list[Finding]]:
+        """Ends before the deadline, or each check that waits for it would say that it had no result."""
+        try:
+            async with asyncio.timeout(self._within_s * SHARE_OF_DEADLINE):
+                return await self._try_masters()
+        except TimeoutError:
+            return {}, [late("reachable", self._within_s)]
+
+    async def _try_masters(self) -> tuple[dict[str, int], list[Finding]]:
         masters = await self._redis.commands.find_masters()
-        probe = await StoreHealth(self._redis.commands, Keys(self._settings.redis_key_prefix)).probe()
+        health = StoreHealth(self._redis.commands, Keys(self._settings.redis_key_prefix))
+        probe, answers = await asyncio.gather(
+            health.probe(), asyncio.gather(*(self._answers(bucket) for bucket in masters.values()))
+        )
         problems = {name: each.problem for name, each in probe.masters.items() if each.problem is not None}
-        answers = await asyncio.gather(*(self._answers(bucket) for bucket in masters.values()))
         reached = {name: bucket for (name, bucket), is_there in zip(masters.items(), answers, strict=True) if is_there}
         if not problems:
             count = f"{len(masters)} masters" if len(masters) > 1 else "it"

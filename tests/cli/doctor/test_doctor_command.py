@@ -52,6 +52,9 @@ def test_people_get_aligned_lines_with_what_to_do_below_them() -> None:
 def test_a_wrong_setting_and_a_wrong_command_line_end_with_2() -> None:
     assert run("doctor", port="none").returncode == 2
     assert run("doctor", "--timeout", "0").returncode == 2
+    for url in ("nonsense", "http://127.0.0.1:notaport", "http://127.0.0.1:99999", "http://[::1", "ftp://a", ""):
+        result = run("doctor", "--url", url)
+        assert (result.returncode, "Traceback" in result.stderr, "--url" in result.stderr) == (2, False, True), url
 
 
 def test_the_help_says_what_the_exit_status_means_and_lists_the_command() -> None:
