@@ -29,9 +29,10 @@ class Check:
 
 
 async def run_checks(checks: Iterable[Check], within_s: float) -> list[Finding]:
-    """The findings of all, in the order of the checks."""
-    found = await asyncio.gather(*(_run(check, within_s) for check in checks))
-    return [finding for findings in found for finding in findings]
+    """The findings of all, in the order of the checks. When cancelled, it waits for the checks to clean up."""
+    async with asyncio.TaskGroup() as group:  # a gather would leave the others behind
+        running = [group.create_task(_run(check, within_s), name=check.name) for check in checks]
+    return [finding for task in running for finding in task.result()]
 
 
 async def _run(check: Check, within_s: float) -> list[Finding]:

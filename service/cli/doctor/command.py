@@ -82,5 +82,6 @@ async def _find_all(settings: Settings, options: argparse.Namespace) -> dict[str
         for close in (redis.commands.close, vapi.close, kestra.close, probe.close):
             at_the_end.push_async_callback(close)
         redis.commands.start()
-        found = await asyncio.gather(*(run_checks(checks, within_s) for checks in parts.values()))
-    return dict(zip(parts, found, strict=True))
+        async with asyncio.TaskGroup() as group:
+            running = {part: group.create_task(run_checks(checks, within_s)) for part, checks in parts.items()}
+        return {part: task.result() for part, task in running.items()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,10 +13,12 @@ import pytest
 
 from tests.support.certificates import Authority
 from tests.support.diagnosis import Diagnosis, diagnose
+from tests.support.eventually import eventually_sync
 from tests.support.ports import free_port
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
 from tests.support.strange_services import half_a_proxy, stranger
+from tests.support.warm_service import WarmProcess
 
 SECRET, READ, ADMIN = "the-webhook-secret", "the-read-token", "the-admin-token"
 CREDENTIALS: dict[str, Any] = {"vapi_webhook_secret": SECRET, "api_read_tokens": READ, "api_admin_tokens": ADMIN}
@@ -200,4 +204,20 @@ def test_a_poll_that_hangs_takes_no_finding_away_and_the_probe_is_deleted_all_th
     with half_a_proxy(site[0].url) as url:
         diagnosis = diagnose_site(site, "--timeout", "1", vapi_webhook_url=url + HOOK)
     assert (diagnosis.level("service", "webhook"), troubles(diagnosis)) == ("ok", ["poll: error"])
+    assert [record.keys() for record in records_of(redis_process)] == [{b"deleted", b"deleted_by"}]
+
+
+def test_a_doctor_that_is_interrupted_deletes_its_probe(
+    site: tuple[Replica, dict[str, Any]], redis_process: RedisProcess, tmp_path: Path
+) -> None:
+    for record in redis_process.client.scan_iter("doctor:*:call:doctor-probe-*"):
+        redis_process.client.delete(record)
+    replica, ours = site
+    with half_a_proxy(replica.url) as url, (tmp_path / "out").open("wb") as out:
+        environment = {name.upper(): str(value) for name, value in ours.items()}
+        environment |= {"VAPI_WEBHOOK_URL": url + HOOK, "PATH": os.environ["PATH"]}
+        doctor = WarmProcess(["doctor"], environment, stdout=out.fileno(), stderr=out.fileno())
+        eventually_sync(lambda: bool(records_of(redis_process)))
+        doctor.send_signal(signal.SIGINT)
+        assert doctor.wait() == 130
     assert [record.keys() for record in records_of(redis_process)] == [{b"deleted", b"deleted_by"}]
