@@ -24,8 +24,8 @@ class Check:
 
     name: str
     find: Callable[[], Awaitable[list[Finding]]]
-    clean_up_s: float = 0.0
-    """Granted beyond the deadline, to a check that keeps the deadline itself and then cleans up."""
+    extra_s: float = 0.0
+    """Granted beyond the deadline, to a check that keeps it by itself, but first waits for another or cleans up after."""
 
 
 async def run_checks(checks: Iterable[Check], within_s: float) -> list[Finding]:
@@ -37,7 +37,7 @@ async def run_checks(checks: Iterable[Check], within_s: float) -> list[Finding]:
 
 async def _run(check: Check, within_s: float) -> list[Finding]:
     try:
-        async with asyncio.timeout(within_s + check.clean_up_s):
+        async with asyncio.timeout(within_s + check.extra_s):
             return await check.find()
     except TimeoutError:
         return [late(check.name, within_s)]

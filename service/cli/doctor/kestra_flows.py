@@ -22,6 +22,7 @@ PUT: Final = "paste deploy/kestra/{flow}.yaml into Kestra's editor"
 class KestraFlows:
     def __init__(self, settings: Settings, within_s: float) -> None:
         self._settings = settings
+        self._within_s = within_s
         ask_s = within_s * SHARE_OF_DEADLINE
         self._kestra = KestraClient(settings, ask_s=ask_s) if settings.kestra_url else None
         self._version: asyncio.Task[str] | None = None
@@ -34,7 +35,7 @@ class KestraFlows:
     def checks(self) -> list[Check]:
         if self._kestra is None:
             return [Check("kestra", self._find_none)]
-        return [Check("version", self._find_version), Check("flows", self._find_flows)]
+        return [Check("version", self._find_version), Check("flows", self._find_flows, extra_s=self._within_s)]
 
     async def _find_none(self) -> list[Finding]:
         return [ok("kestra", "KESTRA_URL is not set: no execution is created or resumed, flows can still poll")]

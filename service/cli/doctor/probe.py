@@ -79,7 +79,7 @@ class Probe:
         return [
             Check("address", self._find_address),
             Check("health", self._find_health),
-            Check("webhook", self._find_round_trip, clean_up_s=2 * CLEAN_UP_S),
+            Check("webhook", self._find_round_trip, extra_s=2 * CLEAN_UP_S),
         ]
 
     async def _find_address(self) -> list[Finding]:

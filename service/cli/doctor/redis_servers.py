@@ -52,7 +52,7 @@ class RedisServers:
         }
         return [
             Check("reachable", self._find_reached),
-            *(Check(name, self._at_every_master(look)) for name, look in looks.items()),
+            *(Check(name, self._at_every_master(name, look), extra_s=self._within_s) for name, look in looks.items()),
         ]
 
     async def _find_embedded(self) -> list[Finding]:
@@ -69,7 +69,7 @@ class RedisServers:
         return await asyncio.shield(self._reached)
 
     async def _try_all(self) -> tuple[dict[str, int], list[Finding]]:
-        """Ends before the deadline, or each check that waits for it would say that it had no result."""
+        """Keeps the deadline itself, or each check that waits for it would say that it had no result."""
         try:
             async with asyncio.timeout(self._within_s * SHARE_OF_DEADLINE):
                 return await self._try_masters()
@@ -103,10 +103,14 @@ class RedisServers:
             return "NoPermission" in type(exc.__cause__).__name__
         return True
 
-    def _at_every_master(self, look: Look) -> Callable[[], Awaitable[list[Finding]]]:
+    def _at_every_master(self, name: str, look: Look) -> Callable[[], Awaitable[list[Finding]]]:
         async def find() -> list[Finding]:
             masters, _ = await self._reach()
-            found = await asyncio.gather(*(look(bucket) for bucket in masters.values()))
+            try:
+                async with asyncio.timeout(self._within_s):
+                    found = await asyncio.gather(*(look(bucket) for bucket in masters.values()))
+            except TimeoutError:
+                return [late(name, self._within_s)]
             return merged(dict(zip(masters, found, strict=True)))
 
         return find

@@ -23,6 +23,7 @@ Assistants = list[dict[str, Any]]
 class VapiAccount:
     def __init__(self, settings: Settings, within_s: float) -> None:
         self._settings = settings
+        self._within_s = within_s
         ask_s = min(ASK_S, within_s * SHARE_OF_DEADLINE)
         self._vapi = VapiClient(settings, ask_s=ask_s) if settings.vapi_api_key else None
         self._listed: asyncio.Task[Assistants] | None = None
@@ -38,8 +39,8 @@ class VapiAccount:
         return [
             Check("key", self._find_key),
             Check("placed calls", self._find_placed),
-            Check("assistant", self._find_assistant),
-            Check("number", self._find_number),
+            Check("assistant", self._find_assistant, extra_s=self._within_s),
+            Check("number", self._find_number, extra_s=self._within_s),
         ]
 
     async def _find_none(self) -> list[Finding]:
