@@ -15,7 +15,7 @@ SERVICE = ROOT / "service"
 MODULES = sorted(SERVICE.rglob("*.py"))
 
 MAY_IMPORT = {
-    "cli": {"cli", "server", "vapi", "store", "redis_client", "calls"},
+    "cli": {"cli", "server", "vapi", "kestra", "store", "redis_client", "calls"},
     "server": {"server"},
     "api": {"api", "jobs", "vapi", "kestra", "store", "metrics", "calls"},
     "jobs": {"jobs", "vapi", "kestra", "store", "calls"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ import httpx2
 import pytest
 from ruamel.yaml import YAML
 
+from service.kestra.flows import REVISION_LABEL, SHIPPED
 from tests.support.replica import ROOT, Replica
 from tests.support.vapi_sender import full_report
 
@@ -100,6 +102,20 @@ def test_a_flow_is_named_after_its_file_and_takes_and_gives_what_it_promises(nam
     assert (source["id"], source["namespace"]) == (name, "ai_concierge")
     assert {each["id"]: each.get("defaults") for each in source["inputs"]} == INPUTS[name]
     assert [each["id"] for each in source["outputs"]] == OUTPUTS[name]
+
+
+@every_flow
+def test_a_flow_carries_its_revision_which_the_doctor_knows(name: str) -> None:
+    label = re.compile(rf'^labels:\n  {REVISION_LABEL}: "([0-9a-f]{{12}})"\n\n', re.MULTILINE)
+    source = (FOLDER / f"{name}.yaml").read_text()
+    revision = hashlib.sha256(label.sub("", source, count=1).encode()).hexdigest()[:12]
+    advice = f"write {revision} into deploy/kestra/{name}.yaml and service/kestra/flows.py"
+    assert label.findall(source) == [revision], advice
+    assert SHIPPED[name] == revision, advice
+
+
+def test_the_doctor_knows_all_flows_and_no_others() -> None:
+    assert set(SHIPPED) == set(INPUTS)
 
 
 @every_flow

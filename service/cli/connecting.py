@@ -10,6 +10,7 @@ from typing import Final
 
 from service.cli.client import ServiceAnswer, ServiceClient
 from service.config import Settings
+from service.urls import is_http_url
 
 EXIT_FAILED: Final = 1
 
@@ -18,18 +19,31 @@ class UnreadableFileError(Exception):
     """A file named on the command line cannot be read."""
 
 
-def add_address(command: argparse.ArgumentParser, *, needs_admin: bool = False) -> None:
-    command.add_argument("--url", help="base URL of the service (default: http://HOST:PORT)")
+def add_address(
+    command: argparse.ArgumentParser, *, needs_admin: bool = False, default_url: str = "http://HOST:PORT"
+) -> None:
+    command.add_argument("--url", type=_base_url, help=f"base URL of the service (default: {default_url})")
     default = "the first of API_ADMIN_TOKENS" if needs_admin else "the first of API_READ_TOKENS and API_ADMIN_TOKENS"
     command.add_argument("--token", help=f"default: {default}")
 
 
+def _base_url(text: str) -> str:
+    if not is_http_url(text):
+        raise argparse.ArgumentTypeError("must be a URL that begins with http:// or https://")
+    return text
+
+
 def connect(settings: Settings, options: argparse.Namespace, *, needs_admin: bool = False) -> ServiceClient:
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.host, settings.host)  # noqa: S104 - not bound, replaced
     readers = () if needs_admin else settings.api_read_tokens
     tokens = (*readers, *settings.api_admin_tokens)
     token = options.token or (tokens[0].reveal() if tokens else None)
-    return ServiceClient(options.url or f"http://{host}:{settings.port}", token)
+    return ServiceClient(options.url or own_url(settings), token)
+
+
+def own_url(settings: Settings) -> str:
+    """Where a service with these settings can be reached from this machine."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - not bound, replaced
+    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
 
 
 def read_file(file: Path) -> bytes:

@@ -17,6 +17,7 @@ from service.cli.call import add_call_command
 from service.cli.check_config import add_check_config_command, check_reachable, why_not_bound
 from service.cli.client import UnreachableError
 from service.cli.connecting import EXIT_FAILED, UnreadableFileError
+from service.cli.doctor.command import add_doctor_command
 from service.cli.send_webhook import add_send_webhook_command
 from service.cli.show_call import add_show_call_command
 from service.cli.spool import add_spool_command
@@ -58,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     sentence = "serve (what happens without a command)"
     commands.add_parser("serve", help=sentence, description=sentence).set_defaults(run=_serve)
     add_check_config_command(commands)
+    add_doctor_command(commands)
     add_send_webhook_command(commands)
     add_show_call_command(commands)
     add_wait_command(commands)

@@ -54,6 +54,16 @@ class ApiVersion:
             log.info("kestra.detected", style=self._detected)
         return self._detected
 
+    async def get_version(self) -> str:
+        """The version as Kestra writes it. Asks each time.
+
+        Raises:
+            UpstreamError: Kestra does not give its version.
+        """
+        answer = await self._ask(CONFIGS)
+        style_of(answer)
+        return decode(answer, ConfigsAnswer).version
+
     async def get_other(self, tried: Style) -> Style:
         """The style to use after Kestra did not know ``tried``: Kestra may have been upgraded.
 

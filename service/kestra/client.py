@@ -1,4 +1,4 @@
-"""The part of Kestra's REST API that we use, in 1.x and 2.x: create, read and resume an execution."""
+"""The part of Kestra's REST API that we use, in 1.x and 2.x: create, read and resume an execution, read a flow."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from service.kestra.api_version import ApiVersion, Style
 from service.kestra.cached_probe import CachedProbe
 from service.kestra.connection import AGAIN_AFTER, RETRY_AFTER_S, decode, open_session, verify
 from service.kestra.execution import PAUSED, Execution, ExecutionAnswer, Resumption, execution_of
+from service.kestra.flows import Flow, FlowAnswer, flow_of
 from service.urls import path_part
 
 if TYPE_CHECKING:
@@ -155,6 +156,19 @@ class KestraClient:
         except UpstreamError as exc:
             return str(exc)
         return None
+
+    async def get_version(self) -> str:
+        """As Kestra writes it, for instance ``1.3.44``."""
+        return await self._style.get_version()
+
+    async def find_flow(self, flow_id: str) -> Flow | None:
+        """A flow of the settings' namespace; None when Kestra does not know it."""
+        answer = await self._get(f"{self._tenant}/flows/{path_part(self._namespace)}/{path_part(flow_id)}")
+        if answer.status == 404:
+            return None
+        if not answer.is_success:
+            raise UpstreamError(f"Kestra refused to show the flow ({answer.status})")
+        return flow_of(decode(answer, FlowAnswer))
 
     async def verify_present(self) -> None:
         """Raises UpstreamError unless Kestra answered and accepted our credentials at most ``health_valid_s`` ago.

@@ -1,4 +1,4 @@
-"""The part of VAPI's API that we use: calls, recordings, assistants. https://docs.vapi.ai/api-reference"""
+"""The part of VAPI's API that we use: calls, recordings, assistants, phone numbers. https://docs.vapi.ai/api-reference"""
 
 from __future__ import annotations
 
@@ -152,6 +152,13 @@ class VapiClient:
         if answer.status in _UNKNOWN_THERE:
             raise NotFoundError("VAPI has no such assistant")
         return _decode(self._accepted(answer, "the question for an assistant").body, dict[str, Any])
+
+    async def get_phone_number(self, phone_number_id: str) -> dict[str, Any]:
+        """Raises NotFoundError when the account has no such phone number."""
+        answer = await self._ask(f"/phone-number/{path_part(phone_number_id)}")
+        if answer.status in _UNKNOWN_THERE:
+            raise NotFoundError("VAPI has no such phone number")
+        return _decode(self._accepted(answer, "the question for a phone number").body, dict[str, Any])
 
     async def list_assistants(self) -> list[dict[str, Any]]:
         """The newest assistants of the account, at most MAX_LIMIT."""

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from service.kestra.client import KestraClient, Resumption
+from service.kestra.flows import REVISION_LABEL, Flow
 from tests.support.fake_kestra import FakeKestra, Style
 from tests.support.kestra_server import Request
 from tests.support.kestra_talk import PASSWORD, connected
@@ -124,6 +125,19 @@ async def test_reading_outputs(kestra: FakeKestra, official: Kestrapy, ours: Kes
     expected = sent(kestra, execution_id)
     assert outputs == await ours.get_outputs(execution_id) == {"call_id": "c-1"}
     assert sent(kestra, execution_id)[-1:] == expected
+
+
+async def test_looking_at_a_flow(kestra: FakeKestra, official: Kestrapy, ours: KestraClient) -> None:
+    kestra.put_flow("ai_concierge", "wait_loop", labels={REVISION_LABEL: "abc"})
+    sent(kestra)
+    shown = official.do(
+        "flows", "flow", namespace="ai_concierge", id="wait_loop", tenant="main", source=False, allow_deleted=False
+    )["result"]
+    (expected,) = sent(kestra)
+    assert [(label["key"], label["value"]) for label in shown["labels"]] == [(REVISION_LABEL, "abc")]
+    assert await ours.find_flow("wait_loop") == Flow("abc", is_disabled=False)
+    assert [request._replace(query=expected.query) for request in sent(kestra)] == [expected]
+    assert await ours.find_flow("nobodys") is None
 
 
 @pytest.mark.parametrize("style", ["v2"], indirect=True)

@@ -32,7 +32,7 @@ FLOWS: Final[dict[str, str | None]] = {
     "ai_concierge/wait_long_poll": "call_id",
     "ai_concierge/without_inputs": None,
 }
-"""The flows it knows, and the input that each must have, if any."""
+"""The flows it knows at first, and the input that each must have, if any."""
 
 NOT_FOUND: Final = Answer(404, message("Not Found"))
 
@@ -69,6 +69,10 @@ class FakeKestra(Misbehaviour):
         self.outputs_route = "outputs/executions"
         """In 2.x; Kestra's documents also say ``outputs``."""
         self.executions: dict[str, FakeExecution] = {}
+        self.flows: dict[str, dict[str, Any]] = {}
+        """By ``namespace/id``, as its API shows them."""
+        for name in FLOWS:
+            self.put_flow(*name.split("/"))
         self._proof = _proof(username, password, token)
         self._server = KestraServer(self._serve, tls)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -77,6 +81,22 @@ class FakeKestra(Misbehaviour):
     @property
     def url(self) -> str:
         return self._server.url
+
+    def put_flow(
+        self, namespace: str, flow: str, *, labels: dict[str, str] | None = None, disabled: bool = False
+    ) -> None:
+        """As somebody does in its editor."""
+        shown = [{"key": key, "value": value} for key, value in (labels or {}).items()]
+        self.flows[f"{namespace}/{flow}"] = {
+            "id": flow,
+            "namespace": namespace,
+            "revision": 1,
+            "disabled": disabled,
+            "draft": False,
+            "deleted": False,
+            **({"labels": shown} if shown else {}),
+            "tasks": [{"id": "a", "type": "io.kestra.plugin.core.log.Log", "message": "played by a test"}],
+        }
 
     def start(self) -> Self:
         self._server.start()
@@ -115,6 +135,7 @@ class FakeKestra(Misbehaviour):
     def _route(self, request: Request, route: str) -> Answer:
         resume = "resume" if self.style == "v1" else "actions/resume"
         routes: list[tuple[str, str, Callable[..., Answer]]] = [
+            ("GET", r"flows/([^/]+)/([^/]+)", self._show_flow),
             ("GET", r"executions/([^/]+)", self._show),
             ("POST", rf"executions/([^/]+)/{resume}", self._resume),
             ("POST", r"executions/([^/]+)/([^/]+)", self._create),
@@ -127,10 +148,13 @@ class FakeKestra(Misbehaviour):
         return NOT_FOUND
 
     def _create(self, request: Request, namespace: str, flow: str) -> Answer:
-        if f"{namespace}/{flow}" not in FLOWS:
+        found = self.flows.get(f"{namespace}/{flow}")
+        if found is None:
             return Answer(404, message("Not Found: Requested Flow is not found."))
+        if found["disabled"]:
+            return Answer(409, message("Conflict: Flow is disabled"))
         texts = [value for name, value in request.query if name == "labels"]
-        inputs, required = _fields(request.parts), FLOWS[f"{namespace}/{flow}"]
+        inputs, required = _fields(request.parts), FLOWS.get(f"{namespace}/{flow}")
         if (required is not None and required not in inputs) or not all(map(is_label, texts)):
             return Answer(422, message("Unprocessable Entity: invalid inputs or labels"))
         labels = {key: value.strip() for key, _, value in (text.partition(":") for text in texts)}
@@ -141,6 +165,10 @@ class FakeKestra(Misbehaviour):
             assert self._loop is not None, "a flow is played inside `async with` only"
             self._loop.call_soon_threadsafe(self._begin, execution)
         return Answer(200, {**content, "url": f"{self.url}/ui/executions/{execution.id}"})
+
+    def _show_flow(self, _: Request, namespace: str, flow: str) -> Answer:
+        found = self.flows.get(f"{namespace}/{flow}")
+        return NOT_FOUND if found is None else Answer(200, found)
 
     def _show(self, _: Request, execution_id: str) -> Answer:
         execution = self.executions.get(execution_id)

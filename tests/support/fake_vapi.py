@@ -18,7 +18,7 @@ import uuid
 from collections.abc import Sequence
 from typing import Any, Final, Self
 
-from tests.support.fake_vapi_calls import PHONE_NUMBER_ID, iso, new_call, now_ms
+from tests.support.fake_vapi_calls import PHONE_NUMBER_ID, iso, new_call, new_phone_number, newest_first, now_ms
 from tests.support.fake_vapi_course import Course
 from tests.support.fake_vapi_orders import objections_to_assistant, objections_to_call, refusal
 from tests.support.fake_vapi_server import Conduct, LoopbackServer, Reply, Request, Silence
@@ -29,10 +29,11 @@ ARTIFACTS: Final = (*RECORDINGS, "video-recording", "pcap", "call-logs")
 
 _CALL_PATH: Final = re.compile(r"/call/([^/]+)(?:/([a-z-]+))?")
 _ASSISTANT_PATH: Final = re.compile(r"/assistant/([^/]+)")
+_NUMBER_PATH: Final = re.compile(r"/phone-number/([^/]+)")
 
 
 class FakeVapi:
-    """``calls`` and ``assistants`` are its state, by id; a test may read and change them."""
+    """``calls``, ``assistants`` and ``phone_numbers`` are its state, by id; a test may read and change them."""
 
     def __init__(self, api_key: str = "a-private-vapi-key", *, lines: int = 1000) -> None:
         self.api_key = api_key
@@ -41,6 +42,7 @@ class FakeVapi:
         """Calls that may be under way at once; one more is answered 201 with ``concurrencyBlocked``."""
         self.calls: dict[str, dict[str, Any]] = {}
         self.assistants: dict[str, dict[str, Any]] = {}
+        self.phone_numbers: dict[str, dict[str, Any]] = {self.phone_number_id: new_phone_number(self.phone_number_id)}
         self.deliveries: list[Delivery] = []
         self._snapshots: dict[str, dict[str, Any]] = {}
         self._signatures: set[str] = set()
@@ -164,13 +166,22 @@ class FakeVapi:
         if request.headers.get("authorization") != f"Bearer {self.api_key}":
             return refusal(401, "Invalid Key. Hot tip, you may be using the private key instead of the public key.")
         if request.path == "/call":
-            return self._place(request) if request.method == "POST" else self._list(self.calls, request)
+            return (
+                self._place(request)
+                if request.method == "POST"
+                else Reply(200, newest_first(self.calls, request.query))
+            )
         if request.path == "/assistant":
-            return self._create_assistant(request) if request.method == "POST" else self._list(self.assistants, request)
+            if request.method == "POST":
+                return self._create_assistant(request)
+            return Reply(200, newest_first(self.assistants, request.query))
         if found := _CALL_PATH.fullmatch(request.path):
             return self._one_call(request.method, found[1], found[2])
         if found := _ASSISTANT_PATH.fullmatch(request.path):
             return self._one_assistant(request, found[1])
+        if found := _NUMBER_PATH.fullmatch(request.path):
+            number = self.phone_numbers.get(found[1])
+            return refusal(404, f"Phone number not found: {found[1]}") if number is None else Reply(200, number)
         return refusal(404, f"Cannot {request.method} {request.path}")
 
     def _place(self, request: Request) -> Reply:
@@ -233,16 +244,3 @@ class FakeVapi:
         if request.method == "DELETE":
             del self.assistants[identifier]
         return Reply(200, assistant)
-
-    @staticmethod
-    def _list(kept: dict[str, dict[str, Any]], request: Request) -> Reply:
-        """Newest first, by VAPI's filters."""
-        found = list(kept.values())
-        found.sort(key=lambda item: str(item["createdAt"]), reverse=True)
-        for name in ("id", "assistantId", "phoneNumberId"):
-            if name in request.query:
-                found = [item for item in found if item.get(name) == request.query[name]]
-        for name, holds in (("createdAtGt", str.__gt__), ("createdAtLt", str.__lt__)):
-            if name in request.query:
-                found = [item for item in found if holds(str(item["createdAt"]), request.query[name])]
-        return Reply(200, found[: int(request.query.get("limit", "100"))])

@@ -193,3 +193,30 @@ def _messages(talk: Talk, started_ms: float) -> list[dict[str, Any]]:
             }
         )
     return messages
+
+
+def new_phone_number(identifier: str) -> dict[str, Any]:
+    """A number bought from VAPI, as its API shows it; it answers no calls and names no server."""
+    at = iso(now_ms())
+    return {
+        "id": identifier,
+        "orgId": ORG_ID,
+        "createdAt": at,
+        "updatedAt": at,
+        "provider": "vapi",
+        "number": "+18645550100",
+        "status": "active",
+    }
+
+
+def newest_first(kept: dict[str, dict[str, Any]], query: dict[str, str]) -> list[dict[str, Any]]:
+    """What VAPI lists of them by its filters."""
+    found = list(kept.values())
+    found.sort(key=lambda item: str(item["createdAt"]), reverse=True)
+    for name in ("id", "assistantId", "phoneNumberId"):
+        if name in query:
+            found = [item for item in found if item.get(name) == query[name]]
+    for name, holds in (("createdAtGt", str.__gt__), ("createdAtLt", str.__lt__)):
+        if name in query:
+            found = [item for item in found if holds(str(item["createdAt"]), query[name])]
+    return found[: int(query.get("limit", "100"))]

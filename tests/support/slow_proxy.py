@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
@@ -54,6 +55,8 @@ class SlowProxy:
     def __init__(self, redis_port: int) -> None:
         self.commands_s = 0.0
         self.replies_s = 0.0
+        self.edit: Callable[[bytes], bytes] = bytes
+        """What becomes of Redis's replies; for small ones, which arrive in one piece."""
         self._redis_port = redis_port
         self._server = TalkingServer(self._talk)
 
@@ -91,9 +94,9 @@ class SlowProxy:
             # Never before the chunk in front of it, also where the delay was shortened meanwhile.
             due = max(due, loop.time() + (self.replies_s if of_replies else self.commands_s))
             if due <= loop.time():
-                writer.write(chunk)
+                writer.write(self.edit(chunk) if of_replies else chunk)
             else:
-                loop.call_at(due, writer.write, chunk)
+                loop.call_at(due, writer.write, self.edit(chunk) if of_replies else chunk)
         raise ConnectionResetError
 
 

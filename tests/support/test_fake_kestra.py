@@ -234,3 +234,11 @@ def test_a_bug_in_the_fake_fails_the_test() -> None:
         http.post(kestra.url + FLOW, content=b"junk", headers={"content-type": "multipart/form-data; boundary=b"})
     with pytest.raises(ValueError, match="does not begin"):
         kestra.stop()
+
+
+async def test_it_shows_its_flows_and_runs_none_that_is_disabled(kestra: FakeKestra, http: httpx2.AsyncClient) -> None:
+    kestra.put_flow("ai_concierge", "call_provider", labels={"a": "1"}, disabled=True)
+    shown = (await http.get("/api/v1/main/flows/ai_concierge/call_provider")).json()
+    assert (shown["id"], shown["disabled"], shown["labels"]) == ("call_provider", True, [{"key": "a", "value": "1"}])
+    assert (await http.get("/api/v1/main/flows/ai_concierge/nobodys")).status_code == 404
+    assert (await http.post(FLOW, files=FILES)).status_code == 409

@@ -242,3 +242,8 @@ async def test_a_test_that_broke_its_state_is_told(vapi: FakeVapi, http: httpx2.
     vapi.calls["odd"] = {"status": "queued"}
     answer = await http.get("/call")
     assert (answer.status_code, "KeyError" in answer.json()["message"]) == (500, True)
+
+
+async def test_a_phone_number_is_shown(vapi: FakeVapi, http: httpx2.AsyncClient) -> None:
+    assert (await http.get(f"/phone-number/{vapi.phone_number_id}")).json()["id"] == vapi.phone_number_id
+    assert (await http.get("/phone-number/nobodys")).status_code == 404

@@ -148,3 +148,9 @@ async def test_an_assistant_that_is_not_there_cannot_be_got(client: VapiClient) 
 async def test_an_assistant_that_vapi_objects_to_is_refused_with_its_reason(client: VapiClient) -> None:
     with pytest.raises(InvalidRequestError, match="VAPI refused the assistant: name must be shorter"):
         await client.create_assistant({"name": "x" * 41})
+
+
+async def test_a_phone_number_can_be_read(vapi: FakeVapi, client: VapiClient) -> None:
+    assert await client.get_phone_number(vapi.phone_number_id) == vapi.phone_numbers[vapi.phone_number_id]
+    with pytest.raises(NotFoundError):
+        await client.get_phone_number("nobodys")

@@ -1,0 +1,1 @@
+"""``python -m service doctor``: one file per thing that is checked, and how findings are collected and printed."""
