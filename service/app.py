@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route, Router
@@ -75,13 +74,9 @@ class _ByMethod:
 
     def __init__(self, endpoints: dict[str, ASGIApp]) -> None:
         self._endpoints = {"HEAD": endpoints["GET"], **endpoints} if "GET" in endpoints else endpoints
-        self._allow = {"Allow": ", ".join(sorted(self._endpoints))}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        endpoint = self._endpoints.get(scope["method"])
-        if endpoint is None:
-            raise HTTPException(405, headers=self._allow)
-        await endpoint(scope, receive, send)
+        await self._endpoints[scope["method"]](scope, receive, send)
 
 
 def _routes(state: State) -> list[ServedRoute]:
@@ -130,7 +125,10 @@ class _Dispatcher:
             by_path.setdefault(route.path, {})[route.method] = route.app
         self._webhook = by_path[webhook.PATHS[0]]["POST"]
         self._poll = by_path[polling.ROUTE]["GET"]
-        routes = [Route(path, _ByMethod(by_path[path])) for path in sorted(by_path, key=_parameters_last)]
+        routes = [
+            Route(path, _ByMethod(by_path[path]), methods=[*by_path[path]])
+            for path in sorted(by_path, key=_parameters_last)
+        ]
         self._router = Router(routes, redirect_slashes=False, default=_not_found, lifespan=lifespan)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -140,19 +138,15 @@ class _Dispatcher:
             if method == "POST" and path in webhook.PATHS:
                 await self._webhook(scope, receive, send)
                 return
-            if (
-                method == "GET"
-                and path.startswith(polling.PREFIX)
-                and "/" not in path[len(polling.PREFIX) :]
-                and path != batches.ROUTE
-            ):
+            if method == "GET" and path.startswith(polling.PREFIX) and "/" not in path[len(polling.PREFIX) :]:
                 await self._poll(scope, receive, send)
                 return
+            scope["app"] = self  # makes Starlette raise a 405 instead of answering in plain text
         await self._router(scope, receive, send)
 
 
 def _parameters_last(path: str) -> list[bool]:
-    """Sorts routes: literal parts of a path win over parameters, for every method."""
+    """Sorts routes: literal parts of a path win over parameters, for the methods that the literal path has."""
     return [part.startswith("{") for part in path.split("/")]
 
 
