@@ -9,15 +9,19 @@ from msgspec import Meta
 from service import __version__
 from service.api.docs import FILES, POLICY
 from service.api.openapi.bodies import (
-    CallCounts,
     Dependency,
     EndpointList,
     HealthReport,
     ListedEndpoint,
     Master,
+    Ready,
+)
+from service.api.openapi.examples import A_CALL_ID
+from service.api.openapi.operation import Answer, Body, Header, Operation, Parameter, ok
+from service.api.openapi.stats_bodies import (
+    CallCounts,
     PlacedCounts,
     PollCounts,
-    Ready,
     ReplicaSeen,
     SpoolHeld,
     Stats,
@@ -27,8 +31,6 @@ from service.api.openapi.bodies import (
     WakeLatency,
     WebhookCounts,
 )
-from service.api.openapi.examples import A_CALL_ID
-from service.api.openapi.operation import Answer, Body, Header, Operation, Parameter, ok
 from service.api.stats import MAX_ENTRIES
 from service.metrics.declared import LATENCIES_S
 from service.metrics.exposition import CONTENT_TYPE
