@@ -69,7 +69,7 @@ async def find_missing_rights(redis: RedisTopology, settings: Settings, bucket: 
     trial = _Trial(redis, settings, bucket)
     await trial.run()
     optional = {f"+{command}" for command in OPTIONAL}
-    missing = dict.fromkeys(trial.missing)
+    missing = sorted(set(trial.missing))
     return Rights(
         tuple(right for right in missing if right not in optional),
         tuple(right for right in missing if right in optional),

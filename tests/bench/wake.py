@@ -20,6 +20,7 @@ from pathlib import Path
 
 from redis import Redis
 
+from service.server.connections import backlog_of
 from tests.bench import sections
 from tests.bench.load import exchange, exchange_over
 from tests.bench.parker import Parker, call_id, raise_file_limit
@@ -62,7 +63,7 @@ def main() -> None:
     options.add_argument("--per-second", type=float, default=50)
     chosen = options.parse_args()
     files = raise_file_limit()
-    most = min(MANY, files - OWN_FILES)
+    most = min(MANY, files - 2 * backlog_of(files) - OWN_FILES)  # the service keeps that many in reserve
     if chosen.quick:
         chosen.parked, chosen.webhooks, most = 500, 50, 2000
     rows = []

@@ -219,5 +219,5 @@ def test_a_doctor_that_is_interrupted_deletes_its_probe(
         doctor = WarmProcess(["doctor"], environment, stdout=out.fileno(), stderr=out.fileno())
         eventually_sync(lambda: bool(records_of(redis_process)))
         doctor.send_signal(signal.SIGINT)
-        assert doctor.wait() == 130
+        assert doctor.wait() in (130, 2)  # 2: the other checks were over, and found errors
     assert [record.keys() for record in records_of(redis_process)] == [{b"deleted", b"deleted_by"}]

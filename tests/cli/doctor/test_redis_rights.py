@@ -81,7 +81,7 @@ async def test_keys_and_channels_that_are_not_allowed_are_named(server: RedisPro
 
 async def test_another_prefix_than_the_users_is_found(server: RedisProcess) -> None:
     set_user(server, *RULE.split())
-    assert (await rights_at(server, redis_key_prefix="other")).missing == ("~other:*", "&other:*")
+    assert (await rights_at(server, redis_key_prefix="other")).missing == ("&other:*", "~other:*")
 
 
 def test_the_doctor_says_what_to_give_the_user(server: RedisProcess) -> None:
