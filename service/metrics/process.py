@@ -79,8 +79,8 @@ class Snapshot(msgspec.Struct):
 class Metrics:
     """The counts of this process.
 
-    For a webhook all of them together take 1.2 us, which is 1.0 % of its 122 to 139 us of CPU, and for a poll 1.25 us of 67
-    (``tests/bench/counting.py``).
+    For a webhook all of them together take 1.2 us, which is 0.7 % of its 176 us of CPU, and for a poll 1.25 us of 73
+    (``tests/bench/counting.py``; the whole in ``results.md``).
     ``snapshot`` is for Prometheus, ``sums`` goes to Redis for the stats of all replicas.
     """
 
