@@ -17,7 +17,7 @@ from service.api.assistant import make_assistant_config
 from service.api.auth import Access
 from service.api.middleware import RequestMiddleware
 from service.api.openapi import calls as of_calls
-from service.api.openapi import ops as of_ops
+from service.api.openapi import pages as of_pages
 from service.api.openapi import placing as of_placing
 from service.api.openapi import watching as of_watching
 from service.api.openapi import webhook as of_webhook
@@ -108,10 +108,10 @@ def _routes(state: State) -> list[ServedRoute]:
     add("GET", "/health/ready", health.get_ready, Access.OPEN, of_watching.GET_READY)
     add("GET", "/metrics", metrics.get_metrics, metrics_access, of_watching.GET_METRICS)
     add("GET", "/openapi.json", OpenAPIDocument(routes).get, Access.OPEN, of_watching.GET_OPENAPI)
-    add("GET", docs.ROUTE, docs.get_docs, Access.OPEN, of_watching.GET_DOCS)
-    add("GET", docs.FILE_ROUTE, docs.get_docs_file, Access.OPEN, of_watching.GET_DOCS_FILE)
-    add("GET", ops.ROUTE, page.get_page, Access.OPEN, of_ops.GET_OPS)
-    add("GET", ops.FILE_ROUTE, page.get_file, Access.OPEN, of_ops.GET_OPS_FILE)
+    add("GET", docs.ROUTE, docs.get_docs, Access.OPEN, of_pages.GET_DOCS)
+    add("GET", docs.FILE_ROUTE, docs.get_docs_file, Access.OPEN, of_pages.GET_DOCS_FILE)
+    add("GET", ops.ROUTE, page.get_page, Access.OPEN, of_pages.GET_OPS)
+    add("GET", ops.FILE_ROUTE, page.get_file, Access.OPEN, of_pages.GET_OPS_FILE)
     add("GET", "/", list_endpoints, Access.OPEN, of_watching.LIST_ENDPOINTS)
     return routes
 

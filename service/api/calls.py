@@ -61,7 +61,8 @@ async def list_calls_by_phone(state: State, request: Request) -> Response:
     pagination = {"limit": limit, "offset": offset, "hasMore": offset + limit < page.count}
     data = [msgspec.Raw(render_record(call, "summary")) for call in calls]
     missing = {"missing_buckets": page.missing_buckets} if page.missing_buckets else {}
-    return LargeResponse(state.large_bodies, data=data, count=page.count, pagination=pagination, **missing)
+    answer = JSONResponse(data=data, count=page.count, pagination=pagination, **missing)
+    return LargeResponse(state.large_bodies, bytes(answer.body))
 
 
 def deadlines_of(state: State) -> tuple[float, float]:

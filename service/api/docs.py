@@ -14,7 +14,7 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.api.responses import SharedResponse
+from service.api.responses import LargeResponse
 from service.api.state import State
 from service.errors import NotFoundError
 
@@ -37,7 +37,9 @@ POLICY: Final = (
 )
 """``data:`` because Swagger UI's arrows are images inside its style sheet."""
 
-_SAFE: Final = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
+SAFE: Final = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
+HEADERS: Final = {"Content-Security-Policy": POLICY, **SAFE}
+"""Of the page; its files have ``SAFE`` alone."""
 
 PAGE: Final = """\
 <!doctype html>
@@ -75,9 +77,7 @@ SwaggerUIBundle({
 
 
 async def get_docs(_: State, __: Request) -> Response:
-    response = Response(PAGE, media_type="text/html", headers={"Content-Security-Policy": POLICY})
-    response.raw_headers.extend(_SAFE)
-    return response
+    return Response(PAGE, media_type="text/html", headers=HEADERS)
 
 
 async def get_docs_file(state: State, request: Request) -> Response:
@@ -85,7 +85,8 @@ async def get_docs_file(state: State, request: Request) -> Response:
     media_type = FILES.get(name)
     if media_type is None:
         raise NotFoundError("The page has no such file")
-    return SharedResponse(state.large_bodies, (ROUTE, name), _content_of(name), _SAFE, media_type)
+    content = _content_of(name)
+    return LargeResponse(state.large_bodies, content, key=(ROUTE, name), media_type=media_type, headers=SAFE)
 
 
 @cache

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Final
 from weakref import WeakValueDictionary, finalize
 
@@ -102,34 +102,33 @@ class JSONResponse(Response):
         super().__init__(msgspec.json.encode({"success": status_code < 400, **fields}), status_code)
 
 
-class LargeResponse(JSONResponse):
-    """One that may be large: while it is being sent, it counts among ``bodies``."""
+class LargeResponse(Response):
+    """An answer that may be large: while it is being sent, it counts among ``bodies``.
 
-    def __init__(self, bodies: SharedBodies, /, **fields: Any) -> None:
-        super().__init__(**fields)
-        self._content = bytes(self.body)
+    Answers with the same ``key`` share the bytes.
+    """
+
+    def __init__(
+        self,
+        bodies: SharedBodies,
+        content: bytes,
+        *,
+        key: Hashable = None,
+        media_type: str = "application/json",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__()
         self._bodies = bodies
-        self._kept = bodies.keep(object(), self._content) if len(self._content) > LARGE_BODY_BYTES else None
+        self._content = content
+        self._media_type = media_type.encode()
+        self._fixed_headers = [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()]
+        key = object() if key is None else key
+        is_large = len(content) > LARGE_BODY_BYTES
+        self._kept = (bodies.find(key) or bodies.keep(key, content)) if is_large else None
 
     async def __call__(self, _: Scope, __: Receive, send: Send) -> None:
         if self._kept is not None:
             await self._bodies.wait_for_turn()
-        await send_answer(send, self.status_code, self._content)
-
-
-class SharedResponse(Response):
-    """Bytes that are the same for every caller: answers that send them at the same time share them."""
-
-    def __init__(self, bodies: SharedBodies, key: Hashable, content: bytes, headers: Headers, media_type: str) -> None:
-        super().__init__()
-        self._bodies = bodies
-        self._content = content
-        self._fixed_headers = headers
-        self._media_type = media_type.encode()
-        self._kept = bodies.find(key) or bodies.keep(key, content)
-
-    async def __call__(self, _: Scope, __: Receive, send: Send) -> None:
-        await self._bodies.wait_for_turn()
         await send_answer(send, 200, self._content, self._fixed_headers, content_type=self._media_type)
 
 

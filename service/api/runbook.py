@@ -1,20 +1,14 @@
-"""Shows the runbook as a page: as much of Markdown as it uses, with the anchors that GitHub gives to headings."""
+"""Shows the runbook as a page, with the anchors that GitHub gives to headings."""
 
 from __future__ import annotations
 
-import html
 import re
+from collections.abc import Iterable
+from itertools import pairwise
 from typing import Final
 
-_BLOCK: Final = re.compile(
-    r"^```[a-z]*\n(?P<code>.*?)^```$|^(?P<marks>#{1,6}) (?P<title>[^\n]+)$", re.MULTILINE | re.DOTALL
-)
-"""What is found first: a line of code that begins with ``#`` is no heading."""
-
-_CODE: Final = re.compile(r"`([^`]+)`")
-_BOLD: Final = re.compile(r"\*\*(.+?)\*\*")
-_LINK: Final = re.compile(r"\[([^]]+)\]\(([^)]+)\)")
-_TABLE: Final = re.compile(r"(?:^\|.*\|$\n?)+", re.MULTILINE)
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
 
 _PAGE: Final = """<!doctype html>
 <html lang="en">
@@ -33,12 +27,16 @@ _PAGE: Final = """<!doctype html>
 
 
 def render_runbook(markdown: str) -> str:
-    parts, end = [], 0
-    for found in _BLOCK.finditer(markdown):
-        parts += [_prose(markdown[end : found.start()]), _block(found)]
-        end = found.end()
-    parts.append(_prose(markdown[end:]))
-    return _PAGE.format(content="\n".join(filter(None, parts)))
+    """HTML within the text is shown as text. Links to other files become words, as those files are not served."""
+    parser = MarkdownIt("commonmark", {"html": False}).enable("table")
+    tokens = parser.parse(markdown)
+    for opened, title in pairwise(tokens):
+        if opened.type == "heading_open":
+            opened.attrSet("id", anchor_of(title.content))
+    for token in tokens:
+        if token.children:
+            token.children = _without_links_elsewhere(token.children)
+    return _PAGE.format(content=parser.renderer.render(tokens, parser.options, {}))
 
 
 def anchor_of(heading: str) -> str:
@@ -46,47 +44,11 @@ def anchor_of(heading: str) -> str:
     return re.sub(r"[^a-z0-9 _-]", "", heading.lower()).replace(" ", "-")
 
 
-def _block(found: re.Match[str]) -> str:
-    if found["title"] is None:
-        return f'<pre class="code">{html.escape(found["code"].rstrip())}</pre>'
-    level, title = len(found["marks"]), found["title"]
-    return f'<h{level} id="{anchor_of(title)}">{html.escape(title)}</h{level}>'
-
-
-def _prose(text: str) -> str:
-    """Paragraphs and lists keep their lines; tables become tables."""
-    parts, end = [], 0
-    for found in _TABLE.finditer(text):
-        parts += [_paragraphs(text[end : found.start()]), _table(found[0])]
-        end = found.end()
-    parts.append(_paragraphs(text[end:]))
-    return "\n".join(filter(None, parts))
-
-
-def _paragraphs(text: str) -> str:
-    return f'<div class="prose">{_inline(text.strip())}</div>' if text.strip() else ""
-
-
-def _table(text: str) -> str:
-    head, _, *rows = (re.split(r"(?<!\\)\|", line.strip().strip("|")) for line in text.strip().splitlines())
-    lines = [_row("th", head), *(_row("td", row) for row in rows)]
-    return f"<table>{''.join(lines)}</table>"
-
-
-def _row(tag: str, cells: list[str]) -> str:
-    return "<tr>" + "".join(f"<{tag}>{_inline(cell.strip())}</{tag}>" for cell in cells) + "</tr>"
-
-
-def _inline(text: str) -> str:
-    """Code, which nothing else is looked for in, between text with links and bold words."""
-    pieces = _CODE.split(text)
-    pieces[::2] = [_words(piece) for piece in pieces[::2]]
-    pieces[1::2] = [f"<code>{html.escape(piece)}</code>" for piece in pieces[1::2]]
-    return _BOLD.sub(r"<strong>\1</strong>", "".join(pieces))
-
-
-def _words(text: str) -> str:
-    """Only links to sections of this page lead anywhere: other files are not served."""
-    return _LINK.sub(
-        lambda link: f'<a href="{link[2]}">{link[1]}</a>' if link[2].startswith("#") else link[1], html.escape(text)
-    )
+def _without_links_elsewhere(tokens: Iterable[Token]) -> list[Token]:
+    kept, is_elsewhere = [], False
+    for token in tokens:
+        if token.type == "link_open":
+            is_elsewhere = not str(token.attrGet("href")).startswith("#")
+        if not (is_elsewhere and token.type in ("link_open", "link_close")):
+            kept.append(token)
+    return kept

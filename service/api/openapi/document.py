@@ -14,11 +14,11 @@ from starlette.responses import Response
 from service import __version__
 from service.api.auth import Access
 from service.api.openapi.answers import SHARED, answers_of
-from service.api.openapi.operation import JSON, Operation, Parameter, ServedRoute
+from service.api.openapi.operation import Operation, Parameter, ServedRoute
 from service.api.openapi.schemas import Schemas
 from service.api.openapi.security import SCHEMES, security_of
 from service.api.openapi.webhook import webhook_operations
-from service.api.responses import SharedResponse
+from service.api.responses import LargeResponse
 from service.api.state import State
 
 ROUTE: Final = "/openapi.json"
@@ -56,7 +56,7 @@ class OpenAPIDocument:
             if not self._text:  # in a thread: anybody may ask, and it takes up to 0.1 s
                 document = await asyncio.to_thread(make_document, self._routes)
                 self._text = msgspec.json.encode(document)
-        return SharedResponse(state.large_bodies, ROUTE, self._text, (), JSON)
+        return LargeResponse(state.large_bodies, self._text, key=ROUTE)
 
 
 def make_document(routes: Iterable[ServedRoute]) -> dict[str, Any]:

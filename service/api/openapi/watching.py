@@ -7,7 +7,6 @@ from typing import Annotated, Any, Final
 from msgspec import Meta
 
 from service import __version__
-from service.api.docs import FILES, POLICY
 from service.api.openapi.bodies import (
     Dependency,
     EndpointList,
@@ -17,7 +16,8 @@ from service.api.openapi.bodies import (
     Ready,
 )
 from service.api.openapi.examples import A_CALL_ID
-from service.api.openapi.operation import Answer, Body, Header, Operation, Parameter, ok
+from service.api.openapi.operation import Answer, Body, Operation, Parameter, ok
+from service.api.openapi.pages import PAGES, TOO_MANY_UNTAKEN
 from service.api.openapi.stats_bodies import (
     CallCounts,
     PlacedCounts,
@@ -36,7 +36,6 @@ from service.metrics.declared import LATENCIES_S
 from service.metrics.exposition import CONTENT_TYPE
 
 WATCHING: Final = "watching"
-PAGES: Final = "pages"
 
 _STATS: Final = Stats(
     size=1,
@@ -188,53 +187,5 @@ GET_OPENAPI: Final = Operation(
     tag=PAGES,
     summary="this API as an OpenAPI 3.1 document",
     answers=(ok("The document", dict[str, Any], shortened={"openapi": "3.1.0", "info": {"title": "vapi-cache"}}),),
-    failures={503: "Too many large answers wait for clients that do not read them"},
-)
-
-_SAFE: Final = (
-    Header(name="X-Content-Type-Options", description="Taken as what it says it is", example="nosniff"),
-    Header(name="Referrer-Policy", description="No page that it leads to learns of it", example="no-referrer"),
-)
-_POLICY: Final = Header(name="Content-Security-Policy", description="Nothing from elsewhere is loaded", example=POLICY)
-
-GET_DOCS: Final = Operation(
-    id="getDocs",
-    tag=PAGES,
-    summary="that document as a page, on which requests can be tried with a token",
-    answers=(
-        Answer(
-            status=200,
-            description="The page",
-            bodies=(_text("text/html; charset=utf-8", page="<!doctype html>..."),),
-            headers=(_POLICY, *_SAFE),
-        ),
-    ),
-    failures={},
-)
-
-GET_DOCS_FILE: Final = Operation(
-    id="getDocsFile",
-    tag=PAGES,
-    summary="the scripts, styles and icon of that page",
-    parameters=(
-        Parameter(
-            name="file",
-            place="path",
-            type=Annotated[str, Meta(extra_json_schema={"enum": [*FILES]})],
-            description="Its name",
-            example="start.js",
-        ),
-    ),
-    answers=(
-        Answer(
-            status=200,
-            description="The file",
-            bodies=tuple(
-                _text(media_type, bytes if media_type.startswith("image/") else str)
-                for media_type in dict.fromkeys(FILES.values())
-            ),
-            headers=_SAFE,
-        ),
-    ),
-    failures={404: "The page has no such file", 503: GET_OPENAPI.failures[503]},
+    failures={503: TOO_MANY_UNTAKEN},
 )
