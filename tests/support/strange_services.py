@@ -6,6 +6,7 @@ import contextlib
 import ssl
 import threading
 import urllib.request
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
@@ -13,7 +14,7 @@ from typing import ClassVar
 from tests.support.eventually import PATIENCE_S
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(BaseHTTPRequestHandler, ABC):
     def do_POST(self) -> None:
         status, headers, body = self.answer()
         self.send_response(status)
@@ -24,8 +25,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_GET = do_DELETE = do_POST  # noqa: N815 - the names that http.server looks for
 
+    @abstractmethod
     def answer(self) -> tuple[int, dict[str, str], bytes]:
-        raise NotImplementedError
+        """Status, headers and body."""
 
     def read(self) -> bytes:
         return self.rfile.read(int(self.headers.get("content-length", 0)))
