@@ -154,6 +154,8 @@ def _serve(control: socket.socket) -> None:
         if pid == 0:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            # A shell that runs the tests in the background has them ignore it, and they would pass that on.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             for descriptor in (*statuses.values(), descriptors.pop(), control.detach(), woken.detach(), waker.detach()):
                 os.close(descriptor)
             arguments, environment = json.loads(request)
