@@ -112,7 +112,7 @@ def test_every_master_of_a_cluster_is_looked_at() -> None:
         for rule in ((*RULE.split(), "+asking"), (*RULE.split(), "+asking", "+cluster|slots")):
             for node in cluster.nodes:
                 ask(node, "ACL", "SETUSER", "service", "reset", "on", ">password", *rule)
-            diagnoses.append(diagnose("--url", NOBODY_THERE, redis_url=as_service, store_timeout_s=0.5))
+            diagnoses.append(diagnose("--url", NOBODY_THERE, redis_url=as_service))
         diagnoses.append(diagnose("--url", NOBODY_THERE, redis_url=cluster.url))
     finally:
         cluster.stop()
