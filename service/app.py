@@ -15,8 +15,10 @@ from service.api import batches, calls, docs, health, metrics, ops, placing, pol
 from service.api.assistant import PATH as ASSISTANT_CONFIG
 from service.api.assistant import make_assistant_config
 from service.api.auth import Access
+from service.api.events import all_events, call_events
 from service.api.middleware import RequestMiddleware
 from service.api.openapi import calls as of_calls
+from service.api.openapi import events as of_events
 from service.api.openapi import pages as of_pages
 from service.api.openapi import placing as of_placing
 from service.api.openapi import watching as of_watching
@@ -94,6 +96,10 @@ def _routes(state: State) -> list[ServedRoute]:
     routes.append(ServedRoute("POST", webhook.PATHS[0], take, None, of_webhook.TAKE_WEBHOOK))
     routes.append(ServedRoute("POST", webhook.PATHS[1], take, None, of_webhook.TAKE_WEBHOOK_TOO))
     routes.append(ServedRoute("GET", polling.ROUTE, poll, Access.READ, of_calls.GET_CALL))
+    routes.append(
+        ServedRoute("GET", call_events.ROUTE, call_events.CallEvents(state), Access.READ, of_events.FOLLOW_CALL)
+    )
+    routes.append(ServedRoute("GET", all_events.ROUTE, all_events.AllEvents(state), Access.READ, of_events.FOLLOW_ALL))
     add("DELETE", polling.ROUTE, calls.delete_call, Access.ADMIN, of_calls.DELETE_CALL)
     add("POST", placing.ROUTE, placing.place_call, Access.DIAL, of_placing.PLACE_CALL)
     add("POST", batches.ROUTE, batches.place_batch, Access.DIAL, of_placing.PLACE_BATCH)

@@ -44,11 +44,11 @@ async def read_and_reconcile(state: State, call_id: bytes, view: View) -> Call:
 class WatchedCall:
     """Enter it before the first read, so that no change is missed. It is left with the poll or stream that it is for."""
 
-    __slots__ = ("_departure", "_receive", "_state", "_view", "_watch")
+    __slots__ = ("_departure", "_receive", "_state", "_watch", "view")
 
     def __init__(self, state: State, call_id: bytes, view: View, receive: Receive) -> None:
         self._state = state
-        self._view = view
+        self.view = view
         self._receive = receive
         self._watch = state.changes.watch(call_id)
         self._departure: asyncio.Task[None] | None = None
@@ -63,6 +63,10 @@ class WatchedCall:
         if self._departure is not None:
             self._departure.cancel()
         self._watch.__exit__(kind, error, trace)
+
+    @property
+    def call_id(self) -> bytes:
+        return self._watch.call_id
 
     @property
     def has_left(self) -> bool:
@@ -81,7 +85,7 @@ class WatchedCall:
 
     def read(self) -> Awaitable[Call]:
         """See ``read_and_reconcile``."""
-        return read_and_reconcile(self._state, self._watch.call_id, self._view)
+        return read_and_reconcile(self._state, self._watch.call_id, self.view)
 
     async def next_read(self, known: Call, until: float, *, reads_at_end: bool) -> Call:
         """Park until there is something to read, and read it.

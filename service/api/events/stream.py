@@ -1,0 +1,119 @@
+"""An answer that goes on: server-sent events with heartbeats and an end, as a plain ASGI stream."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from starlette.types import Message, Scope, Send
+
+from service.errors import UnavailableError
+from service.event_format import HEARTBEAT, render_retry
+from service.metrics.process import Metrics
+
+HEARTBEAT_S: Final = 15.0
+"""A comment comes after this time without an event: less than half of what common load balancers and browsers wait."""
+
+LONGEST_S: Final = 3600.0
+"""A stream ends after an hour, and its client comes back: tokens may have changed, and replicas may be new."""
+
+MAX_STREAMS: Final = 10_000
+"""Of one process. At 20 kB each they hold 200 MB, whoever opens them."""
+
+SLICE_BYTES: Final = 64 * 1024
+"""Larger events are sent in pieces of this size. Each waits until the client has taken the one before, so the bytes of
+a large record are shared by all streams that send it, and copied piece by piece."""
+
+RETRY_MS: Final = 1000
+"""After how long EventSource comes back."""
+
+CONTENT_TYPE: Final = b"text/event-stream"
+
+UNBUFFERED: Final = (b"x-accel-buffering", b"no")
+"""Makes nginx pass on every event as it comes."""
+
+
+class EventStreams:
+    """The streams of this process."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._count = 0
+
+    @contextmanager
+    def admit(self, scope: Scope) -> Iterator[None]:
+        """Count a stream while it is open. Raises UnavailableError when there are MAX_STREAMS."""
+        if self._count >= MAX_STREAMS:
+            raise UnavailableError("Too many event streams are open; try again in a second")
+        scope["log"]["wait_s"] = LONGEST_S
+        self._change(1)
+        try:
+            yield
+        finally:
+            self._change(-1)
+
+    def _change(self, change: int) -> None:
+        self._count += change
+        self._metrics.streams_open = self._count
+
+
+class EventStream:
+    """One stream that is being sent. Between two events its task waits with the timer that it has anyway.
+
+    Measured, per parked stream of this service on Python 3.11 (see ``tests/bench/streams.py``): TODO
+    """
+
+    __slots__ = ("_beats_at", "_ends_at", "_loop", "_send")
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._loop = asyncio.get_running_loop()
+        self._ends_at = self._loop.time() + LONGEST_S
+        self._beats_at = 0.0
+
+    @property
+    def is_expired(self) -> bool:
+        return self._loop.time() >= self._ends_at
+
+    @property
+    def idle_until(self) -> float:
+        """When a heartbeat is due, or the end (loop time)."""
+        return min(self._beats_at, self._ends_at)
+
+    async def start(self) -> None:
+        """Send the head, and how soon EventSource is to come back. Clients know from them that the stream is open."""
+        await self._send(_head())
+        await self.send(render_retry(RETRY_MS))
+
+    async def send(self, events: bytes) -> None:
+        """Returns when the client has room for more."""
+        for begin in range(0, len(events), SLICE_BYTES):
+            piece = events if len(events) <= SLICE_BYTES else events[begin : begin + SLICE_BYTES]
+            await self._send({"type": "http.response.body", "body": piece, "more_body": True})
+        self._beats_at = self._loop.time() + HEARTBEAT_S
+
+    async def beat_if_due(self) -> None:
+        if self._loop.time() >= self._beats_at:
+            await self.send(HEARTBEAT)
+
+    async def end(self) -> None:
+        await self._send({"type": "http.response.body", "body": b""})
+
+
+async def answer_head(send: Send) -> None:
+    """HEAD: what the stream's head would be, and no stream."""
+    await send(_head())
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def answer_no_content(send: Send) -> None:
+    """204: nothing more will come, so EventSource does not come back."""
+    await send({"type": "http.response.start", "status": 204, "headers": []})
+    await send({"type": "http.response.body", "body": b""})
+
+
+def _head() -> Message:
+    headers = [(b"content-type", CONTENT_TYPE), UNBUFFERED]
+    return {"type": "http.response.start", "status": 200, "headers": headers}
