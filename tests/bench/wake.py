@@ -109,9 +109,7 @@ def parked_polls(up: Beds, count: int, *options: str, gauge: bytes = POLLS) -> I
             parker.close()
 
 
-def wake_row(
-    up: Beds, parked: int, webhooks: int, per_second: float, *options: str, gauge: bytes = POLLS
-) -> list[str]:
+def wake_row(up: Beds, parked: int, webhooks: int, per_second: float, *options: str, gauge: bytes = POLLS) -> list[str]:
     idle_kb = memory_kb(up.b.pid)
     with parked_polls(up, parked, *options, gauge=gauge) as parkers:
         time.sleep(SETTLE_S)
@@ -186,9 +184,7 @@ def until_parked(port: int, wanted: int, gauge: bytes) -> None:
         if parked >= wanted:
             return
         time.sleep(0.2)
-    raise TimeoutError(
-        f"only {parked:,.0f} of {wanted:,} are parked; the others were answered at once or not at all"
-    )
+    raise TimeoutError(f"only {parked:,.0f} of {wanted:,} are parked; the others were answered at once or not at all")
 
 
 def memory_kb(pid: int) -> int:

@@ -9,7 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 from service.api.auth import Access
 from service.api.departure import watch_for_departure
-from service.api.events.stream import EventStream, answer_head
+from service.api.events.stream import LONGEST_S, EventStream, answer_head
 from service.api.responses import render_error
 from service.api.state import State
 from service.api.stats import DEFAULT_ENTRIES, collect_stats
@@ -38,8 +38,8 @@ class AllEvents:
             return
         is_admin = state.tokens.access_of(headers) >= Access.ADMIN
         reader = FeedReader(state.change_feed, headers.get(b"last-event-id"), wants_stats=is_admin)
-        with state.streams.admit(scope), reader:
-            stream = EventStream(send)
+        scope["log"]["wait_s"] = LONGEST_S
+        with EventStream(state.streams, send) as stream, reader:
             gone = watch_for_departure(receive, reader)
             try:
                 await stream.start()

@@ -9,7 +9,7 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from service.api.auth import Access
-from service.api.events.stream import EventStream, answer_head, answer_no_content
+from service.api.events.stream import LONGEST_S, EventStream, answer_head
 from service.api.poll_request import read_call_id, read_view
 from service.api.responses import LARGE_BODY_BYTES, SharedBody
 from service.api.state import State
@@ -21,6 +21,8 @@ from service.errors import UnavailableError
 from service.event_format import render_event
 
 ROUTE: Final = "/api/v1/vapi/calls/{call_id}/events"
+
+_BEFORE_ID, _AFTER_ID = ROUTE.split("{call_id}")
 
 GONE: Final = b"gone"
 """The id of the last event of a call that was deleted."""
@@ -40,36 +42,39 @@ class CallEvents:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["route_path"] = ROUTE
         self._state.tokens.verify(scope, Access.READ)
-        call_id, view = read_call_id(scope["path_params"]["call_id"]), read_view(scope)
+        call_id, view = read_call_id(scope["path"][len(_BEFORE_ID) : -len(_AFTER_ID)]), read_view(scope)
         scope["log"]["call_id"] = call_id.decode()
         if scope["method"] == "HEAD":
             await answer_head(send)
             return
+        scope["log"]["wait_s"] = LONGEST_S
         known: bytes = scope["named_headers"].get(b"last-event-id", b"")
-        with self._state.streams.admit(scope), WatchedCall(self._state, call_id, view, receive) as watched:
+        watched = WatchedCall(self._state, call_id, view, receive)
+        with EventStream(self._state.streams, send) as stream, watched:
             call = await watched.read()
             if is_last(call) and _id_of(call, view) == known:
-                await answer_no_content(send)
+                await stream.refuse()
             else:
-                await self._stream(EventStream(send), watched, call, known)
+                await self._follow(stream, watched, call, known)
 
-    async def _stream(self, stream: EventStream, watched: WatchedCall, call: Call, known: bytes | None) -> None:
+    async def _follow(self, stream: EventStream, watched: WatchedCall, call: Call, known: bytes | None) -> None:
         """Send the call whenever it is another than the client knows, until that was the last time."""
         await stream.start()
         while True:
             is_final, event_id = is_last(call), _id_of(call, watched.view)
-            event = self._event_of(watched.call_id, call, watched.view) if event_id != known else None
-            call, known = _without_facts(call), event_id
-            if event is not None:
-                await self._send_event(stream, event, watched)
+            if event_id != known:
+                event, call, known = self._event_of(watched, call), _without_facts(call), event_id
+                await self._send_event(stream, event, watched.told_at)
+                del event
             if is_final or watched.is_over or stream.is_expired:
                 break
             await stream.beat_if_due()
             call = await watched.next_read(call, stream.idle_until, reads_at_end=False)
         await stream.end()
 
-    def _event_of(self, call_id: bytes, call: Call, view: View) -> SharedBody:
+    def _event_of(self, watched: WatchedCall, call: Call) -> SharedBody:
         """The event that shows the call. Streams that send the same large record share its bytes."""
+        call_id, view = watched.call_id, watched.view
         if isinstance(call, Tombstone):
             return SharedBody(render_event(b"gone", b'{"call_id":"%b"}' % call_id, GONE))
         if call is None or not is_last(call):
@@ -86,12 +91,12 @@ class CallEvents:
         except UnavailableError:
             return _NO_ROOM
 
-    async def _send_event(self, stream: EventStream, event: SharedBody, watched: WatchedCall) -> None:
+    async def _send_event(self, stream: EventStream, event: SharedBody, told_at: float | None) -> None:
         if len(event.content) > LARGE_BODY_BYTES:
             await self._state.large_bodies.wait_for_turn()
         self._state.metrics.events_sent("one_call", bool(event.content))
-        if watched.told_at is not None:
-            self._state.metrics.event_latency.add(time.perf_counter() - watched.told_at)
+        if told_at is not None:
+            self._state.metrics.event_latency.add(time.perf_counter() - told_at)
         await stream.send(event.content)
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
 
-from starlette.types import Message, Scope, Send
+from starlette.types import Message, Send
 
 from service.errors import UnavailableError
 from service.event_format import HEARTBEAT, render_retry
@@ -36,42 +35,47 @@ UNBUFFERED: Final = (b"x-accel-buffering", b"no")
 
 
 class EventStreams:
-    """The streams of this process."""
+    """How many streams this process has open."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._count = 0
 
-    @contextmanager
-    def admit(self, scope: Scope) -> Iterator[None]:
-        """Count a stream while it is open. Raises UnavailableError when there are MAX_STREAMS."""
+    def add(self) -> None:
+        """Raises UnavailableError when there are MAX_STREAMS."""
         if self._count >= MAX_STREAMS:
             raise UnavailableError("Too many event streams are open; try again in a second")
-        scope["log"]["wait_s"] = LONGEST_S
-        self._change(1)
-        try:
-            yield
-        finally:
-            self._change(-1)
+        self._count += 1
+        self._metrics.streams_open = self._count
 
-    def _change(self, change: int) -> None:
-        self._count += change
+    def remove(self) -> None:
+        self._count -= 1
         self._metrics.streams_open = self._count
 
 
 class EventStream:
-    """One stream that is being sent. Between two events its task waits with the timer that it has anyway.
+    """One stream. Enter it before anything is read for it: that raises UnavailableError when there are MAX_STREAMS.
 
-    Measured, per parked stream of this service on Python 3.11 (see ``tests/bench/streams.py``): TODO
+    Between two events its task waits with the timer that it has anyway. TODO
     """
 
-    __slots__ = ("_beats_at", "_ends_at", "_loop", "_send")
+    __slots__ = ("_beats_at", "_ends_at", "_loop", "_send", "_streams")
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, streams: EventStreams, send: Send) -> None:
+        self._streams = streams
         self._send = send
         self._loop = asyncio.get_running_loop()
         self._ends_at = self._loop.time() + LONGEST_S
         self._beats_at = 0.0
+
+    def __enter__(self) -> Self:
+        self._streams.add()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._streams.remove()
 
     @property
     def is_expired(self) -> bool:
@@ -86,6 +90,11 @@ class EventStream:
         """Send the head, and how soon EventSource is to come back. Clients know from them that the stream is open."""
         await self._send(_head())
         await self.send(render_retry(RETRY_MS))
+
+    async def refuse(self) -> None:
+        """Instead of starting: a 204, after which EventSource does not come back."""
+        await self._send({"type": "http.response.start", "status": 204, "headers": []})
+        await self._send({"type": "http.response.body", "body": b""})
 
     async def send(self, events: bytes) -> None:
         """Returns when the client has room for more."""
@@ -105,12 +114,6 @@ class EventStream:
 async def answer_head(send: Send) -> None:
     """HEAD: what the stream's head would be, and no stream."""
     await send(_head())
-    await send({"type": "http.response.body", "body": b""})
-
-
-async def answer_no_content(send: Send) -> None:
-    """204: nothing more will come, so EventSource does not come back."""
-    await send({"type": "http.response.start", "status": 204, "headers": []})
     await send({"type": "http.response.body", "body": b""})
 
 
