@@ -42,11 +42,8 @@ def own_redis() -> Iterator[RedisProcess]:
 
 async def event_of(stream: EventReader, call_id: str, name: str = "call") -> dict[str, object]:
     """The data of the next event of that call; tests beside this one have calls, too."""
-    while True:
-        event = await stream.next(name)
-        if event.data["call_id"] == call_id:
-            data: dict[str, object] = event.data
-            return data
+    data: dict[str, object] = (await stream.until_call(call_id, name))[-1].data
+    return data
 
 
 async def test_every_change_of_any_call_is_told_without_its_phone_number(reader: httpx2.AsyncClient) -> None:

@@ -1,4 +1,4 @@
-"""A client of server-sent events, which reads them one by one and knows with which id to come back."""
+"""Clients of server-sent events: one reads events one by one, another comes back until it has a call's record."""
 
 from __future__ import annotations
 
@@ -49,6 +49,13 @@ class EventReader:
                 if event is not None and name in (None, event.name):
                     return event
 
+    async def until_call(self, call_id: str, name: str = "call") -> list[Event]:
+        """The events up to the next one of that name and call, in a stream of all calls."""
+        events = [await self.next()]
+        while events[-1].name != name or events[-1].data["call_id"] != call_id:
+            events.append(await self.next())
+        return events
+
     async def rest(self) -> list[Event]:
         """All events until the stream ends."""
         events = []
@@ -83,3 +90,32 @@ async def follow(client: httpx2.AsyncClient, path: str, last_event_id: str | Non
     async with client.stream("GET", path, headers=headers) as response:
         assert response.status_code == 200, await response.aread()
         yield EventReader(response)
+
+
+@dataclass
+class Followed:
+    """What a client that comes back by itself saw of a call."""
+
+    events: list[Event]
+    streams: int
+    """How many it needed."""
+
+    @property
+    def is_final(self) -> bool:
+        return bool(self.events) and "transcript" in (self.events[-1].data or {})
+
+
+async def follow_until_final(client: httpx2.AsyncClient, url: str, call_id: str, seen: Followed) -> Event:
+    """The call's final event. As EventSource does, it comes back after a moment when a stream ends or breaks."""
+    last_event_id: str | None = None
+    async with asyncio.timeout(SOON_S):
+        while not seen.is_final:
+            seen.streams += 1
+            try:
+                async with follow(client, url + events_of(call_id), last_event_id) as stream:
+                    while not seen.is_final:
+                        seen.events.append(await stream.next())
+                        last_event_id = stream.last_event_id
+            except (EOFError, httpx2.HTTPError, AssertionError):
+                await asyncio.sleep(0.05)
+    return seen.events[-1]
