@@ -164,7 +164,8 @@ async def test_a_lost_master_is_followed_by_the_next_and_comes_back_without_harm
     assert (woken.status_code, woken.json()["data"]["data_status"]) == (200, "complete")
     assert (final.data["data_status"], followed.streams) == ("complete", 1), "the stream stayed open"
     assert changes[-1].data["data_status"] == "complete"
-    assert "gap" in [event.name for event in changes], "notifications were lost meanwhile"
+    if isinstance(setup, SentinelSetup):  # in a Cluster they may come from a master that was not lost
+        assert "gap" in [event.name for event in changes], "notifications were lost meanwhile"
     for answer in webhooks.since(healed_at):
         assert (await get_call(client, replicas[1], sent[answer.number])).status_code == 200
     await until(lambda: wakes_at_once(client, replicas[0], replicas[1], name))
