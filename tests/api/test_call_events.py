@@ -54,6 +54,13 @@ async def test_the_summary_is_streamed_where_it_is_asked_for(client: httpx2.Asyn
     assert event.data == (await client.get(CALLS + call_id, params={"view": "summary"})).json()["data"]
 
 
+async def test_a_stream_ends_after_the_time_that_its_client_sets(client: httpx2.AsyncClient) -> None:
+    call_id = new_call_id()
+    await deliver(client, status_update("in-progress", call_id))
+    async with follow(client, events_of(call_id) + "?wait=0.5&view=summary") as stream:
+        assert [event.data["status"] for event in await stream.rest()] == ["in-progress"]
+
+
 async def test_a_client_that_comes_back_gets_only_what_changed(client: httpx2.AsyncClient) -> None:
     call_id = new_call_id()
     await deliver(client, status_update("in-progress", call_id))
@@ -123,7 +130,12 @@ async def test_the_head_of_a_stream_keeps_proxies_from_holding_it_back(client: h
 
 @pytest.mark.parametrize(
     ("method", "path", "status"),
-    [("POST", events_of("a"), 405), ("GET", events_of("a%20b"), 400), ("GET", events_of("a") + "?view=x", 400)],
+    [
+        ("POST", events_of("a"), 405),
+        ("GET", events_of("a%20b"), 400),
+        ("GET", events_of("a") + "?view=x", 400),
+        ("GET", events_of("a") + "?wait=x", 400),
+    ],
 )
 async def test_what_is_not_a_stream_is_refused(client: httpx2.AsyncClient, method: str, path: str, status: int) -> None:
     answer = await client.request(method, path)

@@ -63,11 +63,11 @@ class EventStream:
 
     __slots__ = ("_beats_at", "_ends_at", "_loop", "_send", "_streams")
 
-    def __init__(self, streams: EventStreams, send: Send) -> None:
+    def __init__(self, streams: EventStreams, send: Send, longest_s: float = LONGEST_S) -> None:
         self._streams = streams
         self._send = send
         self._loop = asyncio.get_running_loop()
-        self._ends_at = self._loop.time() + LONGEST_S
+        self._ends_at = self._loop.time() + longest_s
         self._beats_at = 0.0
 
     def __enter__(self) -> Self:

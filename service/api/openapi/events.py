@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Annotated, Final
+
+from msgspec import Meta
 
 from service.api.openapi.calls import CALLS, INVALID_ID, THE_CALL
 from service.api.openapi.examples import A_CALL_ID, AN_ETAG
 from service.api.openapi.operation import Answer, Body, Header, Operation, Parameter
+from service.api.poll_request import SECONDS
 from service.calls.record import View
 
 _UNBUFFERED: Final = Header(name="X-Accel-Buffering", description="Makes nginx pass on every event", example="no")
@@ -38,6 +41,13 @@ FOLLOW_CALL: Final = Operation(
             type=View,
             description="Of the final record: `summary` leaves out `messages` and `transcript`; `full` is the default",
             example="summary",
+        ),
+        Parameter(
+            name="wait",
+            place="query",
+            type=Annotated[str, Meta(pattern=f"^(?:{SECONDS.pattern})$")],
+            description="Longest time until the stream ends, in seconds; an hour by default and at most",
+            example="300",
         ),
         _last_event_id("The id of the last event; what is still so is not sent again", AN_ETAG),
     ),
