@@ -15,8 +15,10 @@ from service.api import batches, calls, docs, health, metrics, ops, placing, pol
 from service.api.assistant import PATH as ASSISTANT_CONFIG
 from service.api.assistant import make_assistant_config
 from service.api.auth import Access
+from service.api.events import all_events, call_events
 from service.api.middleware import RequestMiddleware
 from service.api.openapi import calls as of_calls
+from service.api.openapi import events as of_events
 from service.api.openapi import pages as of_pages
 from service.api.openapi import placing as of_placing
 from service.api.openapi import watching as of_watching
@@ -94,6 +96,10 @@ def _routes(state: State) -> list[ServedRoute]:
     routes.append(ServedRoute("POST", webhook.PATHS[0], take, None, of_webhook.TAKE_WEBHOOK))
     routes.append(ServedRoute("POST", webhook.PATHS[1], take, None, of_webhook.TAKE_WEBHOOK_TOO))
     routes.append(ServedRoute("GET", polling.ROUTE, poll, Access.READ, of_calls.GET_CALL))
+    routes.append(
+        ServedRoute("GET", call_events.ROUTE, call_events.CallEvents(state), Access.READ, of_events.FOLLOW_CALL)
+    )
+    routes.append(ServedRoute("GET", all_events.ROUTE, all_events.AllEvents(state), Access.READ, of_events.FOLLOW_ALL))
     add("DELETE", polling.ROUTE, calls.delete_call, Access.ADMIN, of_calls.DELETE_CALL)
     add("POST", placing.ROUTE, placing.place_call, Access.DIAL, of_placing.PLACE_CALL)
     add("POST", batches.ROUTE, batches.place_batch, Access.DIAL, of_placing.PLACE_BATCH)
@@ -117,7 +123,10 @@ def _routes(state: State) -> list[ServedRoute]:
 
 
 class _Dispatcher:
-    """Finds the endpoint: for webhooks and polls by their path, for everything else with Starlette's router."""
+    """Finds the endpoint: for webhooks, polls and the streams of calls by their path, for the rest with Starlette's router.
+
+    A parked stream that went through the router holds 1.3 kB more.
+    """
 
     def __init__(self, state: State, lifespan: Callable[[Router], Any]) -> None:
         by_path: dict[str, dict[str, ASGIApp]] = {}
@@ -125,6 +134,8 @@ class _Dispatcher:
             by_path.setdefault(route.path, {})[route.method] = route.app
         self._webhook = by_path[webhook.PATHS[0]]["POST"]
         self._poll = by_path[polling.ROUTE]["GET"]
+        self._follow = by_path[call_events.ROUTE]["GET"]
+        self._not_ids = {path.removeprefix(polling.PREFIX).partition("/")[0] for path in by_path}
         routes = [
             Route(path, _ByMethod(by_path[path]), methods=[*by_path[path]])
             for path in sorted(by_path, key=_parameters_last)
@@ -141,8 +152,16 @@ class _Dispatcher:
             if method == "GET" and path.startswith(polling.PREFIX) and "/" not in path[len(polling.PREFIX) :]:
                 await self._poll(scope, receive, send)
                 return
+            if method == "GET" and self._is_of_stream(path):
+                await self._follow(scope, receive, send)
+                return
             scope["app"] = self  # makes Starlette raise a 405 instead of answering in plain text
         await self._router(scope, receive, send)
+
+    def _is_of_stream(self, path: str) -> bool:
+        """Whether the route of a call's events serves it, and no route with a literal part in the id's place does."""
+        call_id, _, rest = path.removeprefix(polling.PREFIX).partition("/")
+        return rest == "events" and path.startswith(polling.PREFIX) and call_id not in self._not_ids
 
 
 def _parameters_last(path: str) -> list[bool]:

@@ -10,12 +10,14 @@ from typing import Final
 from service import __version__
 from service.api.auth import CallerTokens
 from service.api.client_address import ClientAddresses
+from service.api.events.stream import EventStreams
 from service.api.limits import CALLERS_BYTES, UNPROVEN_BYTES, BodyBudget, FailedProofs, RefusalLog
 from service.api.responses import SharedBodies
 from service.api.state import State
 from service.api.unfinished import UnfinishedBodies
 from service.config import Settings
 from service.jobs.batches import Batches
+from service.jobs.change_feed import ChangeFeed
 from service.jobs.late_refresh import LateRefresh
 from service.jobs.placing import Placing
 from service.jobs.reconciler import Reconciler
@@ -63,7 +65,8 @@ def assemble(settings: Settings) -> tuple[State, RedisTopology]:
     calls = CallStore(settings, commands, keys, on_due=subscriptions.wake if subscriptions else None)
     changes = Changes(redis.connect_subscriber, keys.changes)
     shutdown = Shutdown()
-    shutdown.on_begin.append(changes.wake_all)
+    change_feed = ChangeFeed(changes, calls)
+    shutdown.on_begin += [changes.wake_all, change_feed.wake_all]
     if redis.sentinels is not None:
         redis.sentinels.on_new_master.append(changes.leave_server)
     sweep = Sweep(calls, changes, metrics.merged)
@@ -78,6 +81,7 @@ def assemble(settings: Settings) -> tuple[State, RedisTopology]:
         calls=calls,
         phone_index=PhoneIndex(settings, commands, keys),
         changes=changes,
+        change_feed=change_feed,
         shutdown=shutdown,
         sweep=sweep,
         counts=CountStore(commands, keys, replica_id=replica_id(), process_id=os.getpid(), version=__version__),
@@ -105,6 +109,7 @@ def assemble(settings: Settings) -> tuple[State, RedisTopology]:
         unproven_bodies=UnfinishedBodies(max(UNPROVEN_BYTES, 2 * settings.max_body_bytes)),
         callers_bodies=UnfinishedBodies(CALLERS_BYTES),
         large_bodies=SharedBodies(),
+        streams=EventStreams(metrics),
     )  # fmt: skip
     return state, redis
 

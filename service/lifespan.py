@@ -14,6 +14,7 @@ import structlog
 from starlette.routing import Router
 
 from service import __version__
+from service.api.events.all_events import STATS_EVERY_S, publish_stats
 from service.api.metrics import publish
 from service.api.state import State
 from service.config import settings_not_in_use
@@ -77,6 +78,7 @@ def _start_background(
 
     start("sweep", state.sweep.sweep, SWEEP_EVERY_S)
     start("counts", write_counts, COUNTS_EVERY_S)
+    start("stats-events", partial(publish_stats, state), STATS_EVERY_S)
     if state.worker_files is not None:
 
         async def write_metrics() -> None:
@@ -125,7 +127,7 @@ async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
 
 async def _finish_work(state: State) -> None:
     """Close these parts concurrently. In sequence they would take longer than orchestrators wait."""
-    closing = [state.sweep.close(), state.placing.close(), state.batches.close()]
+    closing = [state.sweep.close(), state.placing.close(), state.batches.close(), state.change_feed.close()]
     if state.subscriptions is not None:
         closing.append(state.subscriptions.close())
     await asyncio.gather(*closing)

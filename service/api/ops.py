@@ -1,7 +1,7 @@
 """The operations page and the runbook it links to, with headers that let a page load and reach only this service.
 
 The page itself is open to everybody and holds no data. Its script asks for a token, keeps it in memory, and reads the
-stats and the health with it.
+stream of events, the stats and the health with it.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ FILES: Final = {
     "ops.js": _SCRIPT,
     "ops_view.js": _SCRIPT,
     "ops_calls.js": _SCRIPT,
+    "ops_events.js": _SCRIPT,
     "ops_problems.js": _SCRIPT,
     "ops_verdict.js": _SCRIPT,
     "ops.svg": "image/svg+xml",

@@ -80,6 +80,11 @@ def _read_query(raw: bytes) -> tuple[View, float | None]:
     return cast("View", view), float(wait) if wait is not None else None
 
 
+def read_stream_query(scope: Scope) -> tuple[View, float | None]:
+    """What a stream is to show of the record, and its longest time in seconds. Raises InvalidRequestError."""
+    return _read_query.__wrapped__(scope["query_string"])
+
+
 def read_call_id(text: str) -> bytes:
     if not is_call_id(text):
         raise InvalidRequestError(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
-import random
 import time
 from typing import Final
 
@@ -12,27 +10,19 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from service.api.auth import Access
-from service.api.calls import read_call
 from service.api.poll_request import PollRequest, is_known, read_poll_request
 from service.api.responses import LARGE_BODY_BYTES, Headers, SharedBody, send_answer, send_unchanged
 from service.api.state import State
+from service.api.watched_call import WatchedCall, read_and_reconcile
 from service.calls.record import etag_of, render_pending, render_record
 from service.calls.status import DataStatus
 from service.calls.stored_call import StoredCall, Tombstone
-from service.errors import NotFoundError, ServiceError, StoreUnavailableError
-from service.store.changes import Watch
+from service.errors import NotFoundError, ServiceError
 
 PREFIX: Final = "/api/v1/vapi/calls/"
 ROUTE: Final = PREFIX + "{call_id}"
 
 RETRY_AFTER: Final = (b"retry-after", b"1")
-
-SHORTEST_PARK_S: Final = 0.05
-"""Shortest pause between two reads, when another poller already applies the expiry."""
-
-
-PAUSE_AFTER_FAILURE_S: Final = (1.0, 3.0)
-"""Pause before a failed read is repeated. It is random, so that thousands of polls do not retry at once."""
 
 
 class _Answer(msgspec.Struct, frozen=True):
@@ -50,7 +40,6 @@ class Polling:
 
     def __init__(self, state: State) -> None:
         self._state = state
-        self._reconciler = state.reconciler
         self._bodies = state.large_bodies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -81,7 +70,7 @@ class Polling:
     async def _answer_now(self, poll: PollRequest) -> _Answer:
         started = time.perf_counter()
         try:
-            call = await self._read(poll)
+            call = await read_and_reconcile(self._state, poll.call_id, poll.view)
             self._count_first(call, is_wait=False)
             return self._as_it_stands(poll, call)
         finally:
@@ -96,74 +85,24 @@ class Polling:
         return self._record(poll, call, etag, ())
 
     async def _answer_when_final(self, poll: PollRequest, wait_s: float, receive: Receive) -> _Answer | None:
-        """None when the poller has left. The watch starts before the first read, so that no change is missed."""
-        changes = self._state.changes
+        """None when the poller has left."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait_s
-        gone: asyncio.Task[None] | None = None
-        with changes.watch(poll.call_id) as watch:
-            call = await self._read(poll)
+        with WatchedCall(self._state, poll.call_id, poll.view, receive) as watched:
+            call = await watched.read()
             self._count_first(call, is_wait=True)
-            try:
-                while not (should_answer(poll, call) or self._state.shutdown.has_begun or loop.time() >= deadline):
-                    if gone is None:
-                        gone = _watch_for_departure(receive, watch)
-                    await self._park(watch, call, deadline)
-                    if gone.done():
-                        return None
-                    if not self._state.shutdown.has_begun:
-                        call = await self._read_again(poll, call, watch, is_last=loop.time() >= deadline)
-            finally:
-                if gone is not None:
-                    gone.cancel()
+            while not (should_answer(poll, call) or watched.is_over or loop.time() >= deadline):
+                self._state.metrics.poll_parked(1)
+                try:
+                    call = await watched.next_read(call, deadline, reads_at_end=True)
+                finally:
+                    self._state.metrics.poll_parked(-1)
+            if watched.has_left:
+                return None
         answer = self._outcome(poll, call)
-        if gone is not None and watch.told_at is not None:
-            self._state.metrics.wake_latency.add(time.perf_counter() - watch.told_at)
+        if watched.told_at is not None:
+            self._state.metrics.wake_latency.add(time.perf_counter() - watched.told_at)
         return answer
-
-    async def _park(self, watch: Watch, call: StoredCall | Tombstone | None, deadline: float) -> None:
-        """Wait for a change, the next read that is due, the deadline, the poller's departure or shutdown."""
-        until = min(deadline, self._schedule_next_read(watch.call_id, call))
-        self._state.metrics.poll_parked(1)
-        try:
-            await watch.wait_until(until)
-        finally:
-            self._state.metrics.poll_parked(-1)
-
-    def _schedule_next_read(self, call_id: bytes, call: StoredCall | Tombstone | None) -> float:
-        """When to read again without a notification: at the end of grace or to reconcile, which this starts if due."""
-        now = asyncio.get_running_loop().time()
-        moment = math.inf
-        if isinstance(call, StoredCall) and call.data_status == DataStatus.PARTIAL:
-            ends_in_ms = call.over_at_ms + self._state.settings.report_grace_ms - self._state.sweep.now_ms(call_id)
-            moment = now + ends_in_ms / 1000
-        if self._reconciler is not None:
-            moment = min(moment, self._reconciler.schedule_if_due(call_id, call))
-        return max(now + SHORTEST_PARK_S, moment)
-
-    async def _read(self, poll: PollRequest) -> StoredCall | Tombstone | None:
-        try:
-            call = await read_call(self._state, poll.call_id, poll.view)
-        except StoreUnavailableError:
-            self._state.metrics.store_error()
-            raise
-        if self._reconciler is not None:
-            self._reconciler.schedule_if_due(poll.call_id, call)
-        return call
-
-    async def _read_again(
-        self, poll: PollRequest, known: StoredCall | Tombstone | None, watch: Watch, *, is_last: bool
-    ) -> StoredCall | Tombstone | None:
-        """While Redis is away, the poll stays parked with the call it knows. Only the last read may fail it."""
-        try:
-            return await self._read(poll)
-        except StoreUnavailableError:
-            if is_last:
-                raise
-            # No further notification may come for this call, so wake the poll ourselves.
-            pause_s = random.uniform(*PAUSE_AFTER_FAILURE_S)  # noqa: S311 - spreads load
-            asyncio.get_running_loop().call_later(pause_s, watch.wake)
-            return known
 
     def _count_first(self, call: StoredCall | Tombstone | None, *, is_wait: bool) -> None:
         self._state.metrics.poll_found(is_hit=isinstance(call, StoredCall), is_wait=is_wait)
@@ -212,15 +151,3 @@ def should_answer(poll: PollRequest, call: StoredCall | Tombstone | None) -> boo
     if is_known(etag_of(call, poll.view), poll.known_etags):
         return call.data_status == DataStatus.COMPLETE
     return True
-
-
-def _watch_for_departure(receive: Receive, watch: Watch) -> asyncio.Task[None]:
-    """A task that ends, and wakes the watch, when the poller goes away."""
-
-    async def until_gone() -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-
-    gone = asyncio.get_running_loop().create_task(until_gone(), name="poller-departure")
-    gone.add_done_callback(lambda _: watch.wake())
-    return gone

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 from service.api.auth import CallerTokens
 from service.api.client_address import ClientAddresses
+from service.api.events.stream import EventStreams
 from service.api.limits import BodyBudget, FailedProofs, RefusalLog
 from service.api.responses import SharedBodies
 from service.api.unfinished import UnfinishedBodies
 from service.config import Settings
 from service.jobs.batches import Batches
+from service.jobs.change_feed import ChangeFeed
 from service.jobs.late_refresh import LateRefresh
 from service.jobs.placing import Placing
 from service.jobs.reconciler import Reconciler
@@ -37,6 +39,7 @@ class State:
     calls: CallStore
     phone_index: PhoneIndex
     changes: Changes
+    change_feed: ChangeFeed
     shutdown: Shutdown
     sweep: Sweep
     counts: CountStore
@@ -73,3 +76,4 @@ class State:
     """Unfinished bodies of all other routes."""
     large_bodies: SharedBodies
     """Large answers that are being sent."""
+    streams: EventStreams

@@ -30,13 +30,19 @@ from service.store.index_scan import IndexScan
 
 ROUTE: Final = "/api/v1/vapi/cache/stats"
 
+DEFAULT_ENTRIES: Final = 20
 MAX_ENTRIES: Final = 100
 
 WEBHOOK_COUNTS: Final = ("received", "stored", "ignored", "invalid", "unauthorized", "spooled", "failed")
 
 
 async def get_stats(state: State, request: Request) -> Response:
-    limit = read_int(request, "limit", default=20, least=0, most=MAX_ENTRIES)
+    limit = read_int(request, "limit", default=DEFAULT_ENTRIES, least=0, most=MAX_ENTRIES)
+    return JSONResponse(stats=await collect_stats(state, limit))
+
+
+async def collect_stats(state: State, limit: int) -> dict[str, Any]:
+    """The stats, with at most ``limit`` entries. Raises StoreUnavailableError."""
     (scan, entries), counted, probe = await asyncio.gather(
         _scan(state, limit), _find_counts(state), state.store_health.probe(LOOK_SHARE * state.settings.store_timeout_s)
     )
@@ -48,7 +54,7 @@ async def get_stats(state: State, request: Request) -> Response:
     }
     if scan.missing:
         stats["missing_buckets"] = scan.missing
-    return JSONResponse(stats=stats)
+    return stats
 
 
 async def _scan(state: State, limit: int) -> tuple[IndexScan, list[dict[str, Any]]]:

@@ -127,6 +127,18 @@ def render_pending(call_id: bytes, call: StoredCall | None) -> bytes:
     )
 
 
+def render_change(call: StoredCall) -> bytes:
+    """What streams of all calls' events show of a call. No phone number is in it."""
+    meaning = meaning_of_call(call)
+    return b'{"call_id":"%b","status":%b,"data_status":%b,"outcome":%b,"updated_at":"%b"}' % (
+        call.call_id,
+        _STATUS[call.status],
+        _DATA_STATUS[call.data_status],
+        _quoted(meaning.outcome if meaning else None),
+        iso_of(call.updated_at_ms),
+    )
+
+
 def etag_of(call: StoredCall, view: View) -> bytes:
     """Differs between views, between versions, and between a record and a later one of the same call after expiry."""
     return b'"%x-%x-%b"' % (call.created_at_ms, call.version, view[:1].encode())

@@ -40,6 +40,9 @@ UNKNOWN_TYPE: Final = "unknown"
 SUBSCRIPTION_RESULTS: Final = ("resumed", "dropped", "retried")
 """Results of a try to resume an execution."""
 
+STREAMS: Final = ("one_call", "all_calls")
+"""What a stream of events is about."""
+
 RECONCILED: Final = ("merged", "unchanged", "missing", "failed")
 """Results of asking VAPI for a call."""
 
@@ -109,6 +112,10 @@ COUNTERS: Final = (
         "vapi_polls", "Polls by the status of their answer", ("result",), _each(("200", "202", "304", "404", "503"))
     ),
     CounterOf(
+        "vapi_events_sent", "Server-sent events, heartbeats left out, by what their stream is about", ("stream",),
+        _each(STREAMS),
+    ),
+    CounterOf(
         "vapi_calls_ended", "Calls by outcome, each once, as known when it first became final", ("outcome",),
         _each((*get_args(Outcome), UNKNOWN_OUTCOME)),
     ),
@@ -130,7 +137,7 @@ COUNTERS: Final = (
     CounterOf("vapi_store_errors", "Requests that Redis could not serve", (), _ONE),
     CounterOf("vapi_fields_dropped", "Fields of webhooks left out for an impossible type", (), _ONE),
     CounterOf("vapi_log_lines_lost", "Lines of the log that could not be written", (), _ONE),
-    CounterOf("http_requests", "Requests answered, long polls left out", ("route",)),
+    CounterOf("http_requests", "Requests answered, long polls and event streams left out", ("route",)),
     CounterOf("http_request_seconds", "Time spent on them", ("route",)),
     CounterOf(
         "http_connections_lost", "Connections closed or refused because descriptors ran short", ("kind",),
@@ -150,6 +157,9 @@ HISTOGRAMS: Final = (
         "vapi_wake_latency_seconds", "From the notice of a change to the answer of a poll parked for it", LATENCIES_S
     ),
     HistogramOf(
+        "vapi_event_latency_seconds", "From the notice of a change to its event on a stream of that call", LATENCIES_S
+    ),
+    HistogramOf(
         "vapi_store_roundtrip_seconds", "From writing a batch of commands to Redis to its last reply", LATENCIES_S
     ),
     HistogramOf(
@@ -161,6 +171,7 @@ HISTOGRAMS: Final = (
 
 GAUGES: Final = (
     GaugeOf("vapi_polls_waiting", "Long polls parked now", over_workers="sum"),
+    GaugeOf("vapi_streams_open", "Streams of events that are open now", over_workers="sum"),
     GaugeOf("vapi_records", "Live records in Redis, the same on every replica"),
     GaugeOf("vapi_calls_running", "Records that are not final, the same on every replica"),
     GaugeOf(

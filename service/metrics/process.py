@@ -92,9 +92,11 @@ class Metrics:
         self._in_stats_only: Counts[str] = Counts()
         self._failed_reasons: set[str] = set()
         self._waiting = 0
+        self.streams_open = 0
         self.webhook_duration = Histogram(LATENCIES_S)
         self.poll_duration = Histogram(LATENCIES_S)
         self.wake_latency = Histogram(LATENCIES_S)
+        self.event_latency = Histogram(LATENCIES_S)
         self.store_roundtrip = Histogram(LATENCIES_S)
         self.call_duration = Histogram(CALL_DURATIONS_S)
 
@@ -131,6 +133,10 @@ class Metrics:
 
     def poll_parked(self, change: int) -> None:
         self._waiting += change
+
+    def events_sent(self, stream: str, count: int) -> None:
+        """stream: one of STREAMS."""
+        self._counts["vapi_events_sent", stream] += count
 
     def call_placed(self, method: str, result: str) -> None:
         """method: vapi, kestra; result: one of PLACED."""
@@ -218,11 +224,12 @@ class Metrics:
                 ("vapi_log_lines_lost",): count_lines_lost(),
                 ("process_cpu_seconds",): time.process_time(),
             },
-            gauges={("vapi_polls_waiting",): self._waiting, **gauges},
+            gauges={("vapi_polls_waiting",): self._waiting, ("vapi_streams_open",): self.streams_open, **gauges},
             histograms={
                 "vapi_webhook_duration_seconds": self.webhook_duration.state(),
                 "vapi_poll_duration_seconds": self.poll_duration.state(),
                 "vapi_wake_latency_seconds": self.wake_latency.state(),
+                "vapi_event_latency_seconds": self.event_latency.state(),
                 "vapi_store_roundtrip_seconds": self.store_roundtrip.state(),
                 "vapi_call_duration_seconds": self.call_duration.state(),
             },

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from math import inf
 from typing import Final
 
+from service.server.request_cycle import HeldFlow
+
 UNTAKEN_DEADLINE_S: Final = 30.0
 """How long a client may read nothing of an answer that waits for it."""
 
@@ -20,6 +22,7 @@ class Deadline:
     ``check_every_s``. A deadline must be at least that far away when it is set, so that it is noticed in time.
 
     Args:
+        flow: counts what streams add to the bytes that wait for the client.
         on_late: called after the deadline has passed, repeatedly until the connection is closed.
     """
 
@@ -27,6 +30,7 @@ class Deadline:
         self,
         loop: asyncio.AbstractEventLoop,
         transport: asyncio.WriteTransport,
+        flow: HeldFlow,
         on_late: Callable[[], None],
         *,
         check_every_s: float,
@@ -36,7 +40,8 @@ class Deadline:
         self._on_late: Callable[[], None] | None = on_late
         self._check_every_s = check_every_s
         self._at = inf
-        self._untaken_bytes, self._taken_at = 0, 0.0
+        self._flow = flow
+        self._taken_bytes, self._taken_at = 0, 0.0
         self._timer = loop.call_later(check_every_s, self._check)
 
     def set(self, seconds: float) -> None:
@@ -56,8 +61,9 @@ class Deadline:
     def _check(self) -> None:
         now = self._loop.time()
         untaken_bytes = self._transport.get_write_buffer_size()
-        if untaken_bytes != self._untaken_bytes or untaken_bytes == 0:
-            self._untaken_bytes, self._taken_at = untaken_bytes, now
+        taken_bytes = self._flow.streamed_bytes - untaken_bytes
+        if taken_bytes != self._taken_bytes or untaken_bytes == 0:
+            self._taken_bytes, self._taken_at = taken_bytes, now
         if now - self._taken_at >= UNTAKEN_DEADLINE_S:
             self._transport.abort()
         elif now >= self._at and self._on_late is not None:

@@ -58,7 +58,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """The part of the newest request whose deadline is set."""
         self._answering: RequestResponseCycle | None = None
         check_every_s = min(HEADERS_DEADLINE_S, self.timeout_keep_alive)
-        self._deadline = Deadline(self.loop, transport, self._end_late, check_every_s=check_every_s)
+        self._deadline = Deadline(self.loop, transport, self.flow, self._end_late, check_every_s=check_every_s)
         self._deadline.set(HEADERS_DEADLINE_S)
         descriptor = transport.get_extra_info("socket").fileno()
         if not self._shared.has_room_for(descriptor, len(self.connections)):

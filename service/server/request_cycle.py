@@ -25,6 +25,8 @@ class HeldFlow(FlowControl):
     """uvicorn resumes reading whenever the application asks for its body. Here, not while ``is_held``."""
 
     is_held = False
+    streamed_bytes = 0
+    """What streams have added to the bytes that wait for the client."""
 
     def resume_reading(self) -> None:
         if self.read_paused and not self.is_held:
@@ -38,6 +40,7 @@ class OneWriteCycle(RequestResponseCycle):
     uvicorn's own code sends every response that is not complete and of known length.
     """
 
+    flow: HeldFlow
     _start: Any = None
 
     async def send(self, message: Any) -> None:
@@ -50,7 +53,18 @@ class OneWriteCycle(RequestResponseCycle):
                 self._write_whole(start, message.get("body", b""))
                 return
             await super().send(start)
+        if message.get("more_body", False):
+            await self._send_part(message)
+        else:
+            await super().send(message)
+
+    async def _send_part(self, message: Any) -> None:
+        """Count what the part adds to the bytes that wait, or heartbeats would look like a client that reads."""
+        if self.flow.write_paused and not self.disconnected:
+            await self.flow.drain()
+        before = self.transport.get_write_buffer_size()
         await super().send(message)
+        self.flow.streamed_bytes += self.transport.get_write_buffer_size() - before
 
     def _is_whole(self, start: Any, message: Any) -> bool:
         """True for a complete response of known length, unless the connection closes after it or is gone."""

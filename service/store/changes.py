@@ -1,4 +1,4 @@
-"""Wakes parked polls: one subscription per process, whatever the number of polls.
+"""Wakes parked polls and event streams: one subscription per process, whatever their number.
 
 A notification may get lost (Redis restarts, the connection breaks). So the sweep asks every 1.5 s which calls changed
 and wakes their polls too (jobs/sweep.py).
@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 import structlog
 from redis.asyncio.connection import AbstractConnection
@@ -31,8 +31,18 @@ SECOND_LOOK_S: Final = 0.1
 RECONNECT_PAUSE_S: Final = 0.2
 
 
+class Follower(Protocol):
+    """Wants to know of the changes of all calls."""
+
+    def call_changed(self, call_id: bytes) -> None:
+        """Called at each notification, and again when a sweep finds the change."""
+
+    def changes_missed(self) -> None:
+        """Called when notifications arrive again after they may have been lost."""
+
+
 class Changes:
-    """One process's subscription to changes in the store, and its polls that wait for them."""
+    """One process's subscription to changes in the store, and its polls and streams that wait for them."""
 
     def __init__(self, connect: Callable[[], AbstractConnection], channel: bytes) -> None:
         self._connect = connect
@@ -44,6 +54,7 @@ class Changes:
         self._is_closing = False
         self._is_loss_told = False
         self._is_left = asyncio.Event()
+        self.follower: Follower | None = None
 
     @property
     def is_subscribed(self) -> bool:
@@ -51,7 +62,7 @@ class Changes:
 
     @property
     def has_parked(self) -> bool:
-        return bool(self._parked)
+        return bool(self._parked) or self.follower is not None
 
     def watch(self, call_id: bytes) -> Watch:
         """Enter it before reading the record, so that a change after the read ends the wait."""
@@ -64,6 +75,8 @@ class Changes:
             for watch in watches:
                 watch.told_at = told_at
                 watch.wake()
+        if self.follower is not None:
+            self.follower.call_changed(call_id)
 
     def wake_all(self) -> None:
         for watches in self._parked.values():
@@ -130,6 +143,8 @@ class Changes:
                     self._connection = connection
                     self._is_loss_told = False
                     log.info("notifications.subscribed")
+                    if self.follower is not None:
+                        self.follower.changes_missed()
                 reply = arrived()
 
     async def _end_when_left(self) -> None:
@@ -150,18 +165,50 @@ class Changes:
         return time.monotonic() - self._answered_at > 2 * HEARTBEAT_S
 
 
-class Watch:
-    """One parked poll. Whatever may end its wait wakes the same future, so a parked poll costs one future."""
+class Waiter:
+    """Something parked. Whatever may end its wait wakes the same future, so a parked poll costs one future."""
 
-    __slots__ = ("_changes", "_is_awake", "_waiter", "call_id", "told_at")
+    __slots__ = ("_future", "_is_awake", "told_at")
 
-    def __init__(self, changes: Changes, call_id: bytes) -> None:
-        self._changes = changes
-        self._waiter: asyncio.Future[None] | None = None
+    def __init__(self) -> None:
+        self._future: asyncio.Future[None] | None = None
         self._is_awake = False
-        self.call_id = call_id
         self.told_at: float | None = None
         """When a change was last heard of (``time.perf_counter``), if a change ended the last wait."""
+
+    def wake(self) -> None:
+        self._is_awake = True
+        self._end_wait()
+
+    def _end_wait(self) -> None:
+        if self._future is not None and not self._future.done():
+            self._future.set_result(None)
+
+    async def wait_until(self, deadline: float) -> bool:
+        """Return True when woken, also if that happened since the last return; False at ``deadline`` (loop time)."""
+        if not self._is_awake:
+            self.told_at = None
+            loop = asyncio.get_running_loop()
+            self._future = loop.create_future()
+            timer = loop.call_at(deadline, self._end_wait)
+            try:
+                await self._future
+            finally:
+                timer.cancel()
+                self._future = None
+        was_woken, self._is_awake = self._is_awake, False
+        return was_woken
+
+
+class Watch(Waiter):
+    """One parked poll, or one stream of a call's events."""
+
+    __slots__ = ("_changes", "call_id")
+
+    def __init__(self, changes: Changes, call_id: bytes) -> None:
+        super().__init__()
+        self._changes = changes
+        self.call_id = call_id
 
     def __enter__(self) -> Self:
         self._changes.add(self)
@@ -171,22 +218,3 @@ class Watch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._changes.remove(self)
-
-    def wake(self) -> None:
-        self._is_awake = True
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    async def wait_until(self, deadline: float) -> None:
-        """Return when woken, at ``deadline`` (loop time) at the latest; at once if woken since the last return."""
-        if not self._is_awake:
-            self.told_at = None
-            loop = asyncio.get_running_loop()
-            self._waiter = loop.create_future()
-            timer = loop.call_at(deadline, self.wake)
-            try:
-                await self._waiter
-            finally:
-                timer.cancel()
-                self._waiter = None
-        self._is_awake = False

@@ -19,6 +19,7 @@ TYPES = {
     "/ops/ops.css": "text/css; charset=utf-8",
     "/ops/ops.js": "text/javascript; charset=utf-8",
     "/ops/ops_calls.js": "text/javascript; charset=utf-8",
+    "/ops/ops_events.js": "text/javascript; charset=utf-8",
     "/ops/ops_problems.js": "text/javascript; charset=utf-8",
     "/ops/ops_verdict.js": "text/javascript; charset=utf-8",
     "/ops/ops_view.js": "text/javascript; charset=utf-8",

@@ -17,6 +17,7 @@ from tests.bench.servers import ROOT
 BENCHMARKS: dict[str, tuple[str, ...]] = {
     "compare": (),
     "wake": (),
+    "streams": (),
     "growth": (),
     "memory": (),
     "open_model": (),

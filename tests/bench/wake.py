@@ -38,6 +38,9 @@ CROWD = 1000
 MERGES = 1
 """Of the webhook that wakes the crowd."""
 
+POLLS = b"vapi_polls_waiting"
+"""The metric that says how many are parked."""
+
 SETTLE_S = 1.0
 PARK_S = 60.0
 
@@ -92,23 +95,23 @@ def beds() -> Iterator[Beds]:
 
 
 @contextmanager
-def parked_polls(up: Beds, count: int, same: str | None = None) -> Iterator[list[Parker]]:
+def parked_polls(up: Beds, count: int, *options: str, gauge: bytes = POLLS) -> Iterator[list[Parker]]:
     """Parked by several processes, and really so: B says how many there are."""
     share = -(-count // CLIENTS)
-    parkers = [Parker(up.b.port, first, min(share, count - first), same) for first in range(0, count, share)]
+    parkers = [Parker(up.b.port, first, min(share, count - first), *options) for first in range(0, count, share)]
     try:
         for parker in parkers:
             parker.wait_until_parked()
-        until_parked(up.b.port, count)
+        until_parked(up.b.port, count, gauge)
         yield parkers
     finally:
         for parker in parkers:
             parker.close()
 
 
-def wake_row(up: Beds, parked: int, webhooks: int, per_second: float) -> list[str]:
+def wake_row(up: Beds, parked: int, webhooks: int, per_second: float, *options: str, gauge: bytes = POLLS) -> list[str]:
     idle_kb = memory_kb(up.b.pid)
-    with parked_polls(up, parked) as parkers:
+    with parked_polls(up, parked, *options, gauge=gauge) as parkers:
         time.sleep(SETTLE_S)
         each_kb = (memory_kb(up.b.pid) - idle_kb) / parked
         acknowledged_at = post_reports(up.a.port, range(0, parked, max(1, parked // webhooks))[:webhooks], per_second)
@@ -144,7 +147,7 @@ def post_report(connection: socket.socket, call: str) -> float:
 def wake_crowd(up: Beds) -> str:
     """Many polls, one call, one webhook: how often B reads the call, and when the last poll has its answer."""
     redis = Redis(port=up.redis.port)
-    with parked_polls(up, CROWD, "bench-crowd") as parkers:
+    with parked_polls(up, CROWD, "--same", "bench-crowd") as parkers:
         time.sleep(SETTLE_S)
         read_before = reads(redis)
         with socket.create_connection(("127.0.0.1", up.a.port), timeout=10) as connection:
@@ -171,19 +174,17 @@ def head(method: str, path: str, length: int = 0) -> bytes:
     return f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n".encode()
 
 
-def until_parked(port: int, wanted: int) -> None:
+def until_parked(port: int, wanted: int, gauge: bytes) -> None:
     deadline = time.monotonic() + PARK_S
     parked = 0.0
     while time.monotonic() < deadline:
         text = exchange(port, head("GET", "/metrics"))
-        now = next(line for line in text.splitlines() if line.startswith(b"vapi_polls_waiting "))
+        now = next(line for line in text.splitlines() if line.startswith(gauge + b" "))
         parked = float(now.split()[1])
         if parked >= wanted:
             return
         time.sleep(0.2)
-    raise TimeoutError(
-        f"only {parked:,.0f} of {wanted:,} polls are parked; the others were answered at once or not at all"
-    )
+    raise TimeoutError(f"only {parked:,.0f} of {wanted:,} are parked; the others were answered at once or not at all")
 
 
 def memory_kb(pid: int) -> int:

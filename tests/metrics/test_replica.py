@@ -41,6 +41,7 @@ def test_counts_and_histograms_are_sums_and_gauges_what_is_worse() -> None:
     assert round(whole.histograms["vapi_webhook_duration_seconds"].total, 6) == 0.015
     assert whole.gauges == {
         ("vapi_polls_waiting",): 4,
+        ("vapi_streams_open",): 0,
         ("vapi_notifications_subscribed",): 0,
         ("vapi_store_buckets_missing",): 11,
     }
@@ -51,7 +52,7 @@ def test_the_counts_of_a_dead_worker_stay_and_its_gauges_go() -> None:
     gone = dead_pid()
     whole, living = added_up([worker(os.getpid()), worker(gone)])
     assert whole.counters[STORED] == 2
-    assert whole.gauges == {("vapi_polls_waiting",): 2}
+    assert whole.gauges == {("vapi_polls_waiting",): 2, ("vapi_streams_open",): 0}
     assert living == [os.getpid()]
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.access_log import LONGEST_ANSWER_S, answers_of, log_length, slowest_s
 from tests.support.cluster_setup import ClusterSetup
+from tests.support.event_streams import ALL, Followed, follow, follow_until_final
 from tests.support.failover import Prober, Setup, call_ids_at, poll_until_over, wakes_at_once, webhooks_taken
 from tests.support.redis_server import RedisProcess
 from tests.support.redis_topologies import SentinelSetup
@@ -133,8 +134,12 @@ async def test_a_lost_master_is_followed_by_the_next_and_comes_back_without_harm
     since = await log_length(replicas[0])
     poll = asyncio.create_task(poll_until_over(client, replicas[1], parked))
     await until_parked(client, replicas[1], 1)
+    followed = Followed([], 0)
+    stream = asyncio.create_task(follow_until_final(client, replicas[1].url, parked, followed))
+    await until(lambda: bool(followed.events))
 
     async with (
+        follow(client, replicas[1].url + ALL) as every_call,
         Prober(lambda number: post_webhook(client, replicas[0], full_report(sent[number]))) as webhooks,
         Prober(lambda _: get_call(client, replicas[1], known)) as polls,
     ):
@@ -147,6 +152,8 @@ async def test_a_lost_master_is_followed_by_the_next_and_comes_back_without_harm
             healed_at = time.monotonic()
             await post_webhook(client, replicas[0], full_report(parked))
             woken = await poll
+            final = await stream
+            changes = await every_call.until_call(parked)
             await asyncio.to_thread(find, masters[0])
             await asyncio.to_thread(setup.wait_until_whole)
 
@@ -155,6 +162,10 @@ async def test_a_lost_master_is_followed_by_the_next_and_comes_back_without_harm
     assert {answer.status for answer in (*webhooks.answers, *polls.answers)} <= {200, 503}
     assert {answer.status for answer in (*webhooks.since(healed_at), *polls.since(healed_at))} == {200}
     assert (woken.status_code, woken.json()["data"]["data_status"]) == (200, "complete")
+    assert (final.data["data_status"], followed.streams) == ("complete", 1), "the stream stayed open"
+    assert changes[-1].data["data_status"] == "complete"
+    if isinstance(setup, SentinelSetup):  # in a Cluster they may come from a master that was not lost
+        assert "gap" in [event.name for event in changes], "notifications were lost meanwhile"
     for answer in webhooks.since(healed_at):
         assert (await get_call(client, replicas[1], sent[answer.number])).status_code == 200
     await until(lambda: wakes_at_once(client, replicas[0], replicas[1], name))

@@ -1,7 +1,8 @@
-// The operations page: reads health and stats every two seconds and draws them. The token lives in the variable below
-// and nowhere else: not in storage, not in a URL, not in the page.
+// The operations page: draws the stats and changes that the stream of events brings, and the health, which it reads every
+// two seconds; the stats too, while there is no stream. The token lives in the variable below and nowhere else.
 
-import { Calls } from "./ops_calls.js";
+import { applyChange, Calls } from "./ops_calls.js";
+import { EventStream } from "./ops_events.js";
 import { findProblems } from "./ops_problems.js";
 import { showProblems } from "./ops_verdict.js";
 import { age, setText, CURVE_MS, showEnded, showNothing, showPlaced, showReplicas, showStore, showTraffic, showWakes } from "./ops_view.js";
@@ -12,6 +13,10 @@ const LONGEST_PAUSE_MS = 30_000; // while the service is away
 const PATIENCE_MS = 8000;
 const MINUTE_MS = 60_000;
 const STATS = "/api/v1/vapi/cache/stats?limit=20";
+const EVENTS = "/api/v1/vapi/events";
+const STATS_LATE_MS = 12_000; // on a stream they come every 5 s
+const DRAW_MS = 200; // at most so often for changes
+const RATE_OVER_MS = 10_000;
 const at = (id) => document.getElementById(id);
 
 let token = null;
@@ -23,10 +28,13 @@ let failures = 0;
 let nextAt = 0;
 let clockOffset = 0; // the service's clock less this one's
 let shownAt = 0; // when the figures were read
+let drawing = 0; // the timer of the next drawing for a change
+let streamedAt = 0; // when the stream brought stats
 const samples = []; // of the last minute: {at, stats, base}
 const history = []; // of the curves: {at, webhooks, polls}
 const read = { health: null, stats: null, statsError: null, awaySince: null, awayReason: "" };
 const calls = new Calls();
+const stream = new EventStream(EVENTS, takeEvent, schedule);
 const now = () => Date.now() + clockOffset;
 
 class Refused extends Error {}
@@ -46,48 +54,67 @@ async function whyRefused(answer) {
   return error === "This needs an admin token" ? "This token may read, but not administer. The page needs an admin token." : (error ?? "The service refuses this token.");
 }
 
-async function readAll() {
-  const [health, stats] = await Promise.all([get("/health", false), get(STATS, true)]);
+async function readAll(readsStats = true) {
+  const [health, stats] = await Promise.all([get("/health", false), readsStats ? get(STATS, true) : null]);
   read.health = health.body.dependencies ? health.body : null;
-  read.stats = stats.status === 200 ? stats.body.stats : null;
-  read.statsError = stats.status === 200 ? null : (stats.body.error ?? `status ${stats.status}`);
   if (health.body.time_ms) clockOffset = health.body.time_ms - Date.now();
+  if (stats) takeStats(stats.body, stats.status);
 }
 
-async function tick() {
+function takeStats(body, status) {
+  read.stats = body.success ? body.stats : null;
+  read.statsError = body.success ? null : (body.error ?? `status ${status}`);
+  if (!read.stats) return;
+  shownAt = Date.now();
+  keepSample();
+}
+
+function takeEvent(name, data) {
+  if (name === "stats") {
+    streamedAt = Date.now();
+    takeStats(data, "unknown");
+  } else if (read.stats && name !== "gap") {
+    applyChange(read.stats, name, data);
+  }
+  drawing ||= setTimeout(show, DRAW_MS);
+}
+
+const hasStream = () => stream.isOpen && Date.now() - streamedAt < STATS_LATE_MS;
+
+async function tick(readsStats = !hasStream()) {
   clearTimeout(timer);
   if (reading || !isSignedIn) return;
-  const mine = (reading = readAll());
+  const mine = (reading = readAll(readsStats));
   try {
     await mine;
     failures = 0;
     read.awaySince = null;
-    if (read.stats) shownAt = Date.now();
-    keepSample();
+    if (!document.hidden && !isPaused) stream.open(token);
   } catch (error) {
     if (error instanceof Refused) {
       reading = null;
-      return signOut(error.message);
+      signOut(error.message);
+      return;
     }
     failures += 1;
     read.awaySince ??= now();
     read.awayReason = error.name === "TimeoutError" ? "no answer in time" : error instanceof SyntaxError ? "something else answers in its place" : "no connection";
   }
   reading = null;
-  if (!isSignedIn) return undefined;
+  if (!isSignedIn) return;
   show();
   schedule();
-  return undefined;
 }
 
 /** Sooner after success than after failures, seldom while the tab is hidden, never while paused. */
 function schedule() {
   clearTimeout(timer);
+  if (isPaused || document.hidden) stream.close();
   if (isPaused || !isSignedIn) return;
   const backoff = Math.min(LONGEST_PAUSE_MS, EVERY_MS * 2 ** Math.min(failures, 5)) * (failures ? 0.8 + 0.4 * Math.random() : 1);
   const pause = document.hidden ? Math.max(HIDDEN_MS, backoff) : backoff;
   nextAt = Date.now() + pause;
-  timer = setTimeout(tick, pause);
+  timer = setTimeout(() => tick(), pause);
 }
 
 /** Processes write their counts once a second, so rates divide by the time between two writes, not between two reads. */
@@ -115,13 +142,18 @@ function ratesSince(earlier) {
   return { at: latest.at, webhooks: perSecond((stats) => stats.webhooks.received), polls: perSecond(pollsOf) };
 }
 
+/** The latest sample that is older than that; the first where none is. */
+const sampleBefore = (ms) => samples.findLast((sample) => Date.now() - sample.at >= ms) ?? samples[0];
+
 function show() {
+  clearTimeout(drawing);
+  drawing = 0;
   const moment = now();
   document.body.classList.toggle("stale", read.awaySince !== null || read.stats === null);
   if (read.stats) {
     const counts = read.stats.polls?.wake_latency.counts ?? [];
     const earlier = samples[0]?.stats.polls.wake_latency.counts ?? counts;
-    showTraffic(read.stats, ratesSince(samples.at(-6) ?? samples[0]), history);
+    showTraffic(read.stats, ratesSince(sampleBefore(RATE_OVER_MS)), history);
     showWakes(read.stats.polls?.wake_latency, counts.map((count, index) => Math.max(0, count - earlier[index])));
     showEnded(read.stats.calls);
     showPlaced(read.stats);
@@ -144,7 +176,9 @@ function showFreshness() {
 function signOut(reason) {
   token = null;
   isSignedIn = false;
+  stream.close();
   clearTimeout(timer);
+  clearTimeout(drawing);
   samples.length = 0;
   at("forget").textContent = "Enter token";
   setText(at("sign-in-error"), reason ?? "\u00a0");
@@ -173,10 +207,9 @@ at("sign-in-form").addEventListener("submit", async (event) => {
   try {
     if (!/^[\x21-\x7e]+$/.test(token)) throw new Refused("The service does not know this token.");
     await readAll();
-    shownAt = Date.now();
-    keepSample();
     signIn();
     show();
+    stream.open(token);
     schedule();
   } catch (error) {
     signOut(error instanceof Refused ? error.message : "The service does not answer. Try again.");
@@ -189,15 +222,14 @@ at("forget").addEventListener("click", () => location.reload()); // nothing that
 at("pause").addEventListener("click", () => {
   isPaused = !isPaused;
   at("pause").setAttribute("aria-pressed", String(isPaused));
-  if (isPaused) clearTimeout(timer);
-  else tick();
+  isPaused ? schedule() : tick();
   showFreshness();
 });
 
-at("again").addEventListener("click", tick);
+at("again").addEventListener("click", () => tick(true));
 document.addEventListener("visibilitychange", () => (document.hidden || isPaused ? schedule() : tick()));
-window.addEventListener("online", tick);
-window.addEventListener("pagehide", () => { token = null; isSignedIn = false; });
+window.addEventListener("online", () => tick());
+window.addEventListener("pagehide", () => { token = null; isSignedIn = false; stream.close(); });
 window.addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
 setInterval(() => { if (!document.hidden) showFreshness(); }, 1000);
 

@@ -53,6 +53,24 @@ export class Calls {
   }
 }
 
+/** What a `call` or `gone` event changes in the stats, until the next stats come: they know more of the call. */
+export function applyChange(stats, name, change) {
+  const { entries } = stats;
+  const index = entries.findIndex((entry) => entry.callId === change.call_id);
+  const known = index < 0 ? null : entries.splice(index, 1)[0];
+  if (name === "gone") {
+    if (known) stats.size -= 1;
+    return;
+  }
+  const timestamp = Date.parse(change.updated_at);
+  const fresh = { callId: change.call_id, createdAt: timestamp, overAt: null, startedAt: null, endedAt: null, durationMinutes: null, retry: null, endedReason: null, phone: null };
+  const entry = { ...(known ?? fresh), status: change.status, dataStatus: change.data_status, outcome: change.outcome, timestamp };
+  if (entry.dataStatus !== "pending") entry.overAt ??= timestamp;
+  if (!known) stats.size += 1;
+  entries.unshift(entry);
+  entries.length = Math.min(entries.length, ROWS);
+}
+
 class Row {
   element = document.createElement("tr");
   #cells;

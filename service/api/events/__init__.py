@@ -1,0 +1,1 @@
+"""Server-sent events: the changes of one call, and of all calls."""

@@ -1,0 +1,123 @@
+"""Reads one call again and again until its watcher has what it waits for: the loop of parked polls and event streams."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+from collections.abc import Awaitable
+from types import TracebackType
+from typing import Final, Self
+
+from starlette.types import Receive
+
+from service.api.calls import read_call
+from service.api.departure import watch_for_departure
+from service.api.state import State
+from service.calls.record import View
+from service.calls.status import DataStatus
+from service.calls.stored_call import StoredCall, Tombstone
+from service.errors import StoreUnavailableError
+
+SHORTEST_PARK_S: Final = 0.05
+"""Shortest pause between two reads, when another watcher already applies the expiry."""
+
+PAUSE_AFTER_FAILURE_S: Final = (1.0, 3.0)
+"""Pause before a failed read is repeated. It is random, so that thousands of polls do not retry at once."""
+
+Call = StoredCall | Tombstone | None
+"""What a read finds; None for a call that nobody has heard of."""
+
+
+async def read_and_reconcile(state: State, call_id: bytes, view: View) -> Call:
+    """The call as it is now. It is queued for reconciling if that is due. Raises StoreUnavailableError, counted."""
+    try:
+        call = await read_call(state, call_id, view)
+    except StoreUnavailableError:
+        state.metrics.store_error()
+        raise
+    if state.reconciler is not None:
+        state.reconciler.schedule_if_due(call_id, call)
+    return call
+
+
+class WatchedCall:
+    """Enter it before the first read, so that no change is missed. It is left with the poll or stream that it is for."""
+
+    __slots__ = ("_departure", "_receive", "_state", "_watch", "view")
+
+    def __init__(self, state: State, call_id: bytes, view: View, receive: Receive) -> None:
+        self._state = state
+        self.view = view
+        self._receive = receive
+        self._watch = state.changes.watch(call_id)
+        self._departure: asyncio.Task[None] | None = None
+
+    def __enter__(self) -> Self:
+        self._watch.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._departure is not None:
+            self._departure.cancel()
+        self._watch.__exit__(kind, error, trace)
+
+    @property
+    def call_id(self) -> bytes:
+        return self._watch.call_id
+
+    @property
+    def has_left(self) -> bool:
+        """Whether the client went away."""
+        return self._departure is not None and self._departure.done()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is nothing more to wait for: the client went away, or the process ends."""
+        return self._state.shutdown.has_begun or self.has_left
+
+    @property
+    def told_at(self) -> float | None:
+        """When a change was heard of (``time.perf_counter``), if that ended a wait and caused the last read."""
+        return self._watch.told_at if self._departure is not None else None
+
+    def read(self) -> Awaitable[Call]:
+        """See ``read_and_reconcile``."""
+        return read_and_reconcile(self._state, self._watch.call_id, self.view)
+
+    async def next_read(self, known: Call, until: float, *, reads_at_end: bool) -> Call:
+        """Park until there is something to read, and read it.
+
+        Returns ``known`` when the client left or the process ends, and at ``until`` (loop time) unless ``reads_at_end``.
+        While Redis is away the call stays as it is known; only the read at the end raises StoreUnavailableError.
+        """
+        if self._departure is None:
+            self._departure = watch_for_departure(self._receive, self._watch)
+        due_at = self._schedule_next_read(known)
+        is_woken = await self._watch.wait_until(min(until, due_at))
+        now = asyncio.get_running_loop().time()
+        if self.is_over or not (is_woken or reads_at_end or now >= due_at):
+            return known
+        try:
+            return await self.read()
+        except StoreUnavailableError:
+            if reads_at_end and now >= until:
+                raise
+            # No further notification may come for this call, so wake the watcher ourselves.
+            pause_s = random.uniform(*PAUSE_AFTER_FAILURE_S)  # noqa: S311 - spreads load
+            asyncio.get_running_loop().call_later(pause_s, self._watch.wake)
+            return known
+
+    def _schedule_next_read(self, call: Call) -> float:
+        """When to read again without a notification: at the end of grace or to reconcile, which this starts if due."""
+        now = asyncio.get_running_loop().time()
+        call_id = self._watch.call_id
+        moment = math.inf
+        if isinstance(call, StoredCall) and call.data_status == DataStatus.PARTIAL:
+            ends_in_ms = call.over_at_ms + self._state.settings.report_grace_ms - self._state.sweep.now_ms(call_id)
+            moment = now + ends_in_ms / 1000
+        if self._state.reconciler is not None:
+            moment = min(moment, self._state.reconciler.schedule_if_due(call_id, call))
+        return max(now + SHORTEST_PARK_S, moment)
