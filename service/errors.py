@@ -123,5 +123,9 @@ class StoreRefusedError(StoreUnavailableError):
     """Redis will never accept this command: its key has another type, or a script fails on it."""
 
 
+class ArchiveUnavailableError(UnavailableError):
+    """PostgreSQL refused, hung, lacks its schema or was away for longer than the request may wait."""
+
+
 class SettingsError(Exception):
     """A setting is wrong or missing. The message is one line that names the variable; the process exits with 2."""
