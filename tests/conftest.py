@@ -1,4 +1,4 @@
-"""What many tests share: a redis-server for the session, and replicas that are stopped whatever happens."""
+"""What many tests share: a redis-server and a PostgreSQL for the session, and replicas that are stopped whatever happens."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import structlog
 
+from tests.support.postgres_server import PostgresProcess
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
 from tests.support.warm_service import end_forkers
@@ -49,6 +50,14 @@ def redis_process() -> Iterator[RedisProcess]:
     server = RedisProcess().start()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres_process() -> Iterator[PostgresProcess]:
+    """One PostgreSQL for all tests that do it no harm; each uses a database of its own."""
+    server = PostgresProcess().start()
+    yield server
+    server.remove()
 
 
 @pytest.fixture
