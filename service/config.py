@@ -102,6 +102,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
     kestra_token: Secret | None = None
 
     database_url: Secret | None = None
+    archive_retention_days: Annotated[int, msgspec.Meta(ge=1, le=36_500)] = 90
+    archive_raw_payload: bool = False
     forwarded_allow_ips: str = "127.0.0.1"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "json", "console"] = "auto"

@@ -124,7 +124,14 @@ class StoreRefusedError(StoreUnavailableError):
 
 
 class ArchiveUnavailableError(UnavailableError):
-    """PostgreSQL refused, hung, lacks its schema or was away for longer than the request may wait."""
+    """PostgreSQL refused, hung, lacks its schema or was away for longer than the request may wait.
+
+    ``reason`` is for operators: the class of the error, with no value of a row.
+    """
+
+    def __init__(self, message: str, *, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason or message
 
 
 class SettingsError(Exception):

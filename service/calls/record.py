@@ -56,6 +56,12 @@ _NAMESPACE: Final = hashlib.sha1(uuid.NAMESPACE_URL.bytes + b"urn:vapi:call:", u
 
 def render_record(call: StoredCall, view: View) -> bytes:
     """The record as JSON, assembled from the stored fragments. ``call`` must have the large facts of the view."""
+    record: bytes = _TEMPLATES[view] % _in_order[view](record_fragments(call))
+    return record
+
+
+def record_fragments(call: StoredCall) -> dict[str, bytes]:
+    """Each field of the record as JSON text. Of the large facts only those that ``call`` has are there."""
     meaning = meaning_of_call(call)
     derived = {
         "id": b'"%b"' % record_id(call.call_id),
@@ -79,10 +85,9 @@ def render_record(call: StoredCall, view: View) -> bytes:
         values["metadata"] = b"{}"
     if values["structured_outputs"] is not _NULL:
         _fill_from_outputs(values)
-    if view == "full" and values["transcript"] is not _NULL:
+    if values["transcript"] is not _NULL:
         values["transcript"] = b'{"text":%b}' % values["transcript"]
-    record: bytes = _TEMPLATES[view] % _in_order[view](values)
-    return record
+    return values
 
 
 def _fill_from_outputs(values: dict[str, bytes]) -> None:
