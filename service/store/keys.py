@@ -15,7 +15,9 @@
 | ``<prefix>:{<bucket>}:subscribed`` | zset, id of a subscribed call by the ms of its next turn | the same | subscribe.lua, scan_bucket.lua | scan_bucket.lua |
 | ``<prefix>:{<bucket>}:refresh`` | zset, id of a complete call whose record lacks something, by the ms when VAPI may be asked once more | past its last entry | merge_call.lua, scan_bucket.lua, ReconcileLeases | scan_bucket.lua |
 | ``<prefix>:{<bucket>}:held`` | zset, id of a final record that is still needed, by the ms until which it lives | past its last entry | merge_call.lua, delete_call.lua, record_life.lua | scan_bucket.lua |
-| ``<prefix>:{<bucket>}:archive`` | stream, see archive_entries.lua; only with an archive | always | merge_call.lua, delete_call.lua | ArchiveStream |
+| ``<prefix>:{<bucket>}:archive`` | stream, see archive_entries.lua; only with an archive | a week after it was last read | merge_call.lua, delete_call.lua | archive_entries.lua, archive_done.lua, archive_give_up.lua |
+| ``<prefix>:{<bucket>}:forgotten`` | hash, digest of a phone number by the ms when it was forgotten | 30 days after the last one | forget_number.lua | merge_call.lua |
+| ``<prefix>:{0}:archive_failures`` | stream of 100 entries, calls that PostgreSQL refuses | a week after the last one | ArchiveStream | stats |
 | ``<prefix>:{<bucket>}:subscriptions``, ``...:subscriptions_unknown`` | zset, ``<call id> <execution id>`` by the ms of the next check | past its last entry | subscribe.lua, count_subscriptions.lua | count_subscriptions.lua |
 | ``<prefix>:{<bucket>}:rate:<client>:<minute>`` | string | two minutes | rate_limit.lua | rate_limit.lua |
 | ``<prefix>:{<bucket>}:idempotency:<sha256>`` | hash | 24 h from its claim | idempotency_claim.lua, idempotency_answer.lua, idempotency_free.lua | the same |
@@ -71,6 +73,8 @@ class Keys:
         self.refreshes = tuple(tag + b"refresh" for tag in self._buckets)
         self.held = tuple(tag + b"held" for tag in self._buckets)
         self.archives = tuple(tag + b"archive" for tag in self._buckets)
+        self.forgotten = tuple(tag + b"forgotten" for tag in self._buckets)
+        self.archive_failures = self._buckets[COUNTS_BUCKET] + b"archive_failures"
         self.changes = self._prefix + b":changes"
         self.probes = tuple(tag + b"probe" for tag in self._buckets)
         self.processes = self._buckets[COUNTS_BUCKET] + b"processes"

@@ -12,6 +12,7 @@ _RECORD_LIFE: Final = "record_life.lua"
 
 _USED: Final[dict[str, tuple[str, ...]]] = {
     "archive_done.lua": (_RECORD_LIFE,),
+    "archive_give_up.lua": (_RECORD_LIFE,),
     "ask_vapi.lua": (_RESUME_WAITING,),
     "delete_call.lua": (_RESUME_WAITING,),
     "merge_call.lua": (_RESUME_WAITING, _RECORD_LIFE),

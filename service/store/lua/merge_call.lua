@@ -5,38 +5,44 @@
 --       6 due index  7 subscribed index  8 the call's subscriptions (hash, see subscribe.lua)
 -- ARGV  1 call id  2 channel  3 prefix of the phone index of this bucket, and 4 its refresh index (same slot as the keys)
 --       5 held index (same slot), '' where nothing holds records  6 archive stream (same slot), '' without an archive
---       7 life of a final record, ms  8 life of one that is not, ms  9 report grace, ms
---       10 '1' when an analysis is expected
---       11 how long after completion VAPI may be asked once more for what the record lacks, ms; 0: never
---       12 stamp of the event, 17 digits: rank, then timestamp in ms; '' when there is no event, only time passing
---       13 status, 0 (none) upward  14 how far the event ends the call: 0 no, 1 over, 2 preliminary report, 3 full report
---       15 '1' when the event says that the call is over for a reason after which no analysis can come
---       16 facts of the first layout and 17 later ones: JSON fragments, each followed by \31; a fact that the event
---          does not give is empty. In 16 the 1st is the phone, in quotes, the 2nd the ended reason, the 8th the
---          recording; in 17 the 1st is whether the customer spoke, the 4th whether the call is recorded, the 5th
+--       7 forgotten numbers (hash, same slot; see forget_number.lua), '' without an archive
+--       8 life of a final record, ms  9 life of one that is not, ms  10 report grace, ms
+--       11 '1' when an analysis is expected
+--       12 how long after completion VAPI may be asked once more for what the record lacks, ms; 0: never
+--       13 stamp of the event, 17 digits: rank, then timestamp in ms; '' when there is no event, only time passing
+--       14 status, 0 (none) upward  15 how far the event ends the call: 0 no, 1 over, 2 preliminary report, 3 full report
+--       16 '1' when the event says that the call is over for a reason after which no analysis can come
+--       17 facts of the first layout and 18 later ones: JSON fragments, each followed by \31; a fact that the event
+--          does not give is empty. In 17 the 1st is the phone, in quotes, the 2nd the ended reason, the 8th the
+--          recording; in 18 the 1st is whether the customer spoke, the 4th whether the call is recorded, the 5th
 --          whether structured outputs are awaited.
---       18 token of this run: a repetition, after a lost reply, gets the same "for the first time" answers
---       19... large facts, '' for those that the event does not give; the first is the transcript
+--       19 token of this run: a repetition, after a lost reply, gets the same "for the first time" answers
+--       20 digests of the event's phone numbers, each followed by a space, '-' for none; '' when they were not made
+--       21 the event as the archive keeps it, '' where it keeps none
+--       22... large facts, '' for those that the event does not give; the first is the transcript
 -- Returns {result, 1 when subscriptions are to be resumed now, became final for the first time,
 --         became complete for the first time, state, facts, facts2}
---       result: -1 the call is deleted, 0 nothing changed, 1 changed; the last three are '' without a first time.
+--       result: -2 nothing was done, as some numbers are forgotten: run it again with ARGV 20; -1 the call is deleted,
+--       0 nothing changed, 1 changed. The last three are '' without a first time.
 --
--- Hash: state (11 numbers, see the end), facts (as ARGV 16, but the ended reason after ARGV 15), stamps (17 digits per
---       fact of ARGV 16, then 17 per large fact), facts2 (as ARGV 17, but each fact after its stamp), 1... the large
---       facts, no_analysis ('1' once an event had ARGV 15), refresh ('1' once it was put on the refresh index),
---       unarchived (id of the last entry of the archive stream for this call, until the archive has that change),
---       final_by and complete_by (tokens); or deleted.
+-- Hash: state (11 numbers, see the end), facts (as ARGV 17, but the ended reason after ARGV 16), stamps (17 digits per
+--       fact of ARGV 17, then 17 per large fact), facts2 (as ARGV 18, but each fact after its stamp), 1... the large
+--       facts, no_analysis ('1' once an event had ARGV 16), refresh ('1' once it was put on the refresh index),
+--       final_by and complete_by (tokens); or deleted. Only with an archive: unarchived (id of the last entry of the
+--       archive stream for this call, until the archive has that change), deleted_at_vapi ('1' once call.deleted came),
+--       raw and raw_stamp (ARGV 21 with the highest stamp).
 --       The previous version reads state, facts and stamps, and no number or fact may be added to them (call_codec.py).
 
 local call, expiry, updates, partial, subscriptions = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[8]
 local id, channel, phone_prefix, refresh = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local held, archive = ARGV[5], ARGV[6]
-local result_ttl, pending_ttl, grace = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
-local expects_analysis, refresh_after, stamp = ARGV[10] == '1', tonumber(ARGV[11]), ARGV[12]
-local given_status, given_ending, rules_out_analysis = tonumber(ARGV[13]), tonumber(ARGV[14]), ARGV[15]
-local first_facts, later_facts, token = ARGV[16], ARGV[17], ARGV[18]
-local FIRST_LARGE = 19  -- in ARGV
+local held, archive, forgotten = ARGV[5], ARGV[6], ARGV[7]
+local result_ttl, pending_ttl, grace = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
+local expects_analysis, refresh_after, stamp = ARGV[11] == '1', tonumber(ARGV[12]), ARGV[13]
+local given_status, given_ending, rules_out_analysis = tonumber(ARGV[14]), tonumber(ARGV[15]), ARGV[16]
+local first_facts, later_facts, token, digests, raw = ARGV[17], ARGV[18], ARGV[19], ARGV[20], ARGV[21]
+local FIRST_LARGE = 22  -- in ARGV
 local is_event = stamp ~= ''
+local sub = string.sub
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
@@ -53,6 +59,26 @@ if deleted then
 end
 if not state_text and not is_event then return {0, 0, 0, 0, '', '', ''} end
 
+-- A call.deleted has the rank of a forwarding, and 2^53 added to its timestamp.
+local FIRST_CALL_DELETED, FIRST_ENDED = '59007199254740992', '60000000000000000'
+
+-- Whether an event not later than the forgetting of one of its numbers; nil when ARGV 20 is needed to tell.
+-- Not declared: the key is missing most of the time.
+local function is_forgotten()
+  local count = redis.pcall('HLEN', forgotten)
+  if type(count) ~= 'number' or count == 0 then return false end
+  if digests == '' then return nil end
+  local happened = tonumber(sub(stamp, 2)) % 9007199254740992
+  for digest in string.gmatch(digests, '(%x+) ') do
+    if happened <= tonumber(redis.call('HGET', forgotten, digest) or -1) then return true end
+  end
+  return false
+end
+if archive ~= '' and is_event then
+  local is_refused = is_forgotten()
+  if is_refused ~= false then return {is_refused and -1 or -2, 0, 0, 0, '', '', ''} end
+end
+
 local PENDING, PARTIAL, COMPLETE, FETCH_FAILED = 0, 1, 2, 3
 
 local version, created, updated, status, level, over_at, data_status = 0, now, now, 0, 0, 0, PENDING
@@ -64,8 +90,6 @@ if state_text then
   over_at, data_status, was_final, was_complete = tonumber(o), tonumber(d), tonumber(f), tonumber(k)
   has_transcript = tonumber(t)
 end
-
-local sub = string.sub
 
 local function split(text)
   local parts, count = {}, 0
@@ -211,6 +235,14 @@ local function lacks_late_results()
   return sub(stamps_text, 17 * 8 - 16, 17 * 8) == BLANK and sub(entries[4], 18) ~= 'false'
 end
 
+-- The raw event with the highest stamp.
+local function take_raw()
+  local old_stamp = redis.call('HGET', call, 'raw_stamp') or ''
+  if old_stamp == stamp and not is_greater(raw, redis.call('HGET', call, 'raw')) or stamp < old_stamp then return end
+  write('raw', raw)
+  write('raw_stamp', stamp)
+end
+
 local function phone_of(text) return string.match(text or '', '^"?([^\31]-)"?\31') or '' end
 local old_phone = phone_of(facts_text)
 local is_raised = false  -- whether the event ends the call further than those before it
@@ -233,6 +265,11 @@ if is_event then
     no_analysis = '1'
     write('no_analysis', '1')
   end
+end
+
+if archive ~= '' and is_event then
+  if raw ~= '' then take_raw() end
+  if stamp >= FIRST_CALL_DELETED and stamp < FIRST_ENDED then write('deleted_at_vapi', '1') end
 end
 
 -- An analysis is ruled out once any applied event rules it out, whichever event's reason the record keeps. So the
