@@ -117,7 +117,8 @@ async def _missing_columns(connection: Any) -> list[str]:
 
 async def _missing_indexes(connection: Any) -> list[str]:
     rows = await connection.fetch(
-        "SELECT relname FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid WHERE indrelid = to_regclass($1)", TABLE
+        "SELECT relname FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid WHERE indrelid = to_regclass($1)",
+        TABLE,
     )
     found = {name for (name,) in rows}
     return [f"the index {name} is missing" for name in _named_in_migrations(_INDEXES) if name not in found]

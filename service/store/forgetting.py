@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from service.calls.stored_call import CallChange
+from service.calls.phone import digest_of_phone, phone_digests
+from service.calls.stored_call import CallChange, StoredCall
 from service.redis_client.command import Commands
 from service.store.keys import BUCKETS, Keys
 from service.store.lua import load_script
@@ -16,19 +17,12 @@ if TYPE_CHECKING:
 
 FORGOTTEN_FOR_MS: Final = 30 * 86_400_000
 
-NUMBER_FACTS: Final = ("customer_phone", "provider_phone")
-
 SCANNED_AT_ONCE: Final = 1000
 
 
 def number_digests(change: CallChange) -> bytes:
     """Digests of the numbers that an event names, as merge_call.lua takes them."""
-    numbers = [change.facts[name] for name in NUMBER_FACTS if name in change.facts]
-    return b"".join(b"%b " % _digest_of(number) for number in numbers) or b"-"
-
-
-def _digest_of(fragment: bytes) -> bytes:
-    return hashlib.sha256(fragment).hexdigest().encode()
+    return "".join(f"{digest} " for digest in phone_digests(change.facts)).encode() or b"-"
 
 
 class Forgetting:
@@ -40,20 +34,20 @@ class Forgetting:
         self._calls = calls
         self._script = load_script("forget_number.lua")
 
-    async def forget(self, number: bytes, call_ids: list[bytes]) -> list[bytes]:
-        """Forget a number, a JSON string as it is stored, and delete these calls and all others of that number.
+    async def forget(self, phone: str, call_ids: Sequence[bytes] = ()) -> list[bytes]:
+        """Forget a number and delete these calls, and all others of which it is customer_phone or provider_phone.
 
         Returns the calls whose record was in Redis. From now on no event that happened before is taken, on any
         replica, if it names the number.
         """
-        digest = _digest_of(number)
+        digest = digest_of_phone(phone)
         for bucket in range(BUCKETS):
             await self._script.run(self._redis, bucket, self._keys.forgotten[bucket], digest, FORGOTTEN_FOR_MS, keys=1)
         # After that, so that no record of the number can appear behind the search.
-        found = await self._find_calls(number)
+        found = await self._find_calls(digest)
         return [call_id for call_id in sorted({*found, *call_ids}) if await self._calls.delete(call_id)]
 
-    async def _find_calls(self, number: bytes) -> list[bytes]:
+    async def _find_calls(self, digest: str) -> list[bytes]:
         found: list[bytes] = []
         for bucket in range(BUCKETS):
             updates, start = self._keys.updates(bucket), 0
@@ -66,6 +60,6 @@ class Forgetting:
                 found += [
                     call_id
                     for call_id, call in zip(call_ids, calls, strict=True)
-                    if number in [getattr(call, "facts", {}).get(name) for name in NUMBER_FACTS]
+                    if isinstance(call, StoredCall) and digest in phone_digests(call.facts)
                 ]
         return found

@@ -106,4 +106,6 @@ async def test_the_ties_to_supabase_are_made_once_it_is_there(
 
 def test_every_migration_is_numbered_but_the_one_that_always_runs() -> None:
     assert [version for version, _ in numbered_migrations()] == [*range(1, len(numbered_migrations()) + 1)]
-    assert {path.name for path in FOLDER.iterdir()} == {path.name for _, path in numbered_migrations()} | {"supabase.sql"}
+    assert {path.name for path in FOLDER.iterdir()} == {path.name for _, path in numbered_migrations()} | {
+        "supabase.sql"
+    }

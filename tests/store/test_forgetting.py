@@ -24,7 +24,7 @@ async def opened(open_store: OpenStore) -> OpenedStore:
 
 
 async def forget(opened: OpenedStore, call_ids: list[bytes] | None = None) -> list[bytes]:
-    return await Forgetting(opened.pipeline, opened.keys, opened.store).forget(NUMBER.encode(), call_ids or [])
+    return await Forgetting(opened.pipeline, opened.keys, opened.store).forget(" +1 (864) 555-0123", call_ids or [])
 
 
 def now_ms() -> int:
