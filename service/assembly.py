@@ -14,6 +14,7 @@ from service.api.limits import CALLERS_BYTES, UNPROVEN_BYTES, BodyBudget, Failed
 from service.api.responses import SharedBodies
 from service.api.state import State
 from service.api.unfinished import UnfinishedBodies
+from service.archive.database import Archive
 from service.config import Settings
 from service.jobs.batches import Batches
 from service.jobs.late_refresh import LateRefresh
@@ -27,6 +28,7 @@ from service.metrics.replica import WorkerFiles
 from service.redis_client.command import Commands
 from service.redis_client.topology import RedisTopology, open_redis
 from service.shutdown import Shutdown
+from service.store.archive_stream import ArchiveStream
 from service.store.batches import BatchStore
 from service.store.calls import CallStore
 from service.store.changes import Changes
@@ -87,6 +89,8 @@ def assemble(settings: Settings) -> tuple[State, RedisTopology]:
         vapi=vapi,
         reconciler=reconciler,
         late_refresh=_late_refresh(reconciler, calls, sweep, metrics, leases),
+        archive=Archive(settings) if settings.database_url else None,
+        archive_stream=_archive_stream(settings, commands, keys),
         kestra=kestra,
         subscriptions=subscriptions,
         placing=Placing(
@@ -107,6 +111,12 @@ def assemble(settings: Settings) -> tuple[State, RedisTopology]:
         large_bodies=SharedBodies(),
     )  # fmt: skip
     return state, redis
+
+
+def _archive_stream(settings: Settings, commands: Commands, keys: Keys) -> ArchiveStream | None:
+    """None without ``DATABASE_URL``."""
+    consumer = f"{replica_id()}:{os.getpid()}"
+    return ArchiveStream(commands, keys, consumer=consumer.encode()) if settings.database_url else None
 
 
 def _rate_limit(settings: Settings, commands: Commands, keys: Keys) -> RateLimit | None:

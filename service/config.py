@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -143,15 +143,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
     @property
     def report_grace_ms(self) -> int:
         return int(self.report_grace_s * 1000)
-
-
-NOT_IN_USE: Final = ("database_url",)
-"""Settings of parts that do not exist yet. We log a warning when one is set."""
-
-
-def settings_not_in_use(settings: Settings) -> list[str]:
-    """The variables that are set although nothing uses them yet."""
-    return [variable_of(field) for field in NOT_IN_USE if getattr(settings, field)]
 
 
 def variable_of(field: str) -> str:

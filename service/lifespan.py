@@ -16,7 +16,6 @@ from starlette.routing import Router
 from service import __version__
 from service.api.metrics import publish
 from service.api.state import State
-from service.config import settings_not_in_use
 from service.errors import StoreUnavailableError
 from service.jobs.late_refresh import WORKERS
 from service.jobs.sweep import SWEEP_EVERY_S
@@ -112,8 +111,6 @@ def _log_start(state: State) -> None:
             advice="a failover of Redis may lose the claim of an Idempotency-Key, and a repeated request then rings "
             "again; set STORE_WAIT_REPLICAS=1, with two replicas or more",
         )
-    for variable in settings_not_in_use(state.settings):
-        log.warning("setting.not_in_use", variable=variable)
     log.info("service.started", version=__version__, store=state.settings.redis_url.split("://")[0])
 
 
@@ -141,7 +138,7 @@ def _close_parts(at_the_end: AsyncExitStack, state: State, redis: RedisTopology)
     if redis.sentinels is not None:
         at_the_end.push_async_callback(redis.sentinels.close)
     at_the_end.push_async_callback(redis.commands.close)
-    for part in (state.kestra, state.vapi, state.spool, state.changes):
+    for part in (state.archive, state.kestra, state.vapi, state.spool, state.changes):
         if part is not None:
             at_the_end.push_async_callback(part.close)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 import structlog
 
+from service.archive.database import Archive
+from tests.support.archives import make_tables, open_archive
 from tests.support.postgres_server import PostgresProcess
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
@@ -58,6 +60,27 @@ def postgres_process() -> Iterator[PostgresProcess]:
     server = PostgresProcess().start()
     yield server
     server.remove()
+
+
+@pytest.fixture(scope="session")
+def migrated_template(postgres_process: PostgresProcess) -> str:
+    """A database with the archive's tables, to be copied: that takes a third of the time of making them anew."""
+    name = postgres_process.create_database()
+    make_tables(postgres_process.url_of(name))
+    return name
+
+
+@pytest.fixture
+def database(postgres_process: PostgresProcess, migrated_template: str) -> str:
+    """A database of the test's own, with the archive's tables."""
+    return postgres_process.create_database(template=migrated_template)
+
+
+@pytest.fixture
+async def archive(postgres_process: PostgresProcess, database: str) -> AsyncIterator[Archive]:
+    opened = open_archive(postgres_process.url_of(database))
+    yield opened
+    await opened.close()
 
 
 @pytest.fixture

@@ -11,9 +11,10 @@ from typing import Final
 import msgspec
 from starlette.types import Receive, Scope, Send
 
+from service.api.archived_calls import ArchivedCalls
 from service.api.auth import Access
-from service.api.calls import read_call
 from service.api.poll_request import PollRequest, is_known, read_poll_request
+from service.api.reading import read_call
 from service.api.responses import LARGE_BODY_BYTES, Headers, SharedBody, send_answer, send_unchanged
 from service.api.state import State
 from service.calls.record import etag_of, render_pending, render_record
@@ -51,6 +52,7 @@ class Polling:
     def __init__(self, state: State) -> None:
         self._state = state
         self._reconciler = state.reconciler
+        self._archived = ArchivedCalls(state, state.archive) if state.archive is not None else None
         self._bodies = state.large_bodies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -81,7 +83,7 @@ class Polling:
     async def _answer_now(self, poll: PollRequest) -> _Answer:
         started = time.perf_counter()
         try:
-            call = await self._read(poll)
+            call = await (self._read(poll) if self._archived is None else self._read_both(poll, self._archived))
             self._count_first(call, is_wait=False)
             return self._as_it_stands(poll, call)
         finally:
@@ -102,7 +104,7 @@ class Polling:
         deadline = loop.time() + wait_s
         gone: asyncio.Task[None] | None = None
         with changes.watch(poll.call_id) as watch:
-            call = await self._read(poll)
+            call = await (self._read(poll) if self._archived is None else self._read_both(poll, self._archived))
             self._count_first(call, is_wait=True)
             try:
                 while not (should_answer(poll, call) or self._state.shutdown.has_begun or loop.time() >= deadline):
@@ -141,6 +143,25 @@ class Polling:
             moment = min(moment, self._reconciler.schedule_if_due(call_id, call))
         return max(now + SHORTEST_PARK_S, moment)
 
+    async def _read_both(self, poll: PollRequest, archived: ArchivedCalls) -> StoredCall | Tombstone | None:
+        """As ``_read``, once per poll, and from the archive what Redis does not have. VAPI is not asked for that."""
+        deadline = time.monotonic() + self._state.settings.store_timeout_s
+        call = await self._read_store(poll, deadline)
+        if archived.may_have_more(call):
+            found = await archived.find(poll, call, deadline)
+            if found is not None:
+                return found
+        if self._reconciler is not None:
+            self._reconciler.schedule_if_due(poll.call_id, call)
+        return call
+
+    async def _read_store(self, poll: PollRequest, deadline: float) -> StoredCall | Tombstone | None:
+        try:
+            return await read_call(self._state, poll.call_id, poll.view, deadline=deadline)
+        except StoreUnavailableError:
+            self._state.metrics.store_error()
+            raise
+
     async def _read(self, poll: PollRequest) -> StoredCall | Tombstone | None:
         try:
             call = await read_call(self._state, poll.call_id, poll.view)
@@ -155,6 +176,8 @@ class Polling:
         self, poll: PollRequest, known: StoredCall | Tombstone | None, watch: Watch, *, is_last: bool
     ) -> StoredCall | Tombstone | None:
         """While Redis is away, the poll stays parked with the call it knows. Only the last read may fail it."""
+        if isinstance(known, StoredCall) and known.is_archived:
+            return known  # parked only until its deadline, as the poller knows this very record
         try:
             return await self._read(poll)
         except StoreUnavailableError:

@@ -15,7 +15,8 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.api.calls import LOOK_SHARE, deadlines_of, read_call, read_int
+from service.api.calls import read_int
+from service.api.reading import LOOK_SHARE, deadlines_of, read_call
 from service.api.responses import JSONResponse
 from service.api.state import State
 from service.calls.phone import mask_phone

@@ -7,20 +7,9 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from service.errors import ArchiveUnavailableError
-
-POOL_SIZE: Final = "pool_size"
-"""Query parameter of DATABASE_URL: the most connections of one process."""
-
-DEFAULT_POOL_SIZE: Final = 5
-
-OF_OTHER_CLIENTS: Final = frozenset(
-    (POOL_SIZE, "pgbouncer", "connection_limit", "connect_timeout", "pool_timeout", "statement_cache_size", "gssencmode",
-     "channel_binding", "keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count")
-)  # fmt: skip
-"""Parameters that libpq or Prisma know. asyncpg would send them to the server as settings, which it would refuse."""
+from service.urls import split_database_url
 
 IDLE_S: Final = 300.0
 """An idle connection is closed after this time."""
@@ -45,7 +34,7 @@ class PostgresPool:
         import asyncpg
 
         self._asyncpg: Any = asyncpg
-        self._url, self._size = split_url(url)
+        self._url, self._size = split_database_url(url)
         self._pool: Any = None
 
     @asynccontextmanager
@@ -146,18 +135,3 @@ def _condition(exc: BaseException) -> str:
 
 async def _keep(_: object) -> None:
     """Nothing outlives a transaction, so a connection needs no reset."""
-
-
-def split_url(url: str) -> tuple[str, int]:
-    """The URL without the parameters that asyncpg does not know, and the size of the pool.
-
-    Raises:
-        ValueError: ``pool_size`` is not a number from 1 to 100.
-    """
-    parts = urlsplit(url)
-    given = parse_qsl(parts.query, keep_blank_values=True)
-    size = int(dict(given).get(POOL_SIZE, DEFAULT_POOL_SIZE))
-    if not 1 <= size <= 100:
-        raise ValueError("pool_size must be 1 to 100")
-    known = [(name, value) for name, value in given if name not in OF_OTHER_CLIENTS]
-    return urlunsplit(parts._replace(query=urlencode(known))), size

@@ -155,6 +155,7 @@ def decode_row(text: str, retention_ms: int) -> StampedCall:
         data_status=DataStatus[_decode_text(row["data_status"]).upper()],
         has_transcript=row["has_transcript"] == b"true",
         facts=facts,
+        is_archived=True,
     )
     raw = row.get(RAW, _NULL)
     return StampedCall(

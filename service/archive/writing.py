@@ -52,6 +52,9 @@ FROM vapi_forgotten_phones WHERE phone_sha256 = ANY($2)
 MAY_READ_REQUESTS: Final = "SELECT COALESCE(has_table_privilege(to_regclass('service_requests'), 'SELECT'), FALSE)"
 FIND_REQUESTS: Final = "SELECT id::text FROM service_requests WHERE id = ANY($1::text[]::uuid[])"
 
+BEFORE_ROWS: Final = "SET LOCAL vapi_cache.writes = 'on'; SAVEPOINT before_rows"
+"""The trigger of the table then leaves ``updated_at`` as we write it."""
+
 UPSERT: Final = f"""
 INSERT INTO {TABLE} ({", ".join(COLUMNS)})
 SELECT {", ".join(COLUMNS)}
@@ -97,10 +100,10 @@ async def write_rows(
                 rows[call_id] = _row_of(merged, linkable).decode()
             elif old is not None:
                 emptied.append(call_id.decode())
-        except (ValueError, LookupError, msgspec.MsgspecError) as exc:
+        except (ValueError, LookupError, RecursionError, msgspec.MsgspecError) as exc:
             failed[call_id] = type(exc).__name__
     if emptied:
-        await connection.execute(f"DELETE FROM {TABLE} WHERE call_id = ANY($1)", emptied)  # noqa: S608 - our own name
+        await connection.execute(f"DELETE FROM {TABLE} WHERE call_id = ANY($1)", emptied)
     return WriteResult(failed | await _insert(connection, rows))
 
 
@@ -164,7 +167,7 @@ async def _insert(connection: Any, rows: Rows) -> dict[bytes, str]:
 
 async def _try_to_insert(connection: Any, rows: Rows) -> str | None:
     """Why PostgreSQL does not take one of the rows; None when they are written."""
-    await connection.execute("SAVEPOINT before_rows")
+    await connection.execute(BEFORE_ROWS)
     try:
         await connection.execute(UPSERT, f"[{','.join(rows.values())}]")
     except Exception as exc:

@@ -51,6 +51,7 @@ def merge_calls(one: StampedCall, other: StampedCall) -> StampedCall:
         data_status=_data_status(ours, theirs, ending, no_analysis=no_analysis),
         has_transcript=ours.has_transcript or theirs.has_transcript,
         facts=facts,
+        is_archived=ours.is_archived or theirs.is_archived,
     )
     raw_stamp, raw = max((one.raw_stamp, one.raw), (other.raw_stamp, other.raw))
     deleted_at_vapi = one.deleted_at_vapi or other.deleted_at_vapi

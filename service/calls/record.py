@@ -46,6 +46,7 @@ _in_order: Final = {view: itemgetter(*names) for view, names in _FIELDS.items()}
 
 _STATUS: Final = tuple(msgspec.json.encode(status_at(rank)) for rank in range(7))
 _DATA_STATUS: Final = tuple(b'"%b"' % status.name.lower().encode() for status in DataStatus)
+_ARCHIVED: Final = b',"archived":true}'
 _NULL: Final = b"null"
 _NO_FACTS: Final = dict.fromkeys(SMALL_FACTS + LARGE_FACTS, _NULL)
 _OBJECT: Final = msgspec.json.Decoder(dict[str, Raw])
@@ -57,7 +58,7 @@ _NAMESPACE: Final = hashlib.sha1(uuid.NAMESPACE_URL.bytes + b"urn:vapi:call:", u
 def render_record(call: StoredCall, view: View) -> bytes:
     """The record as JSON, assembled from the stored fragments. ``call`` must have the large facts of the view."""
     record: bytes = _TEMPLATES[view] % _in_order[view](record_fragments(call))
-    return record
+    return record[:-1] + _ARCHIVED if call.is_archived else record
 
 
 def record_fragments(call: StoredCall) -> dict[str, bytes]:
@@ -133,7 +134,9 @@ def render_pending(call_id: bytes, call: StoredCall | None) -> bytes:
 
 
 def etag_of(call: StoredCall, view: View) -> bytes:
-    """Differs between views, between versions, and between a record and a later one of the same call after expiry."""
+    """Differs between views, versions, archived records and others, and a record and a later one of the same call."""
+    if call.is_archived:
+        return b'"a%x-%x-%x-%b"' % (call.created_at_ms, call.updated_at_ms, call.version, view[:1].encode())
     return b'"%x-%x-%b"' % (call.created_at_ms, call.version, view[:1].encode())
 
 

@@ -57,6 +57,8 @@ class StoredCall(msgspec.Struct, frozen=True):
     has_transcript: bool
     facts: dict[str, bytes]
     """JSON text by the fact's name, for the facts that are known. Of the large ones only those that were asked for."""
+    is_archived: bool = False
+    """True when it was read from the archive, also with what Redis has of a later lifetime."""
 
 
 class Merged(msgspec.Struct, frozen=True):

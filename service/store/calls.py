@@ -151,10 +151,12 @@ class CallStore:
             return TOMBSTONE if deleted is not None else UNKNOWN_TO_VAPI if gone and self._asks_vapi else None
         return decode_stored_call(call_id, state, first, later, dict(zip(large, texts, strict=True)))
 
-    async def find_stamped(self, call_id: bytes) -> StampedCall | None:
+    async def find_stamped(self, call_id: bytes, *, deadline: float | None = None) -> StampedCall | None:
         """The record with all its facts and their stamps; None if it is unknown or deleted."""
         bucket = bucket_of(call_id)
-        values = await self._redis.execute(b"HMGET", self._keys.calls[bucket] + call_id, *STAMPED_FIELDS, bucket=bucket)
+        values = await self._redis.execute(
+            b"HMGET", self._keys.calls[bucket] + call_id, *STAMPED_FIELDS, bucket=bucket, deadline=deadline
+        )
         if values[0] is None:
             return None
         return decode_stamped_call(call_id, dict(zip(STAMPED_FIELDS, values, strict=True)))

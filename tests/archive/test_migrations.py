@@ -22,6 +22,11 @@ CREATE TABLE service_requests (id uuid PRIMARY KEY, user_id uuid);
 
 
 @pytest.fixture
+def empty_database(postgres_process: PostgresProcess) -> str:
+    return postgres_process.create_database()
+
+
+@pytest.fixture
 async def pool(postgres_process: PostgresProcess, empty_database: str) -> AsyncIterator[PostgresPool]:
     opened = PostgresPool(postgres_process.url_of(empty_database))
     yield opened

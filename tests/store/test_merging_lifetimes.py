@@ -10,27 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.calls.merging import merge_calls, without_facts_before, without_results
-from service.calls.stamped_call import StampedCall
-from service.calls.status import CALL_DELETED_OFFSET_MS, CALL_DELETED_RANK, DataStatus
+from service.calls.status import CALL_DELETED_OFFSET_MS, CALL_DELETED_RANK
 from service.calls.stored_call import CallChange, StoredCall
 from service.store.calls import CallStore
 from tests.store.test_merge_convergence import BODIES, CHANGES, PROPERTY
-from tests.support.store_events import change, change_from, stored
+from tests.support.store_events import change, change_from, lifetime_of, stored
 
 NOT_OF_THE_MERGE = {"call_id": b"", "version": 0, "created_at_ms": 0, "updated_at_ms": 0, "expires_at_ms": 0}
 
 _numbers = itertools.count()
-
-
-def lifetime_of(event: CallChange) -> StampedCall:
-    """What a record holds that got this one event."""
-    is_complete = event.ending == 3 or (event.ending == 2 and event.rules_out_analysis)
-    data_status = DataStatus.COMPLETE if is_complete else DataStatus.PARTIAL if event.ending else DataStatus.PENDING
-    call = StoredCall(
-        event.call_id, 1, 1000, 1000, 1000, event.status, event.ending, 1000 if event.ending else 0, data_status,
-        "transcript" in event.facts, event.facts,
-    )  # fmt: skip
-    return StampedCall(call, dict.fromkeys(event.facts, event.stamp), event.rules_out_analysis)
 
 
 async def merged_in_redis(store: CallStore, events: list[CallChange]) -> StoredCall:

@@ -85,11 +85,11 @@ CREATE INDEX IF NOT EXISTS idx_vapi_call_results_ended_at ON vapi_call_results (
 CREATE INDEX IF NOT EXISTS idx_vapi_call_results_by_phone
   ON vapi_call_results (customer_phone, updated_at DESC, call_id DESC);
 
--- updated_at when somebody else changes a row. The service writes its own, which comes from Redis's clock.
+-- updated_at when somebody else changes a row. The service says when it writes: its own time comes from Redis's clock.
 CREATE OR REPLACE FUNCTION set_vapi_call_results_updated_at() RETURNS TRIGGER
 LANGUAGE plpgsql SET search_path = '' AS $$
 BEGIN
-  IF NEW.updated_at IS NOT DISTINCT FROM OLD.updated_at AND NEW.version = OLD.version THEN
+  IF current_setting('vapi_cache.writes', true) IS DISTINCT FROM 'on' THEN
     NEW.updated_at = NOW();
   END IF;
   RETURN NEW;

@@ -1,0 +1,70 @@
+"""Finds in the archive what Redis does not have, or has no more."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import structlog
+
+from service.api.poll_request import PollRequest
+from service.api.state import State
+from service.archive.database import Archive
+from service.calls.merging import merge_calls
+from service.calls.record import LARGE_OF_VIEW
+from service.calls.status import DataStatus, Ending
+from service.calls.stored_call import StoredCall, Tombstone, UnknownToVapi
+from service.errors import ArchiveUnavailableError
+
+log = structlog.get_logger(__name__)
+
+REMEMBERED_LIFETIMES: Final = 10_000
+"""Running calls of which this process knows that the archive has no earlier lifetime: 1 MB."""
+
+
+class ArchivedCalls:
+    """Reads the archive for polls, once for each poll of a call that Redis does not have or that has no report there."""
+
+    def __init__(self, state: State, archive: Archive) -> None:
+        self._calls = state.calls
+        self._archive = archive
+        self._first_lifetimes: dict[tuple[bytes, int], None] = {}
+        """Calls by their id and creation, oldest first. A record does not expire before it is a row, so what the archive
+        has of earlier lifetimes does not change while a record lives."""
+
+    def may_have_more(self, call: StoredCall | Tombstone | None) -> bool:
+        """Whether Redis has no record of the call, or one without a report. A deleted call stays deleted."""
+        if isinstance(call, StoredCall):
+            is_first = (call.call_id, call.created_at_ms) in self._first_lifetimes
+            return call.ending < Ending.PRELIMINARY_REPORT and not is_first
+        return call is None or isinstance(call, UnknownToVapi)
+
+    async def find(self, poll: PollRequest, known: StoredCall | Tombstone | None, deadline: float) -> StoredCall | None:
+        """The archived record with what Redis has of the call merged in; None where the archive has nothing to add.
+
+        A poll that waits, and a record of Redis's, are answered only by a final record of the archive.
+
+        Raises:
+            ArchiveUnavailableError: the archive does not answer by ``deadline``, and a plain poll has nothing else.
+        """
+        try:
+            archived = await self._archive.find(poll.call_id, LARGE_OF_VIEW[poll.view], deadline=deadline)
+        except ArchiveUnavailableError as exc:
+            log.debug("archive.read_failed", reason=exc.reason)  # the archiver warns
+            if poll.wait_s is None and not isinstance(known, StoredCall):
+                raise
+            return None
+        is_final = archived is not None and DataStatus(archived.call.data_status).is_final
+        if isinstance(known, StoredCall):
+            if not is_final or archived is None:
+                self._remember(known)
+                return None
+            live = await self._calls.find_stamped(poll.call_id, deadline=deadline)
+            return merge_calls(archived, live).call if live else archived.call
+        if archived is None or not (is_final or poll.wait_s is None):
+            return None
+        return archived.call
+
+    def _remember(self, call: StoredCall) -> None:
+        while len(self._first_lifetimes) >= REMEMBERED_LIFETIMES:
+            del self._first_lifetimes[next(iter(self._first_lifetimes))]
+        self._first_lifetimes[call.call_id, call.created_at_ms] = None
