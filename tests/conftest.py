@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
@@ -66,7 +67,7 @@ def postgres_process() -> Iterator[PostgresProcess]:
 def migrated_template(postgres_process: PostgresProcess) -> str:
     """A database with the archive's tables, to be copied: that takes a third of the time of making them anew."""
     name = postgres_process.create_database()
-    make_tables(postgres_process.url_of(name))
+    asyncio.run(make_tables(postgres_process.url_of(name)))
     return name
 
 

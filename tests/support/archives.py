@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from service.archive.connection import PostgresPool
 from service.archive.database import Archive
 from service.archive.migrate import migrate
@@ -14,10 +12,7 @@ def open_archive(url: str) -> Archive:
     return Archive(load_settings({"DATABASE_URL": url}))
 
 
-def make_tables(url: str) -> None:
-    async def migrate_it() -> None:
-        pool = PostgresPool(url)
-        await migrate(pool)
-        await pool.close()
-
-    asyncio.run(migrate_it())
+async def make_tables(url: str) -> None:
+    pool = PostgresPool(url)
+    await migrate(pool)
+    await pool.close()
