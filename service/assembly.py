@@ -16,6 +16,9 @@ from service.api.state import State
 from service.api.unfinished import UnfinishedBodies
 from service.archive.database import Archive
 from service.config import Settings
+from service.jobs.archive_backlog import ArchiveBacklog
+from service.jobs.archive_batches import ArchiveBatches
+from service.jobs.archiver import Archiver
 from service.jobs.batches import Batches
 from service.jobs.late_refresh import LateRefresh
 from service.jobs.placing import Placing
@@ -36,6 +39,7 @@ from service.store.counts import CountStore
 from service.store.health import StoreHealth
 from service.store.idempotency import IdempotencyStore
 from service.store.keys import Keys
+from service.store.memory import RedisMemory
 from service.store.phone_index import PhoneIndex
 from service.store.rate_limit import RateLimit
 from service.store.reconcile_leases import ReconcileLeases
@@ -75,6 +79,8 @@ def assemble(settings: Settings) -> tuple[State, RedisTopology]:
     idempotency = IdempotencyStore(commands, keys)
     leases = ReconcileLeases(settings, commands, keys)
     reconciler = _reconciler(settings, vapi, calls, sweep, metrics, leases)
+    archive = Archive(settings) if settings.database_url else None
+    archive_stream = _archive_stream(settings, commands, keys)
     state = State(
         settings=settings,
         calls=calls,
@@ -89,8 +95,9 @@ def assemble(settings: Settings) -> tuple[State, RedisTopology]:
         vapi=vapi,
         reconciler=reconciler,
         late_refresh=_late_refresh(reconciler, calls, sweep, metrics, leases),
-        archive=Archive(settings) if settings.database_url else None,
-        archive_stream=_archive_stream(settings, commands, keys),
+        archive=archive,
+        archive_stream=archive_stream,
+        archiver=_archiver(settings, archive, archive_stream, calls, commands, metrics),
         kestra=kestra,
         subscriptions=subscriptions,
         placing=Placing(
@@ -152,6 +159,25 @@ def _late_refresh(
     late_refresh = LateRefresh(reconciler, calls, leases, on_result=metrics.refreshed)
     sweep.on_refreshable = late_refresh.schedule
     return late_refresh
+
+
+def _archiver(
+    settings: Settings,
+    archive: Archive | None,
+    stream: ArchiveStream | None,
+    calls: CallStore,
+    commands: Commands,
+    metrics: Metrics,
+) -> Archiver | None:
+    """None without ``DATABASE_URL``."""
+    if archive is None or stream is None:
+        return None
+    memory = RedisMemory(settings, commands, consequence="only a day bounds what waits for the archive")
+    backlog = ArchiveBacklog(stream, memory, metrics.archive_given_up)
+    batches = ArchiveBatches(
+        archive, stream, calls, on_written=metrics.archive_written, on_set_aside=metrics.archive_set_aside
+    )
+    return Archiver(archive, stream, batches, backlog, retention_days=settings.archive_retention_days)
 
 
 def replica_id() -> str:

@@ -17,6 +17,7 @@ from service import __version__
 from service.api.metrics import publish
 from service.api.state import State
 from service.errors import StoreUnavailableError
+from service.jobs.archiver import LOOK_EVERY_S
 from service.jobs.late_refresh import WORKERS
 from service.jobs.sweep import SWEEP_EVERY_S
 from service.log_writer import drain_logs
@@ -89,6 +90,8 @@ def _start_background(
         start("spool-drain", drain, DRAIN_EVERY_S)
     if state.subscriptions is not None:
         start("subscriptions", state.subscriptions.resume_due, 0.0)
+    if state.archiver is not None:
+        start("archiver", state.archiver.archive_changes, LOOK_EVERY_S)
     if redis.sentinels is not None:
         start("sentinels", redis.sentinels.watch, 0.0)
     if (reconciler := state.reconciler) is not None:
@@ -125,6 +128,8 @@ async def _finish_work(state: State) -> None:
     closing = [state.sweep.close(), state.placing.close(), state.batches.close()]
     if state.subscriptions is not None:
         closing.append(state.subscriptions.close())
+    if state.archiver is not None:
+        closing.append(state.archiver.close())
     await asyncio.gather(*closing)
 
 

@@ -11,6 +11,7 @@ from service.api.responses import SharedBodies
 from service.api.unfinished import UnfinishedBodies
 from service.archive.database import Archive
 from service.config import Settings
+from service.jobs.archiver import Archiver
 from service.jobs.batches import Batches
 from service.jobs.late_refresh import LateRefresh
 from service.jobs.placing import Placing
@@ -56,6 +57,8 @@ class State:
     archive: Archive | None
     """None without ``DATABASE_URL``."""
     archive_stream: ArchiveStream | None
+    """None without ``DATABASE_URL``."""
+    archiver: Archiver | None
     """None without ``DATABASE_URL``."""
     kestra: KestraClient | None
     """None without ``KESTRA_URL``."""

@@ -24,14 +24,18 @@ from service.calls.record import duration_minutes_of, iso_of, meaning_of_call
 from service.calls.status import DataStatus, status_at
 from service.calls.stored_call import StoredCall
 from service.errors import StoreUnavailableError
+from service.jobs.archiver import Archiver
 from service.metrics.declared import LATENCIES_S, PLACED, RECONCILED, SUBSCRIPTION_RESULTS, WAKE_SUMS
 from service.metrics.process import MAX_REASON_LENGTH
+from service.store.archive_stream import ArchiveStream
 from service.store.counts import Replica
 from service.store.index_scan import IndexScan
 
 ROUTE: Final = "/api/v1/vapi/cache/stats"
 
 MAX_ENTRIES: Final = 100
+
+ARCHIVE_COUNTS: Final = ("written", "set_aside", "given_up")
 
 WEBHOOK_COUNTS: Final = ("received", "stored", "ignored", "invalid", "unauthorized", "spooled", "failed")
 
@@ -47,6 +51,8 @@ async def get_stats(state: State, request: Request) -> Response:
         **_counts(state, scan, counted),
         "store": {"writable": probe.is_writable, "latency_ms": probe.latency_ms, "spool": _spool(state)},
     }
+    if state.archiver is not None and state.archive_stream is not None:
+        stats["archive"] = await _archive(state.archiver, state.archive_stream, counted)
     if scan.missing:
         stats["missing_buckets"] = scan.missing
     return JSONResponse(stats=stats)
@@ -98,6 +104,24 @@ def _counts(state: State, scan: IndexScan, counted: tuple[Counts[str], list[Repl
     if state.reconciler is not None:
         counts["reconciled"] = {result: sums[f"reconciled.{result}"] for result in RECONCILED}
     return counts
+
+
+async def _archive(
+    archiver: Archiver, stream: ArchiveStream, counted: tuple[Counts[str], list[Replica]] | None
+) -> dict[str, Any]:
+    """What waits for the archive now, what all replicas have counted, and the newest calls that it refused."""
+    sums = counted[0] if counted is not None else None
+    counts = {name: sums[f"archive.{name}"] if sums is not None else None for name in ARCHIVE_COUNTS}
+    return {
+        "problem": archiver.problem,
+        "backlog": archiver.backlog.changes,
+        "backlog_age_s": round(archiver.backlog.age_s, 1),
+        **counts,
+        "refused": [
+            {"callId": refused.call_id, "reason": refused.reason, "timestamp": refused.at_ms}
+            for refused in await stream.find_set_aside()
+        ],
+    }
 
 
 def _spool(state: State) -> dict[str, int] | None:

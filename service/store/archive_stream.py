@@ -35,6 +35,9 @@ LOOKED_AT_PER_PHONE: Final = 10_000
 
 SET_ASIDE_AT_MOST: Final = 100
 
+GIVEN_UP_AT_ONCE: Final = 100
+"""Entries that one command looks at, so that Redis is not blocked for more than about a millisecond."""
+
 
 class ArchiveEntry(msgspec.Struct, frozen=True):
     """A call that changed, or was deleted at ``deleted_at_ms``."""
@@ -108,20 +111,21 @@ class ArchiveStream:
             self._redis, bucket, *self._keys_of(bucket), *self._names_of(bucket), *chain.from_iterable(ended), keys=4
         )
 
-    async def give_up(self, bucket: int, most: int, *, before_ms: int | None = None) -> int:
-        """Give up the oldest ``most`` changes of a bucket, only those from before a time if it is given.
+    async def give_up(self, bucket: int, most: int, *, before_ms: int | None = None, only_expired: bool = False) -> int:
+        """Give up the oldest changes of a bucket, ``most`` or up to GIVEN_UP_AT_ONCE more.
 
         Returns the number of calls whose last change the archive will now lack.
+
+        With ``before_ms`` only changes from before that time, with ``only_expired`` only records that would be gone if
+        they were not held.
         """
         given_up, start = 0, b"-"
-        while most > 0 and start:
-            step = min(most, 100)
+        while given_up < most and start:
             some, start = await self._give_up_script.run(
-                self._redis, bucket, *self._keys_of(bucket), *self._names_of(bucket), start, step,
-                b"" if before_ms is None else before_ms, keys=4,
+                self._redis, bucket, *self._keys_of(bucket), *self._names_of(bucket), start, GIVEN_UP_AT_ONCE,
+                b"" if before_ms is None else before_ms, b"1" if only_expired else b"0", keys=4,
             )  # fmt: skip
             given_up += some
-            most -= step
         return given_up
 
     async def tidy_consumers(self, bucket: int) -> None:

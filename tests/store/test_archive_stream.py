@@ -10,6 +10,7 @@ from service.calls.stamped_call import StampedCall
 from service.store.archive_stream import ArchiveEntry, ArchiveStream, StreamLook
 from service.store.keys import bucket_of
 from tests.store.conftest import OpenedStore, OpenStore
+from tests.support.eventually import eventually
 from tests.support.store_events import change, change_from, stored
 from tests.support.vapi_sender import full_report, message, status_update
 
@@ -109,17 +110,39 @@ async def test_a_layout_of_a_later_version_is_left_for_that_version(opened: Open
 async def test_what_is_given_up_is_the_oldest_and_no_deletion(opened: OpenedStore) -> None:
     same_bucket = [name for n in range(999) if bucket_of((name := f"call-{n}").encode()) == BUCKET][:5]
     await opened.store.delete(b"call-1")
-    for call_id in same_bucket[1:]:
-        await opened.store.merge(change_from(full_report(call_id)))
     stream = stream_of(opened)
+    await opened.store.merge(change_from(full_report(same_bucket[1])))
+    first_ms = (await stored(opened.store, same_bucket[1])).updated_at_ms
 
-    assert await stream.give_up(BUCKET, 3) == 2
+    async def is_later() -> bool:
+        return (await stream.read(BUCKET, 0)).now_ms > first_ms + 5
+
+    await eventually(is_later)
+    for call_id in same_bucket[2:]:
+        await opened.store.merge(change_from(full_report(call_id)))
+
     assert await stream.give_up(BUCKET, 1000, before_ms=1) == 0
+    assert await stream.give_up(BUCKET, 1000, only_expired=True) == 0
+    assert await stream.give_up(BUCKET, 1000, before_ms=first_ms + 5) == 1
 
     left = (await read(stream)).entries
-    assert [entry.call_id.decode() for entry in left] == ["call-1", *same_bucket[3:]]
+    assert [entry.call_id.decode() for entry in left] == ["call-1", *same_bucket[2:]]
     call = await stored(opened.store, same_bucket[1])
     assert await opened.expires_at_ms(opened.keys.call(call.call_id)) == call.expires_at_ms
+
+
+async def test_for_memory_only_records_are_given_up_that_would_be_gone(open_store: OpenStore) -> None:
+    opened = await open_store(RESULT_TTL_S=1, **ARCHIVE)
+    await opened.store.merge(change_from(REPORT))
+    running = next(name for n in range(2, 999) if bucket_of((name := f"call-{n}").encode()) == BUCKET)
+    await opened.store.merge(change_from(status_update("ringing", running)))
+
+    async def is_given_up() -> bool:
+        return await stream_of(opened).give_up(BUCKET, 9, only_expired=True) == 1
+
+    await eventually(is_given_up)
+    assert await opened.store.find(CALL) is None
+    assert [entry.call_id.decode() for entry in (await read(stream_of(opened))).entries] == [running]
 
 
 async def test_a_record_is_read_with_the_stamp_of_each_fact(opened: OpenedStore) -> None:
