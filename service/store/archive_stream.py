@@ -23,7 +23,7 @@ GROUP: Final = b"archive"
 LAYOUT: Final = b"1"
 """Of an entry's fields. Entries of another layout are left for the version that knows it."""
 
-TAKEN_OVER_AFTER_MS: Final = 30_000
+TAKEN_OVER_AFTER_MS: Final = 15_000
 """A process that has not written an entry by then is dead, or lost it; a write takes 10 s at most."""
 
 CONSUMER_DEAD_AFTER_MS: Final = 600_000
