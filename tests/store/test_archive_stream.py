@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from service.calls.stamped_call import StampedCall
 from service.store.archive_stream import ArchiveEntry, ArchiveStream, StreamLook
+from service.store.call_codec import decode_spooled, encode_spooled
 from service.store.keys import bucket_of
 from tests.store.conftest import OpenedStore, OpenStore
 from tests.support.eventually import eventually
@@ -201,3 +203,16 @@ async def test_done_twice_or_by_another_process_changes_nothing(opened: OpenedSt
     await stream_of(opened, b"other").end(BUCKET, entries)
 
     assert await opened.expires_at_ms(opened.keys.call(CALL)) == before
+
+
+async def test_the_raw_event_with_the_highest_stamp_is_kept(opened: OpenedStore) -> None:
+    events = [
+        msgspec.structs.replace(change("call-1", rank=rank, at_ms=at_ms), raw=raw)
+        for rank, at_ms, raw in ((3, 5, b'"middle"'), (8, 5, b'"a"'), (8, 5, b'"b"'), (8, 4, b'"z"'), (9, 9, b""))
+    ]
+    for each in (*events, *reversed(events)):
+        await opened.store.merge(decode_spooled(encode_spooled(each)))
+
+    call = await opened.store.find_stamped(CALL)
+    assert call is not None
+    assert (call.raw, call.raw_stamp) == (b'"b"', b"8%016d" % 5)
