@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-import structlog
-
 from service.api.poll_request import PollRequest
 from service.api.state import State
 from service.archive.database import Archive
@@ -14,8 +12,6 @@ from service.calls.record import LARGE_OF_VIEW
 from service.calls.status import DataStatus, Ending
 from service.calls.stored_call import StoredCall, Tombstone, UnknownToVapi
 from service.errors import ArchiveUnavailableError
-
-log = structlog.get_logger(__name__)
 
 REMEMBERED_LIFETIMES: Final = 10_000
 """Running calls of which this process knows that the archive has no earlier lifetime: 1 MB."""
@@ -48,8 +44,7 @@ class ArchivedCalls:
         """
         try:
             archived = await self._archive.find(poll.call_id, LARGE_OF_VIEW[poll.view], deadline=deadline)
-        except ArchiveUnavailableError as exc:
-            log.debug("archive.read_failed", reason=exc.reason)  # the archiver warns
+        except ArchiveUnavailableError:
             if poll.wait_s is None and not isinstance(known, StoredCall):
                 raise
             return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from typing import Any
 
 import msgspec
 import pytest
@@ -83,7 +84,7 @@ async def test_a_forgotten_number_is_erased_everywhere_and_stays_so(
 ) -> None:
     url = postgres_process.url_of(database)
     await archived(url)
-    places = {"redis_url": redis_process.url, "redis_key_prefix": database, "database_url": url}
+    places: dict[str, Any] = {"redis_url": redis_process.url, "redis_key_prefix": database, "database_url": url}
     with_archive = Replica(**places).start()
     try:
         async with connected(with_archive) as client:
