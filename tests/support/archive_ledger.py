@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
-from service.archive.connection import PostgresPool
-from service.archive.migrate import migrate
+from tests.support.archives import make_tables
 from tests.support.eventually import PATIENCE_S, eventually
 from tests.support.postgres_server import PostgresProcess, PostgresRefusedError
 
@@ -20,9 +19,7 @@ class ArchiveUnderTest:
         self.url = server.url_of(self.database)
 
     async def migrate(self) -> ArchiveUnderTest:
-        pool = PostgresPool(self.url)
-        await migrate(pool)
-        await pool.close()
+        await make_tables(self.url)
         return self
 
     async def ask(self, question: str) -> str:
