@@ -8,6 +8,7 @@ import socket
 from typing import Final
 
 from service import __version__
+from service.api.archived_calls import ArchivedCalls
 from service.api.auth import CallerTokens
 from service.api.client_address import ClientAddresses
 from service.api.events.stream import EventStreams
@@ -15,7 +16,11 @@ from service.api.limits import CALLERS_BYTES, UNPROVEN_BYTES, BodyBudget, Failed
 from service.api.responses import SharedBodies
 from service.api.state import State
 from service.api.unfinished import UnfinishedBodies
+from service.archive.database import Archive
 from service.config import Settings
+from service.jobs.archive_backlog import ArchiveBacklog
+from service.jobs.archive_batches import ArchiveBatches
+from service.jobs.archiver import Archiver
 from service.jobs.batches import Batches
 from service.jobs.change_feed import ChangeFeed
 from service.jobs.late_refresh import LateRefresh
@@ -29,6 +34,7 @@ from service.metrics.replica import WorkerFiles
 from service.redis_client.command import Commands
 from service.redis_client.topology import RedisTopology, open_redis
 from service.shutdown import Shutdown
+from service.store.archive_stream import ArchiveStream
 from service.store.batches import BatchStore
 from service.store.calls import CallStore
 from service.store.changes import Changes
@@ -36,6 +42,7 @@ from service.store.counts import CountStore
 from service.store.health import StoreHealth
 from service.store.idempotency import IdempotencyStore
 from service.store.keys import Keys
+from service.store.memory import RedisMemory
 from service.store.phone_index import PhoneIndex
 from service.store.rate_limit import RateLimit
 from service.store.reconcile_leases import ReconcileLeases
@@ -76,6 +83,8 @@ def assemble(settings: Settings) -> tuple[State, RedisTopology]:
     idempotency = IdempotencyStore(commands, keys)
     leases = ReconcileLeases(settings, commands, keys)
     reconciler = _reconciler(settings, vapi, calls, sweep, metrics, leases)
+    archive = Archive(settings) if settings.database_url else None
+    archive_stream = _archive_stream(settings, commands, keys)
     state = State(
         settings=settings,
         calls=calls,
@@ -91,6 +100,10 @@ def assemble(settings: Settings) -> tuple[State, RedisTopology]:
         vapi=vapi,
         reconciler=reconciler,
         late_refresh=_late_refresh(reconciler, calls, sweep, metrics, leases),
+        archive=archive,
+        archived_calls=ArchivedCalls(calls, archive) if archive else None,
+        archive_stream=archive_stream,
+        archiver=_archiver(settings, archive, archive_stream, calls, commands, metrics),
         kestra=kestra,
         subscriptions=subscriptions,
         placing=Placing(
@@ -112,6 +125,12 @@ def assemble(settings: Settings) -> tuple[State, RedisTopology]:
         streams=EventStreams(metrics),
     )  # fmt: skip
     return state, redis
+
+
+def _archive_stream(settings: Settings, commands: Commands, keys: Keys) -> ArchiveStream | None:
+    """None without ``DATABASE_URL``."""
+    consumer = f"{replica_id()}:{os.getpid()}"
+    return ArchiveStream(commands, keys, consumer=consumer.encode()) if settings.database_url else None
 
 
 def _rate_limit(settings: Settings, commands: Commands, keys: Keys) -> RateLimit | None:
@@ -147,6 +166,25 @@ def _late_refresh(
     late_refresh = LateRefresh(reconciler, calls, leases, on_result=metrics.refreshed)
     sweep.on_refreshable = late_refresh.schedule
     return late_refresh
+
+
+def _archiver(
+    settings: Settings,
+    archive: Archive | None,
+    stream: ArchiveStream | None,
+    calls: CallStore,
+    commands: Commands,
+    metrics: Metrics,
+) -> Archiver | None:
+    """None without ``DATABASE_URL``."""
+    if archive is None or stream is None:
+        return None
+    memory = RedisMemory(settings, commands, consequence="only a day bounds what waits for the archive")
+    backlog = ArchiveBacklog(stream, memory, metrics.archive_given_up)
+    batches = ArchiveBatches(
+        archive, stream, calls, on_written=metrics.archive_written, on_set_aside=metrics.archive_set_aside
+    )
+    return Archiver(archive, stream, batches, backlog, retention_days=settings.archive_retention_days)
 
 
 def replica_id() -> str:

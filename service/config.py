@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -102,6 +102,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
     kestra_token: Secret | None = None
 
     database_url: Secret | None = None
+    archive_retention_days: Annotated[int, msgspec.Meta(ge=1, le=36_500)] = 90
+    archive_raw_payload: bool = False
     forwarded_allow_ips: str = "127.0.0.1"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "json", "console"] = "auto"
@@ -141,15 +143,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
     @property
     def report_grace_ms(self) -> int:
         return int(self.report_grace_s * 1000)
-
-
-NOT_IN_USE: Final = ("database_url",)
-"""Settings of parts that do not exist yet. We log a warning when one is set."""
-
-
-def settings_not_in_use(settings: Settings) -> list[str]:
-    """The variables that are set although nothing uses them yet."""
-    return [variable_of(field) for field in NOT_IN_USE if getattr(settings, field)]
 
 
 def variable_of(field: str) -> str:

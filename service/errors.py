@@ -123,5 +123,16 @@ class StoreRefusedError(StoreUnavailableError):
     """Redis will never accept this command: its key has another type, or a script fails on it."""
 
 
+class ArchiveUnavailableError(UnavailableError):
+    """PostgreSQL refused, hung, lacks its schema or was away for longer than the request may wait.
+
+    ``reason`` is for operators: the class of the error, with no value of a row.
+    """
+
+    def __init__(self, message: str, *, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason or message
+
+
 class SettingsError(Exception):
     """A setting is wrong or missing. The message is one line that names the variable; the process exits with 2."""

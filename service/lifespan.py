@@ -17,8 +17,8 @@ from service import __version__
 from service.api.events.all_events import STATS_EVERY_S, publish_stats
 from service.api.metrics import publish
 from service.api.state import State
-from service.config import settings_not_in_use
 from service.errors import StoreUnavailableError
+from service.jobs.archiver import LOOK_EVERY_S
 from service.jobs.late_refresh import WORKERS
 from service.jobs.sweep import SWEEP_EVERY_S
 from service.log_writer import drain_logs
@@ -92,6 +92,8 @@ def _start_background(
         start("spool-drain", drain, DRAIN_EVERY_S)
     if state.subscriptions is not None:
         start("subscriptions", state.subscriptions.resume_due, 0.0)
+    if state.archiver is not None:
+        start("archiver", state.archiver.archive_changes, LOOK_EVERY_S)
     if redis.sentinels is not None:
         start("sentinels", redis.sentinels.watch, 0.0)
     if (reconciler := state.reconciler) is not None:
@@ -114,8 +116,6 @@ def _log_start(state: State) -> None:
             advice="a failover of Redis may lose the claim of an Idempotency-Key, and a repeated request then rings "
             "again; set STORE_WAIT_REPLICAS=1, with two replicas or more",
         )
-    for variable in settings_not_in_use(state.settings):
-        log.warning("setting.not_in_use", variable=variable)
     log.info("service.started", version=__version__, store=state.settings.redis_url.split("://")[0])
 
 
@@ -130,6 +130,8 @@ async def _finish_work(state: State) -> None:
     closing = [state.sweep.close(), state.placing.close(), state.batches.close(), state.change_feed.close()]
     if state.subscriptions is not None:
         closing.append(state.subscriptions.close())
+    if state.archiver is not None:
+        closing.append(state.archiver.close())
     await asyncio.gather(*closing)
 
 
@@ -143,7 +145,7 @@ def _close_parts(at_the_end: AsyncExitStack, state: State, redis: RedisTopology)
     if redis.sentinels is not None:
         at_the_end.push_async_callback(redis.sentinels.close)
     at_the_end.push_async_callback(redis.commands.close)
-    for part in (state.kestra, state.vapi, state.spool, state.changes):
+    for part in (state.archive, state.kestra, state.vapi, state.spool, state.changes):
         if part is not None:
             at_the_end.push_async_callback(part.close)
 

@@ -14,7 +14,7 @@ import msgspec
 
 from service.config import Secret, Settings, variable_of
 from service.errors import SettingsError
-from service.urls import is_http_url, is_loopback, is_network
+from service.urls import is_http_url, is_loopback, is_network, split_database_url
 
 REDIS_SCHEMES: Final = (
     "memory", "redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster",
@@ -167,6 +167,10 @@ def _check(settings: Settings) -> None:
         scheme = settings.database_url.reveal().split("://")[0]
         if scheme not in DATABASE_SCHEMES:
             raise SettingsError("DATABASE_URL: must begin with postgresql://")
+        try:
+            split_database_url(settings.database_url.reveal())
+        except ValueError as exc:
+            raise SettingsError(f"DATABASE_URL: {exc}") from None
     if settings.kestra_enabled and not settings.kestra_url:
         raise SettingsError("KESTRA_URL: must be set when KESTRA_ENABLED is")
     if bool(settings.kestra_username) != bool(settings.kestra_password):

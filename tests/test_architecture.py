@@ -15,12 +15,13 @@ SERVICE = ROOT / "service"
 MODULES = sorted(SERVICE.rglob("*.py"))
 
 MAY_IMPORT = {
-    "cli": {"cli", "server", "vapi", "kestra", "store", "redis_client", "calls"},
+    "cli": {"cli", "server", "vapi", "kestra", "archive", "store", "redis_client", "calls"},
     "server": {"server"},
-    "api": {"api", "jobs", "vapi", "kestra", "store", "metrics", "calls"},
-    "jobs": {"jobs", "vapi", "kestra", "store", "calls"},
+    "api": {"api", "jobs", "vapi", "kestra", "archive", "store", "metrics", "calls"},
+    "jobs": {"jobs", "vapi", "kestra", "archive", "store", "calls"},
     "vapi": {"vapi", "calls"},
     "kestra": {"kestra"},
+    "archive": {"archive", "calls"},
     "store": {"store", "redis_client", "calls"},
     "calls": {"calls"},
     "metrics": {"metrics", "calls"},
@@ -34,7 +35,7 @@ PLAIN_OF_CALLS = ("errors",)
 PUTS_TOGETHER = ("app.py", "assembly.py", "lifespan.py")
 KNOWS_HTTP = ("api", "app.py", "lifespan.py")
 KNOWS_REDIS = ("store", "redis_client")
-REDIS = ("redis", "fakeredis", "hiredis", "asyncpg")
+REDIS = ("redis", "fakeredis", "hiredis")
 
 IMPORT_EVERYTHING = """
 import importlib, os, sys
@@ -139,6 +140,12 @@ def test_nothing_imports_the_api_but_what_puts_the_service_together(path: Path) 
 def test_only_the_store_and_its_client_know_redis(path: Path) -> None:
     if place_of(path) not in KNOWS_REDIS:
         assert not {name.split(".")[0] for name in imports_of(path)} & set(REDIS)
+
+
+@each_module
+def test_only_the_archive_knows_postgresql(path: Path) -> None:
+    if place_of(path) != "archive":
+        assert "asyncpg" not in {name.split(".")[0] for name in imports_of(path)}
 
 
 @each_module

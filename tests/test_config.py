@@ -29,7 +29,8 @@ DEFAULTS: Final[dict[str, Any]] = {
     "RECONCILE_PER_SECOND": 10, "MAX_SUBSCRIPTIONS": 100_000, "CALL_ALLOWED_PREFIXES": (),
     "KESTRA_URL": None, "KESTRA_TENANT": "main", "KESTRA_NAMESPACE": "ai_concierge", "KESTRA_FLOW": "call_provider",
     "KESTRA_API_STYLE": "auto", "KESTRA_ENABLED": False, "KESTRA_USERNAME": None, "KESTRA_PASSWORD": None,
-    "KESTRA_TOKEN": None, "DATABASE_URL": None, "FORWARDED_ALLOW_IPS": "127.0.0.1",
+    "KESTRA_TOKEN": None, "DATABASE_URL": None, "ARCHIVE_RETENTION_DAYS": 90, "ARCHIVE_RAW_PAYLOAD": False,
+    "FORWARDED_ALLOW_IPS": "127.0.0.1",
     "LOG_LEVEL": "info", "LOG_FORMAT": "auto",
 }  # fmt: skip
 """The contract's table."""
@@ -105,6 +106,7 @@ WRONG: Final = [
     ("VAPI_API_URL", "http://secret7.example"), ("VAPI_API_URL", "ftp://secret7"), ("VAPI_API_URL", "http://[::7"),
     ("VAPI_WEBHOOK_URL", "secret7"), ("VAPI_WEBHOOK_URL", "https:///secret7"), ("KESTRA_URL", "kestra7:8080"),
     ("RECONCILE_PER_SECOND", "0"), ("KESTRA_API_STYLE", "v7"), ("KESTRA_ENABLED", "maybe7"),
+    ("ARCHIVE_RETENTION_DAYS", "0"), ("ARCHIVE_RETENTION_DAYS", "-7"), ("ARCHIVE_RAW_PAYLOAD", "maybe7"),
     ("LOG_LEVEL", "loud7"), ("LOG_FORMAT", "xml7"),
 ]  # fmt: skip
 

@@ -13,6 +13,7 @@ from service.api.auth import Access
 from service.api.responses import JSONResponse
 from service.api.state import State
 from service.errors import UnavailableError
+from service.jobs.archiver import Archiver
 from service.kestra.client import KestraClient
 from service.store.health import MasterProbe, StoreProbe
 
@@ -50,6 +51,8 @@ async def get_health(state: State, request: Request) -> Response:
     }
     if state.spool is not None:
         dependencies["spool"] = {"status": "ok" if state.spool.has_room else "down"}
+    if state.archiver is not None:
+        dependencies["archive"] = _archive(state.archiver, is_told_more=is_told_more)
     if state.kestra is not None:
         dependencies["kestra"] = await _kestra(state.kestra, is_told_more=is_told_more)
     answer: dict[str, Any] = {"status": _status(state, probe), "dependencies": dependencies}
@@ -63,10 +66,12 @@ def _has_spool(state: State) -> bool:
 
 
 def _status(state: State, probe: StoreProbe) -> str:
-    """The service's status: down when no webhook can be stored, degraded while a master or the spool fails."""
+    """The service's status: down when no webhook can be stored, degraded while a master, the spool or the archive fails."""
     if not (probe.is_partly_writable or _has_spool(state)):
         return "down"
     is_whole = probe.is_writable and (state.spool is None or state.spool.has_room)
+    if state.archiver is not None and (state.archiver.problem or state.archiver.is_late):
+        return "degraded"
     return "ok" if is_whole else "degraded"
 
 
@@ -85,6 +90,15 @@ def _redis(probe: StoreProbe, *, is_told_more: bool) -> dict[str, Any]:
 def _master(master: MasterProbe, *, is_told_more: bool) -> dict[str, Any]:
     status = {"status": "ok" if master.is_writable else "down"}
     return {**status, "latency_ms": master.latency_ms, "problem": master.problem} if is_told_more else status
+
+
+def _archive(archiver: Archiver, *, is_told_more: bool) -> dict[str, Any]:
+    """Never makes the service itself fail: webhooks do not wait for the archive."""
+    status = {"status": "down" if archiver.problem else "degraded" if archiver.is_late else "ok"}
+    if not is_told_more:
+        return status
+    backlog = archiver.backlog
+    return {**status, "problem": archiver.problem, "backlog": backlog.changes, "backlog_age_s": round(backlog.age_s, 1)}
 
 
 async def _kestra(kestra: KestraClient, *, is_told_more: bool) -> dict[str, Any]:

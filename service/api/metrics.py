@@ -46,6 +46,10 @@ def _gauges_of(state: State) -> Iterator[tuple[Series, float]]:
         yield ("vapi_longest_silence_seconds",), standing.longest_silence_s
         yield ("vapi_subscribed_calls",), standing.subscribed_calls
         yield ("vapi_subscriptions_due",), standing.due_subscriptions
+    if state.archiver is not None:
+        yield ("vapi_archive_up",), float(state.archiver.problem is None)
+        yield ("vapi_archive_backlog",), state.archiver.backlog.changes
+        yield ("vapi_archive_backlog_age_seconds",), state.archiver.backlog.age_s
     if state.spool is not None:
         held = state.spool.held
         yield ("vapi_spool_entries", "waiting"), held.waiting

@@ -13,7 +13,7 @@ from service.api.auth import Access
 from service.api.poll_request import PollRequest, is_known, read_poll_request
 from service.api.responses import LARGE_BODY_BYTES, Headers, SharedBody, send_answer, send_unchanged
 from service.api.state import State
-from service.api.watched_call import WatchedCall, read_and_reconcile
+from service.api.watched_call import WatchedCall, read_first
 from service.calls.record import etag_of, render_pending, render_record
 from service.calls.status import DataStatus
 from service.calls.stored_call import StoredCall, Tombstone
@@ -70,7 +70,7 @@ class Polling:
     async def _answer_now(self, poll: PollRequest) -> _Answer:
         started = time.perf_counter()
         try:
-            call = await read_and_reconcile(self._state, poll.call_id, poll.view)
+            call = await read_first(self._state, poll.call_id, poll.view, is_plain=True)
             self._count_first(call, is_wait=False)
             return self._as_it_stands(poll, call)
         finally:
@@ -89,7 +89,7 @@ class Polling:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait_s
         with WatchedCall(self._state, poll.call_id, poll.view, receive) as watched:
-            call = await watched.read()
+            call = await watched.first_read()
             self._count_first(call, is_wait=True)
             while not (should_answer(poll, call) or watched.is_over or loop.time() >= deadline):
                 self._state.metrics.poll_parked(1)

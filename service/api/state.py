@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from service.api.archived_calls import ArchivedCalls
 from service.api.auth import CallerTokens
 from service.api.client_address import ClientAddresses
 from service.api.events.stream import EventStreams
 from service.api.limits import BodyBudget, FailedProofs, RefusalLog
 from service.api.responses import SharedBodies
 from service.api.unfinished import UnfinishedBodies
+from service.archive.database import Archive
 from service.config import Settings
+from service.jobs.archiver import Archiver
 from service.jobs.batches import Batches
 from service.jobs.change_feed import ChangeFeed
 from service.jobs.late_refresh import LateRefresh
@@ -22,6 +25,7 @@ from service.kestra.client import KestraClient
 from service.metrics.process import Metrics
 from service.metrics.replica import WorkerFiles
 from service.shutdown import Shutdown
+from service.store.archive_stream import ArchiveStream
 from service.store.calls import CallStore
 from service.store.changes import Changes
 from service.store.counts import CountStore
@@ -54,6 +58,14 @@ class State:
     """None without ``VAPI_API_KEY``."""
     late_refresh: LateRefresh | None
     """None without ``VAPI_API_KEY``."""
+    archive: Archive | None
+    """None without ``DATABASE_URL``."""
+    archived_calls: ArchivedCalls | None
+    """None without ``DATABASE_URL``."""
+    archive_stream: ArchiveStream | None
+    """None without ``DATABASE_URL``."""
+    archiver: Archiver | None
+    """None without ``DATABASE_URL``."""
     kestra: KestraClient | None
     """None without ``KESTRA_URL``."""
     subscriptions: Resumer | None

@@ -15,7 +15,8 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.api.calls import LOOK_SHARE, deadlines_of, read_call, read_int
+from service.api.calls import read_int
+from service.api.reading import LOOK_SHARE, deadlines_of, read_call
 from service.api.responses import JSONResponse
 from service.api.state import State
 from service.calls.phone import mask_phone
@@ -23,8 +24,10 @@ from service.calls.record import duration_minutes_of, iso_of, meaning_of_call
 from service.calls.status import DataStatus, status_at
 from service.calls.stored_call import StoredCall
 from service.errors import StoreUnavailableError
+from service.jobs.archiver import Archiver
 from service.metrics.declared import LATENCIES_S, PLACED, RECONCILED, SUBSCRIPTION_RESULTS, WAKE_SUMS
 from service.metrics.process import MAX_REASON_LENGTH
+from service.store.archive_stream import ArchiveStream
 from service.store.counts import Replica
 from service.store.index_scan import IndexScan
 
@@ -32,6 +35,8 @@ ROUTE: Final = "/api/v1/vapi/cache/stats"
 
 DEFAULT_ENTRIES: Final = 20
 MAX_ENTRIES: Final = 100
+
+ARCHIVE_COUNTS: Final = ("written", "set_aside", "given_up")
 
 WEBHOOK_COUNTS: Final = ("received", "stored", "ignored", "invalid", "unauthorized", "spooled", "failed")
 
@@ -52,6 +57,8 @@ async def collect_stats(state: State, limit: int) -> dict[str, Any]:
         **_counts(state, scan, counted),
         "store": {"writable": probe.is_writable, "latency_ms": probe.latency_ms, "spool": _spool(state)},
     }
+    if state.archiver is not None and state.archive_stream is not None:
+        stats["archive"] = await _archive(state.archiver, state.archive_stream, counted)
     if scan.missing:
         stats["missing_buckets"] = scan.missing
     return stats
@@ -103,6 +110,24 @@ def _counts(state: State, scan: IndexScan, counted: tuple[Counts[str], list[Repl
     if state.reconciler is not None:
         counts["reconciled"] = {result: sums[f"reconciled.{result}"] for result in RECONCILED}
     return counts
+
+
+async def _archive(
+    archiver: Archiver, stream: ArchiveStream, counted: tuple[Counts[str], list[Replica]] | None
+) -> dict[str, Any]:
+    """What waits for the archive now, what all replicas have counted, and the newest calls that it refused."""
+    sums = counted[0] if counted is not None else None
+    counts = {name: sums[f"archive.{name}"] if sums is not None else None for name in ARCHIVE_COUNTS}
+    return {
+        "problem": archiver.problem,
+        "backlog": archiver.backlog.changes,
+        "backlog_age_s": round(archiver.backlog.age_s, 1),
+        **counts,
+        "refused": [
+            {"callId": refused.call_id, "reason": refused.reason, "timestamp": refused.at_ms}
+            for refused in await stream.find_set_aside()
+        ],
+    }
 
 
 def _spool(state: State) -> dict[str, int] | None:

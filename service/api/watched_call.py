@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+import time
 from collections.abc import Awaitable
 from types import TracebackType
 from typing import Final, Self
 
 from starlette.types import Receive
 
-from service.api.calls import read_call
 from service.api.departure import watch_for_departure
+from service.api.reading import read_call
 from service.api.state import State
 from service.calls.record import View
 from service.calls.status import DataStatus
@@ -29,16 +30,43 @@ Call = StoredCall | Tombstone | None
 """What a read finds; None for a call that nobody has heard of."""
 
 
+async def read_first(state: State, call_id: bytes, view: View, *, is_plain: bool) -> Call:
+    """As ``read_and_reconcile``, and from the archive what Redis does not have. VAPI is not asked for that.
+
+    Raises:
+        ArchiveUnavailableError: the archive is away, Redis does not have the call, and it is wanted as it stands
+            (``is_plain``), not only once its record is final.
+    """
+    if state.archived_calls is None:
+        return await read_and_reconcile(state, call_id, view)
+    deadline = time.monotonic() + state.settings.store_timeout_s
+    call = await _read(state, call_id, view, deadline)
+    if state.archived_calls.may_have_more(call):
+        found = await state.archived_calls.find(call_id, view, call, is_plain=is_plain, deadline=deadline)
+        if found is not None:
+            return found
+    _reconcile_if_due(state, call_id, call)
+    return call
+
+
 async def read_and_reconcile(state: State, call_id: bytes, view: View) -> Call:
     """The call as it is now. It is queued for reconciling if that is due. Raises StoreUnavailableError, counted."""
+    call = await _read(state, call_id, view, None)
+    _reconcile_if_due(state, call_id, call)
+    return call
+
+
+async def _read(state: State, call_id: bytes, view: View, deadline: float | None) -> Call:
     try:
-        call = await read_call(state, call_id, view)
+        return await read_call(state, call_id, view, deadline=deadline)
     except StoreUnavailableError:
         state.metrics.store_error()
         raise
+
+
+def _reconcile_if_due(state: State, call_id: bytes, call: Call) -> None:
     if state.reconciler is not None:
         state.reconciler.schedule_if_due(call_id, call)
-    return call
 
 
 class WatchedCall:
@@ -83,9 +111,9 @@ class WatchedCall:
         """When a change was heard of (``time.perf_counter``), if that ended a wait and caused the last read."""
         return self._watch.told_at if self._departure is not None else None
 
-    def read(self) -> Awaitable[Call]:
-        """See ``read_and_reconcile``."""
-        return read_and_reconcile(self._state, self._watch.call_id, self.view)
+    def first_read(self) -> Awaitable[Call]:
+        """See ``read_first``."""
+        return read_first(self._state, self._watch.call_id, self.view, is_plain=False)
 
     async def next_read(self, known: Call, until: float, *, reads_at_end: bool) -> Call:
         """Park until there is something to read, and read it.
@@ -98,10 +126,12 @@ class WatchedCall:
         due_at = self._schedule_next_read(known)
         is_woken = await self._watch.wait_until(min(until, due_at))
         now = asyncio.get_running_loop().time()
-        if self.is_over or not (is_woken or reads_at_end or now >= due_at):
+        # A poller that knows an archived record is parked until its deadline; Redis has nothing newer.
+        is_archived = isinstance(known, StoredCall) and known.is_archived
+        if self.is_over or is_archived or not (is_woken or reads_at_end or now >= due_at):
             return known
         try:
-            return await self.read()
+            return await read_and_reconcile(self._state, self._watch.call_id, self.view)
         except StoreUnavailableError:
             if reads_at_end and now >= until:
                 raise

@@ -15,6 +15,7 @@ from service.api.body import BoundedBody, ClientGoneError
 from service.api.responses import send_answer
 from service.api.state import State
 from service.calls.stored_call import CallChange
+from service.config import Settings
 from service.errors import (
     InvalidMessageError,
     InvalidSignatureError,
@@ -29,6 +30,7 @@ from service.store.spool import SpoolUnavailableError
 from service.vapi.intake import Intake, change_of
 from service.vapi.json_checks import TOO_DEEP, NotJSONError
 from service.vapi.messages import ServerMessage, decode_message
+from service.vapi.raw_payload import raw_payload_of
 from service.vapi.replies import Reply, find_reply
 
 log = structlog.get_logger(__name__)
@@ -60,6 +62,7 @@ class Webhook:
     def __init__(self, state: State) -> None:
         self._state = state
         self._large_body = asyncio.Lock()
+        self._understand_it = understand_and_keep if keeps_raw(state.settings) else understand
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["route_path"] = PATHS[0]
@@ -126,9 +129,9 @@ class Webhook:
         try:
             if len(body) > LARGE_BODY_BYTES:
                 async with self._large_body:
-                    understood = await asyncio.to_thread(understand, body)
+                    understood = await asyncio.to_thread(self._understand_it, body)
             else:
-                understood = understand(body)
+                understood = self._understand_it(body)
         except InvalidMessageError:
             self._state.metrics.webhook_undecoded("invalid")
             raise
@@ -194,6 +197,21 @@ def understand(body: bytes) -> _Understood:
         return _Understood(received.message, change_of(received), find_reply(received.message))
     except RecursionError:  # parts that decode_message skipped are decoded a few stack levels deeper
         raise NotJSONError(TOO_DEEP) from None
+
+
+def keeps_raw(settings: Settings) -> bool:
+    """Whether the archive keeps what VAPI sent."""
+    return settings.archive_raw_payload and settings.database_url is not None
+
+
+def understand_and_keep(body: bytes) -> _Understood:
+    """As ``understand``, with the part of the body that the archive keeps. Raises InvalidMessageError."""
+    understood = understand(body)
+    change = understood.intake.change
+    if change is None:
+        return understood
+    change = msgspec.structs.replace(change, raw=raw_payload_of(body))
+    return _Understood(understood.message, Intake(change, understood.intake.dropped), understood.reply)
 
 
 def _acknowledgement(message_type: str, change: CallChange | None) -> bytes:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+from collections.abc import Mapping
 from typing import Final
 
 MAX_PHONE_LENGTH: Final = 128
@@ -44,3 +46,14 @@ def find_e164_in_sip(address: str) -> str | None:
 def mask_phone(number: str) -> str:
     """For logs: ``+1864***4567``."""
     return f"{number[:5]}***{number[-4:]}" if len(number) > 9 else "***"
+
+
+def digest_of_phone(number: str) -> str:
+    """What is kept of a number that is to be forgotten: SHA-256 in hex of the number as normalized."""
+    return hashlib.sha256(normalize_phone(number).encode(errors="replace")).hexdigest()
+
+
+def phone_digests(facts: Mapping[str, bytes]) -> tuple[str, ...]:
+    """The digests of the numbers by which a call may have to be forgotten, from its facts as JSON text."""
+    numbers = (facts.get("customer_phone"), facts.get("provider_phone"))
+    return tuple(digest_of_phone(number[1:-1].decode(errors="replace")) for number in numbers if number)

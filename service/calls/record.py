@@ -46,6 +46,7 @@ _in_order: Final = {view: itemgetter(*names) for view, names in _FIELDS.items()}
 
 _STATUS: Final = tuple(msgspec.json.encode(status_at(rank)) for rank in range(7))
 _DATA_STATUS: Final = tuple(b'"%b"' % status.name.lower().encode() for status in DataStatus)
+_ARCHIVED: Final = b',"archived":true}'
 _NULL: Final = b"null"
 _NO_FACTS: Final = dict.fromkeys(SMALL_FACTS + LARGE_FACTS, _NULL)
 _OBJECT: Final = msgspec.json.Decoder(dict[str, Raw])
@@ -56,6 +57,12 @@ _NAMESPACE: Final = hashlib.sha1(uuid.NAMESPACE_URL.bytes + b"urn:vapi:call:", u
 
 def render_record(call: StoredCall, view: View) -> bytes:
     """The record as JSON, assembled from the stored fragments. ``call`` must have the large facts of the view."""
+    record: bytes = _TEMPLATES[view] % _in_order[view](record_fragments(call))
+    return record[:-1] + _ARCHIVED if call.is_archived else record
+
+
+def record_fragments(call: StoredCall) -> dict[str, bytes]:
+    """Each field of the record as JSON text. Of the large facts only those that ``call`` has are there."""
     meaning = meaning_of_call(call)
     derived = {
         "id": b'"%b"' % record_id(call.call_id),
@@ -79,10 +86,9 @@ def render_record(call: StoredCall, view: View) -> bytes:
         values["metadata"] = b"{}"
     if values["structured_outputs"] is not _NULL:
         _fill_from_outputs(values)
-    if view == "full" and values["transcript"] is not _NULL:
+    if values["transcript"] is not _NULL:
         values["transcript"] = b'{"text":%b}' % values["transcript"]
-    record: bytes = _TEMPLATES[view] % _in_order[view](values)
-    return record
+    return values
 
 
 def _fill_from_outputs(values: dict[str, bytes]) -> None:
@@ -140,7 +146,9 @@ def render_change(call: StoredCall) -> bytes:
 
 
 def etag_of(call: StoredCall, view: View) -> bytes:
-    """Differs between views, between versions, and between a record and a later one of the same call after expiry."""
+    """Differs between views, versions, archived records and others, and a record and a later one of the same call."""
+    if call.is_archived:
+        return b'"a%x-%x-%x-%b"' % (call.created_at_ms, call.updated_at_ms, call.version, view[:1].encode())
     return b'"%x-%x-%b"' % (call.created_at_ms, call.version, view[:1].encode())
 
 

@@ -54,6 +54,12 @@ MAX_STAMPED_MS: Final = 10**16 - 1
 """A stamp has 16 digits for the timestamp."""
 
 
+def stamped_at_ms(stamp: bytes) -> int:
+    """The timestamp of the message that has this stamp (a digit for the rank, 16 for the timestamp); 0 if it had none."""
+    timestamp = int(stamp[1:])
+    return timestamp - CALL_DELETED_OFFSET_MS if timestamp >= CALL_DELETED_OFFSET_MS else timestamp
+
+
 class DataStatus(IntEnum):
     """How much of a call's result is here; the numbers are those of merge_call.lua."""
 

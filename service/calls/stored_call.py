@@ -33,6 +33,8 @@ class CallChange(msgspec.Struct, frozen=True):
     """Sent with every merge of this change; if it is empty, each merge has a token of its own. Redis may apply a merge
     whose reply comes too late. When the change is merged again, also from the spool, the reply to that merge repeats
     what the first one brought about."""
+    raw: bytes = b""
+    """The message as the archive keeps it; empty without ARCHIVE_RAW_PAYLOAD."""
 
     @property
     def stamp(self) -> bytes:
@@ -55,6 +57,8 @@ class StoredCall(msgspec.Struct, frozen=True):
     has_transcript: bool
     facts: dict[str, bytes]
     """JSON text by the fact's name, for the facts that are known. Of the large ones only those that were asked for."""
+    is_archived: bool = False
+    """True when it was read from the archive, also with what Redis has of a later lifetime."""
 
 
 class Merged(msgspec.Struct, frozen=True):

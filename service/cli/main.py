@@ -12,6 +12,7 @@ from typing import Final
 import structlog
 
 from service import __version__
+from service.cli.archive import add_archive_command
 from service.cli.assistant import add_assistant_command
 from service.cli.call import add_call_command
 from service.cli.check_config import add_check_config_command, check_reachable, why_not_bound
@@ -66,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     add_call_command(commands)
     add_assistant_command(commands)
     add_spool_command(commands)
+    add_archive_command(commands)
     return parser
 
 

@@ -134,6 +134,9 @@ COUNTERS: Final = (
         "vapi_subscriptions", "Tries to resume a Kestra execution by what became of them", ("result",),
         _each(SUBSCRIPTION_RESULTS),
     ),
+    CounterOf("vapi_archive_written", "Changes of calls that became rows, and deletions of rows", (), _ONE),
+    CounterOf("vapi_archive_set_aside", "Calls that PostgreSQL refused", (), _ONE),
+    CounterOf("vapi_archive_given_up", "Calls whose last change the archive lacks, as it waited for too long", (), _ONE),
     CounterOf("vapi_store_errors", "Requests that Redis could not serve", (), _ONE),
     CounterOf("vapi_fields_dropped", "Fields of webhooks left out for an impossible type", (), _ONE),
     CounterOf("vapi_log_lines_lost", "Lines of the log that could not be written", (), _ONE),
@@ -186,5 +189,8 @@ GAUGES: Final = (
     GaugeOf("vapi_spool_entries", "Changes in the spool, by whether they wait or were set aside", ("state",)),
     GaugeOf("vapi_spool_bytes", "Bytes that the spool holds"),
     GaugeOf("vapi_spool_max_bytes", "SPOOL_MAX_BYTES"),
+    GaugeOf("vapi_archive_up", "1 while PostgreSQL can be used", over_workers="min"),
+    GaugeOf("vapi_archive_backlog", "Changes and deletions that are not written yet, the same on every replica"),
+    GaugeOf("vapi_archive_backlog_age_seconds", "Age of the oldest of them"),
     GaugeOf("vapi_build_info", "1; the labels say what runs", ("version", "python")),
 )

@@ -60,6 +60,9 @@ _IN_STATS: Final = {
     "vapi_reconciled": "reconciled",
     "vapi_calls_placed": "placed",
     "vapi_refreshed": "refreshed",
+    "vapi_archive_written": "archive.written",
+    "vapi_archive_set_aside": "archive.set_aside",
+    "vapi_archive_given_up": "archive.given_up",
     "vapi_store_errors": "store.errors",
     "vapi_fields_dropped": "fields.dropped",
     "http_connections_lost": "connections",
@@ -160,6 +163,15 @@ class Metrics:
     def refreshed(self, result: str) -> None:
         """result: one of RECONCILED."""
         self._counts["vapi_refreshed", result] += 1
+
+    def archive_written(self, count: int) -> None:
+        self._counts[("vapi_archive_written",)] += count
+
+    def archive_set_aside(self, count: int) -> None:
+        self._counts[("vapi_archive_set_aside",)] += count
+
+    def archive_given_up(self, count: int) -> None:
+        self._counts[("vapi_archive_given_up",)] += count
 
     def connection_lost(self, kind: str) -> None:
         """kind: one of LOST_CONNECTIONS."""

@@ -8,6 +8,7 @@ It may grow: a reader takes the facts that it knows and leaves the rest of the f
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import compress, repeat
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ import msgspec
 
 from service.calls.ended_reasons import meaning_of
 from service.calls.facts import LARGE_FACTS, SMALL_FACTS
+from service.calls.stamped_call import StampedCall
 from service.calls.stored_call import CallChange, StoredCall
 from service.redis_client.command import Argument
 
@@ -30,6 +32,12 @@ LARGE_FIELDS: Final = {name: number for number, name in enumerate(LARGE_FACTS, 1
 """The field of the call's hash that holds each of the large facts."""
 
 STAMP_DIGITS: Final = 17
+
+STAMPED_FIELDS: Final = (
+    "state", "facts", "facts2", "stamps", "no_analysis", "deleted_at_vapi", "raw", "raw_stamp",
+    *map(str, LARGE_FIELDS.values()),
+)  # fmt: skip
+"""The fields of the call's hash that the archive needs."""
 
 SPOOL_LAYOUT: Final = 1
 """Raise it only when an older version would merge a spooled change wrongly. Facts added by name do not need it."""
@@ -56,6 +64,7 @@ class _SpooledChange(msgspec.Struct):
     layout: int = SPOOL_LAYOUT
     later: dict[str, bytes] = {}
     token: bytes = b""
+    raw: bytes = b""
 
 
 _DECODER: Final = msgspec.msgpack.Decoder(_SpooledChange)
@@ -106,6 +115,27 @@ def decode_stored_call(
     )
 
 
+def decode_stamped_call(call_id: bytes, fields: Mapping[str, bytes | None]) -> StampedCall:
+    """A record with its stamps, from the fields STAMPED_FIELDS of its hash."""
+    state, first, later = fields["state"] or b"", fields["facts"] or b"", fields["facts2"]
+    large = {name: fields[str(number)] for name, number in LARGE_FIELDS.items()}
+    call = decode_stored_call(call_id, state, first, later, large)
+    packed = fields["stamps"] or b""
+    each = [packed[start : start + STAMP_DIGITS] for start in range(0, len(packed), STAMP_DIGITS)]
+    stamps = dict(zip((*FIRST_FACTS, *LARGE_FACTS), each, strict=False))
+    if later:
+        stamps |= zip(LATER_FACTS, (stamped[:STAMP_DIGITS] for stamped in later.split(SEPARATOR)), strict=False)
+    marked = first.split(SEPARATOR, 2)[1]
+    return StampedCall(
+        call,
+        {name: stamps[name] for name in call.facts},
+        no_analysis=fields["no_analysis"] is not None or marked[:1] == b"1",
+        deleted_at_vapi=fields["deleted_at_vapi"] is not None,
+        raw=fields["raw"] or b"",
+        raw_stamp=fields["raw_stamp"] or b"",
+    )
+
+
 def encode_spooled(change: CallChange) -> bytes:
     """A change as the spool keeps it. A process of the previous version can merge it, but without the later facts."""
     said = change.facts
@@ -123,6 +153,7 @@ def encode_spooled(change: CallChange) -> bytes:
             large=tuple(large_arguments(change)),
             later={name: said[name] for name in LATER_FACTS if name in said},
             token=change.token,
+            raw=change.raw,
         )
     )
 
@@ -154,6 +185,7 @@ def _change_of(spooled: _SpooledChange) -> CallChange:
         rules_out,
         facts,
         spooled.token,
+        spooled.raw,
     )
 
 

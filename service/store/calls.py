@@ -7,19 +7,23 @@ from typing import Any, Final
 
 import msgspec
 
+from service.calls.stamped_call import StampedCall
 from service.calls.stored_call import TOMBSTONE, UNKNOWN_TO_VAPI, CallChange, Merged, StoredCall, Tombstone, new_token
 from service.config import Settings
 from service.redis_client.command import Argument, Commands
 from service.store.call_codec import (
     LARGE_FIELDS,
     NO_EVENT,
+    STAMPED_FIELDS,
+    decode_stamped_call,
     decode_stored_call,
     large_arguments,
     script_arguments,
 )
+from service.store.forgetting import number_digests
 from service.store.index_scan import BucketScan, IndexScan, IndexScanner
-from service.store.keys import Keys, bucket_of
-from service.store.lua import RESUME_WAITING, load_script
+from service.store.keys import BUCKETS, Keys, bucket_of
+from service.store.lua import load_script
 
 REFRESH_AFTER_MS: Final = 60_000
 """How long after a call's completion VAPI is asked once more for what its record lacks."""
@@ -30,6 +34,9 @@ DELETIONS_KEPT_MS: Final = 60_000
 _UNCHANGED: Final = Merged(is_deleted=False, is_changed=False, became_final=None, became_complete=False)
 _CHANGED: Final = msgspec.structs.replace(_UNCHANGED, is_changed=True)
 _DELETED: Final = msgspec.structs.replace(_UNCHANGED, is_deleted=True)
+_DIGESTS_WANTED: Final = msgspec.structs.replace(_UNCHANGED)
+_RESULTS: Final = {-2: _DIGESTS_WANTED, -1: _DELETED, 0: _UNCHANGED, 1: _CHANGED}
+"""By the result of merge_call.lua."""
 
 
 class CallStore:
@@ -58,18 +65,39 @@ class CallStore:
             REFRESH_AFTER_MS if settings.vapi_api_key is not None else 0,
         )
         self._asks_vapi = settings.vapi_api_key is not None
-        self._merge_script = load_script("merge_call.lua", uses=RESUME_WAITING)
-        self._delete_script = load_script("delete_call.lua", uses=RESUME_WAITING)
+        self._merge_script = load_script("merge_call.lua")
+        self._delete_script = load_script("delete_call.lua")
+        self._has_archive = settings.database_url is not None
+        archive = tuple(zip(keys.held, keys.archives, keys.forgotten, strict=True))
+        self._archive = archive if self._has_archive else ((b"", b"", b""),) * BUCKETS
+        """Per bucket, the held index, the archive stream and the forgotten numbers; empty without an archive."""
+        self._forgetful: set[int] = set()
+        """Buckets in which numbers are forgotten."""
         self._scanner = IndexScanner(settings, redis, keys)
 
     def merge(self, change: CallChange, *, deadline: float | None = None) -> Coroutine[Any, Any, Merged]:
         """Apply an event to its call's record, or create the record, and renew its life."""
-        event = (*script_arguments(change), change.token or new_token(), *large_arguments(change))
+        if self._has_archive:
+            return self._merge_archived(change, deadline)
+        token = change.token or new_token()
+        event = (*script_arguments(change), token, b"", b"", *large_arguments(change))
         return self._run_merge(change.call_id, *event, deadline=deadline)
+
+    async def _merge_archived(self, change: CallChange, deadline: float | None) -> Merged:
+        """As ``merge``, where forgotten numbers are refused. While there are none, their digests are not made."""
+        bucket = bucket_of(change.call_id)
+        token, large = change.token or new_token(), large_arguments(change)
+        while True:
+            digests = number_digests(change) if bucket in self._forgetful else b""
+            event = (*script_arguments(change), token, digests, change.raw, *large)
+            merged = await self._run_merge(change.call_id, *event, deadline=deadline)
+            if merged is not _DIGESTS_WANTED:
+                return merged
+            self._forgetful.add(bucket)
 
     def expire_grace(self, call_id: bytes, *, deadline: float | None = None) -> Coroutine[Any, Any, Merged]:
         """Mark a partial record as fetch_failed if its report grace is over."""
-        return self._run_merge(call_id, *NO_EVENT, new_token(), deadline=deadline)
+        return self._run_merge(call_id, *NO_EVENT, new_token(), b"", b"", deadline=deadline)
 
     async def _run_merge(self, call_id: bytes, *event: Argument, deadline: float | None) -> Merged:
         bucket = bucket_of(call_id)
@@ -81,6 +109,7 @@ class CallStore:
             self._keys.changes,
             self._keys.phones[bucket],
             self._keys.refreshes[bucket],
+            *self._archive[bucket],
             *self._life,
             *event,
             keys=8,
@@ -89,7 +118,7 @@ class CallStore:
         )
         self._report_due(bucket, has_due)
         if not (first_final or first_complete):
-            return _CHANGED if result == 1 else _DELETED if result == -1 else _UNCHANGED
+            return _RESULTS[result]
         return Merged(
             is_deleted=False,
             is_changed=True,  # also on a retry: the first attempt changed it, and its reply was lost
@@ -122,6 +151,16 @@ class CallStore:
             return TOMBSTONE if deleted is not None else UNKNOWN_TO_VAPI if gone and self._asks_vapi else None
         return decode_stored_call(call_id, state, first, later, dict(zip(large, texts, strict=True)))
 
+    async def find_stamped(self, call_id: bytes, *, deadline: float | None = None) -> StampedCall | None:
+        """The record with all its facts and their stamps; None if it is unknown or deleted."""
+        bucket = bucket_of(call_id)
+        values = await self._redis.execute(
+            b"HMGET", self._keys.calls[bucket] + call_id, *STAMPED_FIELDS, bucket=bucket, deadline=deadline
+        )
+        if values[0] is None:
+            return None
+        return decode_stamped_call(call_id, dict(zip(STAMPED_FIELDS, values, strict=True)))
+
     async def delete(self, call_id: bytes) -> bool:
         """Remove the record and leave a tombstone in its place; False when there was no record."""
         bucket = bucket_of(call_id)
@@ -136,6 +175,8 @@ class CallStore:
             DELETIONS_KEPT_MS,
             new_token(),
             self._index_ttl_ms,
+            self._keys.held[bucket],
+            self._archive[bucket][1],
             keys=8,
             is_durable=True,
         )

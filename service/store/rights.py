@@ -49,6 +49,21 @@ TRIALS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Arguments for each. Commands whose trial needs an order or a connection of its own are in ``_Trial.run``."""
 
+ARCHIVE_TRIALS: Final[Mapping[str, tuple[str, ...]]] = {
+    "xadd": (KEY, NO_NUMBER, "f", "v"),
+    "xlen": (KEY,),
+    "xrange": (KEY, "-", "+"),
+    "xdel": (KEY, "0-1"),
+    "xack": (KEY, "g", "0-1"),
+    "xgroup": ("DELCONSUMER", KEY, "g", "c"),
+    "xinfo": ("CONSUMERS", KEY, "g"),
+    "xpending": (KEY, "g"),
+    "xclaim": (KEY, "g", "c", "0", "0-1"),
+    "xautoclaim": (KEY, "g", "c", "0", "0-0"),
+    "xreadgroup": ("GROUP", "g", "c", "STREAMS", KEY, ">"),
+}
+"""Needed as well with ``DATABASE_URL``."""
+
 OPTIONAL: Final = frozenset({"info"})
 """Without it the service only cannot see how full Redis is."""
 
@@ -86,7 +101,8 @@ class _Trial:
         self.missing: list[str] = []
 
     async def run(self) -> None:
-        await asyncio.gather(*(self._try(command, *self._filled(words)) for command, words in TRIALS.items()))
+        trials = TRIALS if self._settings.database_url is None else {**TRIALS, **ARCHIVE_TRIALS}
+        await asyncio.gather(*(self._try(command, *self._filled(words)) for command, words in trials.items()))
         # INCR has no form that changes nothing, so it gets a key that is no number and soon expires.
         if await self._try("set", self._key, "no number", "PX", TRIAL_TTL_MS):
             await self._try("incr", self._key)

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, Literal
 
-import structlog
-from redis.exceptions import NoPermissionError
-
 from service.config import Settings
-from service.errors import StoreRefusedError, StoreUnavailableError
+from service.errors import StoreUnavailableError
 from service.redis_client.command import Commands
 from service.store.keys import BUCKETS, Keys
 from service.store.lua import load_script
-
-log = structlog.get_logger(__name__)
+from service.store.memory import RedisMemory
 
 Refusal = Literal["", "too_many", "too_many_unknown", "nearly_full"]
 
@@ -39,9 +34,6 @@ UNKNOWN_SHARE: Final = 10
 FREE_SHARE: Final = 10
 """A tenth of Redis's memory is kept for webhooks."""
 
-_USED: Final = re.compile(rb"^used_memory:(\d+)\r?$", re.MULTILINE)
-_MAXIMUM: Final = re.compile(rb"^maxmemory:(\d+)\r?$", re.MULTILINE)
-
 
 class SubscriptionRoom:
     """One per process. It adds this process's new subscriptions at once; those of others appear with the next count."""
@@ -54,7 +46,7 @@ class SubscriptionRoom:
         self._counted_every_ms = min(COUNTED_AGAIN_EVERY_MS, settings.result_ttl_ms)
         self._index_ttl_ms = 2 * max(settings.result_ttl_ms, settings.pending_ttl_ms)
         self._count_script = load_script("count_subscriptions.lua")
-        self._checks_memory = not settings.redis_url.startswith("memory:")
+        self._memory = RedisMemory(settings, redis, consequence="only their number bounds subscriptions")
         self._counts: list[tuple[int, int]] = [(0, 0)] * BUCKETS
         self._added = {"known": 0, "unknown": 0}
         self._under_way = 0
@@ -97,7 +89,7 @@ class SubscriptionRoom:
 
     async def _refresh(self) -> None:
         refreshed_at, added = asyncio.get_running_loop().time(), self._added.copy()
-        await asyncio.gather(self._count(), self._check_memory())
+        _, self._is_nearly_full = await asyncio.gather(self._count(), self._memory.are_short(FREE_SHARE))
         self._refreshed_at = refreshed_at
         for whose, count in added.items():
             self._added[whose] -= count
@@ -125,35 +117,3 @@ class SubscriptionRoom:
         except StoreUnavailableError:
             return None
         return known, unknown
-
-    async def _check_memory(self) -> None:
-        if self._checks_memory:
-            self._is_nearly_full = list(await asyncio.gather(*map(self._is_memory_short, range(BUCKETS))))
-
-    async def _is_memory_short(self, bucket: int) -> bool:
-        """Whether the bucket's master is nearly full. All buckets of one master share one INFO that is not sent yet."""
-        try:
-            text: bytes = await self._redis.execute(b"INFO", b"memory", bucket=bucket, coalesce_key="memory")
-        except StoreUnavailableError as exc:
-            if isinstance(exc, StoreRefusedError) or isinstance(exc.__cause__, NoPermissionError):
-                self._stop_checking_memory(exc)
-            return False
-        return is_nearly_full(text)
-
-    def _stop_checking_memory(self, error: StoreUnavailableError) -> None:
-        if self._checks_memory:
-            self._checks_memory = False
-            log.warning(
-                "redis_memory.not_shown",
-                error=str(error.__cause__),
-                consequence="only their number bounds subscriptions",
-            )
-
-
-def is_nearly_full(info: bytes) -> bool:
-    """Whether less than a tenth of ``maxmemory``, if it is set, is left; ``info`` is the reply to ``INFO memory``."""
-    used, maximum = _USED.search(info), _MAXIMUM.search(info)
-    if used is None or maximum is None:
-        return False
-    most = int(maximum[1])
-    return most > 0 and most - int(used[1]) < most / FREE_SHARE

@@ -57,6 +57,10 @@ NOT_ASKED: Final = counter("vapi_reconciled_total", result="failed")
 RESUMED: Final = counter("vapi_subscriptions_total", result="resumed")
 RETRIED: Final = counter("vapi_subscriptions_total", result="retried")
 DROPPED: Final = counter("vapi_subscriptions_total", result="dropped")
+BACKLOG_AGE: Final = "vapi_archive_backlog_age_seconds" + A
+ARCHIVE_UP: Final = "vapi_archive_up" + A
+GIVEN_UP: Final = counter("vapi_archive_given_up_total")
+REFUSED_ROWS: Final = counter("vapi_archive_set_aside_total")
 NO_PROOF: Final = counter("vapi_auth_failures_total", reason="no proof header")
 WRONG: Final = counter("vapi_auth_failures_total", reason="no secret fits")
 NO_TOKEN: Final = counter("vapi_auth_failures_total", reason="no token")
@@ -97,6 +101,10 @@ ROWS: Final = [
     Row("VapiSpoolWaiting", {WAITING: "7x240"}, {WAITING: "7x3 0x240"}, OF_A),
     Row("VapiSpoolFilling", {BYTES: "51x240", MOST: "100x240"}, {BYTES: "49x240", MOST: "100x240"}, OF_A),
     Row("VapiSpoolSetAside", {SET_ASIDE: "1x240"}, {SET_ASIDE: QUIET, WAITING: "1x240"}, OF_A),
+    Row("VapiArchiveBehind", {BACKLOG_AGE: "61x240"}, {BACKLOG_AGE: "61x1 59x240", ARCHIVE_UP: "1x240"}, OF_A),
+    Row("VapiArchiveBehind", {ARCHIVE_UP: QUIET}, {ARCHIVE_UP: "0x1 1x240"}, OF_A),
+    Row("VapiArchiveIncomplete", {GIVEN_UP: "0x12 1x240", REFUSED_ROWS: QUIET}, {GIVEN_UP: QUIET, REFUSED_ROWS: "5x240"}),
+    Row("VapiArchiveIncomplete", {REFUSED_ROWS: "0x12 1x240", GIVEN_UP: QUIET}, {GIVEN_UP: "7x240", REFUSED_ROWS: QUIET}),
     Row("VapiReplicaDown", {"up" + A: QUIET}, {"up" + A: "1x240"}, {"job": "vapi-cache", **OF_A}),
     Row("VapiAllReplicasDown", {"up" + A: QUIET}, {"up" + A: "1x240"}),
     Row("VapiDescriptorsShort", {LOST: "0x12 1x240"}, {LOST: "5x240"}, OF_A),

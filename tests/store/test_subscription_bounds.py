@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from service.errors import TooManyRequestsError, UnavailableError
 from service.store.calls import CallStore
 from service.store.keys import bucket_of
-from service.store.subscription_room import is_nearly_full
+from service.store.memory import is_nearly_full
 from service.store.subscriptions import SubscriptionStore
 from tests.store.conftest import OpenedStore, OpenStore
 from tests.support.redis_server import RedisProcess
@@ -136,8 +136,8 @@ async def test_a_longer_life_of_its_record_keeps_it_counted(open_store: OpenStor
     [(0, 10**9, False), (1000, 900, False), (1000, 901, True), (1000, 1200, True)],
 )
 def test_nearly_full_is_less_than_a_tenth_free(maximum: int, used: int, *, expected: bool) -> None:
-    assert is_nearly_full(b"# Memory\r\nused_memory:%d\r\nmaxmemory:%d\r\n" % (used, maximum)) is expected
-    assert not is_nearly_full(b"nothing of it")
+    assert is_nearly_full(b"# Memory\r\nused_memory:%d\r\nmaxmemory:%d\r\n" % (used, maximum), 10) is expected
+    assert not is_nearly_full(b"nothing of it", 10)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ need jq jq
 need curl curl
 need haproxy haproxy
 need openssl openssl
+compgen -G "/usr/lib/postgresql/*/bin/initdb" >/dev/null || missing+=(postgresql)
 if [ "${1:-}" = operate ]; then
   need kubectl kubernetes-client
   need prometheus prometheus

@@ -52,7 +52,7 @@ class CallEvents:
         known: bytes = scope["named_headers"].get(b"last-event-id", b"")
         watched = WatchedCall(self._state, call_id, view, receive)
         with EventStream(self._state.streams, send, longest_s) as stream, watched:
-            call = await watched.read()
+            call = await watched.first_read()
             if is_last(call) and _id_of(call, view) == known:
                 await stream.refuse()
             else:

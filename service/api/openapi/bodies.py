@@ -42,9 +42,17 @@ class DeletedCall(Struct):
     callId: str  # noqa: N815 - the original design's name, here and below
 
 
+class ServedRecord(CallRecord, kw_only=True):
+    """The result of one call. Times are ISO 8601 in UTC."""
+
+    archived: Annotated[
+        bool | UnsetType, Meta(description="True when it comes from the archive (`DATABASE_URL`); else absent")
+    ] = UNSET
+
+
 class FoundCall(Struct):
     success: Succeeded
-    data: CallRecord
+    data: ServedRecord
 
 
 class AwaitedCall(Struct):
@@ -60,10 +68,13 @@ class Pagination(Struct):
 
 class CallPage(Struct):
     success: Succeeded
-    data: Annotated[list[CallRecord], Meta(description="Summaries: without `transcript` and `messages`")]
-    count: Annotated[int, Meta(description="All live calls of that number")]
+    data: Annotated[list[ServedRecord], Meta(description="Summaries: without `transcript` and `messages`")]
+    count: Annotated[int, Meta(description="All live calls of that number, and all that the archive keeps")]
     pagination: Pagination
     missing_buckets: MissingBuckets = UNSET
+    archive_missing: Annotated[
+        bool | UnsetType, Meta(description="True while the archive is away: only live calls are counted and listed")
+    ] = UNSET
 
 
 class AcceptedCall(Struct):

@@ -27,7 +27,7 @@ THE_CALL: Final = Parameter(
 )
 
 INVALID_ID: Final = "The call id is not one, or the request is malformed"
-NO_RECORD: Final = "There is no record: none came, it expired, or it was deleted"
+NO_RECORD: Final = "There is no record, nor a row in the archive: none came, it expired, or it was deleted"
 
 
 def _query(name: str, type_: Any, description: str, example: Any) -> Parameter:
@@ -58,7 +58,8 @@ GET_CALL: Final = Operation(
     summary="a call's record; ?wait=S waits until it is final",
     description="Without `wait`: the record as it stands, or 404. With `wait` or `Prefer: wait`: 200 as soon as the "
     "record is final, else 202 at the deadline, also for a call that nobody has heard of yet. Ask again on 202. A 404 "
-    "then means that the call was deleted, or that VAPI does not know it.",
+    "then means that the call was deleted, or that VAPI does not know it. With `DATABASE_URL`, a call whose record has "
+    "expired is answered from the archive; while that is away, 503 without `wait` and 202 with it.",
     parameters=(
         THE_CALL,
         _query(
@@ -98,7 +99,7 @@ GET_CALL: Final = Operation(
 DELETE_CALL: Final = Operation(
     id="deleteCall",
     tag=CALLS,
-    summary="remove a call's record",
+    summary="remove a call's record, and its row in the archive",
     description="Later messages of that call are ignored, also after a 404, for `RESULT_TTL_S` after each.",
     parameters=(THE_CALL,),
     answers=(ok("Removed", DeletedCall, removed=DeletedCall(True, "Call result deleted", A_CALL_ID)),),
@@ -109,7 +110,7 @@ LIST_BY_PHONE: Final = Operation(
     id="listCallsByPhone",
     tag=CALLS,
     summary="the calls of a phone number",
-    description="The live calls, by `updated_at`, newest first. A page costs offset + limit.",
+    description="The live calls and those of the archive, by `updated_at`, newest first. A page costs offset + limit.",
     parameters=(
         Parameter(
             name="phone",

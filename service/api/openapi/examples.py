@@ -6,7 +6,8 @@ from typing import Any, Final
 
 import msgspec
 
-from service.calls.call_record import CallRecord, Transcript
+from service.api.openapi.bodies import ServedRecord
+from service.calls.call_record import Transcript
 
 A_CALL_ID: Final = "0199a4f2-7c1e-7aa0-b5a4-3f5e1c2d9b10"
 A_PHONE: Final = "+18645550123"
@@ -23,9 +24,9 @@ A_CALL_REQUEST: Final = {
 }
 
 
-def a_record() -> CallRecord:
+def a_record() -> ServedRecord:
     """A call that was answered, with its report."""
-    return CallRecord(
+    return ServedRecord(
         id="5f0b3a86-9a0f-5c1e-8f6d-2b7a41c9d3e0",
         call_id=A_CALL_ID,
         assistant_id=None,

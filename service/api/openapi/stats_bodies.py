@@ -104,6 +104,26 @@ class StoreState(Struct):
     spool: Annotated[SpoolHeld | None, Meta(description="Of the replica that answers; null without one")]
 
 
+class RefusedByArchive(Struct):
+    callId: str  # noqa: N815
+    reason: Annotated[str, Meta(description="The database's name for it")]
+    timestamp: EpochMs
+
+
+class ArchiveState(Struct):
+    """Counts of all replicas are null while their part of Redis is away."""
+
+    problem: Annotated[
+        str | None, Meta(description="Why the database cannot be used now, as the answering replica sees it")
+    ]
+    backlog: Annotated[Count, Meta(description="Changes and deletions that are not written yet")]
+    backlog_age_s: Annotated[float, Meta(description="Age of the oldest of them")]
+    written: Count | None
+    set_aside: Annotated[Count | None, Meta(description="Calls that the database refused")]
+    given_up: Annotated[Count | None, Meta(description="Calls whose last change the archive lacks")]
+    refused: Annotated[list[RefusedByArchive], Meta(description="The newest calls that the database refused")]
+
+
 class Stats(Struct):
     """The counts are those of all replicas over the last 30 minutes at least; null while their part of Redis is away."""
 
@@ -117,6 +137,7 @@ class Stats(Struct):
     store: StoreState
     subscriptions: Annotated[dict[str, Count] | UnsetType, Meta(description="Only with `KESTRA_URL`")] = UNSET
     reconciled: Annotated[dict[str, Count] | UnsetType, Meta(description="Only with `VAPI_API_KEY`")] = UNSET
+    archive: Annotated[ArchiveState | UnsetType, Meta(description="Only with `DATABASE_URL`")] = UNSET
     missing_buckets: MissingBuckets = UNSET
 
 

@@ -35,7 +35,7 @@ export function findProblems(read) {
 }
 
 function ofHealth(health, stats, add) {
-  const { redis, notifications, spool, kestra } = health.dependencies;
+  const { redis, notifications, spool, kestra, archive } = health.dependencies;
   const masters = Object.entries(redis.masters ?? {}).filter(([, master]) => master.status !== "ok");
   if (redis.status === "down") {
     const fate = !spool ? "Webhooks are refused with 503, and VAPI has to repeat them"
@@ -54,6 +54,10 @@ function ofHealth(health, stats, add) {
   }
   if (kestra && kestra.status !== "ok") {
     add("warn", "vapisubscriptionsundelivered", "Kestra does not answer", `${sentence(kestra.problem)} Paused executions are resumed once it is back.`);
+  }
+  if (archive && archive.status !== "ok") {
+    const trouble = archive.problem ? sentence(archive.problem) : `The oldest change has waited for ${seconds(archive.backlog_age_s * 1000)}.`;
+    add("warn", "vapiarchivebehind", "Calls do not come into the archive", `${trouble} ${plural(archive.backlog, "change")} ${archive.backlog === 1 ? "waits" : "wait"} in Redis, for a day at most.`);
   }
   if (health.draining) add("note", "vapireplicadown", "The replica that answers is stopping", "It was told to stop and finishes its requests.");
 }

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from service.cli.doctor.checking import Check
 from service.cli.doctor.findings import Finding, error, ok, warning
-from service.config import Settings, settings_not_in_use
+from service.config import Settings
 
 
 def settings_checks(settings: Settings) -> list[Check]:
     async def find() -> list[Finding]:
-        return [judge_credentials(settings), *judge_unused(settings)]
+        return [judge_credentials(settings)]
 
     return [Check("credentials", find)]
 
@@ -29,8 +27,3 @@ def judge_credentials(settings: Settings) -> Finding:
     if not settings.api_admin_tokens:
         return ok("credentials", "webhooks and polls are proven; without API_ADMIN_TOKENS nobody deletes or places")
     return ok("credentials", "webhooks, polls and administration are proven")
-
-
-def judge_unused(settings: Settings) -> Iterator[Finding]:
-    for variable in settings_not_in_use(settings):
-        yield warning("settings", f"{variable} is set, and nothing uses it yet", "unset it")

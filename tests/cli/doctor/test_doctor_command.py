@@ -167,8 +167,3 @@ def test_masters_that_agree_are_one_line_and_those_that_do_not_are_named() -> No
 )
 def test_doors_without_a_lock_and_locks_without_a_key_are_pointed_out(settings: dict[str, str], level: str) -> None:
     assert diagnose("--url", NOBODY_THERE, **settings).level("settings", "credentials") == level
-
-
-def test_a_setting_that_nothing_uses_is_pointed_out() -> None:
-    diagnosis = diagnose("--url", NOBODY_THERE, database_url="postgresql://db/x")
-    assert "DATABASE_URL" in diagnosis.one("settings", "settings").found

@@ -1,0 +1,66 @@
+"""Finds in the archive what Redis does not have, or has no more."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from service.archive.database import Archive
+from service.calls.merging import merge_calls
+from service.calls.record import LARGE_OF_VIEW, View
+from service.calls.status import DataStatus, Ending
+from service.calls.stored_call import StoredCall, Tombstone, UnknownToVapi
+from service.errors import ArchiveUnavailableError
+from service.store.calls import CallStore
+
+REMEMBERED_LIFETIMES: Final = 10_000
+"""Running calls of which this process knows that the archive has no earlier lifetime: 1 MB."""
+
+
+class ArchivedCalls:
+    """Reads the archive for polls, once for each poll of a call that Redis does not have or that has no report there."""
+
+    def __init__(self, calls: CallStore, archive: Archive) -> None:
+        self._calls = calls
+        self._archive = archive
+        self._first_lifetimes: dict[tuple[bytes, int], None] = {}
+        """Calls by their id and creation, oldest first. A record does not expire before it is a row, so what the archive
+        has of earlier lifetimes does not change while a record lives."""
+
+    def may_have_more(self, call: StoredCall | Tombstone | None) -> bool:
+        """Whether Redis has no record of the call, or one without a report. A deleted call stays deleted."""
+        if isinstance(call, StoredCall):
+            is_first = (call.call_id, call.created_at_ms) in self._first_lifetimes
+            return call.ending < Ending.PRELIMINARY_REPORT and not is_first
+        return call is None or isinstance(call, UnknownToVapi)
+
+    async def find(
+        self, call_id: bytes, view: View, known: StoredCall | Tombstone | None, *, is_plain: bool, deadline: float
+    ) -> StoredCall | None:
+        """The archived record with what Redis has of the call merged in; None where the archive has nothing to add.
+
+        Only a final record of the archive is given to whoever waits, or instead of a record of Redis.
+
+        Raises:
+            ArchiveUnavailableError: the archive does not answer by ``deadline``, and the call is wanted as it stands: there is nothing else.
+        """
+        try:
+            archived = await self._archive.find(call_id, LARGE_OF_VIEW[view], deadline=deadline)
+        except ArchiveUnavailableError:
+            if is_plain and not isinstance(known, StoredCall):
+                raise
+            return None
+        is_final = archived is not None and DataStatus(archived.call.data_status).is_final
+        if isinstance(known, StoredCall):
+            if not is_final or archived is None:
+                self._remember(known)
+                return None
+            live = await self._calls.find_stamped(call_id, deadline=deadline)
+            return merge_calls(archived, live).call if live else archived.call
+        if archived is None or not (is_final or is_plain):
+            return None
+        return archived.call
+
+    def _remember(self, call: StoredCall) -> None:
+        while len(self._first_lifetimes) >= REMEMBERED_LIFETIMES:
+            del self._first_lifetimes[next(iter(self._first_lifetimes))]
+        self._first_lifetimes[call.call_id, call.created_at_ms] = None

@@ -1,0 +1,177 @@
+"""Converts a call to its row and back. A row is written and read as one JSON object, by the names of its columns.
+
+The fields of the call record are columns of the same name, with what the record shows. So a new fact needs a line in
+_TYPES unless it is text, and a column in a migration. A value is read back as a fact only if it has a stamp: the others
+were worked out from facts when the row was written, and are worked out anew when it is read.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import msgspec
+from msgspec import Raw
+
+from service.calls.call_record import CallRecord
+from service.calls.facts import LARGE_FACTS
+from service.calls.record import iso_of, record_fragments
+from service.calls.stamped_call import StampedCall
+from service.calls.status import DataStatus, rank_of
+from service.calls.stored_call import StoredCall
+
+TABLE: Final = "vapi_call_results"
+
+_TYPES: Final = {
+    "id": "uuid",
+    "started_at": "timestamptz",
+    "ended_at": "timestamptz",
+    "duration_minutes": "numeric",
+    "transcript": "jsonb",
+    "messages": "jsonb",
+    "analysis_structured_data": "jsonb",
+    "structured_outputs": "jsonb",
+    "service_request_id": "uuid",
+    "created_at": "timestamptz",
+    "updated_at": "timestamptz",
+    "customer_spoke": "boolean",
+    "analysis_reliable": "boolean",
+    "cost": "numeric",
+    "metadata": "jsonb",
+    "version": "bigint",
+}
+"""Types of the columns that are not text."""
+
+_OF_THE_RECORD: Final = tuple(name for name in CallRecord.__struct_fields__ if name != "expires_at")
+
+RAW: Final = "raw_webhook_payload"
+"""Its stamp is kept among those of the facts."""
+
+COLUMNS: Final[dict[str, str]] = {name: _TYPES.get(name, "text") for name in _OF_THE_RECORD} | {
+    RAW: "jsonb",
+    "fact_stamps": "jsonb",
+    "ending": "smallint",
+    "over_at": "timestamptz",
+    "has_transcript": "boolean",
+    "no_analysis": "boolean",
+    "deleted_at_vapi": "boolean",
+}
+"""The type of each column."""
+
+_TEMPLATE: Final = b"{%b}" % b",".join(b'"%b":%%b' % name.encode() for name in COLUMNS)
+_NULL: Final = b"null"
+
+_UUID: Final = re.compile(rb'"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"')
+_NUL: Final = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
+_HUGE: Final = re.compile(rb"[0-9][eE][-+]?[0-9]{3}")
+_TOKEN: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|-?[0-9][0-9.eE+-]*', re.DOTALL)
+_MODEST: Final = re.compile(rb"-?[0-9.]{1,100}(?:[eE][-+]?[0-9]{1,2})?")
+"""A number that PostgreSQL stores, and writes out in some 200 digits at most. It writes 1e131071 as 131,072 digits."""
+
+_OBJECT: Final = msgspec.json.Decoder(dict[str, Raw])
+_STAMPS: Final = msgspec.json.Decoder(dict[str, str])
+_moment_of: Final = msgspec.json.Decoder(datetime).decode
+_decode_text: Final = msgspec.json.Decoder(str).decode
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def encode_row(stamped: StampedCall) -> bytes:
+    """The row as a JSON object for ``json_to_recordset``."""
+    call = stamped.call
+    values = record_fragments(call)
+    request_id = values["service_request_id"]
+    values["service_request_id"] = request_id if _UUID.fullmatch(request_id) else _NULL
+    stamps = [b'"%b":"%b"' % (name.encode(), stamp) for name, stamp in stamped.stamps.items() if name in COLUMNS]
+    if stamped.raw:
+        stamps.append(b'"%b":"%b"' % (RAW.encode(), stamped.raw_stamp))
+    values |= {
+        RAW: stamped.raw or _NULL,
+        "fact_stamps": b"{%b}" % b",".join(stamps),
+        "ending": b"%d" % call.ending,
+        "over_at": b'"%b"' % iso_of(call.over_at_ms) if call.over_at_ms else _NULL,
+        "has_transcript": _boolean(call.has_transcript),
+        "no_analysis": _boolean(stamped.no_analysis),
+        "deleted_at_vapi": _boolean(stamped.deleted_at_vapi),
+    }
+    row = _TEMPLATE % tuple(map(values.__getitem__, COLUMNS))
+    row = _NUL.sub(rb"\1\\ufffd", row)
+    return with_modest_numbers(row) if _HUGE.search(row) else row
+
+
+def with_modest_numbers(text: bytes) -> bytes:
+    """The JSON text with each number as a string that PostgreSQL cannot store, or would write out in hundreds of digits."""
+    return _TOKEN.sub(_modest, text)
+
+
+def _modest(token: re.Match[bytes]) -> bytes:
+    text = token[0]
+    return text if text[:1] == b'"' or _MODEST.fullmatch(text) else b'"%b"' % text
+
+
+def without_request_id(row: bytes) -> bytes:
+    """The row without its link to a request, for one that is not in ``service_requests``."""
+    return _TEMPLATE % tuple(map((_OBJECT.decode(row) | {"service_request_id": Raw(_NULL)}).__getitem__, COLUMNS))
+
+
+def request_id_of(stamped: StampedCall) -> str | None:
+    """The id of the request that the call was made for, if it can be one."""
+    text = stamped.call.facts.get("service_request_id", _NULL)
+    return text[1:-1].decode().lower() if _UUID.fullmatch(text) else None
+
+
+def selected(large: tuple[str, ...] = LARGE_FACTS, *, with_raw: bool = True) -> str:
+    """The list of a SELECT whose rows ``decode_row`` reads, with these of the large facts."""
+    left_out = {*LARGE_FACTS} - {*large} | (set() if with_raw else {RAW})
+    return ", ".join(_selected(name) for name in COLUMNS if name not in left_out)
+
+
+def _selected(name: str) -> str:
+    if name == "transcript":
+        return "transcript -> 'text' AS transcript"
+    if COLUMNS[name] == "timestamptz":
+        return f"""to_char({name} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS {name}"""
+    return name
+
+
+def decode_row(text: str, retention_ms: int) -> StampedCall:
+    """The call of a row that was selected with ``selected`` and made a JSON object."""
+    row = {name: bytes(value) for name, value in _OBJECT.decode(text).items()}
+    stamps = {name: stamp.encode() for name, stamp in _STAMPS.decode(row["fact_stamps"]).items()}
+    raw_stamp = stamps.pop(RAW, b"")
+    for name in ("started_at", "ended_at"):
+        row[name] = row[name].replace(b'000Z"', b'Z"')  # in ms unless there is more to tell
+    facts = {name: row[name] for name in stamps if row.get(name, _NULL) != _NULL}
+    created_at_ms = _ms_of(row["created_at"])
+    call = StoredCall(
+        call_id=_decode_text(row["call_id"]).encode(),
+        version=int(row["version"]),
+        created_at_ms=created_at_ms,
+        updated_at_ms=_ms_of(row["updated_at"]),
+        expires_at_ms=created_at_ms + retention_ms,
+        status=rank_of(msgspec.json.decode(row["status"])),
+        ending=int(row["ending"]),
+        over_at_ms=_ms_of(row["over_at"]),
+        data_status=DataStatus[_decode_text(row["data_status"]).upper()],
+        has_transcript=row["has_transcript"] == b"true",
+        facts=facts,
+        is_archived=True,
+    )
+    raw = row.get(RAW, _NULL)
+    return StampedCall(
+        call=call,
+        stamps={name: stamps[name] for name in facts},
+        no_analysis=row["no_analysis"] == b"true",
+        deleted_at_vapi=row["deleted_at_vapi"] == b"true",
+        raw=raw if raw != _NULL else b"",
+        raw_stamp=raw_stamp if raw != _NULL else b"",
+    )
+
+
+def _ms_of(moment: bytes) -> int:
+    """Epoch milliseconds; 0 for null."""
+    return 0 if moment == _NULL else (_moment_of(moment) - _EPOCH) // timedelta(milliseconds=1)
+
+
+def _boolean(value: bool) -> bytes:  # noqa: FBT001 - that is what it converts
+    return b"true" if value else b"false"

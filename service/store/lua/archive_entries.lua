@@ -1,0 +1,41 @@
+-- Read entries of the archive stream that no consumer has read yet, and say how long the stream is.
+--
+-- KEYS  1 archive stream
+-- ARGV  1 consumer group  2 consumer: one process  3 how many at most (0: only look)
+--       4 ms after which entries of another consumer are taken over, as it may be dead; '' to take none over
+--       5 life of the stream after the last look at it, ms
+-- Returns {now in ms, entries in the stream, ms of the oldest or 0, entries: {id, {field, value, ...}} each}
+--
+-- Fields: layout (this version reads 1), and call: its id, where its record changed,
+--         or deleted: the id of a deleted call, and at: the ms of its deletion.
+-- An entry stays in the stream until it is done (archive_done.lua).
+
+local stream, group, consumer, most = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3])
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local length = redis.call('XLEN', stream)
+redis.call('PEXPIRE', stream, ARGV[5])
+local function oldest_ms()
+  local oldest = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
+  return oldest and tonumber(string.match(oldest[1], '^%d+')) or 0
+end
+if length == 0 or most == 0 then return {now, length, oldest_ms(), {}} end
+
+local function read()
+  return redis.pcall('XREADGROUP', 'GROUP', group, consumer, 'COUNT', most, 'STREAMS', stream, '>')
+end
+local reply = read()
+if type(reply) == 'table' and reply.err then
+  redis.pcall('XGROUP', 'CREATE', stream, group, '0')
+  reply = read()
+  if type(reply) == 'table' and reply.err then return reply end
+end
+local entries = reply and reply[1] and reply[1][2] or {}
+
+if ARGV[4] ~= '' and #entries < most then
+  local taken = redis.call('XAUTOCLAIM', stream, group, consumer, ARGV[4], '0-0', 'COUNT', most - #entries)[2]
+  for _, entry in ipairs(taken) do
+    if entry and entry[2] then entries[#entries + 1] = entry end
+  end
+end
+return {now, length, oldest_ms(), entries}

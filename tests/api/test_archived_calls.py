@@ -1,0 +1,155 @@
+"""Polls and lists where PostgreSQL keeps the calls: after the record's life, while it runs, and while the archive is away."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import AsyncIterator, Callable
+
+import httpx2
+import msgspec
+import pytest
+
+from service.archive.database import Archive
+from service.calls.stamped_call import StampedCall
+from tests.support.postgres_server import PostgresProcess
+from tests.support.redis_server import RedisProcess
+from tests.support.replica import Replica
+from tests.support.service_api import BY_PHONE, CALLS, connected, deliver, new_call_id
+from tests.support.store_events import change_from, lifetime_of
+from tests.support.vapi_sender import full_report, message, status_update
+
+_numbers = itertools.count(18_645_570_000)
+Start = Callable[..., Replica]
+
+
+def new_number() -> str:
+    return f"+{next(_numbers)}"
+
+
+def row_of(call_id: str, number: str, *, updated_at_ms: int = 1_788_264_000_000) -> StampedCall:
+    """A call that has ended, as the archive keeps it."""
+    stamped = lifetime_of(change_from(full_report(call_id, customer={"number": number})))
+    call = msgspec.structs.replace(stamped.call, created_at_ms=updated_at_ms, updated_at_ms=updated_at_ms)
+    return msgspec.structs.replace(stamped, call=call)
+
+
+@pytest.fixture
+async def replica(
+    start_replica: Start, redis_process: RedisProcess, postgres_process: PostgresProcess, database: str
+) -> Replica:
+    return start_replica(
+        redis_url=redis_process.url, redis_key_prefix=database, database_url=postgres_process.url_of(database)
+    )
+
+
+@pytest.fixture
+async def client(replica: Replica) -> AsyncIterator[httpx2.AsyncClient]:
+    async with connected(replica) as connection:
+        yield connection
+
+
+async def test_a_call_whose_record_has_expired_is_answered_from_the_archive(
+    client: httpx2.AsyncClient, archive: Archive
+) -> None:
+    call_id = new_call_id()
+    await archive.write([row_of(call_id, new_number())], {})
+
+    plain = await client.get(CALLS + call_id)
+    waited = await client.get(CALLS + call_id, params={"wait": "20", "view": "summary"})
+
+    data = plain.json()["data"]
+    assert (plain.status_code, waited.status_code) == (200, 200)
+    assert [*data][-1] == "archived"
+    assert (data["archived"], data["data_status"], data["transcript"]["text"]) == (
+        True,
+        "complete",
+        "AI: Hello.\nUser: Hi.\n",
+    )
+    assert data["expires_at"] == "2026-11-30T12:00:00.000Z"  # 90 days after it began
+    assert waited.json()["data"] == {name: data[name] for name in data if name not in ("transcript", "messages")}
+    assert plain.headers["etag"] != waited.headers["etag"]
+    known = await client.get(CALLS + call_id, params={"wait": "20"}, headers={"If-None-Match": plain.headers["etag"]})
+    assert known.status_code == 304
+
+
+async def test_a_late_message_does_not_hide_the_archived_report(client: httpx2.AsyncClient, archive: Archive) -> None:
+    call_id, number = new_call_id(), new_number()
+    await archive.write([row_of(call_id, number)], {})
+    late = message("speech-update", call_id, timestamp=9_000_000_000_000, customer={"number": new_number()})
+    await deliver(client, late)
+
+    answer = await client.get(CALLS + call_id, params={"wait": "20"})
+
+    data = answer.json()["data"]
+    assert (answer.status_code, data["archived"], data["data_status"]) == (200, True, "complete")
+    assert data["customer_phone"] == number  # of the report, which outranks what came later
+
+
+async def test_a_running_call_and_one_that_nobody_knows_are_answered_as_without_an_archive(
+    client: httpx2.AsyncClient,
+) -> None:
+    call_id = new_call_id()
+    await deliver(client, status_update("in-progress", call_id))
+    running = (await client.get(CALLS + call_id)).json()["data"]
+    assert (running["status"], "archived" in running) == ("in-progress", False)
+    assert (await client.get(CALLS + call_id, params={"wait": "0"})).status_code == 202
+    assert (await client.get(CALLS + new_call_id())).status_code == 404
+    assert (await client.get(CALLS + new_call_id(), params={"wait": "0.1"})).status_code == 202
+
+
+async def test_a_call_that_only_the_archive_has_is_deleted(client: httpx2.AsyncClient, archive: Archive) -> None:
+    call_id = new_call_id()
+    await archive.write([row_of(call_id, new_number())], {})
+    assert (await client.delete(CALLS + call_id)).status_code == 200
+    assert (await client.get(CALLS + call_id)).status_code == 404
+    assert (await client.delete(CALLS + new_call_id())).status_code == 404
+
+
+async def test_a_list_has_each_call_once_whether_it_is_archived_or_not(
+    client: httpx2.AsyncClient, archive: Archive
+) -> None:
+    number = new_number()
+    old = [new_call_id() for _ in range(7)]
+    rows = [row_of(call_id, number, updated_at_ms=1_788_264_000_000 + place) for place, call_id in enumerate(old)]
+    await archive.write(rows, {})
+    live = [new_call_id() for _ in range(3)]
+    for call_id in live:
+        await deliver(client, status_update("in-progress", call_id, customer={"number": number}))
+
+    expected = [*reversed(old + live)]
+    pages = [
+        (await client.get(BY_PHONE + number, params={"limit": str(limit), "offset": str(offset)})).json()
+        for offset, limit in itertools.product((0, 1, 2, 3, 5, 9, 12), (1, 4, 100))
+    ]
+    for page in pages:
+        offset, limit = page["pagination"]["offset"], page["pagination"]["limit"]
+        assert [call["call_id"] for call in page["data"]] == expected[offset : offset + limit]
+        assert (page["count"], page["pagination"]["hasMore"]) == (10, offset + limit < 10)
+
+
+async def test_while_the_archive_hangs_redis_answers_alone_and_nobody_waits_for_it_twice(
+    start_replica: Start, redis_process: RedisProcess
+) -> None:
+    postgres = PostgresProcess().start()
+    try:
+        replica = start_replica(
+            redis_url=redis_process.url, redis_key_prefix=new_call_id(), database_url=postgres.url_of()
+        )
+        postgres.pause()
+        async with connected(replica) as client:
+            call_id, number = new_call_id(), new_number()
+            await deliver(client, status_update("in-progress", call_id, customer={"number": number}))
+            assert (await client.get(CALLS + call_id)).json()["data"]["status"] == "in-progress"
+            listed = (await client.get(BY_PHONE + number)).json()
+            assert ([call["call_id"] for call in listed["data"]], listed["archive_missing"]) == ([call_id], True)
+
+            unknown = await client.get(CALLS + new_call_id())
+            assert (unknown.status_code, unknown.headers["retry-after"]) == (503, "1")
+            assert (await client.get(CALLS + new_call_id(), params={"wait": "0.1"})).status_code == 202
+            began_at = time.monotonic()
+            await asyncio.gather(*(client.get(CALLS + call_id) for _ in range(20)))
+            assert time.monotonic() - began_at < 20  # one second for each would be 20 s
+    finally:
+        postgres.remove()
