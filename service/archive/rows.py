@@ -69,6 +69,9 @@ _TOKEN: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|-?[0-9][0-9.eE+-]*', re.DOTALL)
 _MODEST: Final = re.compile(rb"-?[0-9.]{1,100}(?:[eE][-+]?[0-9]{1,2})?")
 """A number that PostgreSQL stores, and writes out in some 200 digits at most. It writes 1e131071 as 131,072 digits."""
 
+UNREADABLE: Final = (ValueError, LookupError, RecursionError, msgspec.MsgspecError)
+"""What a call raises that cannot be a row, or a row that cannot be a call: somebody else has changed it."""
+
 _OBJECT: Final = msgspec.json.Decoder(dict[str, Raw])
 _STAMPS: Final = msgspec.json.Decoder(dict[str, str])
 _moment_of: Final = msgspec.json.Decoder(datetime).decode

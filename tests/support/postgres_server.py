@@ -98,6 +98,11 @@ class PostgresProcess:
         self.ask(f"CREATE DATABASE {name} TEMPLATE {template}")
         return name
 
+    def create_roles(self, *names: str) -> None:
+        """Roles of the whole server that may log in; those that are there stay."""
+        for name in names:
+            self.ask(f"DO $$ BEGIN CREATE ROLE {name} LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
+
     def ask(self, question: str, database: str = "postgres", user: str = SUPERUSER) -> str:
         """Run SQL as a superuser or another role; returns the rows as ``psql -At`` prints them."""
         command = [binary("psql"), "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", self.url_of(database, user)]
