@@ -66,6 +66,16 @@ class PostgresProcess:
         eventually_sync(self._answers)
         return self
 
+    def give(self, name: str, content: bytes) -> None:
+        """A file in its folder of data that only the server may read, before its first start."""
+        if not self._cluster.exists():
+            self._create_cluster()
+        file = self._cluster / name
+        file.write_bytes(content)
+        file.chmod(0o600)
+        if self._as_user:
+            os.chown(file, NOBODY, NOBODY)
+
     def _create_cluster(self) -> None:
         command = [
             "initdb",
