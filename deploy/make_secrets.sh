@@ -1,5 +1,5 @@
 #!/bin/sh
-# Writes the secrets that compose.yaml needs to the folder secrets beside this file, each with a value of its own where
+# Writes the secrets that compose.yaml and compose.archive.yaml need to the folder secrets beside this file, each with a value of its own where
 # there is none yet. Only the folder is closed to others: containers run as users of their own, and must read the files.
 set -eu
 umask 077
@@ -28,3 +28,6 @@ write metrics_token "$(random)"
 write api_read_tokens "$(random),$(cat metrics_token)"
 write api_admin_tokens "$(random)"
 write grafana_password "$(random)"
+# For compose.archive.yaml.
+write postgres_password "$(random)"
+write database_url "postgresql://vapi_cache:$(cat postgres_password)@postgres/calls"

@@ -33,18 +33,23 @@ DEPLOY = ROOT / "deploy"
 REPLICAS = ("replica-a", "replica-b")
 
 
-def compose() -> Any:
-    return YAML(typ="safe").load(DEPLOY / "compose.yaml")
+COMPOSE_FILES = ("compose.yaml", "compose.archive.yaml")
 
 
-def test_the_compose_file_is_one() -> None:
-    check = ["-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(DEPLOY / "compose.yaml")]
+def compose(file: str = "compose.yaml") -> Any:
+    return YAML(typ="safe").load(DEPLOY / file)
+
+
+def test_the_compose_files_are_such() -> None:
+    files = [str(DEPLOY / file) for file in COMPOSE_FILES]
+    check = ["-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", *files]
     done = subprocess.run([sys.executable, *check], capture_output=True, check=False, timeout=60)
     assert done.returncode == 0, done.stdout.decode()
 
 
 def test_every_container_is_bounded_and_may_do_nothing_that_it_need_not() -> None:
-    for name, service in compose()["services"].items():
+    added = {"postgres": compose("compose.archive.yaml")["services"]["postgres"]}
+    for name, service in (compose()["services"] | added).items():
         assert service["read_only"], name
         assert service["cap_drop"] == ["ALL"], name
         assert service["security_opt"] == ["no-new-privileges:true"], name
@@ -87,12 +92,13 @@ def make_secrets(folder: Path) -> str:
 
 
 def test_the_secrets_that_compose_needs_are_made_and_only_their_owner_reaches_them(made: Path) -> None:
-    wanted = {made / secret["file"] for secret in compose()["secrets"].values()}
+    wanted = {made / secret["file"] for file in COMPOSE_FILES for secret in compose(file)["secrets"].values()}
     assert set((made / "secrets").iterdir()) == wanted
     assert stat.S_IMODE((made / "secrets").stat().st_mode) == 0o700
     assert {stat.S_IMODE(file.stat().st_mode) for file in wanted} == {0o444}, "containers run as users of their own"
-    used = {name for service in compose()["services"].values() for name in service.get("secrets", [])}
-    assert used == compose()["secrets"].keys()
+    for file in COMPOSE_FILES:
+        used = {name for service in compose(file)["services"].values() for name in service.get("secrets", [])}
+        assert used == compose(file)["secrets"].keys()
     ignored = (DEPLOY / ".gitignore").read_text().split()
     assert "secrets/" in ignored
 
@@ -107,7 +113,7 @@ def test_secrets_that_are_there_stay_and_those_that_were_made_differ(made: Path)
 
 
 def test_no_secret_stands_in_the_environment_or_on_a_command_line_of_compose() -> None:
-    for name, service in compose()["services"].items():
+    for name, service in [each for file in COMPOSE_FILES for each in compose(file)["services"].items()]:
         for variable, value in service.get("environment", {}).items():
             is_secret = re.search(r"SECRET|TOKEN|PASSWORD|_URL", variable)
             assert not is_secret or (variable.endswith("FILE") and value.startswith("/run/secrets/")), (name, variable)
@@ -128,6 +134,18 @@ def test_the_replicas_of_compose_start_with_their_settings(made: Path) -> None:
     assert settings.api_admin_tokens
     assert len(settings.api_read_tokens) == 2
     assert settings.spool_dir == last("VOLUME")
+
+
+def test_the_replicas_of_compose_find_the_archive_that_is_added(made: Path) -> None:
+    services = compose("compose.archive.yaml")["services"]
+    postgres = services["postgres"]["environment"]
+    [password] = (made / "secrets" / "postgres_password").read_text().split()
+    for name in REPLICAS:
+        added = services[name]["environment"]
+        settings = load_settings({variable: value.replace("/run", str(made)) for variable, value in added.items()})
+        assert settings.database_url is not None
+        database = f"{postgres['POSTGRES_USER']}:{password}@postgres/{postgres['POSTGRES_DB']}"
+        assert settings.database_url.reveal() == f"postgresql://{database}"
 
 
 def test_the_parts_of_compose_find_one_another() -> None:

@@ -10,15 +10,18 @@ from datetime import date, timedelta
 from typing import Any, Final
 
 import msgspec
+import structlog
 
 from service.archive.connection import PostgresPool
-from service.archive.rows import TABLE, decode_row, selected
+from service.archive.rows import TABLE, UNREADABLE, decode_row, selected
 from service.archive.writing import LOCK, LOCKS, TAKE_LOCKS, WriteResult, write_rows
 from service.calls.facts import LARGE_FACTS
 from service.calls.phone import digest_of_phone, normalize_phone
 from service.calls.stamped_call import StampedCall
 from service.config import Settings
 from service.errors import ArchiveUnavailableError
+
+log = structlog.get_logger(__name__)
 
 WRITE_TIMEOUT_S: Final = 10.0
 
@@ -105,15 +108,15 @@ class Archive:
     async def find_many(
         self, call_ids: Sequence[bytes], large: tuple[str, ...], *, deadline: float
     ) -> dict[bytes, StampedCall]:
-        """Those of the calls that are archived, by their ids."""
+        """Those of the calls that are archived, by their ids. A row that somebody made unreadable is left out."""
         question = f"""
             SELECT row_to_json(found)::text
             FROM (SELECT {selected(large, with_raw=False)} FROM {TABLE} WHERE call_id = ANY($1)) AS found
         """
         async with self._reading(deadline) as connection:
             rows = await connection.fetch(question, [call_id.decode() for call_id in call_ids])
-        calls = [decode_row(text, self._retention_ms) for (text,) in rows]
-        return {stamped.call.call_id: stamped for stamped in calls}
+        calls = map(self._decode, rows)
+        return {stamped.call.call_id: stamped for stamped in calls if stamped is not None}
 
     async def find_entries(
         self, phone: str, *, offset: int, limit: int, without: Sequence[bytes] = (), deadline: float
@@ -187,8 +190,9 @@ class Archive:
         async with self.pool.transaction(time.monotonic() + EXPORT_TIMEOUT_S, reads_only=True) as connection:
             await connection.execute(question)
             while rows := await connection.fetch(f"FETCH {ROWS_AT_ONCE} FROM exported"):
-                for (text,) in rows:
-                    yield decode_row(text, self._retention_ms)
+                for row in rows:
+                    if (stamped := self._decode(row)) is not None:
+                        yield stamped
 
     async def find_problem(self, deadline: float) -> str | None:
         """Why the archive cannot be used, for operators; None when it can."""
@@ -198,6 +202,13 @@ class Archive:
         except ArchiveUnavailableError as exc:
             return exc.reason
         return None
+
+    def _decode(self, row: Sequence[str]) -> StampedCall | None:
+        try:
+            return decode_row(row[0], self._retention_ms)
+        except UNREADABLE as exc:
+            log.warning("archive.row_unreadable", reason=type(exc).__name__)
+            return None
 
     @asynccontextmanager
     async def _reading(self, deadline: float) -> AsyncIterator[Any]:

@@ -12,6 +12,7 @@ from service.archive.connection import row_fault
 from service.archive.rows import (
     COLUMNS,
     TABLE,
+    UNREADABLE,
     decode_row,
     encode_row,
     request_id_of,
@@ -100,7 +101,7 @@ async def write_rows(
                 rows[call_id] = _row_of(merged, linkable).decode()
             elif old is not None:
                 emptied.append(call_id.decode())
-        except (ValueError, LookupError, RecursionError, msgspec.MsgspecError) as exc:
+        except UNREADABLE as exc:
             failed[call_id] = type(exc).__name__
     if emptied:
         await connection.execute(f"DELETE FROM {TABLE} WHERE call_id = ANY($1)", emptied)

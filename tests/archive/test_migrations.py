@@ -89,8 +89,7 @@ async def test_the_ties_to_supabase_are_made_once_it_is_there(
     postgres_process: PostgresProcess, pool: PostgresPool, empty_database: str
 ) -> None:
     await migrate(pool)
-    for role in ("service_role", "authenticated", "anon"):
-        postgres_process.ask(f"DO $$ BEGIN CREATE ROLE {role}; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
+    postgres_process.create_roles("service_role", "authenticated")
     postgres_process.ask(SUPABASE, empty_database)
     orphan = (
         "INSERT INTO vapi_call_results (call_id, data_status, version, service_request_id) "

@@ -30,8 +30,7 @@ TABLES = ("vapi_call_results", "vapi_call_deletions", "vapi_forgotten_phones", "
 
 @pytest.fixture
 async def supabase(postgres_process: PostgresProcess) -> str:
-    for role in ROLES:
-        postgres_process.ask(f"DO $$ BEGIN CREATE ROLE {role} LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
+    postgres_process.create_roles(*ROLES)
     return postgres_process.create_database()
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +15,8 @@ from service.archive.migrate import migrate
 from service.errors import ArchiveUnavailableError, SettingsError
 from service.load_config import load_settings
 from service.urls import split_database_url
-from tests.support.archives import open_archive
+from tests.support.archives import make_tables, open_archive
+from tests.support.certificates import Authority
 from tests.support.eventually import PATIENCE_S, eventually
 from tests.support.for_each import for_each
 from tests.support.postgres_server import PostgresProcess
@@ -101,6 +103,30 @@ async def test_a_replica_that_hangs_while_it_writes_does_not_stop_the_others_for
         await archive.write([CALL], {}, deadline=time.monotonic() + PATIENCE_S)
         other.kill()
     assert await is_found(archive)
+
+
+async def test_the_urls_sslmode_decides_whether_the_server_must_prove_itself(tmp_path: Path) -> None:
+    authority, stranger = Authority(tmp_path, "ours"), Authority(tmp_path, "another")
+    certificate, key = authority.issue("IP:127.0.0.1")
+    server = PostgresProcess(ssl="on", ssl_cert_file="server.pem", ssl_key_file="server.key")
+    server.give("server.pem", certificate.read_bytes())
+    server.give("server.key", key.read_bytes())
+    server.start()
+
+    async def problem(query: str) -> str | None:
+        archive = open_archive(server.url_of() + query)
+        found = await archive.find_problem(time.monotonic() + PATIENCE_S)
+        await archive.close()
+        return found
+
+    try:
+        await make_tables(server.url_of() + "?sslmode=require")
+        assert await problem(f"?sslmode=verify-full&sslrootcert={authority.certificate}") is None
+        refused = await problem(f"?sslmode=verify-full&sslrootcert={stranger.certificate}")
+        assert refused is not None
+        assert refused.startswith("SSLCertVerificationError")
+    finally:
+        server.remove()
 
 
 @pytest.mark.parametrize(

@@ -56,8 +56,9 @@ def record_of(stamped: StampedCall) -> dict[str, Any]:
 
 
 def without_life(record: dict[str, Any] | None) -> dict[str, Any]:
+    """What both a live and an archived record have."""
     assert record is not None
-    return {name: value for name, value in record.items() if name != "expires_at"}
+    return {name: value for name, value in record.items() if name not in ("expires_at", "archived")}
 
 
 async def test_every_sample_is_read_as_it_was_written(archive: Archive) -> None:
@@ -218,6 +219,16 @@ async def test_a_call_that_cannot_be_a_row_is_named_and_the_others_are_written(a
     assert "some day" not in str(result.failed)
     found = await archive.find_many([each.call.call_id for each in good], (), deadline=soon())
     assert len(found) == 9
+
+
+async def test_a_row_that_somebody_made_unreadable_harms_no_other(
+    archive: Archive, postgres_process: PostgresProcess, database: str
+) -> None:
+    calls = [said(name, {"location": '"x"'}) for name in ("good", "bad")]
+    await archive.write(calls, {})
+    postgres_process.ask("UPDATE vapi_call_results SET data_status = 'odd' WHERE call_id = 'bad'", database)
+    assert [*await archive.find_many([b"good", b"bad"], (), deadline=soon())] == [b"good"]
+    assert (await archive.write(calls, {})).failed == {b"bad": "KeyError"}
 
 
 @pytest.mark.parametrize("number", ["1e400", "1e-400", "9" * 140_000, "0." + "1" * 20_000, "1E+131072"])

@@ -23,6 +23,7 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
     "open_model": (),
     "workers": (),
     "start_up": (),
+    "archive": (),
     "soak": ("--seconds", "60"),
 }
 """In the order of the results file; with the options that keep all of them together below twenty minutes."""

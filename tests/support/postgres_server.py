@@ -66,6 +66,16 @@ class PostgresProcess:
         eventually_sync(self._answers)
         return self
 
+    def give(self, name: str, content: bytes) -> None:
+        """A file in its folder of data that only the server may read, before its first start."""
+        if not self._cluster.exists():
+            self._create_cluster()
+        file = self._cluster / name
+        file.write_bytes(content)
+        file.chmod(0o600)
+        if self._as_user:
+            os.chown(file, NOBODY, NOBODY)
+
     def _create_cluster(self) -> None:
         command = [
             "initdb",
@@ -97,6 +107,11 @@ class PostgresProcess:
         name = f"test_{next(_databases)}"
         self.ask(f"CREATE DATABASE {name} TEMPLATE {template}")
         return name
+
+    def create_roles(self, *names: str) -> None:
+        """Roles of the whole server that may log in; those that are there stay."""
+        for name in names:
+            self.ask(f"DO $$ BEGIN CREATE ROLE {name} LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
 
     def ask(self, question: str, database: str = "postgres", user: str = SUPERUSER) -> str:
         """Run SQL as a superuser or another role; returns the rows as ``psql -At`` prints them."""

@@ -123,11 +123,13 @@ class Master(Struct):
 
 
 class Dependency(Struct):
-    """`latency_ms` and `problem` only for callers with a token."""
+    """Beside the status only for callers with a token."""
 
     status: Health
     latency_ms: float | UnsetType = UNSET
     problem: str | UnsetType | None = UNSET
+    backlog: Annotated[int | UnsetType, Meta(description="Of the archive: changes that are not written yet")] = UNSET
+    backlog_age_s: Annotated[float | UnsetType, Meta(description="Age of the oldest of them")] = UNSET
     masters: Annotated[dict[str, Master] | UnsetType, Meta(description="Of a Cluster")] = UNSET
 
 

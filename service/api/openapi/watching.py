@@ -19,6 +19,7 @@ from service.api.openapi.examples import A_CALL_ID
 from service.api.openapi.operation import Answer, Body, Operation, Parameter, ok
 from service.api.openapi.pages import PAGES, TOO_MANY_UNTAKEN
 from service.api.openapi.stats_bodies import (
+    ArchiveState,
     CallCounts,
     PlacedCounts,
     PollCounts,
@@ -75,6 +76,7 @@ _STATS: Final = Stats(
         )
     ],
     store=StoreState(True, 0.4, SpoolHeld(0, 0, 0)),
+    archive=ArchiveState(None, 0, 0.0, 3, 0, 0, []),
 )
 
 GET_STATS: Final = Operation(
@@ -110,6 +112,7 @@ _LOST: Final = HealthReport(
             masters={"10.0.0.1:6379": Master("ok", 0.4, None), "10.0.0.2:6379": Master("down", 500.0, "no answer")},
         ),
         "notifications": Dependency("ok"),
+        "archive": Dependency("ok", problem=None, backlog=2, backlog_age_s=0.3),
     },
     version=__version__,
     draining=False,

@@ -17,7 +17,7 @@ from service.config import Settings
 DEADLINE_S: Final = 10.0
 
 DESCRIPTION: Final = (
-    "Check the settings against the running world: Redis, the spool's folder, VAPI, Kestra, and the service itself "
+    "Check the settings against the running world: Redis, the spool's folder, the archive, VAPI, Kestra, and the service itself "
     "through the address that VAPI uses. It changes nothing but one record of its own, which it deletes."
 )
 EPILOGUE: Final = "exit status: 0 all is well, 1 the worst is a warning, 2 an error, or a wrong setting or command line"
@@ -50,6 +50,7 @@ def _doctor(settings: Settings, options: argparse.Namespace) -> int:
 
 
 async def _find_all(settings: Settings, options: argparse.Namespace) -> dict[str, list[Finding]]:
+    from service.cli.doctor.archive_tables import ArchiveTables
     from service.cli.doctor.checking import run_checks
     from service.cli.doctor.credentials import settings_checks
     from service.cli.doctor.kestra_flows import KestraFlows
@@ -66,12 +67,14 @@ async def _find_all(settings: Settings, options: argparse.Namespace) -> dict[str
     is_embedded = settings.redis_url.startswith("memory:")
     within_s: float = options.timeout
     vapi, kestra = VapiAccount(settings, within_s), KestraFlows(settings, within_s)
+    archive = ArchiveTables(settings, redis.commands, keys, within_s)
     calls = None if is_embedded else CallStore(settings, redis.commands, keys)
     probe = Probe(settings, options.url, options.token, calls, within_s)
     parts = {
         "settings": settings_checks(settings),
         "redis": RedisServers(settings, redis, within_s).checks,
         "spool": spool_checks(settings),
+        "archive": archive.checks,
         "vapi": vapi.checks,
         "kestra": kestra.checks,
         "service": probe.checks,
@@ -79,7 +82,7 @@ async def _find_all(settings: Settings, options: argparse.Namespace) -> dict[str
     async with AsyncExitStack() as at_the_end:
         if redis.sentinels is not None:
             at_the_end.push_async_callback(redis.sentinels.close)
-        for close in (redis.commands.close, vapi.close, kestra.close, probe.close):
+        for close in (redis.commands.close, vapi.close, kestra.close, archive.close, probe.close):
             at_the_end.push_async_callback(close)
         redis.commands.start()
         async with asyncio.TaskGroup() as group:

@@ -16,6 +16,7 @@ from tests.support.cluster_setup import ClusterSetup
 from tests.support.diagnosis import NOBODY_THERE, Diagnosis, diagnose
 from tests.support.redis_server import RedisProcess
 from tests.support.redis_topologies import ask
+from tests.support.replica import ROOT
 from tests.system.test_secure_redis import RULE
 
 COMMANDS = [word for word in RULE.split() if word.startswith("+")]
@@ -123,3 +124,17 @@ def test_every_master_of_a_cluster_is_looked_at() -> None:
     assert unrestricted.troubles("redis") == ["topology: warning", "eviction: error", "replicas: warning"]
     assert f"127.0.0.1:{one.port}: maxmemory-policy is allkeys-lru" in unrestricted.one("redis", "eviction").found
     assert "3 masters" in unrestricted.one("redis", "reachable").found
+
+
+ARCHIVE_RULE = "+xadd +xlen +xrange +xdel +xack +xgroup +xinfo +xpending +xclaim +xautoclaim +xreadgroup"
+
+
+async def test_what_the_archive_needs_is_named_only_with_an_archive(server: RedisProcess) -> None:
+    database = {"database_url": "postgresql://nobody@127.0.0.1:9/nothing"}
+    set_user(server, *RULE.split())
+    assert await rights_at(server) == Rights((), ())
+    assert sorted((await rights_at(server, **database)).missing) == sorted(ARCHIVE_RULE.split())
+
+    set_user(server, *RULE.split(), *ARCHIVE_RULE.split())
+    assert await rights_at(server, **database) == Rights((), ())
+    assert ARCHIVE_RULE in (ROOT / "deploy" / "README.md").read_text()

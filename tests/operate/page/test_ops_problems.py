@@ -39,6 +39,7 @@ ALL_WELL: Final[dict[str, Any]] = {
 }
 
 SPOOL: Final = {"waiting": 1, "rejected": 0, "bytes": 9}
+AWAY: Final = {"status": "down", "problem": "no answer in time", "backlog": 3, "backlog_age_s": 90.0}
 AN_HOUR_AGO: Final = NOW - 3_700_000
 
 CASES: Final[list[tuple[dict[str, Any], list[tuple[str, str]]]]] = [
@@ -50,6 +51,8 @@ CASES: Final[list[tuple[dict[str, Any], list[tuple[str, str]]]]] = [
     ({"health.dependencies.notifications.status": "down"}, [("warn", "Redis sends no notifications")]),
     ({"health.dependencies.spool.status": "down"}, [("bad", "The spool has no room")]),
     ({"health.dependencies.kestra.status": "down"}, [("warn", "Kestra does not answer")]),
+    ({"health.dependencies.archive": AWAY}, [("warn", "Calls do not come into the archive")]),
+    ({"health.dependencies.archive": AWAY | {"problem": None}}, [("warn", "Calls do not come into the archive")]),
     ({"health.draining": True}, [("note", "The replica that answers is stopping")]),
     ({"stats": None, "statsError": "Internal server error"}, [("bad", "The stats cannot be read")]),
     ({"stats.store.latency_ms": 300.0}, [("warn", "Redis is slow")]),
