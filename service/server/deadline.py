@@ -9,9 +9,6 @@ from typing import Final
 
 from service.server.request_cycle import HeldFlow
 
-UNTAKEN_DEADLINE_S: Final = 30.0
-"""How long a client may read nothing of an answer that waits for it."""
-
 SOONEST_S: Final = 0.05
 
 
@@ -22,7 +19,8 @@ class Deadline:
     ``check_every_s``. A deadline must be at least that far away when it is set, so that it is noticed in time.
 
     Args:
-        flow: counts what streams add to the bytes that wait for the client.
+        flow: it counts what streams add to the bytes that wait for the client.
+        untaken_s: how long a client may read nothing of an answer that waits for it.
         on_late: called after the deadline has passed, repeatedly until the connection is closed.
     """
 
@@ -34,6 +32,7 @@ class Deadline:
         on_late: Callable[[], None],
         *,
         check_every_s: float,
+        untaken_s: float,
     ) -> None:
         self._loop = loop
         self._transport = transport
@@ -41,6 +40,7 @@ class Deadline:
         self._check_every_s = check_every_s
         self._at = inf
         self._flow = flow
+        self._untaken_s = untaken_s
         self._taken_bytes, self._taken_at = 0, 0.0
         self._timer = loop.call_later(check_every_s, self._check)
 
@@ -64,9 +64,9 @@ class Deadline:
         taken_bytes = self._flow.streamed_bytes - untaken_bytes
         if taken_bytes != self._taken_bytes or untaken_bytes == 0:
             self._taken_bytes, self._taken_at = taken_bytes, now
-        if now - self._taken_at >= UNTAKEN_DEADLINE_S:
+        if now - self._taken_at >= self._untaken_s:
             self._transport.abort()
         elif now >= self._at and self._on_late is not None:
             self._on_late()
-        left_s = min(self._at, self._taken_at + UNTAKEN_DEADLINE_S) - now
+        left_s = min(self._at, self._taken_at + self._untaken_s) - now
         self._timer = self._loop.call_later(max(SOONEST_S, min(left_s, self._check_every_s)), self._check)

@@ -18,6 +18,8 @@ from service.server.request_target import head_without_offer, in_origin_form
 
 HEADERS_DEADLINE_S: Final = 10.0
 BODY_DEADLINE_S: Final = 30.0
+UNTAKEN_DEADLINE_S: Final = 30.0
+"""How long a client may read nothing of an answer that waits for it."""
 
 UNCHARGED_HEAD_BYTES: Final = 8 * 1024
 """Only larger heads count, from their first byte to the answer. Heads of honest clients are smaller."""
@@ -58,7 +60,9 @@ class BoundedProtocol(HttpToolsProtocol):
         """The part of the newest request whose deadline is set."""
         self._answering: RequestResponseCycle | None = None
         check_every_s = min(HEADERS_DEADLINE_S, self.timeout_keep_alive)
-        self._deadline = Deadline(self.loop, transport, self.flow, self._end_late, check_every_s=check_every_s)
+        self._deadline = Deadline(
+            self.loop, transport, self.flow, self._end_late, check_every_s=check_every_s, untaken_s=UNTAKEN_DEADLINE_S
+        )
         self._deadline.set(HEADERS_DEADLINE_S)
         descriptor = transport.get_extra_info("socket").fileno()
         if not self._shared.has_room_for(descriptor, len(self.connections)):

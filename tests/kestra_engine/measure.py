@@ -23,7 +23,7 @@ from tests.support.fake_vapi import FakeVapi
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
 
-WAYS = ("wait_loop", "wait_long_poll", "wait_pause_resume")
+WAYS = ("wait_loop", "wait_long_poll", "wait_events", "wait_pause_resume")
 ALONE = 4
 CROWD = 50
 SETTLE_S = 8.0

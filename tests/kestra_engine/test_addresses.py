@@ -16,7 +16,7 @@ from tests.support.fake_vapi_server import LoopbackServer, Reply
 from tests.support.strangers import NO_PAGE, NO_ROUTE, NO_SUCCESS, NOT_ALLOWED, PAGE, stand_in, stranger
 from tests.support.vapi_sender import full_report
 
-WAYS = ("wait_loop", "wait_long_poll", "wait_pause_resume")
+WAYS = ("wait_loop", "wait_long_poll", "wait_events", "wait_pause_resume")
 INPUTS: dict[str, dict[str, Any]] = {
     "call_provider": {"request": FULL},
     "call_providers": {"requests": [FULL]},
@@ -96,7 +96,8 @@ async def test_slashes_at_the_end_of_the_address_change_nothing(house: House) ->
             assert {await house.end(execution) for execution in executions} == {"SUCCESS"}
         paths = {request.path for request in server.received}
         assert paths == {
-            f"/vapi-cache/api/v1/vapi/calls{rest}" for rest in ("", "/batch", "/call-1", "/call-1/subscriptions")
+            f"/vapi-cache/api/v1/vapi/calls{rest}"
+            for rest in ("", "/batch", "/call-1", "/call-1/subscriptions", "/call-1/events")
         }
 
 

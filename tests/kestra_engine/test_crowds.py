@@ -15,7 +15,7 @@ from tests.support.vapi_sender import full_report
 CROWD = 50
 """Three times the worker threads."""
 
-WAYS = ("wait_loop", "wait_long_poll", "wait_pause_resume")
+WAYS = ("wait_loop", "wait_long_poll", "wait_events", "wait_pause_resume")
 
 
 @pytest.fixture

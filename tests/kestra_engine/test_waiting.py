@@ -11,7 +11,7 @@ from tests.kestra_engine.house import House, changed
 from tests.support.fake_vapi_webhooks import Plan
 from tests.support.vapi_sender import full_report, status_update
 
-WAYS = ("wait_loop", "wait_long_poll", "wait_pause_resume")
+WAYS = ("wait_loop", "wait_long_poll", "wait_events", "wait_pause_resume")
 PENDING_S = 4.0
 """Long enough for every flow to have asked or subscribed."""
 
@@ -53,11 +53,12 @@ async def test_a_call_that_no_webhook_told_of_is_found(house: House, flow: str) 
     assert (await house.outputs(execution))["call_result"]["data_status"] == "complete"
 
 
-@pytest.mark.parametrize("flow", ["wait_loop", "wait_pause_resume"])
+@pytest.mark.parametrize("flow", ["wait_loop", "wait_events", "wait_pause_resume"])
 async def test_a_call_that_never_ends_fails_the_flow_and_it_says_so(house: House, flow: str) -> None:
     call_id = house.add_call()
     await house.send(status_update("ringing", call_id))
-    await house.add_flow(f"{flow}_seconds", changed(flow, f"{flow}_seconds", ("wait_minutes }}M", "wait_minutes }}S")))
+    brief = [("wait_minutes }}M", "wait_minutes }}S")] + [("wait=60", "wait=1")] * (flow == "wait_events")
+    await house.add_flow(f"{flow}_seconds", changed(flow, f"{flow}_seconds", *brief))
     execution = await house.start(f"{flow}_seconds", call_id=call_id, wait_minutes=2)
     assert await house.end(execution) == "FAILED"
     sentence = f"Call {call_id} has no final record after 2 minutes"
@@ -89,7 +90,7 @@ async def test_a_report_that_stays_away_does_not_fail_the_flow(house: House, flo
     assert (await house.outputs(execution))["call_result"]["data_status"] == "fetch_failed"
 
 
-@pytest.mark.parametrize("flow", ["wait_loop", "wait_long_poll"])
+@pytest.mark.parametrize("flow", ["wait_loop", "wait_long_poll", "wait_events"])
 async def test_a_call_that_vapi_does_not_know_fails_the_flow_and_it_says_so(house: House, flow: str) -> None:
     execution = await house.start(flow, call_id=f"nobodys-{flow}")
     assert await house.end(execution) == "FAILED"

@@ -30,6 +30,7 @@ FLOWS: Final[dict[str, str | None]] = {
     "ai_concierge/wait_loop": "call_id",
     "ai_concierge/wait_pause_resume": "call_id",
     "ai_concierge/wait_long_poll": "call_id",
+    "ai_concierge/wait_events": "call_id",
     "ai_concierge/without_inputs": None,
 }
 """The flows it knows at first, and the input that each must have, if any."""

@@ -26,6 +26,9 @@ def stand_in(poll: Reply | None = None) -> LoopbackServer:
     """Takes every call as this service would, at any path, and answers polls with ``poll``, or with a final record."""
 
     def answer(request: Request) -> Reply:
+        if request.path.endswith("/events"):
+            event = f"event: call\nid: 1\ndata: {json.dumps(VOICEMAIL)}\n\n"
+            return Reply(200, event.encode(), {"content-type": "text/event-stream"})
         if request.method != "POST":
             return poll or compact(200, data=VOICEMAIL)
         placed = {"call_id": "call-1", "status": "queued", "method": "vapi"}
