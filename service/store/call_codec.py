@@ -8,7 +8,7 @@ It may grow: a reader takes the facts that it knows and leaves the rest of the f
 
 from __future__ import annotations
 
-from itertools import compress, repeat
+from itertools import repeat
 from typing import Any, Final
 
 import msgspec
@@ -94,11 +94,10 @@ def decode_stored_call(
     version, created, updated, expires, status, ending, over_at, data_status, _, _, has_transcript = map(
         int, state.split()
     )
-    texts: list[bytes | None] = [*large.values(), *first.split(SEPARATOR)[:-1]]
-    if later:
-        texts += [stamped[STAMP_DIGITS:] for stamped in later.split(SEPARATOR)]
-    # Every poll runs this, so it does not loop in Python over 30 facts.
-    facts = dict(zip(compress((*large, *SMALL_FACTS), texts), filter(None, texts), strict=False))
+    texts = first.split(SEPARATOR)
+    texts[-1:] = [stamped[STAMP_DIGITS:] for stamped in later.split(SEPARATOR)] if later else ()
+    facts = {name: text for name, text in zip(SMALL_FACTS, texts, strict=False) if text}
+    facts |= {name: text for name, text in large.items() if text}
     if marked := facts.get("ended_reason"):
         facts["ended_reason"] = marked[1:]  # without the mark that merge_call.lua keeps before it
     return StoredCall(
