@@ -47,7 +47,7 @@ _in_order: Final = {view: itemgetter(*names) for view, names in _FIELDS.items()}
 _STATUS: Final = tuple(msgspec.json.encode(status_at(rank)) for rank in range(7))
 _DATA_STATUS: Final = tuple(b'"%b"' % status.name.lower().encode() for status in DataStatus)
 _NULL: Final = b"null"
-_NO_FACTS: Final = dict.fromkeys(SMALL_FACTS + LARGE_FACTS, _NULL)
+_NO_FACTS: Final = dict.fromkeys((*CallRecord.__struct_fields__, *SMALL_FACTS, *LARGE_FACTS), _NULL)
 _OBJECT: Final = msgspec.json.Decoder(dict[str, Raw])
 _decode_text: Final = msgspec.json.Decoder(str).decode
 _VARIANT: Final = {digit: b"89ab"[int(chr(digit), 16) & 3 :][:1] for digit in b"0123456789abcdef"}
@@ -57,7 +57,8 @@ _NAMESPACE: Final = hashlib.sha1(uuid.NAMESPACE_URL.bytes + b"urn:vapi:call:", u
 def render_record(call: StoredCall, view: View) -> bytes:
     """The record as JSON, assembled from the stored fragments. ``call`` must have the large facts of the view."""
     meaning = meaning_of_call(call)
-    derived = {
+    values = _NO_FACTS | call.facts
+    values |= {
         "id": b'"%b"' % record_id(call.call_id),
         "call_id": b'"%b"' % call.call_id,
         "status": _STATUS[call.status],
@@ -70,7 +71,6 @@ def render_record(call: StoredCall, view: View) -> bytes:
         "retry": _quoted(meaning.retry if meaning else None),
         "analysis_reliable": _reliable(call, meaning),
     }
-    values = _NO_FACTS | call.facts | derived
     if call.data_status == DataStatus.PENDING:
         values["ended_reason"] = _NULL  # the version before stored passing states of running calls
     if values["duration_minutes"] is _NULL:

@@ -8,6 +8,7 @@ It may grow: a reader takes the facts that it knows and leaves the rest of the f
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import repeat
 from typing import Any, Final
 
@@ -88,7 +89,11 @@ def large_arguments(change: CallChange) -> list[bytes]:
 
 
 def decode_stored_call(
-    call_id: bytes, state: bytes, first: bytes, later: bytes | None, large: dict[str, bytes | None]
+    call_id: bytes,
+    state: bytes,
+    first: bytes,
+    later: bytes | None,
+    large: Iterable[tuple[str, bytes | None]] = (),
 ) -> StoredCall:
     """A record from the fields of its hash: ``state``, ``facts``, ``facts2`` and the large facts that were read."""
     version, created, updated, expires, status, ending, over_at, data_status, _, _, has_transcript = map(
@@ -97,7 +102,7 @@ def decode_stored_call(
     texts = first.split(SEPARATOR)
     texts[-1:] = [stamped[STAMP_DIGITS:] for stamped in later.split(SEPARATOR)] if later else ()
     facts = {name: text for name, text in zip(SMALL_FACTS, texts, strict=False) if text}
-    facts |= {name: text for name, text in large.items() if text}
+    facts |= {name: text for name, text in large if text}
     if marked := facts.get("ended_reason"):
         facts["ended_reason"] = marked[1:]  # without the mark that merge_call.lua keeps before it
     return StoredCall(

@@ -51,7 +51,7 @@ def add_context(facts: Facts, message: ServerMessage, call: Call, fields: FieldR
     facts.assistant_id = first_said(call.assistantId, assistant.id, inline.id)
     facts.phone_number_id = first_said(call.phoneNumberId, number.id, call_number.id)
     facts.call_type = first_said(call.type)
-    places = (call.metadata, *(each.metadata for each in overrides), assistant.metadata, inline.metadata)
+    places = (call.metadata, *[each.metadata for each in overrides], assistant.metadata, inline.metadata)
     texts = dict.fromkeys([bytes(place) for place in places if place is not ABSENT])
     own = [found for text in texts if (found := fields.object(text))]
     if own:
@@ -59,7 +59,7 @@ def add_context(facts: Facts, message: ServerMessage, call: Call, fields: FieldR
     for text in own:
         _add_provider(facts, fields.decode(text, _PROVIDER_CONTEXT))
     artifact = message.artifact or _ARTIFACT
-    values = (*(each.variableValues for each in overrides), artifact.variableValues, artifact.variables)
+    values = (*[each.variableValues for each in overrides], artifact.variableValues, artifact.variables)
     for place in (*values, assistant.variableValues):
         if _is_provider_known(facts):
             break
