@@ -117,7 +117,7 @@ class Clock:
         second = int(now)
         if second != self._second:
             self._second, self._text = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        return f"{self._text}.{int((now - second) * 1e6):06d}Z"
+        return "%s.%06dZ" % (self._text, (now - second) * 1e6)  # noqa: UP031 - an f-string takes five times as long
 
 
 def _route_standard_logging(

@@ -90,7 +90,7 @@ class RequestMiddleware:
             route = scope.get("route_path", UNMATCHED)
             if "wait_s" not in fields:
                 self._state.metrics.request(route, seconds)
-            fields["route"], fields["status"], fields["duration_ms"] = route, status, round(seconds * 1000, 2)
+            fields["route"], fields["status"], fields["duration_ms"] = route, status, round(seconds * 100_000) / 100
             if route in _FOR_PEOPLE and self._state.tokens.access_of(headers) is Access.OPEN:
                 self._state.refusals.admit(scope, time.monotonic())
             if "is_left_out_of_log" not in scope:

@@ -68,7 +68,7 @@ class SharedBodies:
         self._held_bytes = 0
 
     def find(self, key: Hashable) -> SharedBody | None:
-        return self._bodies.get(key) if self._bodies else None
+        return self._bodies.get(key) if self._held_bytes else None
 
     def keep(self, key: Hashable, content: bytes) -> SharedBody:
         """Raises UnavailableError when the bodies that are being sent hold UNTAKEN_BYTES already."""

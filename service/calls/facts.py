@@ -7,7 +7,6 @@ have no names, only their order (store/call_codec.py).
 from __future__ import annotations
 
 import re
-from itertools import compress
 from typing import Final
 
 import msgspec
@@ -56,14 +55,12 @@ class Facts(Struct):
     def fragments(self) -> dict[str, bytes]:
         """The facts that are given, as JSON text by name."""
         values = msgspec.structs.astuple(self)
-        small, large = values[: len(SMALL_FACTS)], values[len(SMALL_FACTS) :]
         # One value a line, as small facts hold no line break. A line "null" is a fact that is absent.
         # As a list, because msgspec 0.22 never frees its iterator over anything else.
-        lines = _ENCODER.encode_lines(list(small)).split(b"\n")
-        is_given = list(map(b"null".__ne__, lines))
-        said = dict(zip(compress(SMALL_FACTS, is_given), compress(lines, is_given), strict=False))
-        said.update(zip(compress(LARGE_FACTS, large), filter(None, large), strict=True))
-        return said
+        texts = _ENCODER.encode_lines(list(values[: len(SMALL_FACTS)])).split(b"\n")
+        texts[len(SMALL_FACTS) :] = values[len(SMALL_FACTS) :]
+        named = zip(Facts.__struct_fields__, texts, strict=True)
+        return {name: text for name, text in named if text and text != b"null"}
 
 
 LARGE_FACTS: Final = ("transcript", "messages", "analysis_structured_data", "structured_outputs")

@@ -48,7 +48,7 @@ _STATUS: Final = tuple(msgspec.json.encode(status_at(rank)) for rank in range(7)
 _DATA_STATUS: Final = tuple(b'"%b"' % status.name.lower().encode() for status in DataStatus)
 _ARCHIVED: Final = b',"archived":true}'
 _NULL: Final = b"null"
-_NO_FACTS: Final = dict.fromkeys(SMALL_FACTS + LARGE_FACTS, _NULL)
+_NO_FACTS: Final = dict.fromkeys((*CallRecord.__struct_fields__, *SMALL_FACTS, *LARGE_FACTS), _NULL)
 _OBJECT: Final = msgspec.json.Decoder(dict[str, Raw])
 _decode_text: Final = msgspec.json.Decoder(str).decode
 _VARIANT: Final = {digit: b"89ab"[int(chr(digit), 16) & 3 :][:1] for digit in b"0123456789abcdef"}
@@ -64,7 +64,8 @@ def render_record(call: StoredCall, view: View) -> bytes:
 def record_fragments(call: StoredCall) -> dict[str, bytes]:
     """Each field of the record as JSON text. Of the large facts only those that ``call`` has are there."""
     meaning = meaning_of_call(call)
-    derived = {
+    values = _NO_FACTS | call.facts
+    values |= {
         "id": b'"%b"' % record_id(call.call_id),
         "call_id": b'"%b"' % call.call_id,
         "status": _STATUS[call.status],
@@ -77,7 +78,6 @@ def record_fragments(call: StoredCall) -> dict[str, bytes]:
         "retry": _quoted(meaning.retry if meaning else None),
         "analysis_reliable": _reliable(call, meaning),
     }
-    values = _NO_FACTS | call.facts | derived
     if call.data_status == DataStatus.PENDING:
         values["ended_reason"] = _NULL  # the version before stored passing states of running calls
     if values["duration_minutes"] is _NULL:

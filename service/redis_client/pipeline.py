@@ -33,7 +33,8 @@ class Pipeline:
             a newly promoted server.
         is_patient: whether to retry after a failed connection until the time is up. False in a Cluster, where the
             caller decides: another node may have the keys by then.
-        on_doubt: called when a reply shows that the server may have been replaced as master.
+        on_doubt: called when a reply shows that too few replicas follow, as happens to a master that was cut off and
+            replaced.
         on_roundtrip: called with the seconds from the writing of a batch to its last reply.
     """
 
@@ -45,7 +46,7 @@ class Pipeline:
         timeout_s: float,
         wait_replicas: int = 0,
         is_patient: bool = True,
-        on_doubt: Callable[[], None] | None = None,
+        on_doubt: Callable[[], None] = lambda: None,
         on_roundtrip: Callable[[float], None] = lambda _: None,
     ) -> None:
         self._queue = CommandQueue(connections)

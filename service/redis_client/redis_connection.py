@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ from redis.exceptions import (
     AskError,
     ClusterCrossSlotError,
     ClusterDownError,
+    InvalidResponse,
     MovedError,
     NoScriptError,
     ReadOnlyError,
@@ -56,7 +57,7 @@ class RedisConnection:
         wait_replicas: int,
         is_patient: bool,
         wake_another: Callable[[], None],
-        on_doubt: Callable[[], None] | None,
+        on_doubt: Callable[[], None],
         on_roundtrip: Callable[[float], None],
         wrong_topology: WrongTopology,
     ) -> None:
@@ -186,32 +187,30 @@ class RedisConnection:
         assert self._socket is not None
         is_confirmed = bool(self._wait) and any(command.is_durable for command in batch)
         packed = b"".join([command.packed for command in batch])
-        asked = sum([command.needs_asking for command in batch])
-        count = len(batch) + asked
+        count = len(batch) + sum([command.needs_asking for command in batch]) + is_confirmed
         started = time.perf_counter()
-        arrived = await self._socket.exchange(packed + self._wait if is_confirmed else packed, count + is_confirmed)
+        arrived = await self._socket.exchange(packed + self._wait if is_confirmed else packed, count)
         self._on_roundtrip(time.perf_counter() - started)
+        if len(arrived) > count:
+            raise InvalidResponse("Redis sent more replies than it was sent commands")
         confirmed = _confirmed(arrived.pop()) if is_confirmed else 0
-        replies: Iterable[tuple[Command, Any]] = (
-            _replies_to(batch, arrived) if asked else zip(batch, arrived, strict=True)
-        )
         again: list[Command] = []
         demoted: ReadOnlyError | None = None
-        for command, reply in replies:
-            if not (is_confirmed or isinstance(reply, ResponseError)):
-                command.resolve(reply)
+        replies = iter(arrived)
+        for command in batch:
+            if command.needs_asking:
+                next(replies)  # the reply to ASKING
+            reply = next(replies)
+            if isinstance(reply, ReadOnlyError):
+                demoted = reply  # the command is sent again, to the new master
             elif isinstance(reply, NoScriptError) and command.script is not None:
                 command.send_script()
                 again.append(command)
-            elif isinstance(reply, ReadOnlyError):
-                demoted = reply  # the command is sent again, to the new master
             elif isinstance(reply, ResponseError):
                 self._fail_with(command, reply)
-                if str(reply).startswith("NOREPLICAS"):
-                    self._doubt()
             elif is_confirmed and command.is_durable and confirmed < self._wait_replicas:
                 command.fail(unavailable(ConnectionError(f"{confirmed} of {self._wait_replicas} replicas confirmed")))
-                self._doubt()
+                self._on_doubt()
             else:
                 command.resolve(reply)
         if demoted is not None:
@@ -225,25 +224,13 @@ class RedisConnection:
             command.fail(error)
         else:
             command.fail(refused(error))
-
-    def _doubt(self) -> None:
-        """Report that too few replicas follow, as happens to a master that was cut off and replaced."""
-        if self._on_doubt is not None:
+        if str(error).startswith("NOREPLICAS"):
             self._on_doubt()
 
     async def _disconnect(self) -> None:
         """Does not wait for the connection to close: our socket, not redis-py's stream, would be told of that."""
         self._socket = None
         await self._connection.disconnect(nowait=True)
-
-
-def _replies_to(batch: list[Command], arrived: list[Any]) -> Iterator[tuple[Command, Any]]:
-    """Each command with its reply. The reply to an ASKING before it is skipped."""
-    replies = iter(arrived)
-    for command in batch:
-        if command.needs_asking:
-            next(replies)
-        yield command, next(replies)
 
 
 def _confirmed(reply: Any) -> int:

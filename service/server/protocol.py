@@ -186,11 +186,6 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         self._size.body_bytes += len(body)
-        cycle = self.cycle
-        if not cycle.body and not cycle.response_complete:
-            cycle.body, body = body, b""  # type: ignore[assignment]  # avoids two copies; most come in one piece
-        elif isinstance(cycle.body, bytes):
-            cycle.body = bytearray(cycle.body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:

@@ -76,9 +76,9 @@ class OneWriteCycle(RequestResponseCycle):
         return start["status"] in _BODILESS or (b"content-length", b"%d" % len(message.get("body", b""))) in headers
 
     def _write_whole(self, start: Any, body: bytes) -> None:
-        lines = [b"%b: %b\r\n" % header for header in (*self.default_headers, *start["headers"])]
-        head = b"".join((STATUS_LINE[start["status"]], *lines, b"\r\n"))
-        if head.count(b"\n") != len(lines) + 2:
+        headers = [*self.default_headers, *start["headers"]]
+        head = b"%b%b\r\n\r\n" % (STATUS_LINE[start["status"]], b"\r\n".join(map(b": ".join, headers)))
+        if head.count(b"\n") != len(headers) + 2:
             raise ValueError("a header's value must not contain a line break")
         self.response_started = self.response_complete = True
         self.transport.writelines((head, body))

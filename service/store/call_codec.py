@@ -8,8 +8,8 @@ It may grow: a reader takes the facts that it knows and leaves the rest of the f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from itertools import compress, repeat
+from collections.abc import Iterable, Mapping
+from itertools import repeat
 from typing import Any, Final
 
 import msgspec
@@ -97,17 +97,20 @@ def large_arguments(change: CallChange) -> list[bytes]:
 
 
 def decode_stored_call(
-    call_id: bytes, state: bytes, first: bytes, later: bytes | None, large: dict[str, bytes | None]
+    call_id: bytes,
+    state: bytes,
+    first: bytes,
+    later: bytes | None,
+    large: Iterable[tuple[str, bytes | None]] = (),
 ) -> StoredCall:
     """A record from the fields of its hash: ``state``, ``facts``, ``facts2`` and the large facts that were read."""
     version, created, updated, expires, status, ending, over_at, data_status, _, _, has_transcript = map(
         int, state.split()
     )
-    texts: list[bytes | None] = [*large.values(), *first.split(SEPARATOR)[:-1]]
-    if later:
-        texts += [stamped[STAMP_DIGITS:] for stamped in later.split(SEPARATOR)]
-    # Every poll runs this, so it does not loop in Python over 30 facts.
-    facts = dict(zip(compress((*large, *SMALL_FACTS), texts), filter(None, texts), strict=False))
+    texts = first.split(SEPARATOR)
+    texts[-1:] = [stamped[STAMP_DIGITS:] for stamped in later.split(SEPARATOR)] if later else ()
+    facts = {name: text for name, text in zip(SMALL_FACTS, texts, strict=False) if text}
+    facts |= {name: text for name, text in large if text}
     if marked := facts.get("ended_reason"):
         facts["ended_reason"] = marked[1:]  # without the mark that merge_call.lua keeps before it
     return StoredCall(
@@ -118,7 +121,7 @@ def decode_stored_call(
 def decode_stamped_call(call_id: bytes, fields: Mapping[str, bytes | None]) -> StampedCall:
     """A record with its stamps, from the fields STAMPED_FIELDS of its hash."""
     state, first, later = fields["state"] or b"", fields["facts"] or b"", fields["facts2"]
-    large = {name: fields[str(number)] for name, number in LARGE_FIELDS.items()}
+    large = [(name, fields[str(number)]) for name, number in LARGE_FIELDS.items()]
     call = decode_stored_call(call_id, state, first, later, large)
     packed = fields["stamps"] or b""
     each = [packed[start : start + STAMP_DIGITS] for start in range(0, len(packed), STAMP_DIGITS)]

@@ -122,7 +122,7 @@ class CallStore:
         return Merged(
             is_deleted=False,
             is_changed=True,  # also on a retry: the first attempt changed it, and its reply was lost
-            became_final=decode_stored_call(call_id, state, facts, later, {}) if first_final else None,
+            became_final=decode_stored_call(call_id, state, facts, later) if first_final else None,
             became_complete=bool(first_complete),
         )
 
@@ -142,14 +142,14 @@ class CallStore:
             b"facts2",
             b"deleted",
             b"gone",
-            *map(LARGE_FIELDS.__getitem__, large),
+            *[LARGE_FIELDS[name] for name in large],
             bucket=bucket,
             coalesce_key=(call_id, large),
             deadline=deadline,
         )
         if state is None:
             return TOMBSTONE if deleted is not None else UNKNOWN_TO_VAPI if gone and self._asks_vapi else None
-        return decode_stored_call(call_id, state, first, later, dict(zip(large, texts, strict=True)))
+        return decode_stored_call(call_id, state, first, later, zip(large, texts, strict=True))
 
     async def find_stamped(self, call_id: bytes, *, deadline: float | None = None) -> StampedCall | None:
         """The record with all its facts and their stamps; None if it is unknown or deleted."""

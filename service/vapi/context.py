@@ -9,7 +9,7 @@ from msgspec import Raw, Struct
 
 from service.calls.facts import Facts
 from service.calls.phone import MAX_PHONE_LENGTH, find_e164_in_sip, is_e164, normalize_phone
-from service.vapi.coercion import FieldReader, Text, first_said, is_blank, is_empty
+from service.vapi.coercion import ABSENT, FieldReader, Text, first_said, is_blank, is_empty
 from service.vapi.messages import Artifact, Assistant, Call, Customer, PhoneNumber, ServerMessage
 
 _ARTIFACT: Final = Artifact()
@@ -51,14 +51,15 @@ def add_context(facts: Facts, message: ServerMessage, call: Call, fields: FieldR
     facts.assistant_id = first_said(call.assistantId, assistant.id, inline.id)
     facts.phone_number_id = first_said(call.phoneNumberId, number.id, call_number.id)
     facts.call_type = first_said(call.type)
-    places = (call.metadata, *(each.metadata for each in overrides), assistant.metadata, inline.metadata)
-    own = [found for text in dict.fromkeys(map(bytes, places)) if (found := fields.object(text))]
+    places = (call.metadata, *[each.metadata for each in overrides], assistant.metadata, inline.metadata)
+    texts = dict.fromkeys([bytes(place) for place in places if place is not ABSENT])
+    own = [found for text in texts if (found := fields.object(text))]
     if own:
         facts.metadata = _on_one_line(_merged(own))
     for text in own:
         _add_provider(facts, fields.decode(text, _PROVIDER_CONTEXT))
     artifact = message.artifact or _ARTIFACT
-    values = (*(each.variableValues for each in overrides), artifact.variableValues, artifact.variables)
+    values = (*[each.variableValues for each in overrides], artifact.variableValues, artifact.variables)
     for place in (*values, assistant.variableValues):
         if _is_provider_known(facts):
             break
@@ -100,15 +101,15 @@ def _add_provider(facts: Facts, said: ProviderContext) -> None:
     """Add the callers' values that are not known yet; called with metadata first, the prompt's variables last."""
     if said == _NOTHING_SAID:
         return
-    facts.provider_name = first_said(facts.provider_name, said.providerName, said.provider_name)
-    facts.provider_phone = first_said(facts.provider_phone, said.providerPhone, said.provider_phone)
-    facts.service_type = first_said(
-        facts.service_type, said.serviceType, said.service_type, said.serviceNeeded, said.service_needed
+    facts.provider_name = facts.provider_name or first_said(said.providerName, said.provider_name)
+    facts.provider_phone = facts.provider_phone or first_said(said.providerPhone, said.provider_phone)
+    facts.service_type = facts.service_type or first_said(
+        said.serviceType, said.service_type, said.serviceNeeded, said.service_needed
     )
-    facts.location = first_said(facts.location, said.location)
-    facts.user_criteria = first_said(facts.user_criteria, said.userCriteria, said.user_criteria)
-    facts.urgency = first_said(facts.urgency, said.urgency)
-    facts.service_request_id = first_said(facts.service_request_id, said.serviceRequestId, said.service_request_id)
+    facts.location = facts.location or first_said(said.location)
+    facts.user_criteria = facts.user_criteria or first_said(said.userCriteria, said.user_criteria)
+    facts.urgency = facts.urgency or first_said(said.urgency)
+    facts.service_request_id = facts.service_request_id or first_said(said.serviceRequestId, said.service_request_id)
 
 
 def _is_provider_known(facts: Facts) -> bool:

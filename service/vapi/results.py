@@ -80,11 +80,15 @@ def _add_what_was_said(
     facts: Facts, places: tuple[Artifact | Results, ...], plans: list[ArtifactPlan], fields: FieldReader
 ) -> None:
     facts.messages = fields.array(*[place.messages for place in places])
-    given = [place.transcript for place in places if place.transcript is not ABSENT]
-    transcripts = [_transcript_as_text(bytes(transcript)) for transcript in given]
-    facts.transcript = fields.text(*map(Raw, transcripts))
-    # A blank transcript counts as empty but shows that nobody spoke; "" and [] show nothing.
-    said = facts.transcript or next((text for text in transcripts if text[:1] == b'"' and text != b'""'), b"")
+    said = b""
+    for place in places:
+        text = _transcript_as_text(bytes(place.transcript))
+        if transcript := fields.text(Raw(text)):
+            facts.transcript = said = transcript
+            break
+        # A blank transcript counts as empty but shows that nobody spoke; "" and [] show nothing.
+        if not said and text[:1] == b'"' and text != b'""':
+            said = text
     facts.customer_spoke = customer_spoke(facts.messages, said, plans)
 
 

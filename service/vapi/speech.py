@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -40,6 +41,7 @@ class _Part(msgspec.Struct, gc=False):
     text: str
 
 
+_MESSAGES: Final = msgspec.json.Decoder(list[_Message])
 _ENTRIES: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _MESSAGE: Final = msgspec.json.Decoder(_Message)
 _SAID: Final = msgspec.json.Decoder(str | list[msgspec.Raw])
@@ -83,15 +85,21 @@ def _customer_spoke_in(messages: bytes) -> bool | None:
 def _messages_in(messages: bytes) -> Iterator[tuple[str, _Message]]:
     """Each message with its role in lower case. Entries that are not messages are skipped."""
     try:
-        entries = _ENTRIES.decode(messages)
-    except msgspec.ValidationError:  # not an array
-        return
-    for entry in entries:
-        try:
-            message = _MESSAGE.decode(entry)
-        except msgspec.ValidationError:  # not an object, or its role is not text
-            continue
+        found = _MESSAGES.decode(messages)
+    except msgspec.ValidationError:
+        found = _messages_among(messages)
+    for message in found:
         yield message.role.strip().lower(), message
+
+
+def _messages_among(entries: bytes) -> list[_Message]:
+    """The messages in an array where some entries are not objects, or have a role that is not text."""
+    found = []
+    with suppress(msgspec.ValidationError):  # not an array
+        for entry in _ENTRIES.decode(entries):
+            with suppress(msgspec.ValidationError):
+                found.append(_MESSAGE.decode(entry))
+    return found
 
 
 def _text_of(message: _Message) -> str:
