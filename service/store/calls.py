@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -18,8 +18,8 @@ from service.store.call_codec import (
     script_arguments,
 )
 from service.store.index_scan import BucketScan, IndexScan, IndexScanner
-from service.store.keys import Keys, bucket_of
-from service.store.lua import RESUME_WAITING, load_script
+from service.store.keys import BUCKETS, Keys, bucket_of
+from service.store.lua import load_script
 
 REFRESH_AFTER_MS: Final = 60_000
 """How long after a call's completion VAPI is asked once more for what its record lacks."""
@@ -58,8 +58,13 @@ class CallStore:
             REFRESH_AFTER_MS if settings.vapi_api_key is not None else 0,
         )
         self._asks_vapi = settings.vapi_api_key is not None
-        self._merge_script = load_script("merge_call.lua", uses=RESUME_WAITING)
-        self._delete_script = load_script("delete_call.lua", uses=RESUME_WAITING)
+        self._merge_script = load_script("merge_call.lua")
+        self._delete_script = load_script("delete_call.lua")
+        has_archive = settings.database_url is not None
+        self._archive: Sequence[tuple[bytes, bytes]] = (
+            tuple(zip(keys.held, keys.archives, strict=True)) if has_archive else ((b"", b""),) * BUCKETS
+        )
+        """Per bucket, the held index and the archive stream; both empty without an archive."""
         self._scanner = IndexScanner(settings, redis, keys)
 
     def merge(self, change: CallChange, *, deadline: float | None = None) -> Coroutine[Any, Any, Merged]:
@@ -81,6 +86,7 @@ class CallStore:
             self._keys.changes,
             self._keys.phones[bucket],
             self._keys.refreshes[bucket],
+            *self._archive[bucket],
             *self._life,
             *event,
             keys=8,
@@ -136,6 +142,7 @@ class CallStore:
             DELETIONS_KEPT_MS,
             new_token(),
             self._index_ttl_ms,
+            self._keys.held[bucket],
             keys=8,
             is_durable=True,
         )

@@ -122,6 +122,7 @@ class IndexScanner:
             REFRESH_LEASE_MS,
             self._keys.refreshes[bucket],
             self._final_ttl_ms,
+            self._keys.held[bucket],
             keys=6,
             deadline=deadline,
         )

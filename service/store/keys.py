@@ -3,7 +3,7 @@
 | key | type | lives | written by | read by |
 |---|---|---|---|---|
 | ``<prefix>:{<bucket>}:call:<call id>`` | hash | as long as its record; UNKNOWN_LIFE_MS where there is none | merge_call.lua, delete_call.lua (a tombstone), ask_vapi.lua (a lease) | polls |
-| ``<prefix>:{<bucket>}:expiry`` | zset, call id by expires_at in ms | past its last entry | merge_call.lua, delete_call.lua | scan_bucket.lua |
+| ``<prefix>:{<bucket>}:expiry`` | zset, call id by expires_at in ms; without the held ones | past its last entry | merge_call.lua, delete_call.lua | scan_bucket.lua |
 | ``<prefix>:{<bucket>}:updates`` | zset, call id by updated_at in ms | the same | merge_call.lua, delete_call.lua | scan_bucket.lua |
 | ``<prefix>:{<bucket>}:partial`` | zset, call id by the ms when the call was over | the same | merge_call.lua, delete_call.lua | scan_bucket.lua |
 | ``<prefix>:{<bucket>}:deleted`` | zset, call id by the ms of its deletion | a minute | delete_call.lua, ask_vapi.lua (a call that VAPI does not know) | scan_bucket.lua |
@@ -14,6 +14,8 @@
 | ``<prefix>:{<bucket>}:claimed:<process>`` | string, token and entries of the last claim | one lease | claim_due.lua | claim_due.lua |
 | ``<prefix>:{<bucket>}:subscribed`` | zset, id of a subscribed call by the ms of its next turn | the same | subscribe.lua, scan_bucket.lua | scan_bucket.lua |
 | ``<prefix>:{<bucket>}:refresh`` | zset, id of a complete call whose record lacks something, by the ms when VAPI may be asked once more | past its last entry | merge_call.lua, scan_bucket.lua, ReconcileLeases | scan_bucket.lua |
+| ``<prefix>:{<bucket>}:held`` | zset, id of a final record that is still needed, by the ms until which it lives | past its last entry | merge_call.lua, delete_call.lua, record_life.lua | scan_bucket.lua |
+| ``<prefix>:{<bucket>}:archive`` | stream, see archive_entries.lua; only with an archive | always | merge_call.lua, delete_call.lua | ArchiveStream |
 | ``<prefix>:{<bucket>}:subscriptions``, ``...:subscriptions_unknown`` | zset, ``<call id> <execution id>`` by the ms of the next check | past its last entry | subscribe.lua, count_subscriptions.lua | count_subscriptions.lua |
 | ``<prefix>:{<bucket>}:rate:<client>:<minute>`` | string | two minutes | rate_limit.lua | rate_limit.lua |
 | ``<prefix>:{<bucket>}:idempotency:<sha256>`` | hash | 24 h from its claim | idempotency_claim.lua, idempotency_answer.lua, idempotency_free.lua | the same |
@@ -67,6 +69,8 @@ class Keys:
         self.subscriptions = tuple(tag + b"subs:" for tag in self._buckets)
         """Per bucket, the prefix of a call id."""
         self.refreshes = tuple(tag + b"refresh" for tag in self._buckets)
+        self.held = tuple(tag + b"held" for tag in self._buckets)
+        self.archives = tuple(tag + b"archive" for tag in self._buckets)
         self.changes = self._prefix + b":changes"
         self.probes = tuple(tag + b"probe" for tag in self._buckets)
         self.processes = self._buckets[COUNTS_BUCKET] + b"processes"

@@ -11,7 +11,7 @@ from service.config import Settings
 from service.redis_client.command import Argument, Commands
 from service.store.calls import DELETIONS_KEPT_MS
 from service.store.keys import TURNS_BUCKET, Keys, bucket_of
-from service.store.lua import RESUME_WAITING, load_script
+from service.store.lua import load_script
 
 Kind = Literal["unknown", "pending", "partial", ""]
 """The state of a call's record, for calls that VAPI may be asked for; empty for a final or deleted one."""
@@ -72,7 +72,7 @@ class ReconcileLeases:
             DELETIONS_KEPT_MS,
         )
         self._between_turns_us = round(min(1_000_000 / settings.reconcile_per_second, LONGEST_BETWEEN_TURNS_US))
-        self._ask_script = load_script("ask_vapi.lua", uses=RESUME_WAITING)
+        self._ask_script = load_script("ask_vapi.lua")
         self._turn_script = load_script("reserve_turn.lua")
 
     async def claim(self, call_id: bytes) -> ReconcileLease:

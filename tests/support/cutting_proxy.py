@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Self
 
-from service.store.lua import RESUME_WAITING, load_script
+from service.store.lua import load_script
 from tests.support.talking_server import TalkingServer
 
 
@@ -34,7 +34,7 @@ class CuttingProxy:
 
     def cut_replies_to(self, command: str, after_bytes: int = 0) -> None:
         """Once, the replies to the next batch with that command, or with the script of that name that changes a record."""
-        mark = load_script(command, uses=RESUME_WAITING).sha if command.endswith(".lua") else command.encode()
+        mark = load_script(command).sha if command.endswith(".lua") else command.encode()
         self._marks[mark] = after_bytes
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

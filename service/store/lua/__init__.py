@@ -7,11 +7,20 @@ from typing import Final
 
 from service.redis_client.script import Script
 
-RESUME_WAITING: Final = "resume_waiting.lua"
-"""One function, shared by all scripts that make a call final or gone."""
+_RESUME_WAITING: Final = "resume_waiting.lua"
+_RECORD_LIFE: Final = "record_life.lua"
+
+_USED: Final[dict[str, tuple[str, ...]]] = {
+    "archive_done.lua": (_RECORD_LIFE,),
+    "ask_vapi.lua": (_RESUME_WAITING,),
+    "delete_call.lua": (_RESUME_WAITING,),
+    "merge_call.lua": (_RESUME_WAITING, _RECORD_LIFE),
+    "subscribe.lua": (_RECORD_LIFE,),
+}
+"""The files whose functions a script uses. They are sent before it."""
 
 
-def load_script(name: str, *, uses: str | None = None) -> Script:
-    """A script of this folder, preceded by the file whose function it ``uses``."""
+def load_script(name: str) -> Script:
+    """A script of this folder, preceded by the functions that it uses."""
     folder = files(__name__)
-    return Script(b"".join(folder.joinpath(part).read_bytes() for part in (uses, name) if part))
+    return Script(b"".join(folder.joinpath(part).read_bytes() for part in (*_USED.get(name, ()), name)))

@@ -5,7 +5,7 @@
 -- ARGV  1 call id  2 channel  3 prefix of the phone index of this bucket  4 life of the tombstone, ms
 --       5 how long the deletion stays in the deleted index, ms
 --       6 token of this run: a repetition, after a lost reply, gets the same answer
---       7 life of the due index, ms
+--       7 life of the due index, ms  8 held index (same slot as the keys; see record_life.lua)
 -- Returns {1 when there was a record else 0, 1 when subscriptions are to be resumed now}
 
 local call, expiry, updates, partial, deleted, due, subscribed, subscriptions = unpack(KEYS)
@@ -31,6 +31,7 @@ end
 redis.call('ZREM', expiry, id)
 redis.call('ZREM', updates, id)
 redis.call('ZREM', partial, id)
+redis.pcall('ZREM', ARGV[8], id)  -- not declared, so it may be missing
 redis.call('ZADD', deleted, now, id)
 redis.call('ZREMRANGEBYSCORE', deleted, '-inf', '(' .. now - ARGV[5])
 redis.call('PEXPIRE', deleted, ARGV[5])
@@ -38,7 +39,7 @@ redis.call('PEXPIRE', deleted, ARGV[5])
 redis.call('HSET', call, 'deleted', now)
 -- By name: reading a record of 9 MB only to remove it took Redis 50 ms.
 local removed = redis.pcall('HDEL', call, 'state', 'facts', 'stamps', 'facts2', '1', '2', '3', '4', 'no_analysis',
-  'refresh', 'final_by', 'complete_by', 'deleted_by', 'asked', 'gone')
+  'refresh', 'unarchived', 'final_by', 'complete_by', 'deleted_by', 'asked', 'gone')
 if type(removed) == 'table' then  -- a Redis user that may not HDEL
   redis.call('DEL', call)
   redis.call('HSET', call, 'deleted', now)

@@ -4,43 +4,46 @@
 -- KEYS  1 call (hash)  2 expiry index  3 update index  4 partial index  5 deleted index (unused here)
 --       6 due index  7 subscribed index  8 the call's subscriptions (hash, see subscribe.lua)
 -- ARGV  1 call id  2 channel  3 prefix of the phone index of this bucket, and 4 its refresh index (same slot as the keys)
---       5 life of a final record, ms  6 life of one that is not, ms  7 report grace, ms
---       8 '1' when an analysis is expected
---       9 how long after completion VAPI may be asked once more for what the record lacks, ms; 0: never
---       10 stamp of the event, 17 digits: rank, then timestamp in ms; '' when there is no event, only time passing
---       11 status, 0 (none) upward  12 how far the event ends the call: 0 no, 1 over, 2 preliminary report, 3 full report
---       13 '1' when the event says that the call is over for a reason after which no analysis can come
---       14 facts of the first layout and 15 later ones: JSON fragments, each followed by \31; a fact that the event
---          does not give is empty. In 14 the 1st is the phone, in quotes, the 2nd the ended reason, the 8th the
---          recording; in 15 the 1st is whether the customer spoke, the 4th whether the call is recorded, the 5th
+--       5 held index (same slot), '' where nothing holds records  6 archive stream (same slot), '' without an archive
+--       7 life of a final record, ms  8 life of one that is not, ms  9 report grace, ms
+--       10 '1' when an analysis is expected
+--       11 how long after completion VAPI may be asked once more for what the record lacks, ms; 0: never
+--       12 stamp of the event, 17 digits: rank, then timestamp in ms; '' when there is no event, only time passing
+--       13 status, 0 (none) upward  14 how far the event ends the call: 0 no, 1 over, 2 preliminary report, 3 full report
+--       15 '1' when the event says that the call is over for a reason after which no analysis can come
+--       16 facts of the first layout and 17 later ones: JSON fragments, each followed by \31; a fact that the event
+--          does not give is empty. In 16 the 1st is the phone, in quotes, the 2nd the ended reason, the 8th the
+--          recording; in 17 the 1st is whether the customer spoke, the 4th whether the call is recorded, the 5th
 --          whether structured outputs are awaited.
---       16 token of this run: a repetition, after a lost reply, gets the same "for the first time" answers
---       17... large facts, '' for those that the event does not give; the first is the transcript
+--       18 token of this run: a repetition, after a lost reply, gets the same "for the first time" answers
+--       19... large facts, '' for those that the event does not give; the first is the transcript
 -- Returns {result, 1 when subscriptions are to be resumed now, became final for the first time,
 --         became complete for the first time, state, facts, facts2}
 --       result: -1 the call is deleted, 0 nothing changed, 1 changed; the last three are '' without a first time.
 --
--- Hash: state (11 numbers, see the end), facts (as ARGV 14, but the ended reason after ARGV 13), stamps (17 digits per
---       fact of ARGV 14, then 17 per large fact), facts2 (as ARGV 15, but each fact after its stamp), 1... the large
---       facts, no_analysis ('1' once an event had ARGV 13), refresh ('1' once it was put on the refresh index), final_by
---       and complete_by (tokens); or deleted.
+-- Hash: state (11 numbers, see the end), facts (as ARGV 16, but the ended reason after ARGV 15), stamps (17 digits per
+--       fact of ARGV 16, then 17 per large fact), facts2 (as ARGV 17, but each fact after its stamp), 1... the large
+--       facts, no_analysis ('1' once an event had ARGV 15), refresh ('1' once it was put on the refresh index),
+--       unarchived (id of the last entry of the archive stream for this call, until the archive has that change),
+--       final_by and complete_by (tokens); or deleted.
 --       The previous version reads state, facts and stamps, and no number or fact may be added to them (call_codec.py).
 
 local call, expiry, updates, partial, subscriptions = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[8]
 local id, channel, phone_prefix, refresh = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local result_ttl, pending_ttl, grace = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
-local expects_analysis, refresh_after, stamp = ARGV[8] == '1', tonumber(ARGV[9]), ARGV[10]
-local given_status, given_ending, rules_out_analysis = tonumber(ARGV[11]), tonumber(ARGV[12]), ARGV[13]
-local first_facts, later_facts, token = ARGV[14], ARGV[15], ARGV[16]
-local FIRST_LARGE = 17  -- in ARGV
+local held, archive = ARGV[5], ARGV[6]
+local result_ttl, pending_ttl, grace = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
+local expects_analysis, refresh_after, stamp = ARGV[10] == '1', tonumber(ARGV[11]), ARGV[12]
+local given_status, given_ending, rules_out_analysis = tonumber(ARGV[13]), tonumber(ARGV[14]), ARGV[15]
+local first_facts, later_facts, token = ARGV[16], ARGV[17], ARGV[18]
+local FIRST_LARGE = 19  -- in ARGV
 local is_event = stamp ~= ''
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 local stored = redis.call('HMGET', call, 'state', 'facts', 'stamps', 'deleted', 'final_by', 'complete_by', 'facts2',
-  'no_analysis', 'refresh')
-local state_text, facts_text, stamps_text, deleted, final_by, complete_by, later_text, no_analysis, has_refresh =
-  unpack(stored, 1, 9)
+  'no_analysis', 'refresh', 'unarchived')
+local state_text, facts_text, stamps_text, deleted, final_by, complete_by, later_text, no_analysis, has_refresh,
+  unarchived = unpack(stored, 1, 10)
 if deleted then
   if is_event then
     redis.call('PEXPIRE', call, result_ttl)
@@ -210,6 +213,7 @@ end
 
 local function phone_of(text) return string.match(text or '', '^"?([^\31]-)"?\31') or '' end
 local old_phone = phone_of(facts_text)
+local is_raised = false  -- whether the event ends the call further than those before it
 
 if is_event then
   if is_new then take_all() else take_what_outweighs() end
@@ -222,6 +226,7 @@ if is_event then
     status = given_status
     is_changed = true
   end
+  is_raised = given_ending > level
   level = math.max(level, given_ending)
   if level > 0 and over_at == 0 then over_at = now end
   if rules_out_analysis == '1' and not no_analysis then
@@ -256,6 +261,8 @@ if is_changed then
   version = version + 1
   updated = math.max(now, updated)
 end
+-- A row keeps the stamps too, so the archive also needs a change of stamps alone, which is none for pollers.
+local is_row_stale = is_changed or is_raised or #writes > 2
 -- Formatted once: Redis would format a number anew for each command, with seventeen digits.
 local expires_text = string.format('%d', expires)
 local state = string.format('%d %d %d %s %d %d %d %d %d %d %d', version, created, updated, expires_text, status, level,
@@ -265,7 +272,13 @@ if first_final == 1 then write('final_by', token) end
 if first_complete == 1 then write('complete_by', token) end
 local is_new_phone = phone ~= old_phone
 local numbers_calls, numbers_updates = phone_prefix .. phone, updates .. ':' .. phone
-local index_ttl = math.max(result_ttl, pending_ttl)
+local index_ttl = math.max(result_ttl, pending_ttl, held ~= '' and HELD_FOR_MS or 0)
+if archive ~= '' and is_row_stale then
+  unarchived = redis.call('XADD', archive, '*', 'layout', '1', 'call', id)
+  write('unarchived', unarchived)
+end
+local is_kept = held ~= '' and is_final and is_held(unarchived)
+local lives_until = is_kept and string.format('%d', held_until(expires, now)) or expires_text
 -- The phone's keys are not declared, as only the record tells its phone. While a Cluster slot is moving, Redis aborts
 -- the script at the first missing key. So the phone's keys are written first and the record last: a merge that was
 -- aborted and is repeated is then done as a whole.
@@ -274,12 +287,18 @@ if is_new_phone and old_phone ~= '' then
   redis.call('ZREM', updates .. ':' .. old_phone, id)
 end
 if phone ~= '' then
-  redis.call('ZADD', numbers_calls, expires_text, id)
+  redis.call('ZADD', numbers_calls, lives_until, id)
   if is_changed and redis.call('ZADD', numbers_updates, updated, id) == 1 then
     redis.call('PEXPIRE', numbers_updates, 2 * index_ttl)
   end
 end
-redis.call('ZADD', expiry, expires_text, id)
+-- Like the refresh index below, the held index may be missing in a slot that is moving.
+if is_kept and type(redis.pcall('ZADD', held, lives_until, id)) == 'number' then
+  redis.pcall('PEXPIRE', held, 2 * index_ttl)
+  redis.call('ZREM', expiry, id)
+else
+  redis.call('ZADD', expiry, lives_until, id)
+end
 if is_changed then redis.call('ZADD', updates, updated, id) end
 if derived == PARTIAL then
   redis.call('ZADD', partial, over_at, id)
@@ -318,10 +337,10 @@ if is_new or is_new_phone then
 end
 
 redis.call('HSET', call, unpack(writes))
-redis.call('PEXPIREAT', call, expires_text)
+redis.call('PEXPIREAT', call, lives_until)
 
 local has_due = 0
-if redis.call('PEXPIREAT', subscriptions, expires_text) == 1 and is_final then
+if redis.call('PEXPIREAT', subscriptions, lives_until) == 1 and is_final then
   has_due = resume_waiting(subscriptions, KEYS[6], KEYS[7], id, now, index_ttl)
 end
 if is_changed then redis.call('PUBLISH', channel, id) end

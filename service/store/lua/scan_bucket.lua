@@ -10,6 +10,7 @@
 --       8 how many calls to ask VAPI for once more are wanted  9 ms during which no other scan gets the same ones
 --       10 refresh index (same slot as the keys)
 --       11 life of a final record, ms, or '' where records that are not final live no longer
+--       12 held index (same slot as the keys; see record_life.lua)
 -- Returns {now in ms, live records, ids past their report grace, ids changed or deleted since, newest ids,
 --         number of subscriptions to be resumed now, number of subscribed calls, those of them whose turn it is,
 --         calls that VAPI may be asked for once more, records that are not final, the ms when the one of them that was
@@ -19,11 +20,19 @@ local expiry, updates, partial, deleted, due, subscribed = unpack(KEYS)
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
-local dead = redis.call('ZRANGEBYSCORE', expiry, '-inf', '(' .. now, 'LIMIT', 0, 1000)
-if #dead > 0 then
-  redis.pcall('ZREM', expiry, unpack(dead))
-  redis.pcall('ZREM', updates, unpack(dead))
-  redis.pcall('ZREM', partial, unpack(dead))
+local held = ARGV[12]
+for _, by_expiry in ipairs({expiry, held}) do
+  local dead = redis.pcall('ZRANGEBYSCORE', by_expiry, '-inf', '(' .. now, 'LIMIT', 0, 1000)
+  if #dead > 0 then  -- an error, as in a Cluster slot that is moving, has no entries
+    redis.pcall('ZREM', by_expiry, unpack(dead))
+    redis.pcall('ZREM', updates, unpack(dead))
+    redis.pcall('ZREM', partial, unpack(dead))
+  end
+end
+local held_count = redis.pcall('ZCOUNT', held, now, '+inf')
+if type(held_count) ~= 'number' then held_count = 0 end
+local function lives_until(id)
+  return redis.call('ZSCORE', expiry, id) or held_count > 0 and redis.call('ZSCORE', held, id)
 end
 local past_grace = redis.call('ZRANGEBYSCORE', partial, '-inf', now - ARGV[1], 'LIMIT', 0, 100)
 local changed = {}
@@ -37,7 +46,7 @@ while #newest < wanted do
   if #some == 0 then break end
   for i = 1, #some, 2 do
     -- When very many calls expire at once, some are not dropped yet.
-    local expires = redis.call('ZSCORE', expiry, some[i])
+    local expires = lives_until(some[i])
     if expires and tonumber(expires) >= now and #newest < wanted then
       newest[#newest + 1] = some[i]
       newest[#newest + 1] = some[i + 1]
@@ -58,18 +67,19 @@ if ARGV[4] ~= '0' then
 end
 local refreshable = {}
 if ARGV[8] ~= '0' then
-  -- The reply may be an error, as in a Cluster slot that is moving; ipairs finds no entries in it.
+  -- The reply may be an error; ipairs finds no entries in it.
   for _, id in ipairs(redis.pcall('ZRANGEBYSCORE', ARGV[10], '-inf', now, 'LIMIT', 0, ARGV[8])) do
     if type(redis.pcall('ZADD', ARGV[10], now + ARGV[9], id)) == 'number' then refreshable[#refreshable + 1] = id end
   end
 end
--- A record that is not final lives longer after its last event, so its expiry tells it from a final one.
+-- A record that is not final lives longer after its last event, so its expiry tells it from a final one. Final records
+-- that live longer are in the held index instead.
 local running, first = 0, ''
 if ARGV[11] ~= '' then
   local above = '(' .. (now + ARGV[11])
   running = redis.call('ZCOUNT', expiry, above, '+inf')
   first = redis.call('ZRANGEBYSCORE', expiry, above, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2] or ''
 end
-return {now, redis.call('ZCOUNT', expiry, now, '+inf'), past_grace, changed, newest,
+return {now, redis.call('ZCOUNT', expiry, now, '+inf') + held_count, past_grace, changed, newest,
   redis.call('ZCOUNT', due, '-inf', now), redis.call('ZCOUNT', subscribed, '-inf', '+inf'), in_turn,
   refreshable, running, first}

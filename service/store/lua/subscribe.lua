@@ -20,11 +20,12 @@ local id, execution = ARGV[1], ARGV[2]
 local member = id .. ' ' .. execution
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local state, deleted, gone = unpack(redis.call('HMGET', call, 'state', 'deleted', 'gone'))
+local state, deleted, gone, unarchived = unpack(redis.call('HMGET', call, 'state', 'deleted', 'gone', 'unarchived'))
 -- In the record's state the fourth number is its expiry, the eighth its data_status, of which 2 and 3 are final.
 local expires, data_status = string.match(state or '', '^%d+ %d+ %d+ (%d+) %d+ %d+ %d+ (%d+)')
 local is_final = deleted
 if state then is_final = tonumber(data_status) >= 2 elseif gone then is_final = true end
+if state and is_final and is_held(unarchived) then expires = string.format('%.0f', held_until(expires, now)) end
 
 local known, added = redis.call('HGET', subscriptions, execution), ''
 if not known then

@@ -1,0 +1,39 @@
+-- Functions for the scripts that decide how long a record lives.
+--
+-- A final record may be needed for longer than its life: until its last change is a row of the archive. Then it is held.
+-- Its state keeps its own `expires_at`, but its keys and index entries live up to HELD_FOR_MS longer, and it is in the
+-- held index (call id by the ms until which it lives) instead of the expiry index. So the expiry index still tells
+-- records that are not final from final ones. release_record puts everything back.
+
+local HELD_FOR_MS = 24 * 3600 * 1000
+
+-- Whether something still needs a final record.
+-- unarchived: the call's field of that name; nil or false when the archive has the call's last change.
+local function is_held(unarchived) return unarchived and true or false end
+
+-- The ms until which the keys of a held record live; expires: its own expires_at, ms.
+local function held_until(expires, now) return math.max(tonumber(expires), now + HELD_FOR_MS) end
+
+-- End the hold of a record that nothing needs any more. Call it after each step that may end a hold; it changes nothing
+-- where the record is not held, or still needed. A record whose own life is over is gone afterwards.
+-- names: the keys expiry, updates and held of the bucket, and the prefixes calls, subscriptions and phones
+-- Returns 1 when the record was released, else 0.
+local function release_record(names, id, now)
+  local call = names.calls .. id
+  local state, facts, unarchived = unpack(redis.call('HMGET', call, 'state', 'facts', 'unarchived'))
+  if state and is_held(unarchived) or redis.call('ZREM', names.held, id) == 0 or not state then return 0 end
+  local expires = string.match(state, '^%d+ %d+ %d+ (%d+)')
+  local phone = string.match(facts or '', '^"([^\31]*)"\31')
+  local is_over = tonumber(expires) <= now
+  if phone and is_over then
+    redis.call('ZREM', names.phones .. phone, id)
+    redis.call('ZREM', names.updates .. ':' .. phone, id)
+  elseif phone then
+    redis.call('ZADD', names.phones .. phone, expires, id)
+  end
+  if is_over then redis.call('ZREM', names.updates, id) else redis.call('ZADD', names.expiry, expires, id) end
+  redis.call('PEXPIREAT', names.subscriptions .. id, expires)
+  redis.call('PEXPIREAT', call, expires)
+  return 1
+end
+
