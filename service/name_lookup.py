@@ -6,6 +6,7 @@ import asyncio
 import ipaddress
 import socket
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
@@ -26,7 +27,8 @@ class NameLookup:
     them. ``getaddrinfo`` cannot be interrupted and may take half a minute.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, look_up: Callable[[str, int], list[Address]] | None = None) -> None:
+        self._blocking_look_up = look_up or addresses_of
         self._under_way = 0
 
     async def find_addresses(self, url: CallbackUrl) -> list[str]:
@@ -56,7 +58,7 @@ class NameLookup:
                 found.set_result(addresses)
 
         def look_up() -> None:
-            addresses = addresses_of(host, port)
+            addresses = self._blocking_look_up(host, port)
             with suppress(RuntimeError):  # the event loop has ended
                 loop.call_soon_threadsafe(finish, addresses)
 

@@ -46,6 +46,10 @@ def _gauges_of(state: State) -> Iterator[tuple[Series, float]]:
         yield ("vapi_longest_silence_seconds",), standing.longest_silence_s
         yield ("vapi_subscribed_calls",), standing.subscribed_calls
         yield ("vapi_subscriptions_due",), standing.due_subscriptions
+    if state.callbacks is not None:
+        standing_callbacks = state.callbacks.standing
+        yield ("vapi_callback_calls",), standing_callbacks.calls
+        yield ("vapi_callbacks_due",), sum(standing_callbacks.due.values())
     if state.spool is not None:
         held = state.spool.held
         yield ("vapi_spool_entries", "waiting"), held.waiting

@@ -11,6 +11,7 @@ from service.api.responses import SharedBodies
 from service.api.unfinished import UnfinishedBodies
 from service.config import Settings
 from service.jobs.batches import Batches
+from service.jobs.callbacks import Callbacks
 from service.jobs.late_refresh import LateRefresh
 from service.jobs.placing import Placing
 from service.jobs.reconciler import Reconciler
@@ -55,6 +56,8 @@ class State:
     """None without ``KESTRA_URL``."""
     subscriptions: Resumer | None
     """None without ``KESTRA_URL``."""
+    callbacks: Callbacks | None
+    """None without ``CALLBACK_ALLOWED_PREFIXES``."""
     placing: Placing
     batches: Batches
     metrics: Metrics

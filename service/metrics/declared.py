@@ -40,6 +40,9 @@ UNKNOWN_TYPE: Final = "unknown"
 SUBSCRIPTION_RESULTS: Final = ("resumed", "dropped", "retried")
 """Results of a try to resume an execution."""
 
+CALLBACK_RESULTS: Final = ("delivered", "dropped", "retried")
+"""Results of a try to send a callback."""
+
 RECONCILED: Final = ("merged", "unchanged", "missing", "failed")
 """Results of asking VAPI for a call."""
 
@@ -127,6 +130,9 @@ COUNTERS: Final = (
         "vapi_subscriptions", "Tries to resume a Kestra execution by what became of them", ("result",),
         _each(SUBSCRIPTION_RESULTS),
     ),
+    CounterOf(
+        "vapi_callbacks", "Tries to send a callback by what became of them", ("result",), _each(CALLBACK_RESULTS)
+    ),
     CounterOf("vapi_store_errors", "Requests that Redis could not serve", (), _ONE),
     CounterOf("vapi_fields_dropped", "Fields of webhooks left out for an impossible type", (), _ONE),
     CounterOf("vapi_log_lines_lost", "Lines of the log that could not be written", (), _ONE),
@@ -172,6 +178,8 @@ GAUGES: Final = (
         "vapi_subscribed_calls", "Calls that are not final and for which executions wait; the same on every replica"
     ),
     GaugeOf("vapi_subscriptions_due", "Executions to be resumed now, the same on every replica"),
+    GaugeOf("vapi_callback_calls", "Calls with callbacks that are not delivered, running ones included"),
+    GaugeOf("vapi_callbacks_due", "Callbacks to be sent now, the same on every replica"),
     GaugeOf("vapi_spool_entries", "Changes in the spool, by whether they wait or were set aside", ("state",)),
     GaugeOf("vapi_spool_bytes", "Bytes that the spool holds"),
     GaugeOf("vapi_spool_max_bytes", "SPOOL_MAX_BYTES"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Final
 
 import msgspec
@@ -27,6 +27,9 @@ REFRESH_AFTER_MS: Final = 60_000
 DELETIONS_KEPT_MS: Final = 60_000
 """Every process looks for lost notifications many times within this time."""
 
+EXECUTIONS: Final = (b"",)
+"""The queue of due executions, as the scripts name it."""
+
 _UNCHANGED: Final = Merged(is_deleted=False, is_changed=False, became_final=None, became_complete=False)
 _CHANGED: Final = msgspec.structs.replace(_UNCHANGED, is_changed=True)
 _DELETED: Final = msgspec.structs.replace(_UNCHANGED, is_deleted=True)
@@ -39,11 +42,11 @@ class CallStore:
     (``time.monotonic``). Pass a deadline for a request that has waited for Redis before.
 
     Args:
-        on_due: called with a bucket when a reply shows that subscriptions in it are to be resumed now.
+        on_due: called with a bucket and a queue (see subscriptions.py) when a reply shows that something in it is due.
     """
 
     def __init__(
-        self, settings: Settings, redis: Commands, keys: Keys, *, on_due: Callable[[int], None] | None = None
+        self, settings: Settings, redis: Commands, keys: Keys, *, on_due: Callable[[int, bytes], None] | None = None
     ) -> None:
         self._redis = redis
         self._keys = keys
@@ -60,11 +63,8 @@ class CallStore:
         self._asks_vapi = settings.vapi_api_key is not None
         self._merge_script = load_script("merge_call.lua")
         self._delete_script = load_script("delete_call.lua")
-        has_archive = settings.database_url is not None
-        self._archive: Sequence[tuple[bytes, bytes]] = (
-            tuple(zip(keys.held, keys.archives, strict=True)) if has_archive else ((b"", b""),) * BUCKETS
-        )
-        """Per bucket, the held index and the archive stream; both empty without an archive."""
+        self._optional = [_optional_keys(settings, keys, bucket) for bucket in range(BUCKETS)]
+        """Per bucket, the held index, the archive stream and the prefix of the due indices of callbacks."""
         self._scanner = IndexScanner(settings, redis, keys)
 
     def merge(self, change: CallChange, *, deadline: float | None = None) -> Coroutine[Any, Any, Merged]:
@@ -78,7 +78,7 @@ class CallStore:
 
     async def _run_merge(self, call_id: bytes, *event: Argument, deadline: float | None) -> Merged:
         bucket = bucket_of(call_id)
-        result, has_due, first_final, first_complete, state, facts, later = await self._merge_script.run(
+        result, queues, first_final, first_complete, state, facts, later = await self._merge_script.run(
             self._redis,
             bucket,
             *self._keys_of(call_id, bucket),
@@ -86,14 +86,14 @@ class CallStore:
             self._keys.changes,
             self._keys.phones[bucket],
             self._keys.refreshes[bucket],
-            *self._archive[bucket],
+            *self._optional[bucket],
             *self._life,
             *event,
             keys=8,
             is_durable=True,
             deadline=deadline,
         )
-        self._report_due(bucket, has_due)
+        self._report_due(bucket, queues)
         if not (first_final or first_complete):
             return _CHANGED if result == 1 else _DELETED if result == -1 else _UNCHANGED
         return Merged(
@@ -131,7 +131,7 @@ class CallStore:
     async def delete(self, call_id: bytes) -> bool:
         """Remove the record and leave a tombstone in its place; False when there was no record."""
         bucket = bucket_of(call_id)
-        existed, has_due = await self._delete_script.run(
+        existed, queues = await self._delete_script.run(
             self._redis,
             bucket,
             *self._keys_of(call_id, bucket),
@@ -143,10 +143,11 @@ class CallStore:
             new_token(),
             self._index_ttl_ms,
             self._keys.held[bucket],
+            self._optional[bucket][-1],
             keys=8,
             is_durable=True,
         )
-        self._report_due(bucket, has_due)
+        self._report_due(bucket, queues)
         return bool(existed)
 
     async def scan(
@@ -169,7 +170,7 @@ class CallStore:
         """
         scan = await self._scanner.scan_all(changed_since_ms, newest, takes_turns=takes_turns, deadline=deadline)
         for bucket, count in enumerate(scan.resumable):
-            self._report_due(bucket, count)
+            self._report_due(bucket, EXECUTIONS if count else ())
         return scan
 
     async def scan_bucket(
@@ -187,7 +188,7 @@ class CallStore:
         scan = await self._scanner.scan(
             bucket, changed_since_ms, takes_turns=takes_turns, takes_refreshes=takes_refreshes
         )
-        self._report_due(bucket, scan.resumable)
+        self._report_due(bucket, EXECUTIONS if scan.resumable else ())
         return scan
 
     def _keys_of(self, call_id: bytes, bucket: int) -> tuple[bytes, ...]:
@@ -195,6 +196,17 @@ class CallStore:
         keys = self._keys
         return (keys.calls[bucket] + call_id, *keys.indices[bucket], keys.subscriptions[bucket] + call_id)
 
-    def _report_due(self, bucket: int, count: int) -> None:
-        if count and self._on_due is not None:
-            self._on_due(bucket)
+    def _report_due(self, bucket: int, queues: Iterable[bytes]) -> None:
+        for queue in queues:
+            if self._on_due is not None:
+                self._on_due(bucket, queue)
+
+
+def _optional_keys(settings: Settings, keys: Keys, bucket: int) -> tuple[bytes, bytes, bytes]:
+    """Each is empty where its part is off."""
+    has_archive, has_callbacks = settings.database_url is not None, settings.has_callbacks
+    return (
+        keys.held[bucket] if has_archive or has_callbacks else b"",
+        keys.archives[bucket] if has_archive else b"",
+        keys.due_callbacks(bucket) if has_callbacks else b"",
+    )
