@@ -28,7 +28,7 @@ from service.store.calls import CallStore
 from service.store.subscriptions import HELD_FOR_MS, Claim, Result, SubscriptionStore
 
 if TYPE_CHECKING:
-    from service.outbound import HttpAnswer, HttpSession
+    from service.outbound import Failure, HttpAnswer, HttpSession
 
 log = structlog.get_logger(__name__)
 
@@ -50,6 +50,9 @@ AWAY_STATUSES: Final = frozenset({429, 502, 503, 504})
 
 NOT_FOUND: Final = b'{"success":false,"error":"Call result not found","call_id":"%b"}'
 """The call was deleted, or VAPI does not know it. What a poll gets, and the call's id: a callback has no path."""
+
+
+_SENTENCES: Final[Mapping[Failure, str]] = {"broken": "{name} closed the connection without an answer"}
 
 
 class Destination(LeasedTries):
@@ -251,6 +254,7 @@ class _SessionOpener:
             origin,
             {"User-Agent": f"vapi-cache/{__version__}"},
             tls=next((session.tls for session in self._sessions if session.tls), None),
+            sentences=_SENTENCES,
             max_connections=MAX_CONCURRENT,
             max_answer_bytes=None,
             uses_proxies=False,
