@@ -15,11 +15,14 @@ from service.store.keys import BUCKETS, Keys
 from service.store.lua import load_script
 from service.store.subscriptions import HELD_FOR_MS
 
-CALLS_AT_MOST: Final = 200
-"""Calls that one look at a bucket takes up; it takes Redis about a millisecond. The next looks take up the others."""
+SUBSCRIPTIONS_AT_MOST: Final = 200
+"""That one look at a bucket takes up; it takes Redis about a millisecond. The next looks take up the others."""
 
 LOOKED_AT_EVERY_MS: Final = 5_000
 """How often a call is looked at, whatever the number of replicas."""
+
+OVER_LOOKED_AT_EVERY_MS: Final = 60_000
+"""The same for a call that is over. By then only a late event may end its hold, or a failover lose an entry."""
 
 
 class CallbackStanding(msgspec.Struct, frozen=True):
@@ -43,7 +46,7 @@ class CallbackCalls:
         self._script = load_script("look_at_callbacks.lua")
 
     async def look(self) -> CallbackStanding:
-        """Look at all buckets, CALLS_AT_MOST calls in each.
+        """Look at all buckets, at SUBSCRIPTIONS_AT_MOST in each.
 
         Raises:
             StoreUnavailableError: no bucket answered.
@@ -70,8 +73,9 @@ class CallbackCalls:
             keys.subscriptions[bucket],
             keys.phones[bucket],
             keys.due_callbacks(bucket),
-            CALLS_AT_MOST,
+            SUBSCRIPTIONS_AT_MOST,
             LOOKED_AT_EVERY_MS,
+            min(OVER_LOOKED_AT_EVERY_MS, self._result_ttl_ms // 2),
             self._index_ttl_ms,
             self._result_ttl_ms,
             *self._origin_tags,

@@ -8,10 +8,12 @@
 local HELD_FOR_MS = 24 * 3600 * 1000
 
 -- Whether a callback of the call is not delivered yet (see subscribe.lua).
+local function is_undelivered(state) return state == 'callback waiting' or string.find(state, '^callback tried') end
+
 local function has_undelivered(subscriptions)
   local states = redis.call('HGETALL', subscriptions)
   for i = 2, #states, 2 do
-    if states[i] == 'callback waiting' or string.find(states[i], '^callback tried') then return true end
+    if is_undelivered(states[i]) then return true end
   end
   return false
 end
