@@ -22,6 +22,8 @@ from service.jobs.archive_backlog import ArchiveBacklog
 from service.jobs.archive_batches import ArchiveBatches
 from service.jobs.archiver import Archiver
 from service.jobs.batches import Batches
+from service.jobs.callbacks import LEASE_MS as CALLBACK_LEASE_MS
+from service.jobs.callbacks import Callbacks, origins_of
 from service.jobs.change_feed import ChangeFeed
 from service.jobs.late_refresh import LateRefresh
 from service.jobs.placing import Placing
@@ -36,6 +38,7 @@ from service.redis_client.topology import RedisTopology, open_redis
 from service.shutdown import Shutdown
 from service.store.archive_stream import ArchiveStream
 from service.store.batches import BatchStore
+from service.store.callback_calls import CallbackCalls
 from service.store.calls import CallStore
 from service.store.changes import Changes
 from service.store.counts import CountStore
@@ -47,6 +50,7 @@ from service.store.phone_index import PhoneIndex
 from service.store.rate_limit import RateLimit
 from service.store.reconcile_leases import ReconcileLeases
 from service.store.spool import Spool
+from service.store.subscription_room import SubscriptionRoom
 from service.store.subscriptions import SubscriptionStore
 from service.vapi.authentication import WebhookProof
 from service.vapi.client import VapiClient
@@ -66,10 +70,13 @@ def assemble(settings: Settings) -> tuple[State, RedisTopology]:
     commands = redis.commands
     vapi = VapiClient(settings) if settings.vapi_api_key else None
     kestra = KestraClient(settings) if settings.kestra_url else None
+    room = SubscriptionRoom(settings, commands, keys)
     subscriptions = None
     if kestra is not None:
-        subscriptions = Resumer(SubscriptionStore(settings, commands, keys), kestra, metrics.subscription)
-    calls = CallStore(settings, commands, keys, on_due=subscriptions.wake if subscriptions else None)
+        subscriptions = Resumer(SubscriptionStore(settings, commands, keys, room), kestra, metrics.subscription)
+    due = DueQueues(subscriptions)
+    calls = CallStore(settings, commands, keys, on_due=due.wake)
+    due.callbacks = callbacks = _callbacks(settings, commands, keys, room, calls, metrics)
     changes = Changes(redis.connect_subscriber, keys.changes)
     shutdown = Shutdown()
     change_feed = ChangeFeed(changes, calls)
@@ -106,6 +113,7 @@ def assemble(settings: Settings) -> tuple[State, RedisTopology]:
         archiver=_archiver(settings, archive, archive_stream, calls, commands, metrics),
         kestra=kestra,
         subscriptions=subscriptions,
+        callbacks=callbacks,
         placing=Placing(
             settings, vapi, kestra, calls, idempotency,
             spool=spool, on_merged=metrics.merged, on_result=metrics.call_placed,
@@ -131,6 +139,34 @@ def _archive_stream(settings: Settings, commands: Commands, keys: Keys) -> Archi
     """None without ``DATABASE_URL``."""
     consumer = f"{replica_id()}:{os.getpid()}"
     return ArchiveStream(commands, keys, consumer=consumer.encode()) if settings.database_url else None
+
+
+class DueQueues:
+    """Passes on in which queue something is due. The callbacks are made last, as they read calls."""
+
+    def __init__(self, executions: Resumer | None) -> None:
+        self._executions = executions
+        self.callbacks: Callbacks | None = None
+
+    def wake(self, bucket: int, queue: bytes) -> None:
+        if queue and self.callbacks is not None:
+            self.callbacks.wake(bucket, queue)
+        elif not queue and self._executions is not None:
+            self._executions.wake(bucket)
+
+
+def _callbacks(
+    settings: Settings, commands: Commands, keys: Keys, room: SubscriptionRoom, calls: CallStore, metrics: Metrics
+) -> Callbacks | None:
+    """None without ``CALLBACK_ALLOWED_PREFIXES``."""
+    if not settings.has_callbacks:
+        return None
+    tags = list(origins_of(settings))
+    stores = {
+        tag: SubscriptionStore(settings, commands, keys, room, callbacks_to=tag, lease_ms=CALLBACK_LEASE_MS)
+        for tag in tags
+    }
+    return Callbacks(settings, calls, CallbackCalls(settings, commands, keys, tags), stores, metrics.callback)
 
 
 def _rate_limit(settings: Settings, commands: Commands, keys: Keys) -> RateLimit | None:

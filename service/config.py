@@ -91,6 +91,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
     """Each takes 0.6 kB of Redis's memory, or 1.2 kB with the longest ids."""
     call_allowed_prefixes: tuple[Annotated[str, msgspec.Meta(pattern=r"^\+[0-9]{0,15}\Z")], ...] = ()
 
+    callback_allowed_prefixes: tuple[str, ...] = ()
+    callback_secret: tuple[Secret, ...] = ()
+
     kestra_url: str | None = None
     kestra_tenant: str = "main"
     kestra_namespace: str = "ai_concierge"
@@ -126,6 +129,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
         """True when VAPI or Kestra is configured for placing calls and there is an admin token, which placing needs."""
         can_dial = bool(self.vapi_api_key and self.vapi_phone_number_id) or bool(self.kestra_url)
         return can_dial and bool(self.api_admin_tokens)
+
+    @property
+    def has_callbacks(self) -> bool:
+        """True when callbacks may be subscribed."""
+        return bool(self.callback_allowed_prefixes)
 
     @property
     def can_fail_over(self) -> bool:

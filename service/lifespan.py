@@ -91,7 +91,11 @@ def _start_background(
         drain = partial(state.spool.drain_in_background, state.calls.merge, state.metrics.merged)
         start("spool-drain", drain, DRAIN_EVERY_S)
     if state.subscriptions is not None:
-        start("subscriptions", state.subscriptions.resume_due, 0.0)
+        start("subscriptions", state.subscriptions.try_due, 0.0)
+    if state.callbacks is not None:
+        start("callback-look", state.callbacks.look, SWEEP_EVERY_S)
+        for destination in state.callbacks.destinations:
+            start("callbacks", destination.try_due, 0.0)
     if state.archiver is not None:
         start("archiver", state.archiver.archive_changes, LOOK_EVERY_S)
     if redis.sentinels is not None:
@@ -132,6 +136,8 @@ async def _finish_work(state: State) -> None:
         closing.append(state.subscriptions.close())
     if state.archiver is not None:
         closing.append(state.archiver.close())
+    if state.callbacks is not None:
+        closing.append(state.callbacks.close())
     await asyncio.gather(*closing)
 
 

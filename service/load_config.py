@@ -12,8 +12,10 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from service.callback_url import CallbackUrlError, parse_callback_url
 from service.config import Secret, Settings, variable_of
 from service.errors import SettingsError
+from service.standard_webhooks import decode_secret
 from service.urls import is_http_url, is_loopback, is_network, split_database_url
 
 REDIS_SCHEMES: Final = (
@@ -26,6 +28,9 @@ _PLACEHOLDER: Final = re.compile(r"\{[^{}]*\}")
 _PLAIN_TOKEN: Final = re.compile(r"[!-~]+")
 CASELESS: Final = ("LOG_LEVEL", "LOG_FORMAT")
 FILE_SUFFIX: Final = "_FILE"
+MOST_CALLBACK_ORIGINS: Final = 32
+"""Each may get two callbacks at a time from each process, so that no origin waits for another."""
+
 LARGEST_SECRET_BYTES: Final = 65_536
 """More is no secret but a wrong path, such as that of a disk."""
 
@@ -171,6 +176,7 @@ def _check(settings: Settings) -> None:
             split_database_url(settings.database_url.reveal())
         except ValueError as exc:
             raise SettingsError(f"DATABASE_URL: {exc}") from None
+    _check_callbacks(settings)
     if settings.kestra_enabled and not settings.kestra_url:
         raise SettingsError("KESTRA_URL: must be set when KESTRA_ENABLED is")
     if bool(settings.kestra_username) != bool(settings.kestra_password):
@@ -180,6 +186,28 @@ def _check(settings: Settings) -> None:
             f"HOST: {settings.host} is reachable from other machines, so VAPI_WEBHOOK_SECRET, API_READ_TOKENS and "
             "API_ADMIN_TOKENS must be set (or ALLOW_UNAUTHENTICATED=1)"
         )
+
+
+def _check_callbacks(settings: Settings) -> None:
+    for prefix in settings.callback_allowed_prefixes:
+        try:
+            url = parse_callback_url(prefix)
+        except CallbackUrlError as exc:
+            raise SettingsError(f"CALLBACK_ALLOWED_PREFIXES: each {exc}") from None
+        if "?" in url.target:
+            raise SettingsError("CALLBACK_ALLOWED_PREFIXES: must hold no query")
+    if (
+        len({parse_callback_url(prefix).origin for prefix in settings.callback_allowed_prefixes})
+        > MOST_CALLBACK_ORIGINS
+    ):
+        raise SettingsError(f"CALLBACK_ALLOWED_PREFIXES: may lead to {MOST_CALLBACK_ORIGINS} hosts and ports at most")
+    if settings.callback_allowed_prefixes and not settings.callback_secret:
+        raise SettingsError("CALLBACK_SECRET: must be set when CALLBACK_ALLOWED_PREFIXES is")
+    for secret in settings.callback_secret:
+        try:
+            decode_secret(secret.reveal())
+        except ValueError as exc:
+            raise SettingsError(f"CALLBACK_SECRET: {exc}") from None
 
 
 def is_base64(secret: Secret) -> bool:

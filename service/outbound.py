@@ -58,9 +58,11 @@ class HttpSession:
         sentences: replace those in SENTENCES.
         connect_s: longest wait for a connection; TLS may take the same time again.
         pool_s: longest wait for one of ``max_connections``.
+        max_answer_bytes: a successful answer with a longer body is an error; None leaves the bodies of answers unread.
         max_refusal_bytes: the body of an unsuccessful answer is cut here; 0 leaves it unread.
         keeps_connections: keep them for later requests. The other side may close a kept connection while we write to
             it; then we do not know whether it carried out the request.
+        uses_proxies: False for ``post_to``: a proxy would look the host up again.
     """
 
     def __init__(
@@ -74,9 +76,10 @@ class HttpSession:
         connect_s: float = 3.0,
         pool_s: float = 3.0,
         max_connections: int,
-        max_answer_bytes: int,
+        max_answer_bytes: int | None,
         max_refusal_bytes: int = 0,
         keeps_connections: bool = False,
+        uses_proxies: bool = True,
     ) -> None:
         self._url = url.rstrip("/")
         self._sentences = {failure: text.format(name=name) for failure, text in {**SENTENCES, **sentences}.items()}
@@ -91,7 +94,7 @@ class HttpSession:
             timeout=httpx2.Timeout(None, connect=connect_s, pool=pool_s),
             limits=httpx2.Limits(max_connections=max_connections, max_keepalive_connections=kept),
             follow_redirects=False,
-            trust_env=is_https,
+            trust_env=is_https and uses_proxies,
             verify=self.tls or False,
         )
 
@@ -120,8 +123,25 @@ class HttpSession:
 
     async def send(self, method: str, path: str, *, within_s: float, **content: Any) -> HttpAnswer:
         """Send a request that may change something; never repeated. ``content`` goes to httpx2's ``build_request``."""
+        return await self._send(self._client.build_request(method, self._url + path, **content), within_s)
+
+    async def post_to(
+        self, address: str, path: str, *, within_s: float, headers: Mapping[str, str], content: bytes
+    ) -> HttpAnswer:
+        """POST to this address, without another look-up of the host. TLS still checks the certificate for the host."""
+        url = httpx2.URL(self._url + path)
+        request = self._client.build_request(
+            "POST",
+            url.copy_with(host=address),
+            headers={**headers, "Host": url.netloc.decode()},
+            content=content,
+            extensions={"sni_hostname": url.host},
+        )
+        return await self._send(request, within_s)
+
+    async def _send(self, request: httpx2.Request, within_s: float) -> HttpAnswer:
         progress = _Progress()
-        request = self._client.build_request(method, self._url + path, extensions={"trace": progress}, **content)
+        request.extensions["trace"] = progress
         request.headers.update(TRACE_CONTEXT.get())
         async with self._bounded(within_s, progress):
             return await self._attempt(request)
@@ -147,11 +167,14 @@ class HttpSession:
 
     async def _attempt(self, request: httpx2.Request) -> HttpAnswer:
         async with aclosing(await self._client.send(request, stream=True)) as response:
-            if response.is_success and response.headers.get("content-encoding", "identity") != "identity":
+            is_read = response.is_success and self._max_answer_bytes is not None
+            if is_read and response.headers.get("content-encoding", "identity") != "identity":
                 raise httpx2.DecodingError("compressed, though we asked for plain bytes")
             return HttpAnswer(response.status_code, response.headers, await self._read(response))
 
     async def _read(self, response: httpx2.Response) -> bytes:
+        if self._max_answer_bytes is None:
+            return b""
         enough = self._max_answer_bytes + 1 if response.is_success else self._max_refusal_bytes
         body = bytearray()
         async with aclosing(response.aiter_raw()) as pieces:

@@ -27,6 +27,7 @@ DEFAULTS: Final[dict[str, Any]] = {
     "REPORT_GRACE_S": 60, "EXPECT_ANALYSIS": True, "ASSISTANT_ANALYSIS": "analysis-plan",
     "VAPI_API_URL": "https://api.vapi.ai", "VAPI_API_KEY": None, "VAPI_PHONE_NUMBER_ID": None, "VAPI_WEBHOOK_URL": None,
     "RECONCILE_PER_SECOND": 10, "MAX_SUBSCRIPTIONS": 100_000, "CALL_ALLOWED_PREFIXES": (),
+    "CALLBACK_ALLOWED_PREFIXES": (), "CALLBACK_SECRET": (),
     "KESTRA_URL": None, "KESTRA_TENANT": "main", "KESTRA_NAMESPACE": "ai_concierge", "KESTRA_FLOW": "call_provider",
     "KESTRA_API_STYLE": "auto", "KESTRA_ENABLED": False, "KESTRA_USERNAME": None, "KESTRA_PASSWORD": None,
     "KESTRA_TOKEN": None, "DATABASE_URL": None, "ARCHIVE_RETENTION_DAYS": 90, "ARCHIVE_RAW_PAYLOAD": False,
@@ -259,3 +260,35 @@ def test_loopback_and_urls_are_told_by_their_form_alone() -> None:
     assert not is_loopback("localhost.example")
     assert is_http_url("http://[::1]:9000/x")
     assert not is_http_url("//host")
+
+
+PREFIX: Final = "https://hooks.example/calls/"
+CALLBACK_SECRET: Final = "whsec_" + "c2VjcmV0" * 4
+
+
+@for_each(
+    ("prefixes", "secret", "sentence"),
+    [
+        (PREFIX, "", "CALLBACK_SECRET: must be set when CALLBACK_ALLOWED_PREFIXES is"),
+        ("", "secret", "CALLBACK_SECRET: must begin with whsec_"),
+        (PREFIX, "whsec_secret!", "CALLBACK_SECRET: must be whsec_ and base64"),
+        (PREFIX, f"{CALLBACK_SECRET},whsec_c2VjcmV0", "CALLBACK_SECRET: must be base64 of 24 to 64 bytes"),
+        ("hooks.example", CALLBACK_SECRET, "CALLBACK_ALLOWED_PREFIXES: each must be an absolute http or https URL"),
+        ("https://u:p@hooks.example/", CALLBACK_SECRET, "CALLBACK_ALLOWED_PREFIXES: each must be an absolute"),
+        (f"{PREFIX}, https://127.1/", CALLBACK_SECRET, "CALLBACK_ALLOWED_PREFIXES: each must have a host that is no"),
+        (f"{PREFIX}?key=secret", CALLBACK_SECRET, "CALLBACK_ALLOWED_PREFIXES: must hold no query"),
+        (",".join(f"https://h{n}.example" for n in range(33)), CALLBACK_SECRET, "CALLBACK_ALLOWED_PREFIXES: may lead"),
+    ],
+)
+def test_callbacks_need_prefixes_that_are_urls_and_secrets_that_are_keys(
+    prefixes: str, secret: str, sentence: str
+) -> None:
+    said = _refusal(CALLBACK_ALLOWED_PREFIXES=prefixes, CALLBACK_SECRET=secret)
+    assert said.startswith(sentence)
+    assert "\n" not in said
+    assert "secret" not in said
+
+
+def test_callbacks_are_on_with_prefixes_and_a_secret() -> None:
+    settings = load_settings({"CALLBACK_ALLOWED_PREFIXES": PREFIX, "CALLBACK_SECRET": CALLBACK_SECRET})
+    assert (settings.has_callbacks, load_settings({}).has_callbacks) == (True, False)

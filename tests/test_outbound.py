@@ -167,3 +167,39 @@ async def test_a_certificate_that_nobody_trusts_has_a_sentence_of_its_own(tmp_pa
         await session.close()
         assert (str(error), error.is_outcome_unknown) == ("Who are you?", False), scheme
     listener.close()
+
+
+def tls_pair(folder: Path, host: str) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """A server's context for that host, and a client's that trusts its authority."""
+    authority = Authority(folder, "authority")
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(*authority.issue(f"DNS:{host}"))
+    return server, ssl.create_default_context(cafile=str(authority.certificate))
+
+
+@pytest.mark.parametrize("certified", ["name.example", "other.example"])
+async def test_a_given_address_is_connected_to_and_the_certificate_must_be_the_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, certified: str
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{free_port()}")
+    server_tls, client_tls = tls_pair(tmp_path, certified)
+    server = LoopbackServer(lambda _: Reply(200, b"x" * 10_000), tls=server_tls).start()
+    bounds = {**BOUNDS, "max_answer_bytes": None}
+    url = f"https://name.example:{server.port}"
+    session = HttpSession("Acme", url, {}, tls=client_tls, uses_proxies=False, **bounds)
+    try:
+        sending = session.post_to(
+            "127.0.0.1", "/a'b(c)%2a?q=/%20", within_s=PATIENCE_S, headers={"X-Key": "k"}, content=b"body"
+        )
+        if certified == "name.example":
+            assert (await sending).body == b"", "unread"
+            [request] = server.received
+            assert (request.target, request.body) == ("/a'b(c)%2a?q=/%20", b"body")
+            assert (request.headers["host"], request.headers["x-key"]) == (url.removeprefix("https://"), "k")
+        else:
+            with pytest.raises(UpstreamError):
+                await sending
+            assert server.received == []
+    finally:
+        await session.close()
+        server.stop()

@@ -18,7 +18,11 @@ from tests.support.for_each import for_each
 SECRETS: Final = [
     name.upper() for name, hint in get_type_hints(Settings).items() if hint is Secret or Secret in get_args(hint)
 ]
-GOOD: Final = {"REDIS_URL": "redis://:hunter7@127.0.0.1:6379/0", "DATABASE_URL": "postgresql://u:hunter7@h/d"}
+GOOD: Final = {
+    "REDIS_URL": "redis://:hunter7@127.0.0.1:6379/0",
+    "DATABASE_URL": "postgresql://u:hunter7@h/d",
+    "CALLBACK_SECRET": "whsec_" + "hunter7hunter7hu" * 2,
+}
 WITH: Final = {"KESTRA_PASSWORD": {"KESTRA_USERNAME": "u"}}
 """What must be set together with a variable."""
 

@@ -50,6 +50,10 @@ def _gauges_of(state: State) -> Iterator[tuple[Series, float]]:
         yield ("vapi_archive_up",), float(state.archiver.problem is None)
         yield ("vapi_archive_backlog",), state.archiver.backlog.changes
         yield ("vapi_archive_backlog_age_seconds",), state.archiver.backlog.age_s
+    if state.callbacks is not None:
+        standing_callbacks = state.callbacks.standing
+        yield ("vapi_callback_calls",), standing_callbacks.calls
+        yield ("vapi_callbacks_due",), sum(standing_callbacks.due.values())
     if state.spool is not None:
         held = state.spool.held
         yield ("vapi_spool_entries", "waiting"), held.waiting

@@ -15,6 +15,7 @@ from service.archive.database import Archive
 from service.config import Settings
 from service.jobs.archiver import Archiver
 from service.jobs.batches import Batches
+from service.jobs.callbacks import Callbacks
 from service.jobs.change_feed import ChangeFeed
 from service.jobs.late_refresh import LateRefresh
 from service.jobs.placing import Placing
@@ -70,6 +71,8 @@ class State:
     """None without ``KESTRA_URL``."""
     subscriptions: Resumer | None
     """None without ``KESTRA_URL``."""
+    callbacks: Callbacks | None
+    """None without ``CALLBACK_ALLOWED_PREFIXES``."""
     placing: Placing
     batches: Batches
     metrics: Metrics

@@ -25,9 +25,10 @@ from service.calls.status import DataStatus, status_at
 from service.calls.stored_call import StoredCall
 from service.errors import StoreUnavailableError
 from service.jobs.archiver import Archiver
-from service.metrics.declared import LATENCIES_S, PLACED, RECONCILED, SUBSCRIPTION_RESULTS, WAKE_SUMS
+from service.metrics.declared import CALLBACK_RESULTS, LATENCIES_S, PLACED, RECONCILED, SUBSCRIPTION_RESULTS, WAKE_SUMS
 from service.metrics.process import MAX_REASON_LENGTH
 from service.store.archive_stream import ArchiveStream
+from service.store.callback_calls import CallbackStanding
 from service.store.counts import Replica
 from service.store.index_scan import IndexScan
 
@@ -107,6 +108,8 @@ def _counts(state: State, scan: IndexScan, counted: tuple[Counts[str], list[Repl
     }
     if state.subscriptions is not None:
         counts["subscriptions"] = _subscriptions(scan, sums)
+    if state.callbacks is not None:
+        counts["callbacks"] = _callbacks(state.callbacks.standing, sums)
     if state.reconciler is not None:
         counts["reconciled"] = {result: sums[f"reconciled.{result}"] for result in RECONCILED}
     return counts
@@ -205,6 +208,12 @@ def _subscriptions(scan: IndexScan, sums: Counts[str]) -> dict[str, int]:
     """How many calls have waiting executions, how many executions are due, and the results of past tries to resume."""
     counts = {result: sums[f"subscriptions.{result}"] for result in SUBSCRIPTION_RESULTS}
     return {"waiting_calls": scan.subscribed_calls, "due": sum(scan.resumable), **counts}
+
+
+def _callbacks(standing: CallbackStanding, sums: Counts[str]) -> dict[str, int]:
+    """How many calls have callbacks that are not delivered, how many are due, and the results of past tries."""
+    counts = {result: sums[f"callbacks.{result}"] for result in CALLBACK_RESULTS}
+    return {"waiting_calls": standing.calls, "due": sum(standing.due.values()), **counts}
 
 
 def _replica(replica: Replica) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""``POST /api/v1/vapi/calls/{call_id}/subscriptions``: resumes a Kestra execution when the call's record is final."""
+"""``POST /api/v1/vapi/calls/{call_id}/subscriptions``: who is told when the call's record is final.
+
+A Kestra execution is resumed, a callback gets the record.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,14 @@ from service.api.poll_request import read_call_id
 from service.api.polling import ROUTE as CALL_ROUTE
 from service.api.responses import JSONResponse
 from service.api.state import State
+from service.callback_url import CallbackUrl, CallbackUrlError, parse_callback_url
 from service.errors import Detail, InvalidRequestError, NotConfiguredError
+from service.jobs.callbacks import Callbacks
 
 ROUTE: Final = CALL_ROUTE + "/subscriptions"
 
-KIND: Final = "kestra_resume"
+RESUME: Final = "kestra_resume"
+CALLBACK: Final = "callback"
 
 _EXECUTION_ID: Final = re.compile(r"[A-Za-z0-9]{1,64}", re.ASCII)
 
@@ -26,26 +32,65 @@ async def subscribe(state: State, request: Request) -> Response:
     """202 once Redis has stored it. Repeating a subscription changes nothing and gets the same answer."""
     call_id = read_call_id(request.path_params["call_id"])
     request.scope["log"]["call_id"] = call_id.decode()
+    if state.subscriptions is None and state.callbacks is None:
+        raise NotConfiguredError(
+            "KESTRA_URL must be set to resume executions, and CALLBACK_ALLOWED_PREFIXES to send callbacks"
+        )
+    body = await read_json(state, request)
+    if read_kind(body) == CALLBACK:
+        if state.callbacks is None:
+            raise NotConfiguredError("CALLBACK_ALLOWED_PREFIXES must be set to send callbacks")
+        await state.callbacks.subscribe(call_id, read_url(body, state.callbacks))
+        return JSONResponse(202)
     if state.subscriptions is None:
         raise NotConfiguredError("KESTRA_URL must be set to resume executions")
-    body = await read_json(state, request)
     execution_id = read_execution_id(body)
     request.scope["log"]["execution_id"] = execution_id
     await state.subscriptions.subscribe(call_id, execution_id.encode())
     return JSONResponse(202)
 
 
-def read_execution_id(body: Any) -> str:
-    """Raises InvalidRequestError that lists everything wrong. Unknown members are ignored."""
+def read_kind(body: Any) -> str:
+    """Raises InvalidRequestError that lists everything wrong, whatever kind was meant. Unknown members are ignored."""
     if not isinstance(body, dict):
-        raise InvalidRequestError("Invalid subscription", details=(Detail("$", "must be an object"),))
-    wrong: list[Detail] = []
-    if body.get("kind") != KIND:
-        wrong.append(Detail("$.kind", f"must be {KIND}"))
+        raise _invalid(Detail("$", "must be an object"))
+    kind = body.get("kind")
+    if kind in (RESUME, CALLBACK):
+        return str(kind)
+    wrong = [Detail("$.kind", f"must be {RESUME} or {CALLBACK}")]
+    if "url" not in body and not _is_execution_id(body.get("execution_id")):
+        wrong.append(_WRONG_EXECUTION_ID)
+    raise _invalid(*wrong)
+
+
+def read_execution_id(body: dict[str, Any]) -> str:
+    """Raises InvalidRequestError."""
     execution_id = body.get("execution_id")
-    if not isinstance(execution_id, str) or not _EXECUTION_ID.fullmatch(execution_id):
-        wrong.append(Detail("$.execution_id", "must match [A-Za-z0-9]{1,64}"))
-        execution_id = ""
-    if wrong:
-        raise InvalidRequestError("Invalid subscription", details=tuple(wrong))
-    return execution_id
+    if not _is_execution_id(execution_id):
+        raise _invalid(_WRONG_EXECUTION_ID)
+    return str(execution_id)
+
+
+def read_url(body: dict[str, Any], callbacks: Callbacks) -> CallbackUrl:
+    """Raises InvalidRequestError, which quotes nothing of the URL."""
+    text = body.get("url")
+    if not isinstance(text, str):
+        raise _invalid(Detail("$.url", "must be a string"))
+    try:
+        url = parse_callback_url(text)
+    except CallbackUrlError as exc:
+        raise _invalid(Detail("$.url", str(exc))) from None
+    if not callbacks.is_allowed(url):
+        raise _invalid(Detail("$.url", "must begin with one of CALLBACK_ALLOWED_PREFIXES"))
+    return url
+
+
+_WRONG_EXECUTION_ID: Final = Detail("$.execution_id", "must match [A-Za-z0-9]{1,64}")
+
+
+def _is_execution_id(value: Any) -> bool:
+    return isinstance(value, str) and _EXECUTION_ID.fullmatch(value) is not None
+
+
+def _invalid(*wrong: Detail) -> InvalidRequestError:
+    return InvalidRequestError("Invalid subscription", details=wrong)

@@ -14,6 +14,7 @@ SHIPPED: Final[Mapping[str, str]] = {
     "call_provider": "6344a2040b86",
     "call_providers": "ef03ecc8a750",
     "wait_events": "4f33ac583096",
+    "on_call_finished": "4d64711e7974",
     "wait_long_poll": "a2bfb0b30d1f",
     "wait_loop": "0692b5b02444",
     "wait_pause_resume": "e2e81dc161b0",

@@ -42,6 +42,8 @@ SUBSCRIPTION_RESULTS: Final = ("resumed", "dropped", "retried")
 
 STREAMS: Final = ("one_call", "all_calls")
 """What a stream of events is about."""
+CALLBACK_RESULTS: Final = ("delivered", "dropped", "retried")
+"""Results of a try to send a callback."""
 
 RECONCILED: Final = ("merged", "unchanged", "missing", "failed")
 """Results of asking VAPI for a call."""
@@ -137,6 +139,9 @@ COUNTERS: Final = (
     CounterOf("vapi_archive_written", "Changes of calls that became rows, and deletions of rows", (), _ONE),
     CounterOf("vapi_archive_set_aside", "Calls that PostgreSQL refused", (), _ONE),
     CounterOf("vapi_archive_given_up", "Calls whose last change the archive lacks, as it waited for too long", (), _ONE),
+    CounterOf(
+        "vapi_callbacks", "Tries to send a callback by what became of them", ("result",), _each(CALLBACK_RESULTS)
+    ),
     CounterOf("vapi_store_errors", "Requests that Redis could not serve", (), _ONE),
     CounterOf("vapi_fields_dropped", "Fields of webhooks left out for an impossible type", (), _ONE),
     CounterOf("vapi_log_lines_lost", "Lines of the log that could not be written", (), _ONE),
@@ -186,6 +191,8 @@ GAUGES: Final = (
         "vapi_subscribed_calls", "Calls that are not final and for which executions wait; the same on every replica"
     ),
     GaugeOf("vapi_subscriptions_due", "Executions to be resumed now, the same on every replica"),
+    GaugeOf("vapi_callback_calls", "Calls with callbacks that are not delivered, running ones included"),
+    GaugeOf("vapi_callbacks_due", "Callbacks to be sent now, the same on every replica"),
     GaugeOf("vapi_spool_entries", "Changes in the spool, by whether they wait or were set aside", ("state",)),
     GaugeOf("vapi_spool_bytes", "Bytes that the spool holds"),
     GaugeOf("vapi_spool_max_bytes", "SPOOL_MAX_BYTES"),

@@ -57,6 +57,7 @@ _IN_STATS: Final = {
     "vapi_calls_ended": "outcome",
     "vapi_calls_completed": "calls.completed",
     "vapi_subscriptions": "subscriptions",
+    "vapi_callbacks": "callbacks",
     "vapi_reconciled": "reconciled",
     "vapi_calls_placed": "placed",
     "vapi_refreshed": "refreshed",
@@ -155,6 +156,10 @@ class Metrics:
     def subscription(self, result: str) -> None:
         """result: one of SUBSCRIPTION_RESULTS."""
         self._counts["vapi_subscriptions", result] += 1
+
+    def callback(self, result: str) -> None:
+        """result: one of CALLBACK_RESULTS."""
+        self._counts["vapi_callbacks", result] += 1
 
     def reconciled(self, result: str) -> None:
         """result: one of RECONCILED."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from typing import Any, Final
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -31,6 +31,9 @@ REFRESH_AFTER_MS: Final = 60_000
 DELETIONS_KEPT_MS: Final = 60_000
 """Every process looks for lost notifications many times within this time."""
 
+EXECUTIONS: Final = (b"",)
+"""The queue of due executions, as the scripts name it."""
+
 _UNCHANGED: Final = Merged(is_deleted=False, is_changed=False, became_final=None, became_complete=False)
 _CHANGED: Final = msgspec.structs.replace(_UNCHANGED, is_changed=True)
 _DELETED: Final = msgspec.structs.replace(_UNCHANGED, is_deleted=True)
@@ -46,11 +49,11 @@ class CallStore:
     (``time.monotonic``). Pass a deadline for a request that has waited for Redis before.
 
     Args:
-        on_due: called with a bucket when a reply shows that subscriptions in it are to be resumed now.
+        on_due: called with a bucket and a queue (see subscriptions.py) when a reply shows that something in it is due.
     """
 
     def __init__(
-        self, settings: Settings, redis: Commands, keys: Keys, *, on_due: Callable[[int], None] | None = None
+        self, settings: Settings, redis: Commands, keys: Keys, *, on_due: Callable[[int, bytes], None] | None = None
     ) -> None:
         self._redis = redis
         self._keys = keys
@@ -68,9 +71,8 @@ class CallStore:
         self._merge_script = load_script("merge_call.lua")
         self._delete_script = load_script("delete_call.lua")
         self._has_archive = settings.database_url is not None
-        archive = tuple(zip(keys.held, keys.archives, keys.forgotten, strict=True))
-        self._archive = archive if self._has_archive else ((b"", b"", b""),) * BUCKETS
-        """Per bucket, the held index, the archive stream and the forgotten numbers; empty without an archive."""
+        self._optional = [_optional_keys(settings, keys, bucket) for bucket in range(BUCKETS)]
+        """Per bucket, the keys of parts that may be missing."""
         self._forgetful: set[int] = set()
         """Buckets in which numbers are forgotten."""
         self._scanner = IndexScanner(settings, redis, keys)
@@ -101,7 +103,7 @@ class CallStore:
 
     async def _run_merge(self, call_id: bytes, *event: Argument, deadline: float | None) -> Merged:
         bucket = bucket_of(call_id)
-        result, has_due, first_final, first_complete, state, facts, later = await self._merge_script.run(
+        result, queues, first_final, first_complete, state, facts, later = await self._merge_script.run(
             self._redis,
             bucket,
             *self._keys_of(call_id, bucket),
@@ -109,14 +111,14 @@ class CallStore:
             self._keys.changes,
             self._keys.phones[bucket],
             self._keys.refreshes[bucket],
-            *self._archive[bucket],
+            *self._optional[bucket],
             *self._life,
             *event,
             keys=8,
             is_durable=True,
             deadline=deadline,
         )
-        self._report_due(bucket, has_due)
+        self._report_due(bucket, queues)
         if not (first_final or first_complete):
             return _RESULTS[result]
         return Merged(
@@ -164,7 +166,7 @@ class CallStore:
     async def delete(self, call_id: bytes) -> bool:
         """Remove the record and leave a tombstone in its place; False when there was no record."""
         bucket = bucket_of(call_id)
-        existed, has_due = await self._delete_script.run(
+        existed, queues = await self._delete_script.run(
             self._redis,
             bucket,
             *self._keys_of(call_id, bucket),
@@ -176,11 +178,12 @@ class CallStore:
             new_token(),
             self._index_ttl_ms,
             self._keys.held[bucket],
-            self._archive[bucket][1],
+            self._optional[bucket].archive,
+            self._optional[bucket].due_callbacks,
             keys=8,
             is_durable=True,
         )
-        self._report_due(bucket, has_due)
+        self._report_due(bucket, queues)
         return bool(existed)
 
     async def scan(
@@ -203,7 +206,7 @@ class CallStore:
         """
         scan = await self._scanner.scan_all(changed_since_ms, newest, takes_turns=takes_turns, deadline=deadline)
         for bucket, count in enumerate(scan.resumable):
-            self._report_due(bucket, count)
+            self._report_due(bucket, EXECUTIONS if count else ())
         return scan
 
     async def scan_bucket(
@@ -221,7 +224,7 @@ class CallStore:
         scan = await self._scanner.scan(
             bucket, changed_since_ms, takes_turns=takes_turns, takes_refreshes=takes_refreshes
         )
-        self._report_due(bucket, scan.resumable)
+        self._report_due(bucket, EXECUTIONS if scan.resumable else ())
         return scan
 
     def _keys_of(self, call_id: bytes, bucket: int) -> tuple[bytes, ...]:
@@ -229,6 +232,26 @@ class CallStore:
         keys = self._keys
         return (keys.calls[bucket] + call_id, *keys.indices[bucket], keys.subscriptions[bucket] + call_id)
 
-    def _report_due(self, bucket: int, count: int) -> None:
-        if count and self._on_due is not None:
-            self._on_due(bucket)
+    def _report_due(self, bucket: int, queues: Iterable[bytes]) -> None:
+        for queue in queues:
+            if self._on_due is not None:
+                self._on_due(bucket, queue)
+
+
+class _OptionalKeys(NamedTuple):
+    """Keys of one bucket in the order of the scripts' ARGV; each is empty where its part is off."""
+
+    held: bytes
+    archive: bytes
+    forgotten: bytes
+    due_callbacks: bytes
+
+
+def _optional_keys(settings: Settings, keys: Keys, bucket: int) -> _OptionalKeys:
+    has_archive, has_callbacks = settings.database_url is not None, settings.has_callbacks
+    return _OptionalKeys(
+        held=keys.held[bucket] if has_archive or has_callbacks else b"",
+        archive=keys.archives[bucket] if has_archive else b"",
+        forgotten=keys.forgotten[bucket] if has_archive else b"",
+        due_callbacks=keys.due_callbacks(bucket) if has_callbacks else b"",
+    )

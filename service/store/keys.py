@@ -9,8 +9,10 @@
 | ``<prefix>:{<bucket>}:deleted`` | zset, call id by the ms of its deletion | a minute | delete_call.lua, ask_vapi.lua (a call that VAPI does not know) | scan_bucket.lua |
 | ``<prefix>:{<bucket>}:phone:<number>`` | zset, call id by expires_at in ms | past its last entry | merge_call.lua, delete_call.lua | newest_of_phone.lua |
 | ``<prefix>:{<bucket>}:updates:<number>`` | zset, call id by updated_at in ms | past its last entry | merge_call.lua, delete_call.lua; newest_of_phone.lua (what the previous version did not write) | newest_of_phone.lua |
-| ``<prefix>:{<bucket>}:subs:<call id>`` | hash, execution id to its state | as long as the call's record, an hour where there is none | subscribe.lua, resume_waiting.lua, claim_due.lua, note_pause.lua, end_claim.lua | the same |
+| ``<prefix>:{<bucket>}:subs:<call id>`` | hash, subscriber (execution id, or ``callback:<origin>:<url>``, both as tags) to its state | as long as the call's record, an hour where there is none | subscribe.lua, resume_waiting.lua, claim_due.lua, note_pause.lua, end_claim.lua | the same |
 | ``<prefix>:{<bucket>}:due`` | zset, ``<call id> <execution id>`` by the ms of the next try | past its last entry | the same | claim_due.lua, scan_bucket.lua |
+| ``<prefix>:{<bucket>}:due_callbacks:<origin>`` | the same for the callbacks of one origin | past its last entry | the same | claim_due.lua, look_at_callbacks.lua |
+| ``<prefix>:{<bucket>}:callback_calls`` | zset, id of a call with callbacks by the ms of its next look | past its last entry | subscribe.lua, end_claim.lua, look_at_callbacks.lua | look_at_callbacks.lua |
 | ``<prefix>:{<bucket>}:claimed:<process>`` | string, token and entries of the last claim | one lease | claim_due.lua | claim_due.lua |
 | ``<prefix>:{<bucket>}:subscribed`` | zset, id of a subscribed call by the ms of its next turn | the same | subscribe.lua, scan_bucket.lua | scan_bucket.lua |
 | ``<prefix>:{<bucket>}:refresh`` | zset, id of a complete call whose record lacks something, by the ms when VAPI may be asked once more | past its last entry | merge_call.lua, scan_bucket.lua, ReconcileLeases | scan_bucket.lua |
@@ -18,7 +20,7 @@
 | ``<prefix>:{<bucket>}:archive`` | stream, see archive_entries.lua; only with an archive | a week after it was last read | merge_call.lua, delete_call.lua | archive_entries.lua, archive_done.lua, archive_give_up.lua |
 | ``<prefix>:{<bucket>}:forgotten`` | hash, digest of a phone number by the ms when it was forgotten | 30 days after the last one | forget_number.lua | merge_call.lua |
 | ``<prefix>:{0}:archive_failures`` | stream of 100 entries, calls that PostgreSQL refuses | a week after the last one | ArchiveStream | stats |
-| ``<prefix>:{<bucket>}:subscriptions``, ``...:subscriptions_unknown`` | zset, ``<call id> <execution id>`` by the ms of the next check | past its last entry | subscribe.lua, count_subscriptions.lua | count_subscriptions.lua |
+| ``<prefix>:{<bucket>}:subscriptions``, ``...:subscriptions_unknown`` | zset, ``<call id> <subscriber>`` by the ms of the next check | past its last entry | subscribe.lua, count_subscriptions.lua | count_subscriptions.lua |
 | ``<prefix>:{<bucket>}:rate:<client>:<minute>`` | string | two minutes | rate_limit.lua | rate_limit.lua |
 | ``<prefix>:{<bucket>}:idempotency:<sha256>`` | hash | 24 h from its claim | idempotency_claim.lua, idempotency_answer.lua, idempotency_free.lua | the same |
 | ``<prefix>:{<bucket>}:batch:<batch id>`` | hash, see batch_begin.lua | 24 h from its beginning | batch_begin.lua, batch_dial.lua, batch_write.lua, batch_read.lua (what a dead replica left), batch_free.lua | batch_read.lua |
@@ -83,6 +85,9 @@ class Keys:
     def call(self, call_id: bytes) -> bytes:
         return self.calls[bucket_of(call_id)] + call_id
 
+    def expiry(self, bucket: int) -> bytes:
+        return self._buckets[bucket] + b"expiry"
+
     def deleted(self, bucket: int) -> bytes:
         return self._buckets[bucket] + b"deleted"
 
@@ -91,6 +96,13 @@ class Keys:
 
     def due(self, bucket: int) -> bytes:
         return self._buckets[bucket] + b"due"
+
+    def due_callbacks(self, bucket: int, origin_tag: bytes = b"") -> bytes:
+        """Of the callbacks of one origin; without a tag, the prefix of all of them."""
+        return self._buckets[bucket] + b"due_callbacks:" + origin_tag
+
+    def callback_calls(self, bucket: int) -> bytes:
+        return self._buckets[bucket] + b"callback_calls"
 
     def claimed(self, bucket: int, process: bytes) -> bytes:
         """The last claim of this process in this bucket."""

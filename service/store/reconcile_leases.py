@@ -71,6 +71,7 @@ class ReconcileLeases:
             UNKNOWN_LIFE_MS,
             DELETIONS_KEPT_MS,
         )
+        self._has_callbacks = settings.has_callbacks
         self._between_turns_us = round(min(1_000_000 / settings.reconcile_per_second, LONGEST_BETWEEN_TURNS_US))
         self._ask_script = load_script("ask_vapi.lua")
         self._turn_script = load_script("reserve_turn.lua")
@@ -127,6 +128,7 @@ class ReconcileLeases:
             self._keys.changes,
             token,
             *self._bounds,
+            self._keys.due_callbacks(bucket) if self._has_callbacks else b"",
             keys=5,
         )
         return granted, next_in_ms, kind

@@ -1,4 +1,4 @@
-"""Subscriptions in Redis: the Kestra executions to resume when a call's record is final, each tried under a lease."""
+"""Subscriptions in Redis: who is to be told when a call's record is final, each tried under a lease."""
 
 from __future__ import annotations
 
@@ -15,15 +15,22 @@ from service.store.lua import load_script
 from service.store.subscription_room import SubscriptionRoom
 
 LEASE_MS: Final = 10_000
-"""How long one try to resume an execution may take; then another process may try."""
+"""How long one try may take; then another process may try."""
 
 SUBSCRIPTIONS_AT_MOST: Final = 100
-"""Per call. Usually one execution waits for a call, or a few; many more are a mistake in a flow."""
+"""Per call, executions and callbacks. Usually one waits for a call, or a few; many more are a mistake in a flow."""
+
+CALLBACK_MARK: Final = b"callback "
+"""Stands before the states of callbacks, so that replicas of the version before leave them alone."""
+
+HELD_FOR_MS: Final = 24 * 3_600_000
+"""As in record_life.lua: the longest time for which a record waits for the delivery of its callbacks."""
 
 UNKNOWN_LIFE_MS: Final = 3_600_000
 """An hour: the life of a subscription to a call that has no record yet."""
 
-ResumeResult = Literal["resumed", "dropped", "retried"]
+Result = Literal["resumed", "delivered", "dropped", "retried"]
+"""Of a try. Executions are resumed, callbacks delivered."""
 
 
 _REFUSALS: Final[dict[bytes, tuple[type[ServiceError], str]]] = {
@@ -37,47 +44,70 @@ _REFUSALS: Final[dict[bytes, tuple[type[ServiceError], str]]] = {
 }
 
 
-class ResumeClaim(msgspec.Struct, frozen=True):
-    """One try to resume an execution. Only this process may try while the lease lasts."""
+class Claim(msgspec.Struct, frozen=True):
+    """One try to reach a subscriber. Only this process may try while the lease lasts."""
 
     call_id: bytes
-    execution_id: bytes
+    subscriber: bytes
+    """An execution's id, or the tags of a callback's origin and URL."""
     number: int
     """The number of this try, from 1."""
     tried_for_ms: int
     """Time since the first try; 0 for the first."""
-    subscribed_at_ms: int = 0
-    """By Redis's clock; 0 if a replica of the previous version stored it."""
-    pause_number: int = 0
-    """``Pause.number`` of the pause that an earlier try saw; 0 if none did."""
-    task_run_id: bytes = b""
+    subscribed_at_ms: int
+    """By Redis's clock; 0 if a replica of an earlier version stored it."""
+    purpose: bytes
+    """A callback's URL; for an execution what ``note_pause`` stored."""
+
+
+class Claimed(msgspec.Struct, frozen=True):
+    claims: list[Claim]
+    are_more_left: bool
+    expired: int
+    """How many were due, but are gone with their record; nobody has told them."""
 
 
 class SubscriptionStore:
     """Everything done to subscriptions in Redis, except by merges and deletions (CallStore).
 
+    One store is for the executions, and one for the callbacks of each origin: what is claimed together.
     Every method raises StoreUnavailableError when Redis does not answer within ``STORE_TIMEOUT_S``.
+
+    Args:
+        room: that of the other stores of this process.
+        callbacks_to: ``CallbackUrl.origin_tag`` of the callbacks that the store is for.
     """
 
-    def __init__(self, settings: Settings, redis: Commands, keys: Keys, *, lease_ms: int = LEASE_MS) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        redis: Commands,
+        keys: Keys,
+        room: SubscriptionRoom | None = None,
+        *,
+        callbacks_to: bytes = b"",
+        lease_ms: int = LEASE_MS,
+    ) -> None:
         self._redis = redis
         self._keys = keys
+        self._origin_tag = callbacks_to
+        self._mark = CALLBACK_MARK if callbacks_to else b""
         self._lease_ms = lease_ms
         self._process = b"%x" % random.getrandbits(64)
         self._unanswered: dict[int, bytes] = {}
         """Per bucket, the token of a claim whose reply was lost: Redis may have granted it."""
         self._life = (min(UNKNOWN_LIFE_MS, settings.pending_ttl_ms), settings.result_ttl_ms)
-        self._room = SubscriptionRoom(settings, redis, keys)
-        self._index_ttl_ms = max(settings.result_ttl_ms, settings.pending_ttl_ms)
+        self._room = room or SubscriptionRoom(settings, redis, keys)
+        self._index_ttl_ms = max(settings.result_ttl_ms, settings.pending_ttl_ms, HELD_FOR_MS if callbacks_to else 0)
         self._subscribe_script = load_script("subscribe.lua")
         self._claim_script = load_script("claim_due.lua")
         self._note_pause_script = load_script("note_pause.lua")
         self._end_claim_script = load_script("end_claim.lua")
 
-    async def subscribe(self, call_id: bytes, execution_id: bytes) -> bool:
-        """Store a subscription of the execution to the call; one that is stored already is left as it is.
+    async def subscribe(self, call_id: bytes, subscriber: bytes, url: bytes = b"") -> bool:
+        """Store a subscription to the call, with the URL of a callback; one that is stored already is left as it is.
 
-        Returns whether the execution is to be resumed now, because the record is final or deleted.
+        Returns whether the subscriber is to be told now, because the record is final or deleted.
 
         Raises:
             TooManyRequestsError: it is new, and its call, or all calls together, have too many already.
@@ -91,16 +121,20 @@ class SubscriptionStore:
                 self._redis,
                 bucket,
                 self._keys.call(call_id),
-                *self._keys_of(call_id),
+                self._subscriptions_key(call_id),
+                self._due_key(bucket),
                 self._keys.subscribed(bucket),
                 *self._keys.counted_subscriptions(bucket),
+                self._keys.callback_calls(bucket),
                 call_id,
-                execution_id,
+                subscriber,
                 *self._life,
                 self._index_ttl_ms,
                 SUBSCRIPTIONS_AT_MOST,
                 *refusals,
-                keys=6,
+                self._mark,
+                url,
+                keys=7,
                 is_durable=True,
             )
             if is_added:
@@ -109,47 +143,64 @@ class SubscriptionStore:
             raise refusal[0](refusal[1])
         return bool(outcome == b"due")
 
-    async def claim(self, bucket: int, limit: int) -> tuple[list[ResumeClaim], bool]:
-        """Claim up to ``limit`` due subscriptions of a bucket, longest due first; and whether more are left.
+    async def claim(self, bucket: int, limit: int) -> Claimed:
+        """Claim up to ``limit`` due subscriptions of a bucket, longest due first.
 
         After a claim whose reply was lost, the next claim returns the same subscriptions with a new lease.
         """
         token = self._unanswered.pop(bucket, None) or b"%x" % random.getrandbits(64)
         try:
-            left, *flat = await self._claim_script.run(
+            left, expired, *flat = await self._claim_script.run(
                 self._redis,
                 bucket,
-                self._keys.due(bucket),
+                self._due_key(bucket),
                 self._keys.claimed(bucket, self._process),
                 self._keys.subscriptions[bucket],
                 limit,
                 self._lease_ms,
                 self._index_ttl_ms,
                 token,
+                self._mark,
                 keys=2,
             )
         except StoreUnavailableError:
             self._unanswered[bucket] = token
             raise
-        claims = [ResumeClaim(*flat[place : place + 7]) for place in range(0, len(flat), 7)]
-        return claims, left > 0
+        claims = [Claim(*flat[place : place + 6]) for place in range(0, len(flat), 6)]
+        return Claimed(claims, left > 0, expired)
 
-    async def note_pause(self, claim: ResumeClaim, number: int, task_run_id: bytes) -> bool:
+    async def note_pause(self, claim: Claim, number: int, task_run_id: bytes) -> bool:
         """Store which pause of its execution a try is about to end; False if another try holds the subscription."""
-        event: tuple[Argument, ...] = (claim.execution_id, claim.number, number, task_run_id)
-        key = self._keys_of(claim.call_id)[0]
+        event: tuple[Argument, ...] = (claim.subscriber, claim.number, number, task_run_id)
+        key = self._subscriptions_key(claim.call_id)
         return bool(
             await self._note_pause_script.run(
                 self._redis, bucket_of(claim.call_id), key, *event, keys=1, is_durable=True
             )
         )
 
-    async def end_claim(self, claim: ResumeClaim, result: ResumeResult, *, retry_in_ms: int = 0) -> bool:
+    async def end_claim(self, claim: Claim, result: Result, *, retry_in_ms: int = 0) -> bool:
         """Record the result of a try; False if another try recorded one, or the subscription is gone."""
-        event: tuple[Argument, ...] = (claim.call_id, claim.execution_id, claim.number, result, retry_in_ms)
-        keys = self._keys_of(claim.call_id)
-        return bool(await self._end_claim_script.run(self._redis, bucket_of(claim.call_id), *keys, *event, keys=2))
+        bucket = bucket_of(claim.call_id)
+        return bool(
+            await self._end_claim_script.run(
+                self._redis,
+                bucket,
+                self._subscriptions_key(claim.call_id),
+                self._due_key(bucket),
+                self._keys.callback_calls(bucket),
+                claim.call_id,
+                claim.subscriber,
+                claim.number,
+                result,
+                retry_in_ms,
+                self._mark,
+                keys=3,
+            )
+        )
 
-    def _keys_of(self, call_id: bytes) -> tuple[bytes, bytes]:
-        bucket = bucket_of(call_id)
-        return self._keys.subscriptions[bucket] + call_id, self._keys.due(bucket)
+    def _subscriptions_key(self, call_id: bytes) -> bytes:
+        return self._keys.subscriptions[bucket_of(call_id)] + call_id
+
+    def _due_key(self, bucket: int) -> bytes:
+        return self._keys.due_callbacks(bucket, self._origin_tag) if self._mark else self._keys.due(bucket)

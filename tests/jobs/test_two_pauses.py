@@ -62,7 +62,7 @@ async def test_whoever_takes_over_from_a_replica_that_died_does_not_end_the_next
     dead = SubscriptionStore(opened.settings, opened.pipeline, opened.keys, lease_ms=300)
     await opened.store.merge(change_from(full_report()))
     await dead.subscribe(FIRST, EXECUTION)
-    [claim], _ = await dead.claim(bucket_of(FIRST), 1)
+    [claim] = (await dead.claim(bucket_of(FIRST), 1)).claims
     task_run = execution.task_runs[0]["id"].encode() if execution.shows_task_runs else b""
     assert await dead.note_pause(claim, 1, task_run)
     execution.resume({})
@@ -152,8 +152,8 @@ async def test_a_try_that_lost_its_lease_resumes_nothing(opened: OpenedStore, ex
     hasty = SubscriptionStore(opened.settings, opened.pipeline, opened.keys, lease_ms=0)
     await opened.store.merge(change_from(full_report()))
     await hasty.subscribe(FIRST, EXECUTION)
-    [slow], _ = await hasty.claim(bucket_of(FIRST), 1)
-    [other], _ = await hasty.claim(bucket_of(FIRST), 1)
+    [slow] = (await hasty.claim(bucket_of(FIRST), 1)).claims
+    [other] = (await hasty.claim(bucket_of(FIRST), 1)).claims
 
     assert not await hasty.note_pause(slow, 1, b"")
     assert await hasty.note_pause(other, 1, b"")

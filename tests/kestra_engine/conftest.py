@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.kestra_engine.engine import Engine, EngineMissingError
-from tests.kestra_engine.house import TOKEN, House, client_settings, settings_of
+from tests.kestra_engine.house import CALLBACK_KEY, TOKEN, House, client_settings, settings_of
 from tests.support.fake_vapi import FakeVapi
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
@@ -33,7 +33,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(scope="session", params=VERSIONS if IS_ALL else VERSIONS[-1:])
 def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     try:
-        engine = Engine(request.param, secrets={"VAPI_CACHE_TOKEN": TOKEN})
+        engine = Engine(request.param, secrets={"VAPI_CACHE_TOKEN": TOKEN, "VAPI_CALLBACK_KEY": CALLBACK_KEY})
     except EngineMissingError as exc:
         pytest.skip(f"Kestra's own engine was NOT tried: {exc}")
     yield engine.start()

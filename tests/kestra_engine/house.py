@@ -18,6 +18,7 @@ from service.kestra.client import KestraClient
 from service.kestra.execution import Execution
 from service.load_config import load_settings
 from tests.kestra_engine.engine import ACCOUNT, FLOWS, Engine
+from tests.support.callback_receiver import SECRET as CALLBACK_SECRET
 from tests.support.fake_vapi import FakeVapi
 from tests.support.fake_vapi_calls import Talk
 from tests.support.fake_vapi_webhooks import Plan
@@ -25,6 +26,8 @@ from tests.support.replica import Replica
 
 TOKEN = "an-admin-token"
 WEBHOOK_SECRET = "a-webhook-secret"
+CALLBACK_KEY = "a-key-of-the-tests-that-is-long"
+WEBHOOK_TRIGGERS = "/api/v1/main/executions/webhook/"
 WAIT_S = 60.0
 LOOKS_AT_LOG = 25
 
@@ -38,6 +41,8 @@ def settings_of(engine: Engine, vapi: FakeVapi) -> dict[str, str]:
         "KESTRA_URL": engine.url,
         "KESTRA_USERNAME": ACCOUNT[0],
         "KESTRA_PASSWORD": ACCOUNT[1],
+        "CALLBACK_ALLOWED_PREFIXES": engine.url + WEBHOOK_TRIGGERS,
+        "CALLBACK_SECRET": CALLBACK_SECRET,
         **vapi.settings,
     }
 
@@ -157,6 +162,19 @@ class House:
         assert answer.status_code == 202, answer.text
         placed: dict[str, Any] = answer.json()["data"]
         return placed
+
+    async def subscribe(self, call_id: str, flow: str, key: str) -> None:
+        """Have the call's record sent to the flow's webhook trigger."""
+        body = {"kind": "callback", "url": f"{self.engine.url}{WEBHOOK_TRIGGERS}ai_concierge/{flow}/{key}"}
+        async with httpx2.AsyncClient(timeout=20, headers={"Authorization": f"Bearer {TOKEN}"}) as client:
+            answer = await client.post(f"{self.b.url}/api/v1/vapi/calls/{call_id}/subscriptions", json=body)
+        assert answer.status_code == 202, answer.text
+
+    async def find_started(self, flow: str, call_id: str) -> list[str]:
+        """The ids of the flow's executions whose trigger got something about the call."""
+        query = {"namespace": "ai_concierge", "flowId": flow}
+        answer = await self.http.get("/api/v1/main/executions/search", params=query)
+        return [one["id"] for one in answer.json()["results"] if call_id in json.dumps(one["trigger"])]
 
     async def send(self, body: dict[str, Any], to: Replica | None = None) -> None:
         """A webhook that no call of the fake VAPI is behind."""

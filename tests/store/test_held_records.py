@@ -130,8 +130,8 @@ async def test_a_subscription_to_a_held_record_is_taken_after_its_expiry(opened:
 
     assert await subscriptions.subscribe(CALL, b"execution")
 
-    claims, _ = await subscriptions.claim(BUCKET, 5)
-    assert [claim.execution_id for claim in claims] == [b"execution"]
+    claims = (await subscriptions.claim(BUCKET, 5)).claims
+    assert [claim.subscriber for claim in claims] == [b"execution"]
 
 
 async def test_a_running_call_is_not_held(opened: OpenedStore) -> None:

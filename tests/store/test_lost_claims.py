@@ -9,7 +9,7 @@ import pytest
 from service.errors import StoreUnavailableError
 from service.store.keys import bucket_of
 from service.store.lua import load_script
-from service.store.subscriptions import LEASE_MS, ResumeClaim, SubscriptionStore
+from service.store.subscriptions import LEASE_MS, Claim, SubscriptionStore
 from tests.store.conftest import OpenedStore
 from tests.support.cutting_proxy import CuttingProxy
 from tests.support.redis_server import RedisProcess
@@ -45,9 +45,9 @@ async def subscriptions(opened: OpenedStore) -> SubscriptionStore:
     return store
 
 
-async def claimed(store: SubscriptionStore) -> list[ResumeClaim]:
-    claims, _ = await store.claim(BUCKET, 10)
-    return sorted(claims, key=lambda claim: claim.execution_id)
+async def claimed(store: SubscriptionStore) -> list[Claim]:
+    claims = (await store.claim(BUCKET, 10)).claims
+    return sorted(claims, key=lambda claim: claim.subscriber)
 
 
 async def test_a_claim_that_was_sent_again_gets_what_the_first_sending_took_up(
@@ -57,7 +57,7 @@ async def test_a_claim_that_was_sent_again_gets_what_the_first_sending_took_up(
     claims = await claimed(subscriptions)
 
     assert proxy.cuts == 1
-    assert [(claim.execution_id, claim.number) for claim in claims] == [(b"one", 1), (b"two", 1)]
+    assert [(claim.subscriber, claim.number) for claim in claims] == [(b"one", 1), (b"two", 1)]
     assert await claimed(subscriptions) == []
 
 
@@ -70,7 +70,7 @@ async def test_the_claim_after_one_that_failed_gets_what_that_one_took_up(
     await opened.send("CLIENT", "UNPAUSE")
 
     claims = await claimed(subscriptions)
-    assert [claim.execution_id for claim in claims] == [b"one", b"two"]
+    assert [claim.subscriber for claim in claims] == [b"one", b"two"]
 
 
 async def test_what_a_lost_claim_took_up_and_somebody_settled_is_not_returned_again(
@@ -82,7 +82,7 @@ async def test_what_a_lost_claim_took_up_and_somebody_settled_is_not_returned_ag
     assert await subscriptions.end_claim(first, "resumed")
     lost._unanswered[BUCKET] = b"1"
 
-    assert [claim.execution_id for claim in await claimed(lost)] == [b"two"]
+    assert [claim.subscriber for claim in await claimed(lost)] == [b"two"]
 
 
 async def test_a_lost_claim_takes_nothing_from_another_process(

@@ -227,8 +227,8 @@ async def test_an_execution_that_is_paused_for_a_missing_call_is_due(
     await make_missing(opened, asking)
     assert await subscriptions.subscribe(CALL, b"execution") is True
 
-    claims, _ = await subscriptions.claim(bucket_of(CALL), 10)
-    assert [claim.execution_id for claim in claims] == [b"execution"]
+    claims = (await subscriptions.claim(bucket_of(CALL), 10)).claims
+    assert [claim.subscriber for claim in claims] == [b"execution"]
 
 
 async def test_calls_that_became_missing_long_ago_leave_nothing_behind(

@@ -121,7 +121,7 @@ def subscriptions(opened: OpenedStore, commands: Commands) -> list[Step]:
 
     async def resume() -> None:
         for bucket in range(32):
-            for claim in (await plain.claim(bucket, 10))[0]:
+            for claim in (await plain.claim(bucket, 10)).claims:
                 await plain.end_claim(claim, "resumed")
 
     return [

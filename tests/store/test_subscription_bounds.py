@@ -52,7 +52,7 @@ async def test_all_calls_together_have_at_most_so_many_and_what_is_noted_stays_s
     assert [await is_taken(store, call_id) for call_id in ids] == [True] * 20 + [False]
 
     await opened.store.merge(change_from(full_report("call-0")))
-    [claim], _ = await store.claim(bucket_of(b"call-0"), 10)
+    [claim] = (await store.claim(bucket_of(b"call-0"), 10)).claims
     await store.end_claim(claim, "resumed")
     assert [await is_taken(store, call_id) for call_id in ids] == [True] * 20 + [False]
 

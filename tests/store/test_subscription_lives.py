@@ -10,7 +10,7 @@ import pytest
 
 from service.store.calls import CallStore
 from service.store.keys import BUCKETS, bucket_of
-from service.store.subscriptions import LEASE_MS, ResumeClaim, SubscriptionStore
+from service.store.subscriptions import LEASE_MS, Claim, SubscriptionStore
 from tests.store.conftest import OpenedStore, OpenStore
 from tests.support.store_events import change_from, stored, until
 from tests.support.vapi_sender import full_report, status_update
@@ -24,9 +24,8 @@ def with_lease(opened: OpenedStore, lease_ms: int) -> SubscriptionStore:
     return SubscriptionStore(opened.settings, opened.pipeline, opened.keys, lease_ms=lease_ms)
 
 
-async def claimed(subscriptions: SubscriptionStore, limit: int = 10) -> list[ResumeClaim]:
-    claims, _ = await subscriptions.claim(BUCKET, limit)
-    return claims
+async def claimed(subscriptions: SubscriptionStore, limit: int = 10) -> list[Claim]:
+    return (await subscriptions.claim(BUCKET, limit)).claims
 
 
 async def test_a_subscription_lives_as_long_as_its_record(opened: OpenedStore) -> None:
@@ -94,7 +93,7 @@ async def test_a_call_that_is_waited_for_takes_at_most_twelve_keys_that_all_expi
 
 async def test_the_process_whose_command_made_it_due_is_told(opened: OpenedStore) -> None:
     told: list[int] = []
-    store = CallStore(opened.settings, opened.pipeline, opened.keys, on_due=told.append)
+    store = CallStore(opened.settings, opened.pipeline, opened.keys, on_due=lambda bucket, _: told.append(bucket))
     subscriptions = with_lease(opened, LEASE_MS)
     for call_id in (b"merged", b"deleted"):
         await subscriptions.subscribe(call_id, b"execution")

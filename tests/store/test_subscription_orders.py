@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from service.store.calls import CallStore
 from service.store.keys import bucket_of
-from service.store.subscriptions import ResumeClaim, SubscriptionStore
+from service.store.subscriptions import Claim, SubscriptionStore
 from tests.store.conftest import OpenedStore
 from tests.support.store_events import change_from
 from tests.support.vapi_sender import full_report, preliminary_report, status_update
@@ -84,20 +84,20 @@ class World:
         self.is_over = self.is_over or step in ENDS
 
     async def work(self, limit: int, manner: str, lease_ms: int) -> bool:
-        """ResumeClaim, resume and settle, or die in between; True when there was something to do."""
+        """Claim, resume and settle, or die in between; True when there was something to do."""
         subscriptions = self.subscriptions[self.way()][lease_ms]
-        claims, _ = await subscriptions.claim(bucket_of(self.call_id), limit)
+        claims = (await subscriptions.claim(bucket_of(self.call_id), limit)).claims
         await asyncio.gather(*(self._resume(subscriptions, claim, manner) for claim in claims))
         return bool(claims)
 
-    async def _resume(self, subscriptions: SubscriptionStore, claim: ResumeClaim, manner: str) -> None:
+    async def _resume(self, subscriptions: SubscriptionStore, claim: Claim, manner: str) -> None:
         if manner == "dies before":
             return
         if manner == "fails":
             await subscriptions.end_claim(claim, "retried", retry_in_ms=0)
             return
         if claim.call_id == self.call_id:
-            self.resumed[claim.execution_id] += 1
+            self.resumed[claim.subscriber] += 1
         if manner == "settles":
             await subscriptions.end_claim(claim, "resumed")
 

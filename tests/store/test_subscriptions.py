@@ -9,7 +9,7 @@ import pytest
 from service.errors import TooManyRequestsError
 from service.store.calls import CallStore
 from service.store.keys import bucket_of
-from service.store.subscriptions import LEASE_MS, SUBSCRIPTIONS_AT_MOST, ResumeClaim, SubscriptionStore
+from service.store.subscriptions import LEASE_MS, SUBSCRIPTIONS_AT_MOST, Claim, SubscriptionStore
 from tests.store.conftest import OpenedStore, OpenStore
 from tests.support.store_events import change_from, until
 from tests.support.vapi_sender import full_report, message, status_update
@@ -28,13 +28,12 @@ def with_lease(opened: OpenedStore, lease_ms: int) -> SubscriptionStore:
     return SubscriptionStore(opened.settings, opened.pipeline, opened.keys, lease_ms=lease_ms)
 
 
-async def claimed(subscriptions: SubscriptionStore, limit: int = 10) -> list[ResumeClaim]:
-    claims, _ = await subscriptions.claim(BUCKET, limit)
-    return claims
+async def claimed(subscriptions: SubscriptionStore, limit: int = 10) -> list[Claim]:
+    return (await subscriptions.claim(BUCKET, limit)).claims
 
 
 async def executions_due(subscriptions: SubscriptionStore) -> list[bytes]:
-    return [claim.execution_id for claim in await claimed(subscriptions)]
+    return [claim.subscriber for claim in await claimed(subscriptions)]
 
 
 async def test_nothing_is_due_while_the_call_runs(store: CallStore, subscriptions: SubscriptionStore) -> None:
@@ -131,7 +130,7 @@ async def test_what_is_claimed_is_nobody_elses_until_the_lease_ends(opened: Open
     await subscriptions.subscribe(CALL, b"execution")
 
     first = await claimed(hasty)
-    again: list[ResumeClaim] = []
+    again: list[Claim] = []
 
     async def is_claimed_again() -> bool:
         again.extend(await claimed(subscriptions))
@@ -151,10 +150,9 @@ async def test_no_more_is_claimed_than_asked_for_and_the_rest_is_announced(
     for number in range(5):
         await subscriptions.subscribe(CALL, b"execution%d" % number)
 
-    claims, are_more_left = await subscriptions.claim(BUCKET, 3)
-    assert (len(claims), are_more_left) == (3, True)
-    claims, are_more_left = await subscriptions.claim(BUCKET, 3)
-    assert (len(claims), are_more_left) == (2, False)
+    first, second = [await subscriptions.claim(BUCKET, 3) for _ in range(2)]
+    assert (len(first.claims), first.are_more_left) == (3, True)
+    assert (len(second.claims), second.are_more_left) == (2, False)
 
 
 async def test_a_retry_is_due_after_its_pause(store: CallStore, subscriptions: SubscriptionStore) -> None:

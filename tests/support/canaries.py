@@ -25,10 +25,12 @@ REDIS_PASSWORD: Final = "canary-redis-password"
 VAPI_KEY: Final = "canary-vapi-key"
 KESTRA_PASSWORD: Final = "canary-kestra-password"
 DATABASE_PASSWORD: Final = "canary-database-password"
+CALLBACK_KEY: Final = "canary-key-of-a-callback"
+CALLBACK_SECRET: Final = "whsec_canaryOfTheSecretOfCallbacks0000"
 
 SECRETS: Final = (
     WEBHOOK_SECRET, WRONG_SECRET, READ_TOKEN, ADMIN_TOKEN, WRONG_TOKEN, REDIS_PASSWORD, VAPI_KEY, KESTRA_PASSWORD,
-    DATABASE_PASSWORD, ECHOED,
+    DATABASE_PASSWORD, CALLBACK_KEY, CALLBACK_SECRET, ECHOED,
 )  # fmt: skip
 """What no answer at all may hold, not even a record."""
 

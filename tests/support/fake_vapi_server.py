@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import threading
 import traceback
 from collections.abc import Callable, Coroutine
@@ -31,6 +32,8 @@ class Request:
     query: dict[str, str]
     headers: dict[str, str]
     body: bytes
+    target: str = ""
+    """Path and query as they were sent."""
 
     @property
     def json(self) -> Any:
@@ -80,13 +83,14 @@ class Conduct:
 class LoopbackServer:
     """Answers with what ``answer`` returns, which runs in the server's thread. Connections are kept alive."""
 
-    def __init__(self, answer: Callable[[Request], Reply]) -> None:
+    def __init__(self, answer: Callable[[Request], Reply], *, tls: ssl.SSLContext | None = None) -> None:
         self.port = 0
         """Chosen at the first start, kept ever after."""
         self.delay_s = 0.0
         self.received: list[Request] = []
         self.conducts: list[Conduct] = []
         self._answer = answer
+        self._tls = tls
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="loopback-server", daemon=True)
         self._server: TalkingServer | None = None
@@ -108,7 +112,7 @@ class LoopbackServer:
 
     def listen(self) -> None:
         """Take connections, at the port of the first time."""
-        self._server = self._run(TalkingServer(self._accept, port=self.port).open())
+        self._server = self._run(TalkingServer(self._accept, port=self.port, tls=self._tls).open())
         self.port = self._server.port
 
     def go_away(self) -> None:
@@ -162,4 +166,4 @@ async def read_request(reader: asyncio.StreamReader) -> Request:
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     body = await reader.readexactly(int(headers.get("content-length", "0")))
     parts = urlsplit(target)
-    return Request(method, unquote(parts.path), dict(parse_qsl(parts.query)), headers, body)
+    return Request(method, unquote(parts.path), dict(parse_qsl(parts.query)), headers, body, target)

@@ -38,13 +38,15 @@ class OneReplica:
         self.results: Counter[str] = Counter()
         self._kestra = KestraClient(opened.settings)
         self.subscriptions = Resumer(store, self._kestra, self._count, try_within_s=try_within_s)
-        self.calls = CallStore(opened.settings, opened.pipeline, opened.keys, on_due=self.subscriptions.wake)
+        self.calls = CallStore(
+            opened.settings, opened.pipeline, opened.keys, on_due=lambda bucket, _: self.subscriptions.wake(bucket)
+        )
         self.sweep = Sweep(self.calls, Changes(opened.connect, opened.keys.changes), lambda _: None)
         self._sweeps = sweeps
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
-        self._tasks.append(asyncio.create_task(repeat(self.subscriptions.resume_due, 0.0)))
+        self._tasks.append(asyncio.create_task(repeat(self.subscriptions.try_due, 0.0)))
         if self._sweeps:
             self._tasks.append(asyncio.create_task(repeat(self.sweep.sweep, SWEEP_EVERY_S)))
         return self

@@ -6,7 +6,7 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,10 +16,12 @@ import structlog
 
 from service.cli.main import main
 from tests.support import canaries
+from tests.support.callback_receiver import CallbackReceiver
 from tests.support.canaries import ADMIN_TOKEN, PHONE, READ_TOKEN, SECRETS, TYPED, WEBHOOK_SECRET, WRONG_SECRET, leaks
 from tests.support.commands import run
 from tests.support.fake_kestra import FakeKestra
 from tests.support.fake_vapi import FakeVapi
+from tests.support.fake_vapi_server import Reply
 from tests.support.for_each import for_each
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import ROOT, Replica
@@ -90,6 +92,13 @@ async def kestra() -> AsyncIterator[FakeKestra]:
 
 
 @pytest.fixture
+def receiver() -> Iterator[CallbackReceiver]:
+    receiver = CallbackReceiver(secret=canaries.CALLBACK_SECRET).start()
+    yield receiver
+    receiver.stop()
+
+
+@pytest.fixture
 def redis(tmp_path: Path) -> Any:
     server = RedisProcess(password=canaries.REDIS_PASSWORD).start()
     yield server
@@ -97,11 +106,14 @@ def redis(tmp_path: Path) -> Any:
 
 
 @pytest.fixture
-def settings(redis: RedisProcess, vapi: FakeVapi, kestra: FakeKestra, tmp_path: Path) -> dict[str, Any]:
+def settings(
+    redis: RedisProcess, vapi: FakeVapi, kestra: FakeKestra, receiver: CallbackReceiver, tmp_path: Path
+) -> dict[str, Any]:
     return {
         "redis_url": f"redis://:{canaries.REDIS_PASSWORD}@127.0.0.1:{redis.port}/0",
         "vapi_webhook_secret": WEBHOOK_SECRET, "api_read_tokens": READ_TOKEN, "api_admin_tokens": ADMIN_TOKEN,
         "kestra_url": kestra.url, "kestra_username": "kestra", "kestra_password": canaries.KESTRA_PASSWORD,
+        "callback_allowed_prefixes": f"{receiver.url}, http://127.0.0.1:9", "callback_secret": canaries.CALLBACK_SECRET,
         "database_url": f"postgresql://u:{canaries.DATABASE_PASSWORD}@127.0.0.1/d",
         "spool_dir": str(tmp_path / "spool"), "log_level": "debug", **vapi.settings,
     }  # fmt: skip
@@ -160,6 +172,22 @@ async def subscribe(witness: Witness) -> None:
         {TYPED: PHONE},
     ):
         await witness.ask("POST", f"{CALLS}canary-1/subscriptions", json=body)
+
+
+async def call_back(witness: Witness, receiver: CallbackReceiver) -> None:
+    """To one that takes it at the second try, one that wants none, one that nobody is behind, and one that is refused."""
+    targets = [f"/{name}?key={canaries.CALLBACK_KEY}" for name in ("taken", "gone")]
+    receiver.always[targets[1]] = Reply(410, canaries.CALLBACK_KEY)
+    receiver.meet_next(Reply(500, canaries.CALLBACK_KEY))
+    for url in (
+        *(receiver.url + target for target in targets),
+        f"http://127.0.0.1:9/{canaries.CALLBACK_KEY}",
+        f"{receiver.url}/..{canaries.CALLBACK_KEY}",
+        f"https://{canaries.CALLBACK_KEY}.example/",
+        f"{receiver.url}/{canaries.CALLBACK_KEY}\n",
+    ):
+        await witness.ask("POST", f"{CALLS}canary-1/subscriptions", json={"kind": "callback", "url": url})
+    await until(lambda: all(receiver.sent_to(target) for target in targets) and len(receiver.requests) > 2)
 
 
 async def place(witness: Witness, vapi: FakeVapi) -> None:
@@ -239,6 +267,7 @@ async def test_nothing_private_comes_out_but_with_a_record(
     redis: RedisProcess,
     vapi: FakeVapi,
     kestra: FakeKestra,
+    receiver: CallbackReceiver,
     tmp_path: Path,
 ) -> None:
     replica = start_replica(**settings)
@@ -247,6 +276,7 @@ async def test_nothing_private_comes_out_but_with_a_record(
         await take_webhooks(witness)
         await poll(witness)
         await subscribe(witness)
+        await call_back(witness, receiver)
         await place(witness, vapi)
         await look_at_pages(witness)
         await break_things(witness, redis, vapi)
@@ -255,9 +285,15 @@ async def test_nothing_private_comes_out_but_with_a_record(
     replica.stop()
     assert kestra.executions, "a flow was started"
     lines = [json.loads(line) for line in replica.log.splitlines()]
-    assert {"webhook.not_stored", "vapi.refused", "call.placed", "webhook.unauthorized"} <= {
-        line["event"] for line in lines
-    }
+    assert {
+        "callback.delivered",
+        "callback.dropped",
+        "callback_origin.failed",
+        "webhook.not_stored",
+        "vapi.refused",
+        "call.placed",
+        "webhook.unauthorized",
+    } <= {line["event"] for line in lines}
     found = [leak for where, text in {**witness.heard, **printed}.items() for leak in leaks(where, text)]
     found += [leak for line in lines for leak in leaks(f"the log: {line['event']}", json.dumps(line))]
     assert found == []

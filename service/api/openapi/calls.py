@@ -9,8 +9,9 @@ from msgspec import Meta, Struct
 from service.api.calls import MAX_LIMIT, MAX_OFFSET
 from service.api.openapi.bodies import AwaitedCall, CallPage, DeletedCall, Done, FoundCall, Pagination
 from service.api.openapi.examples import A_CALL_ID, A_PHONE, AN_ETAG, a_record, a_summary
-from service.api.openapi.operation import Answer, Header, Operation, Parameter, json_of, ok
+from service.api.openapi.operation import Answer, Body, Header, Operation, Parameter, ok
 from service.api.poll_request import SECONDS
+from service.callback_url import LONGEST_URL
 from service.calls.call_record import PendingCall
 from service.calls.phone import MAX_PHONE_LENGTH
 from service.calls.record import View
@@ -159,27 +160,44 @@ GET_RECORDING: Final = Operation(
 )
 
 
-class Subscription(Struct):
+class Resume(Struct):
     """Other fields are ignored."""
 
     kind: Literal["kestra_resume"]
     execution_id: Annotated[str, Meta(pattern="^[A-Za-z0-9]{1,64}$", description="Of the paused Kestra execution")]
 
 
+class Callback(Struct):
+    """Other fields are ignored."""
+
+    kind: Literal["callback"]
+    url: Annotated[
+        str,
+        Meta(max_length=LONGEST_URL, description="Below one of `CALLBACK_ALLOWED_PREFIXES`; gets `finishedCall`"),
+    ]
+
+
 SUBSCRIBE: Final = Operation(
     id="subscribe",
     tag=CALLS,
-    summary="resume a Kestra execution when the record is final",
+    summary="resume a Kestra execution, or send the record to a callback, when it is final",
     description="At once where it is final already. Repeating it changes nothing. It lives as long as the record, or an "
     "hour where there is none yet.",
     parameters=(THE_CALL,),
-    body=json_of(Subscription, resume=Subscription("kestra_resume", "6wuYgq2bE4JzDkfWlZ1Xa9")),
+    body=Body(
+        types=(Resume, Callback),
+        examples={
+            "resume": Resume("kestra_resume", "6wuYgq2bE4JzDkfWlZ1Xa9"),
+            "callback": Callback("callback", "https://hooks.example.com/calls/finished?key=7d1a"),
+        },
+    ),
     answers=(ok("It is kept", Done, status=202, kept=Done(True)),),
+    has_callback=True,
     failures={
         400: "The call id or the body is wrong; `details` says where",
         413: "The body is larger than 64 KiB",
         429: "100 subscriptions of this call, or `MAX_SUBSCRIPTIONS` in all; or too many requests without a valid token",
-        501: "`KESTRA_URL` is not set",
+        501: "`KESTRA_URL` or `CALLBACK_ALLOWED_PREFIXES` is not set",
         503: "Redis did not answer in time, or has less than a tenth of its memory free",
     },
 )

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from service import __version__
 from service.api.auth import Access
 from service.api.openapi.answers import SHARED, answers_of
+from service.api.openapi.callback import finished_call
 from service.api.openapi.operation import Operation, Parameter, ServedRoute
 from service.api.openapi.schemas import Schemas
 from service.api.openapi.security import SCHEMES, security_of
@@ -103,6 +104,8 @@ def _operation(schemas: Schemas, operation: Operation, access: Access | None, *,
         rendered["requestBody"] = {"required": True, "content": schemas.content_of((operation.body,))}
     rendered["responses"] = answers_of(schemas, operation, access, is_guarded=is_guarded)
     rendered["security"] = security_of(operation, access)
+    if operation.has_callback:
+        rendered["callbacks"] = {"finishedCall": finished_call(schemas)}
     return rendered
 
 

@@ -67,6 +67,8 @@ class Operation(Struct, frozen=True, kw_only=True):
     answers: tuple[Answer, ...]
     takes_token: bool = False
     """Whether an open route tells callers with a token more."""
+    has_callback: bool = False
+    """Whether a request makes us send one later."""
     failures: dict[int, str]
     """What a status means for this route, for those that document.py does not add by itself, or that mean more here."""
 

@@ -136,6 +136,9 @@ class Stats(Struct):
     replicas: list[ReplicaSeen] | None
     store: StoreState
     subscriptions: Annotated[dict[str, Count] | UnsetType, Meta(description="Only with `KESTRA_URL`")] = UNSET
+    callbacks: Annotated[dict[str, Count] | UnsetType, Meta(description="Only with `CALLBACK_ALLOWED_PREFIXES`")] = (
+        UNSET
+    )
     reconciled: Annotated[dict[str, Count] | UnsetType, Meta(description="Only with `VAPI_API_KEY`")] = UNSET
     archive: Annotated[ArchiveState | UnsetType, Meta(description="Only with `DATABASE_URL`")] = UNSET
     missing_buckets: MissingBuckets = UNSET

@@ -15,6 +15,7 @@ _USED: Final[dict[str, tuple[str, ...]]] = {
     "archive_give_up.lua": (_RECORD_LIFE,),
     "ask_vapi.lua": (_RESUME_WAITING,),
     "delete_call.lua": (_RESUME_WAITING,),
+    "look_at_callbacks.lua": (_RECORD_LIFE,),
     "merge_call.lua": (_RESUME_WAITING, _RECORD_LIFE),
     "subscribe.lua": (_RECORD_LIFE,),
 }

@@ -8,6 +8,7 @@
 --       8 first pause after a request, ms; each further pause is longer by this much  9 longest pause, ms
 --       10 pause after a release, ms  11 how far apart two 404 must be, ms, before the call counts as gone
 --       12 life of the hash of a call without a record, ms  13 how long 'gone' stays in the deleted index, ms
+--       14 prefix of the due indices of callbacks (same slot as the keys), '' where this replica sends none
 -- Returns {1 granted ('missing': the call now counts as gone) else 0, ms until it may be claimed next; -1 never,
 --         the kind of record: 'unknown', 'pending', 'partial' or ''}
 --
@@ -74,6 +75,6 @@ elseif not gone and now - missing_at >= tonumber(ARGV[11]) then
   redis.call('PUBLISH', ARGV[3], ARGV[2])
   gone = now
   -- Paused executions are resumed as well: there will be no record to wait for.
-  resume_waiting(KEYS[5], KEYS[3], KEYS[4], ARGV[2], now, ARGV[5])
+  resume_waiting(KEYS[5], KEYS[3], ARGV[14], KEYS[4], ARGV[2], now, ARGV[5])
 end
 return {gone and 1 or 0, math.max(0, next_at - now), kind}

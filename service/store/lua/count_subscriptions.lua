@@ -3,7 +3,7 @@
 -- unknown call has a record by now. So the counts cannot drift.
 --
 -- KEYS  1 subscriptions of known calls  2 of unknown calls
---       (zsets, `<call id> <execution id>` by the ms of its next check)
+--       (zsets, `<call id> <subscriber>` by the ms of its next check)
 -- ARGV  1 prefix of the subscriptions of this bucket's calls  2 prefix of its calls (both: same slot as the keys)
 --       3 pause between two checks of a known call's entry, ms  4 how many entries of each key to check at most
 --       5 life of the keys, ms
@@ -15,8 +15,8 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 local function look_through(index, is_known)
   for _, member in ipairs(redis.call('ZRANGEBYSCORE', index, '-inf', now, 'LIMIT', 0, ARGV[4])) do
-    local id, execution = string.match(member, '^(%S+) (%S+)$')
-    if not redis.call('HGET', ARGV[1] .. id, execution) then
+    local id, subscriber = string.match(member, '^(%S+) (%S+)$')
+    if not redis.call('HGET', ARGV[1] .. id, subscriber) then
       redis.call('ZREM', index, member)
     elseif is_known or redis.call('HGET', ARGV[2] .. id, 'state') then
       if not is_known then redis.call('ZREM', unknown, member) end

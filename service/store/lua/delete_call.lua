@@ -7,7 +7,8 @@
 --       6 token of this run: a repetition, after a lost reply, gets the same answer
 --       7 life of the due index, ms  8 held index (same slot as the keys; see record_life.lua)
 --       9 archive stream (same slot), '' without an archive: its row is deleted as well
--- Returns {1 when there was a record else 0, 1 when subscriptions are to be resumed now}
+--       10 prefix of the due indices of callbacks (same slot), '' where this replica sends none
+-- Returns {1 when there was a record else 0, the queues in which something is due now (see resume_waiting.lua)}
 
 local call, expiry, updates, partial, deleted, due, subscribed, subscriptions = unpack(KEYS)
 local id = ARGV[1]
@@ -17,7 +18,7 @@ local facts, deleted_by = unpack(redis.call('HMGET', call, 'facts', 'deleted_by'
 if deleted_by == ARGV[6] then
   -- Write it again: without a write WAIT would confirm nothing (idempotency_claim.lua).
   redis.call('PEXPIRE', call, ARGV[4])
-  return {1, 1}
+  return {1, resume_waiting(subscriptions, due, ARGV[10], subscribed, id, now, ARGV[7])}
 end
 
 -- While a Cluster slot is moving, Redis aborts the script at the first missing key, even one that the script itself has
@@ -57,9 +58,9 @@ end
 if facts then redis.call('HSET', call, 'deleted_by', ARGV[6]) end
 redis.call('PEXPIRE', call, ARGV[4])
 
-local has_due = 0
+local queues = {}
 if redis.call('PEXPIRE', subscriptions, ARGV[4]) == 1 then
-  has_due = resume_waiting(subscriptions, due, subscribed, id, now, ARGV[7])
+  queues = resume_waiting(subscriptions, due, ARGV[10], subscribed, id, now, ARGV[7])
 end
 redis.call('PUBLISH', ARGV[2], id)
-return {facts and 1 or 0, has_due}
+return {facts and 1 or 0, queues}

@@ -6,41 +6,42 @@
 -- ARGV  1 call id  2 channel  3 prefix of the phone index of this bucket, and 4 its refresh index (same slot as the keys)
 --       5 held index (same slot), '' where nothing holds records  6 archive stream (same slot), '' without an archive
 --       7 forgotten numbers (hash, same slot; see forget_number.lua), '' without an archive
---       8 life of a final record, ms  9 life of one that is not, ms  10 report grace, ms
---       11 '1' when an analysis is expected
---       12 how long after completion VAPI may be asked once more for what the record lacks, ms; 0: never
---       13 stamp of the event, 17 digits: rank, then timestamp in ms; '' when there is no event, only time passing
---       14 status, 0 (none) upward  15 how far the event ends the call: 0 no, 1 over, 2 preliminary report, 3 full report
---       16 '1' when the event says that the call is over for a reason after which no analysis can come
---       17 facts of the first layout and 18 later ones: JSON fragments, each followed by \31; a fact that the event
---          does not give is empty. In 17 the 1st is the phone, in quotes, the 2nd the ended reason, the 8th the
---          recording; in 18 the 1st is whether the customer spoke, the 4th whether the call is recorded, the 5th
+--       8 prefix of the due indices of callbacks (same slot), '' where this replica sends none
+--       9 life of a final record, ms  10 life of one that is not, ms  11 report grace, ms
+--       12 '1' when an analysis is expected
+--       13 how long after completion VAPI may be asked once more for what the record lacks, ms; 0: never
+--       14 stamp of the event, 17 digits: rank, then timestamp in ms; '' when there is no event, only time passing
+--       15 status, 0 (none) upward  16 how far the event ends the call: 0 no, 1 over, 2 preliminary report, 3 full report
+--       17 '1' when the event says that the call is over for a reason after which no analysis can come
+--       18 facts of the first layout and 19 later ones: JSON fragments, each followed by \31; a fact that the event
+--          does not give is empty. In 18 the 1st is the phone, in quotes, the 2nd the ended reason, the 8th the
+--          recording; in 19 the 1st is whether the customer spoke, the 4th whether the call is recorded, the 5th
 --          whether structured outputs are awaited.
---       19 token of this run: a repetition, after a lost reply, gets the same "for the first time" answers
---       20 digests of the event's phone numbers, each followed by a space, '-' for none; '' when they were not made
---       21 the event as the archive keeps it, '' where it keeps none
---       22... large facts, '' for those that the event does not give; the first is the transcript
--- Returns {result, 1 when subscriptions are to be resumed now, became final for the first time,
+--       20 token of this run: a repetition, after a lost reply, gets the same "for the first time" answers
+--       21 digests of the event's phone numbers, each followed by a space, '-' for none; '' when they were not made
+--       22 the event as the archive keeps it, '' where it keeps none
+--       23... large facts, '' for those that the event does not give; the first is the transcript
+-- Returns {result, the queues in which something is due now (see resume_waiting.lua), became final for the first time,
 --         became complete for the first time, state, facts, facts2}
---       result: -2 nothing was done, as some numbers are forgotten: run it again with ARGV 20; -1 the call is deleted,
+--       result: -2 nothing was done, as some numbers are forgotten: run it again with ARGV 21; -1 the call is deleted,
 --       0 nothing changed, 1 changed. The last three are '' without a first time.
 --
--- Hash: state (11 numbers, see the end), facts (as ARGV 17, but the ended reason after ARGV 16), stamps (17 digits per
---       fact of ARGV 17, then 17 per large fact), facts2 (as ARGV 18, but each fact after its stamp), 1... the large
---       facts, no_analysis ('1' once an event had ARGV 16), refresh ('1' once it was put on the refresh index),
+-- Hash: state (11 numbers, see the end), facts (as ARGV 18, but the ended reason after ARGV 17), stamps (17 digits per
+--       fact of ARGV 18, then 17 per large fact), facts2 (as ARGV 19, but each fact after its stamp), 1... the large
+--       facts, no_analysis ('1' once an event had ARGV 17), refresh ('1' once it was put on the refresh index),
 --       final_by and complete_by (tokens); or deleted. Only with an archive: unarchived (id of the last entry of the
 --       archive stream for this call, until the archive has that change), deleted_at_vapi ('1' once call.deleted came),
---       raw and raw_stamp (ARGV 21 with the highest stamp).
+--       raw and raw_stamp (ARGV 22 with the highest stamp).
 --       The previous version reads state, facts and stamps, and no number or fact may be added to them (call_codec.py).
 
 local call, expiry, updates, partial, subscriptions = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[8]
 local id, channel, phone_prefix, refresh = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local held, archive, forgotten = ARGV[5], ARGV[6], ARGV[7]
-local result_ttl, pending_ttl, grace = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
-local expects_analysis, refresh_after, stamp = ARGV[11] == '1', tonumber(ARGV[12]), ARGV[13]
-local given_status, given_ending, rules_out_analysis = tonumber(ARGV[14]), tonumber(ARGV[15]), ARGV[16]
-local first_facts, later_facts, token, digests, raw = ARGV[17], ARGV[18], ARGV[19], ARGV[20], ARGV[21]
-local FIRST_LARGE = 22  -- in ARGV
+local held, archive, forgotten, due_callbacks = ARGV[5], ARGV[6], ARGV[7], ARGV[8]
+local result_ttl, pending_ttl, grace = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
+local expects_analysis, refresh_after, stamp = ARGV[12] == '1', tonumber(ARGV[13]), ARGV[14]
+local given_status, given_ending, rules_out_analysis = tonumber(ARGV[15]), tonumber(ARGV[16]), ARGV[17]
+local first_facts, later_facts, token, digests, raw = ARGV[18], ARGV[19], ARGV[20], ARGV[21], ARGV[22]
+local FIRST_LARGE = 23  -- in ARGV
 local is_event = stamp ~= ''
 local sub = string.sub
 local time = redis.call('TIME')
@@ -55,14 +56,14 @@ if deleted then
     redis.call('PEXPIRE', call, result_ttl)
     redis.call('PEXPIRE', subscriptions, result_ttl)
   end
-  return {-1, 0, 0, 0, '', '', ''}
+  return {-1, {}, 0, 0, '', '', ''}
 end
-if not state_text and not is_event then return {0, 0, 0, 0, '', '', ''} end
+if not state_text and not is_event then return {0, {}, 0, 0, '', '', ''} end
 
 -- A call.deleted has the rank of a forwarding, and 2^53 added to its timestamp.
 local FIRST_CALL_DELETED, FIRST_ENDED = '59007199254740992', '60000000000000000'
 
--- Whether an event not later than the forgetting of one of its numbers; nil when ARGV 20 is needed to tell.
+-- Whether an event not later than the forgetting of one of its numbers; nil when ARGV 21 is needed to tell.
 -- Not declared: the key is missing most of the time.
 local function is_forgotten()
   local count = redis.pcall('HLEN', forgotten)
@@ -76,7 +77,7 @@ local function is_forgotten()
 end
 if archive ~= '' and is_event then
   local is_refused = is_forgotten()
-  if is_refused ~= false then return {is_refused and -1 or -2, 0, 0, 0, '', '', ''} end
+  if is_refused ~= false then return {is_refused and -1 or -2, {}, 0, 0, '', '', ''} end
 end
 
 local PENDING, PARTIAL, COMPLETE, FETCH_FAILED = 0, 1, 2, 3
@@ -288,7 +289,7 @@ elseif level > 0 then
 end
 local is_step = derived ~= data_status
 is_changed = is_changed or is_step
-if not is_event and not is_step and final_by ~= token then return {0, 0, 0, 0, '', '', ''} end
+if not is_event and not is_step and final_by ~= token then return {0, {}, 0, 0, '', '', ''} end
 
 local is_final = derived >= COMPLETE
 local expires = now + (is_final and result_ttl or pending_ttl)
@@ -314,7 +315,7 @@ if archive ~= '' and is_row_stale then
   unarchived = redis.call('XADD', archive, '*', 'layout', '1', 'call', id)
   write('unarchived', unarchived)
 end
-local is_kept = held ~= '' and is_final and is_held(unarchived)
+local is_kept = held ~= '' and is_final and is_held(unarchived, due_callbacks ~= '' and subscriptions or '')
 local lives_until = is_kept and string.format('%d', held_until(expires, now)) or expires_text
 -- The phone's keys are not declared, as only the record tells its phone. While a Cluster slot is moving, Redis aborts
 -- the script at the first missing key. So the phone's keys are written first and the record last: a merge that was
@@ -376,12 +377,12 @@ end
 redis.call('HSET', call, unpack(writes))
 redis.call('PEXPIREAT', call, lives_until)
 
-local has_due = 0
+local queues = {}
 if redis.call('PEXPIREAT', subscriptions, lives_until) == 1 and is_final then
-  has_due = resume_waiting(subscriptions, KEYS[6], KEYS[7], id, now, index_ttl)
+  queues = resume_waiting(subscriptions, KEYS[6], due_callbacks, KEYS[7], id, now, index_ttl)
 end
 if is_changed then redis.call('PUBLISH', channel, id) end
 
 local is_first = first_final + first_complete > 0
-return {is_changed and 1 or 0, has_due, first_final, first_complete, is_first and state or '',
+return {is_changed and 1 or 0, queues, first_final, first_complete, is_first and state or '',
   is_first and facts_text or '', is_first and later_text or ''}

@@ -1,15 +1,29 @@
 -- Functions for the scripts that decide how long a record lives.
 --
--- A final record may be needed for longer than its life: until its last change is a row of the archive. Then it is held.
--- Its state keeps its own `expires_at`, but its keys and index entries live up to HELD_FOR_MS longer, and it is in the
--- held index (call id by the ms until which it lives) instead of the expiry index. So the expiry index still tells
--- records that are not final from final ones. release_record puts everything back.
+-- A final record may be needed for longer than its life: until its last change is a row of the archive, and until its
+-- callbacks are delivered. Then it is held. Its state keeps its own `expires_at`, but its keys and index entries live up
+-- to HELD_FOR_MS longer, and it is in the held index (call id by the ms until which it lives) instead of the expiry
+-- index. So the expiry index still tells records that are not final from final ones. release_record puts everything back.
 
 local HELD_FOR_MS = 24 * 3600 * 1000
 
+-- Whether a callback of the call is not delivered yet (see subscribe.lua).
+local function is_undelivered(state) return state == 'callback waiting' or string.find(state, '^callback tried') end
+
+local function has_undelivered(subscriptions)
+  local states = redis.call('HGETALL', subscriptions)
+  for i = 2, #states, 2 do
+    if is_undelivered(states[i]) then return true end
+  end
+  return false
+end
+
 -- Whether something still needs a final record.
 -- unarchived: the call's field of that name; nil or false when the archive has the call's last change.
-local function is_held(unarchived) return unarchived and true or false end
+-- subscriptions: the key of the call's subscriptions; '' where this replica knows of no callbacks
+local function is_held(unarchived, subscriptions)
+  return unarchived and true or subscriptions ~= '' and has_undelivered(subscriptions)
+end
 
 -- The ms until which the keys of a held record live; expires: its own expires_at, ms.
 local function held_until(expires, now) return math.max(tonumber(expires), now + HELD_FOR_MS) end
@@ -21,7 +35,8 @@ local function held_until(expires, now) return math.max(tonumber(expires), now +
 local function release_record(names, id, now)
   local call = names.calls .. id
   local state, facts, unarchived = unpack(redis.call('HMGET', call, 'state', 'facts', 'unarchived'))
-  if state and is_held(unarchived) or redis.call('ZREM', names.held, id) == 0 or not state then return 0 end
+  if state and is_held(unarchived, names.subscriptions .. id) then return 0 end
+  if redis.call('ZREM', names.held, id) == 0 or not state then return 0 end
   local expires = string.match(state, '^%d+ %d+ %d+ (%d+)')
   local phone = string.match(facts or '', '^"([^\31]*)"\31')
   local is_over = tonumber(expires) <= now
@@ -37,3 +52,17 @@ local function release_record(names, id, now)
   return 1
 end
 
+-- Hold a final record that is not held, or no longer: a replica that knows of no callbacks merged something.
+-- names: as for release_record  last: ms of the call's last event  index_ttl: life of the indices, ms
+local function hold_record(names, id, facts, last, now, index_ttl)
+  local call, lives_until = names.calls .. id, string.format('%.0f', last + HELD_FOR_MS)
+  local is_long = now + redis.call('PTTL', call) >= tonumber(lives_until) - 1000
+  if is_long and redis.call('ZSCORE', names.held, id) then return end
+  local phone = string.match(facts or '', '^"([^\31]*)"\31')
+  if phone then redis.call('ZADD', names.phones .. phone, lives_until, id) end
+  redis.call('ZADD', names.held, lives_until, id)
+  redis.call('PEXPIRE', names.held, 2 * index_ttl)
+  redis.call('ZREM', names.expiry, id)
+  redis.call('PEXPIREAT', names.subscriptions .. id, lives_until)
+  redis.call('PEXPIREAT', call, lives_until)
+end

@@ -1,23 +1,27 @@
--- Subscribe an execution to a call: it is resumed once the call's record is final. It is resumed now if the record is
--- final or never will be (the call was deleted, or VAPI does not know it). Once per call and execution.
+-- Subscribe an execution or a callback to a call: it is resumed, or sent, once the call's record is final; now if the
+-- record is final or never will be (the call was deleted, or VAPI does not know it). Once per call and subscriber.
 --
 -- KEYS  1 call (hash, see merge_call.lua)  2 the call's subscriptions (hash)  3 due index  4 subscribed index
 --       5 subscriptions of known calls  6 of unknown calls (both: see count_subscriptions.lua)
--- ARGV  1 call id  2 execution id  3 life while there is no record yet, ms  4 life after its deletion, ms
+--       7 index of the calls with callbacks (see look_at_callbacks.lua)
+-- ARGV  1 call id  2 subscriber: execution id, or `callback:<tag of the origin>:<tag of the URL>`  3 life while there is no record yet, ms  4 life after its deletion, ms
 --       5 life of the indices, ms  6 how many subscriptions a call may have
 --       7 why no further subscription of a known call is taken, '' if one is  8 the same for an unknown call
--- Returns {'noted', also if it was before; 'due': to be resumed now; 'call_is_full'; or the reason in ARGV 7 or 8,
+--       9 '' for an execution, 'callback ' for a callback  10 '' or the callback's URL
+-- Returns {'noted', also if it was before; 'due': to be tried now; 'call_is_full'; or the reason in ARGV 7 or 8,
 --         'known' or 'unknown' call if the subscription is new, else ''}
 --
--- Hash: `<execution id>`: waiting (untried) · tried <ms of the first try> <tries> · resumed <try> · dropped <try>.
---       The due index has an entry, `<call id> <execution id>` by the ms of the next try, from the step that makes the
---       record final (or removes it) until the execution is resumed or dropped.
---       `for:<execution id>`, the pause that is meant: <ms when it was subscribed>, and once the pause was seen, its
---       <number> <task run id>. A field of its own, as replicas of the previous version know only the first one.
+-- Hash: `<subscriber>`: waiting (untried) · tried <ms of the first try> <tries> · <result> <try>, where the result is
+--       resumed, delivered or dropped. The states of callbacks have `callback ` in front, so that replicas of the previous
+--       version, which know only executions, neither make them due nor try them.
+--       The due index has an entry, `<call id> <subscriber>` by the ms of the next try, from the step that makes the
+--       record final (or removes it) until the subscriber has it or is dropped. Each origin of callbacks has its own.
+--       `for:<subscriber>`: <ms when it was subscribed>, then the callback's URL; or, once the execution's pause was
+--       seen, the pause's <number> <task run id>.
 
 local call, subscriptions, due, subscribed = unpack(KEYS)
-local id, execution = ARGV[1], ARGV[2]
-local member = id .. ' ' .. execution
+local id, subscriber, mark, url = ARGV[1], ARGV[2], ARGV[9], ARGV[10]
+local member = id .. ' ' .. subscriber
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local state, deleted, gone, unarchived = unpack(redis.call('HMGET', call, 'state', 'deleted', 'gone', 'unarchived'))
@@ -25,15 +29,24 @@ local state, deleted, gone, unarchived = unpack(redis.call('HMGET', call, 'state
 local expires, data_status = string.match(state or '', '^%d+ %d+ %d+ (%d+) %d+ %d+ %d+ (%d+)')
 local is_final = deleted
 if state then is_final = tonumber(data_status) >= 2 elseif gone then is_final = true end
-if state and is_final and is_held(unarchived) then expires = string.format('%.0f', held_until(expires, now)) end
+if state and is_final and (mark ~= '' or is_held(unarchived, '')) then
+  expires = string.format('%.0f', held_until(expires, now))
+end
 
-local known, added = redis.call('HGET', subscriptions, execution), ''
+local known, added = redis.call('HGET', subscriptions, subscriber), ''
 if not known then
   local is_known_call = state or deleted
   local refusal = is_known_call and ARGV[7] or ARGV[8]
   if redis.call('HLEN', subscriptions) >= 2 * ARGV[6] then return {'call_is_full', ''} end  -- two fields each
   if refusal ~= '' then return {refusal, ''} end
-  redis.call('HSET', subscriptions, execution, 'waiting', 'for:' .. execution, string.format('%.0f', now))
+  local purpose = string.format('%.0f', now) .. (url ~= '' and ' ' .. url or '')
+  redis.call('HSET', subscriptions, subscriber, mark .. 'waiting', 'for:' .. subscriber, purpose)
+  if mark ~= '' then
+    redis.call('ZADD', KEYS[7], now, id)
+    redis.call('PEXPIRE', KEYS[7], ARGV[5])
+    -- Until look_at_callbacks.lua holds the whole record.
+    if state and is_final then redis.call('PEXPIREAT', call, expires) end
+  end
   if state then
     redis.call('PEXPIREAT', subscriptions, expires)
   else
@@ -45,8 +58,8 @@ if not known then
   redis.call('PEXPIRE', counted, ARGV[5])
 else
   -- Write it again: without a write WAIT would confirm nothing for a repetition (idempotency_claim.lua).
-  redis.call('HSET', subscriptions, execution, known)
-  if known ~= 'waiting' then return {'noted', ''} end
+  redis.call('HSET', subscriptions, subscriber, known)
+  if known ~= mark .. 'waiting' then return {'noted', ''} end
 end
 if is_final then
   redis.call('ZADD', due, now, member)

@@ -1,5 +1,6 @@
 import com.sun.net.httpserver.HttpExchange;
 import com.sun.net.httpserver.HttpServer;
+import io.kestra.core.http.HttpResponse;
 import io.kestra.core.models.Label;
 import io.kestra.core.models.executions.Execution;
 import io.kestra.core.models.flows.Flow;
@@ -9,6 +10,7 @@ import io.kestra.core.repositories.LocalFlowRepositoryLoader;
 import io.kestra.core.runners.FlowInputOutput;
 import io.kestra.core.serializers.JacksonMapper;
 import io.micronaut.context.ApplicationContext;
+import io.micronaut.data.model.Pageable;
 import java.io.IOException;
 import java.net.InetAddress;
 import java.net.InetSocketAddress;
@@ -30,6 +32,7 @@ final class Rest {
     static final String TENANT = "main";
     private static final String BASE = "/api/v1/" + TENANT;
     private static final Pattern CREATE = Pattern.compile(BASE + "/executions/([^/]+)/([^/]+)");
+    private static final String SEARCH = BASE + "/executions/search";
     private static final Pattern EXECUTION = Pattern.compile(BASE + "/executions/([^/]+)");
     private static final Pattern RESUME = Pattern.compile(BASE + "/executions/([^/]+)/" + Dialect.RESUME);
     private static final Pattern OUTPUTS = Pattern.compile(BASE + "/outputs/executions/([^/]+)");
@@ -42,6 +45,7 @@ final class Rest {
     private final Path added;
     private final ExecutionRepositoryInterface executions;
     private final FlowRepositoryInterface flows;
+    private final Webhooks webhooks;
 
     Rest(ApplicationContext context, String version, Path added) {
         this.context = context;
@@ -50,6 +54,7 @@ final class Rest {
         this.added = added;
         this.executions = context.getBean(ExecutionRepositoryInterface.class);
         this.flows = context.getBean(FlowRepositoryInterface.class);
+        this.webhooks = new Webhooks(context);
     }
 
     int start() throws IOException {
@@ -71,7 +76,9 @@ final class Rest {
         Answer answer;
         try {
             byte[] body = exchange.getRequestBody().readAllBytes();
-            answer = isAllowed(exchange) ? route(exchange, body) : refusal(401, "Unauthorized");
+            boolean isWebhook = Webhooks.isFor(exchange.getRequestURI().getPath());
+            answer = isWebhook ? webhook(exchange, body)
+                : isAllowed(exchange) ? route(exchange, body) : refusal(401, "Unauthorized");
         } catch (IllegalArgumentException exc) {
             answer = refusal(422, String.valueOf(exc.getMessage()));
         } catch (Exception exc) {
@@ -107,7 +114,15 @@ final class Rest {
         if (isPost) {
             return refusal(404, "Page Not Found");
         }
+        if (path.equals(SEARCH)) {
+            return search(exchange.getRequestURI().getQuery());
+        }
         return path.equals("/api/v1/configs") ? new Answer(200, Map.of("version", version)) : read(path);
+    }
+
+    private Answer webhook(HttpExchange exchange, byte[] body) throws Exception {
+        HttpResponse<?> answer = webhooks.start(exchange, body);
+        return answer == null ? refusal(404, "Not Found") : new Answer(answer.getStatus().getCode(), answer.getBody());
     }
 
     private Answer read(String path) throws Exception {
@@ -128,6 +143,13 @@ final class Rest {
             return execution.isPresent() ? new Answer(200, dialect.outputs(execution.get())) : refusal(404, "Not Found");
         }
         return refusal(404, "Page Not Found");
+    }
+
+    /** Query: {@code namespace=<namespace>&flowId=<id>}, and no more of what the real route takes. */
+    private Answer search(String query) {
+        String[] parts = query.split("[=&]");
+        List<Execution> found = executions.findByFlowId(TENANT, parts[1], parts[3], Pageable.from(1, 1000));
+        return new Answer(200, Map.of("results", found, "total", found.size()));
     }
 
     private Map<String, String> inputsOf(HttpExchange exchange, byte[] body) {
