@@ -30,6 +30,8 @@ LOCK: Final = 0x7661_7069
 LOCKS: Final = 32
 """Replicas write the calls of one lock one after the other. At the same time, both would merge into the same old row."""
 
+PART_BYTES: Final = 4 * 1024 * 1024
+
 TAKE_LOCKS: Final = "SELECT pg_advisory_xact_lock($1, slot) FROM unnest($2::int[]) AS slot"
 
 FIND_ROWS: Final = f"""
@@ -106,6 +108,23 @@ async def write_rows(
     if emptied:
         await connection.execute(f"DELETE FROM {TABLE} WHERE call_id = ANY($1)", emptied)
     return WriteResult(failed | await _insert(connection, rows))
+
+
+def split_by_size(changes: Sequence[StampedCall]) -> list[Sequence[StampedCall]]:
+    """The changes in parts of at most PART_BYTES, or of one that is larger. A part is held in memory several times."""
+    parts: list[Sequence[StampedCall]] = []
+    start, held = 0, 0
+    for place, change in enumerate(changes):
+        size = size_of(change)
+        if place > start and held + size > PART_BYTES:
+            parts.append(changes[start:place])
+            start, held = place, 0
+        held += size
+    return [*parts, changes[start:]] if changes else []
+
+
+def size_of(change: StampedCall) -> int:
+    return len(change.raw) + sum(map(len, change.call.facts.values()))
 
 
 def lock_of(call_id: bytes) -> int:

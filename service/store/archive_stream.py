@@ -99,6 +99,7 @@ class ArchiveStream:
             most,
             TAKEN_OVER_AFTER_MS if takes_over else b"",
             STREAM_LIFE_MS,
+            self._keys.calls[bucket],
             keys=1,
         )
         now_ms, length, oldest_ms, raw = reply

@@ -18,6 +18,7 @@
 | ``<prefix>:{<bucket>}:refresh`` | zset, id of a complete call whose record lacks something, by the ms when VAPI may be asked once more | past its last entry | merge_call.lua, scan_bucket.lua, ReconcileLeases | scan_bucket.lua |
 | ``<prefix>:{<bucket>}:held`` | zset, id of a final record that is still needed, by the ms until which it lives | past its last entry | merge_call.lua, delete_call.lua, record_life.lua | scan_bucket.lua |
 | ``<prefix>:{<bucket>}:archive`` | stream, see archive_entries.lua; only with an archive | a week after it was last read | merge_call.lua, delete_call.lua | archive_entries.lua, archive_done.lua, archive_give_up.lua |
+| ``<prefix>:{<bucket>}:archive_later`` | zset, id of a running call by the ms when it is put on the stream | past its last entry | merge_call.lua, archive_entries.lua | archive_entries.lua |
 | ``<prefix>:{<bucket>}:forgotten`` | hash, digest of a phone number by the ms when it was forgotten | 30 days after the last one | forget_number.lua | merge_call.lua |
 | ``<prefix>:{0}:archive_failures`` | stream of 100 entries, calls that PostgreSQL refuses | a week after the last one | ArchiveStream | stats |
 | ``<prefix>:{<bucket>}:subscriptions``, ``...:subscriptions_unknown`` | zset, ``<call id> <subscriber>`` by the ms of the next check | past its last entry | subscribe.lua, count_subscriptions.lua | count_subscriptions.lua |

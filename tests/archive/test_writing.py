@@ -221,6 +221,13 @@ async def test_a_call_that_cannot_be_a_row_is_named_and_the_others_are_written(a
     assert len(found) == 9
 
 
+async def test_large_calls_are_written_in_several_transactions_and_deletions_count_for_all(archive: Archive) -> None:
+    large = json.dumps(["x" * 3_000_000])
+    calls = [said(name, {"messages": large}, at_ms=at_ms) for name, at_ms in (("a", 1), ("b", 1), ("c", 9), ("d", 9))]
+    assert (await archive.write(calls, {b"b": 5, b"c": 5, b"other": 5})).failed == {}
+    assert sorted(await archive.find_many([b"a", b"b", b"c", b"d"], (), deadline=soon())) == [b"a", b"c", b"d"]
+
+
 async def test_a_row_that_somebody_made_unreadable_harms_no_other(
     archive: Archive, postgres_process: PostgresProcess, database: str
 ) -> None:

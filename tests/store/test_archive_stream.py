@@ -20,6 +20,7 @@ CALL, PHONE = b"call-1", b"+18645550123"
 BUCKET = bucket_of(CALL)
 ARCHIVE = {"DATABASE_URL": "postgresql://nobody@127.0.0.1:9/nothing"}
 REPORT = full_report(customer={"number": PHONE.decode()})
+REPORT_WITH_COST = full_report(customer={"number": PHONE.decode()}, cost=99)
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ async def is_unarchived(opened: OpenedStore) -> bool:
 
 
 async def test_each_change_is_read_once_by_one_of_the_processes(opened: OpenedStore) -> None:
-    for body in (status_update("ringing"), REPORT, REPORT):
+    for body in (REPORT, REPORT, REPORT_WITH_COST):
         await opened.store.merge(change_from(body))
 
     one, other = await read(stream_of(opened), 1), await read(stream_of(opened, b"other"))
@@ -53,9 +54,9 @@ async def test_each_change_is_read_once_by_one_of_the_processes(opened: OpenedSt
 
 async def test_a_call_is_unarchived_until_its_last_change_is_done(opened: OpenedStore) -> None:
     stream = stream_of(opened)
-    await opened.store.merge(change_from(status_update("ringing")))
-    first = (await read(stream)).entries
     await opened.store.merge(change_from(REPORT))
+    first = (await read(stream)).entries
+    await opened.store.merge(change_from(REPORT_WITH_COST))
     assert await stream.find_unarchived(PHONE) == [CALL]
 
     await stream.end(BUCKET, first)
@@ -136,15 +137,35 @@ async def test_what_is_given_up_is_the_oldest_and_no_deletion(opened: OpenedStor
 async def test_for_memory_only_records_are_given_up_that_would_be_gone(open_store: OpenStore) -> None:
     opened = await open_store(RESULT_TTL_S=1, **ARCHIVE)
     await opened.store.merge(change_from(REPORT))
-    running = next(name for n in range(2, 999) if bucket_of((name := f"call-{n}").encode()) == BUCKET)
-    await opened.store.merge(change_from(status_update("ringing", running)))
 
     async def is_given_up() -> bool:
         return await stream_of(opened).give_up(BUCKET, 9, only_expired=True) == 1
 
     await eventually(is_given_up)
     assert await opened.store.find(CALL) is None
-    assert [entry.call_id.decode() for entry in (await read(stream_of(opened))).entries] == [running]
+    assert (await read(stream_of(opened))).length == 0
+
+
+async def test_a_running_call_is_written_once_it_is_final_or_runs_for_long(open_store: OpenStore) -> None:
+    opened = await open_store(PENDING_TTL_S=4, **ARCHIVE)  # it has a quarter of that
+    stream = stream_of(opened)
+    for status in ("queued", "ringing", "in-progress"):
+        await opened.store.merge(change_from(status_update(status, customer={"number": PHONE.decode()})))
+    assert (await read(stream)).entries == []
+    assert await stream.find_unarchived(PHONE) == [CALL]
+
+    seen: list[ArchiveEntry] = []
+
+    async def is_on_the_stream() -> bool:
+        seen.extend((await read(stream)).entries)
+        return bool(seen)
+
+    await eventually(is_on_the_stream)
+    await opened.store.merge(change_from(REPORT))
+    seen += (await read(stream)).entries
+    assert [entry.call_id for entry in seen] == [CALL, CALL]
+    await stream.end(BUCKET, seen)
+    assert not await is_unarchived(opened)
 
 
 async def test_a_record_is_read_with_the_stamp_of_each_fact(opened: OpenedStore) -> None:

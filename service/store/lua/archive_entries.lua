@@ -3,7 +3,7 @@
 -- KEYS  1 archive stream
 -- ARGV  1 consumer group  2 consumer: one process  3 how many at most (0: only look)
 --       4 ms after which entries of another consumer are taken over, as it may be dead; '' to take none over
---       5 life of the stream after the last look at it, ms
+--       5 life of the stream after the last look at it, ms  6 prefix of this bucket's calls (same slot)
 -- Returns {now in ms, entries in the stream, ms of the oldest or 0, entries: {id, {field, value, ...}} each}
 --
 -- Fields: layout (this version reads 1), and call: its id, where its record changed,
@@ -13,6 +13,17 @@
 local stream, group, consumer, most = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+-- Calls that still run but have had their time, see archive_later in record_life.lua.
+local later = redis.pcall('ZRANGEBYSCORE', stream .. '_later', '-inf', now, 'LIMIT', 0, 100)
+for _, id in ipairs(later) do
+  if redis.call('HGET', ARGV[6] .. id, 'unarchived') == 'later' then
+    local entry = redis.call('XADD', stream, '*', 'layout', '1', 'call', id)
+    redis.call('HSET', ARGV[6] .. id, 'unarchived', entry)
+  end
+  redis.call('ZREM', stream .. '_later', id)
+end
+
 local length = redis.call('XLEN', stream)
 redis.call('PEXPIRE', stream, ARGV[5])
 local function oldest_ms()

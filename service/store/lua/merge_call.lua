@@ -30,8 +30,8 @@
 --       fact of ARGV 18, then 17 per large fact), facts2 (as ARGV 19, but each fact after its stamp), 1... the large
 --       facts, no_analysis ('1' once an event had ARGV 17), refresh ('1' once it was put on the refresh index),
 --       final_by and complete_by (tokens); or deleted. Only with an archive: unarchived (id of the last entry of the
---       archive stream for this call, until the archive has that change), deleted_at_vapi ('1' once call.deleted came),
---       raw and raw_stamp (ARGV 22 with the highest stamp).
+--       archive stream for this call, until the archive has that change, or 'later', see record_life.lua),
+--       deleted_at_vapi ('1' once call.deleted came), raw and raw_stamp (ARGV 22 with the highest stamp).
 --       The previous version reads state, facts and stamps, and no number or fact may be added to them (call_codec.py).
 
 local call, expiry, updates, partial, subscriptions = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[8]
@@ -312,8 +312,10 @@ local is_new_phone = phone ~= old_phone
 local numbers_calls, numbers_updates = phone_prefix .. phone, updates .. ':' .. phone
 local index_ttl = math.max(result_ttl, pending_ttl, held ~= '' and HELD_FOR_MS or 0)
 if archive ~= '' and is_row_stale then
-  unarchived = redis.call('XADD', archive, '*', 'layout', '1', 'call', id)
-  write('unarchived', unarchived)
+  local has_time = not is_final and (unarchived == 'later' or archive_later(archive, id, now, pending_ttl))
+  local entry = has_time and 'later' or redis.call('XADD', archive, '*', 'layout', '1', 'call', id)
+  if entry ~= unarchived then write('unarchived', entry) end
+  unarchived = entry
 end
 local is_kept = held ~= '' and is_final and is_held(unarchived, due_callbacks ~= '' and subscriptions or '')
 local lives_until = is_kept and string.format('%d', held_until(expires, now)) or expires_text

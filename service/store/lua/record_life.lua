@@ -28,6 +28,17 @@ end
 -- The ms until which the keys of a held record live; expires: its own expires_at, ms.
 local function held_until(expires, now) return math.max(tonumber(expires), now + HELD_FOR_MS) end
 
+-- A call that runs has time to become a row: most are final before, and are written once instead of at every change.
+-- Its id is kept in `<archive stream>_later` by the ms when it is put on the stream (archive_entries.lua).
+-- Returns true, or false when the index cannot be written, as in a Cluster slot that is moving.
+local LATER_MS = 10 * 60 * 1000
+local function archive_later(stream, id, now, pending_ttl)
+  local later, due = stream .. '_later', now + math.min(LATER_MS, pending_ttl / 4)
+  if type(redis.pcall('ZADD', later, 'NX', string.format('%.0f', due), id)) ~= 'number' then return false end
+  redis.pcall('PEXPIRE', later, 2 * pending_ttl)
+  return true
+end
+
 -- End the hold of a record that nothing needs any more. Call it after each step that may end a hold; it changes nothing
 -- where the record is not held, or still needed. A record whose own life is over is gone afterwards.
 -- names: the keys expiry, updates and held of the bucket, and the prefixes calls, subscriptions and phones
