@@ -80,9 +80,14 @@ def _read_query(raw: bytes) -> tuple[View, float | None]:
     return cast("View", view), float(wait) if wait is not None else None
 
 
-def read_stream_query(scope: Scope) -> tuple[View, float | None]:
-    """What a stream is to show of the record, and its longest time in seconds. Raises InvalidRequestError."""
-    return _read_query.__wrapped__(scope["query_string"])
+def read_view(scope: Scope) -> View:
+    """What is to be shown of the record. Raises InvalidRequestError."""
+    return _read_query.__wrapped__(scope["query_string"])[0]
+
+
+def read_wait_s(scope: Scope) -> float | None:
+    """The seconds in ``wait``, if it is there. Raises InvalidRequestError."""
+    return _read_query.__wrapped__(scope["query_string"])[1]
 
 
 def read_call_id(text: str) -> bytes:

@@ -126,6 +126,12 @@ async def test_an_admin_gets_the_stats_and_a_reader_does_not(
             assert event.name in ("call", "gone")
 
 
+async def test_a_stream_ends_after_the_time_that_its_client_sets(reader: httpx2.AsyncClient) -> None:
+    async with follow(reader, ALL + "?wait=0.2") as stream:
+        assert {event.name for event in await stream.rest()} <= {"call", "gone"}
+    assert (await reader.get(ALL, params={"wait": "x"})).status_code == 400
+
+
 async def test_the_stream_needs_a_token(stranger: httpx2.AsyncClient) -> None:
     assert (await stranger.get(ALL, params={"token": "a-read-token"})).status_code == 401
     assert (await stranger.get(ALL, headers={"Authorization": "Bearer x"})).status_code == 401

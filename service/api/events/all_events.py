@@ -9,7 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 from service.api.auth import Access
 from service.api.departure import watch_for_departure
-from service.api.events.stream import LONGEST_S, EventStream, answer_head
+from service.api.events.stream import EventStream, answer_head, longest_of
 from service.api.responses import render_error
 from service.api.state import State
 from service.api.stats import DEFAULT_ENTRIES, collect_stats
@@ -33,13 +33,14 @@ class AllEvents:
         scope["route_path"] = ROUTE
         state, headers = self._state, scope["named_headers"]
         state.tokens.verify(scope, Access.READ)
+        longest_s = longest_of(scope)
         if scope["method"] == "HEAD":
             await answer_head(send)
             return
         is_admin = state.tokens.access_of(headers) >= Access.ADMIN
         reader = FeedReader(state.change_feed, headers.get(b"last-event-id"), wants_stats=is_admin)
-        scope["log"]["wait_s"] = LONGEST_S
-        with EventStream(state.streams, send) as stream, reader:
+        scope["log"]["wait_s"] = longest_s
+        with EventStream(state.streams, send, longest_s) as stream, reader:
             gone = watch_for_departure(receive, reader)
             try:
                 await stream.start()

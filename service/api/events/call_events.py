@@ -9,8 +9,8 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from service.api.auth import Access
-from service.api.events.stream import LONGEST_S, EventStream, answer_head
-from service.api.poll_request import read_call_id, read_stream_query
+from service.api.events.stream import EventStream, answer_head, longest_of
+from service.api.poll_request import read_call_id, read_view
 from service.api.responses import LARGE_BODY_BYTES, SharedBody
 from service.api.state import State
 from service.api.watched_call import Call, WatchedCall
@@ -43,12 +43,12 @@ class CallEvents:
         scope["route_path"] = ROUTE
         self._state.tokens.verify(scope, Access.READ)
         call_id = read_call_id(scope["path"][len(_BEFORE_ID) : -len(_AFTER_ID)])
-        view, asked_s = read_stream_query(scope)
+        view, longest_s = read_view(scope), longest_of(scope)
         scope["log"]["call_id"] = call_id.decode()
         if scope["method"] == "HEAD":
             await answer_head(send)
             return
-        longest_s = scope["log"]["wait_s"] = LONGEST_S if asked_s is None else min(asked_s, LONGEST_S)
+        scope["log"]["wait_s"] = longest_s
         known: bytes = scope["named_headers"].get(b"last-event-id", b"")
         watched = WatchedCall(self._state, call_id, view, receive)
         with EventStream(self._state.streams, send, longest_s) as stream, watched:

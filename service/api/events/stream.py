@@ -6,8 +6,9 @@ import asyncio
 from types import TracebackType
 from typing import Final, Self
 
-from starlette.types import Message, Send
+from starlette.types import Message, Scope, Send
 
+from service.api.poll_request import read_wait_s
 from service.errors import UnavailableError
 from service.event_format import HEARTBEAT, render_retry
 from service.metrics.process import Metrics
@@ -63,7 +64,7 @@ class EventStream:
 
     __slots__ = ("_beats_at", "_ends_at", "_loop", "_send", "_streams")
 
-    def __init__(self, streams: EventStreams, send: Send, longest_s: float = LONGEST_S) -> None:
+    def __init__(self, streams: EventStreams, send: Send, longest_s: float) -> None:
         self._streams = streams
         self._send = send
         self._loop = asyncio.get_running_loop()
@@ -111,6 +112,12 @@ class EventStream:
 
     async def end(self) -> None:
         await self._send({"type": "http.response.body", "body": b""})
+
+
+def longest_of(scope: Scope) -> float:
+    """Seconds after which a stream ends: an hour, or ``wait`` if that is less. Raises InvalidRequestError."""
+    asked_s = read_wait_s(scope)
+    return LONGEST_S if asked_s is None else min(asked_s, LONGEST_S)
 
 
 async def answer_head(send: Send) -> None:

@@ -25,6 +25,14 @@ def _last_event_id(description: str, example: str) -> Parameter:
     return Parameter(name="Last-Event-ID", place="header", type=str, description=description, example=example)
 
 
+_LONGEST: Final = Parameter(
+    name="wait",
+    place="query",
+    type=Annotated[str, Meta(pattern=f"^(?:{SECONDS.pattern})$")],
+    description="Longest time until the stream ends, in seconds; an hour by default and at most",
+    example="300",
+)
+
 FOLLOW_CALL: Final = Operation(
     id="followCall",
     tag=CALLS,
@@ -42,13 +50,7 @@ FOLLOW_CALL: Final = Operation(
             description="Of the final record: `summary` leaves out `messages` and `transcript`; `full` is the default",
             example="summary",
         ),
-        Parameter(
-            name="wait",
-            place="query",
-            type=Annotated[str, Meta(pattern=f"^(?:{SECONDS.pattern})$")],
-            description="Longest time until the stream ends, in seconds; an hour by default and at most",
-            example="300",
-        ),
+        _LONGEST,
         _last_event_id("The id of the last event; what is still so is not sent again", AN_ETAG),
     ),
     answers=(
@@ -71,7 +73,7 @@ FOLLOW_ALL: Final = Operation(
     "`event: gap` where it may have missed some. With an admin's token, or while no credentials are set, `event: stats` "
     "comes every 5 s with the body of the stats. A comment comes every 15 s. The stream ends after an hour, and when the "
     "replica stops.",
-    parameters=(_last_event_id("The id of the last event", "3f9c1a0b7d2e-41"),),
+    parameters=(_LONGEST, _last_event_id("The id of the last event", "3f9c1a0b7d2e-41")),
     answers=(
         _stream(
             "The stream",
@@ -80,5 +82,5 @@ FOLLOW_ALL: Final = Operation(
             '"updated_at":"2026-09-01T12:05:00.000Z"}\n\n',
         ),
     ),
-    failures={503: _FULL},
+    failures={400: "`wait` is wrong", 503: _FULL},
 )
