@@ -32,14 +32,6 @@ GRACEFUL_S: Final = 5
 YOUNG_OBJECTS: Final = 50_000
 
 PR_SET_PDEATHSIG: Final = 1
-M_TRIM_THRESHOLD: Final = -1
-M_MMAP_THRESHOLD: Final = -3
-
-KEPT_BYTES: Final = 32 * 1024 * 1024
-"""Freed memory that each process keeps."""
-
-LARGEST_KEPT_BYTES: Final = 4 * 1024 * 1024
-"""Blocks from this size on go back to the kernel when freed; bodies of that size are rare."""
 
 
 class Supervisor(Multiprocess):
@@ -102,7 +94,6 @@ def app_of_environment() -> Any:
         end_with_parent()
     app = create_app(settings, os.environ)
     collect_less_often()
-    keep_freed_memory()
     return app
 
 
@@ -114,18 +105,6 @@ def collect_less_often() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS, 20, 50)
-
-
-def keep_freed_memory() -> None:
-    """Make the C library keep freed memory. By default it returns every 128 kB, and getting a page back from the kernel
-    costs as much as decoding one.
-
-    https://man7.org/linux/man-pages/man3/mallopt.3.html; only glibc has it, elsewhere nothing happens.
-    """
-    with suppress(OSError, AttributeError):
-        libc = ctypes.CDLL(None)
-        libc.mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
-        libc.mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT_BYTES)
 
 
 def end_with_parent() -> None:
