@@ -100,7 +100,9 @@ def app_of_environment() -> Any:
 def collect_less_often() -> None:
     """Exclude the objects of the start from garbage collection, and collect the rest seldom.
 
-    Requests leave no reference cycles. By default the collector would still scan the young objects many times a second.
+    This is for the pauses: a full collection of the 58,000 objects of the start took 61 ms (least of 7, on a busy
+    machine), and p99 must stay within 10 ms. The CPU time saved is within the noise: medians of 1.4 and 4.9 % of a
+    webhook's in 16 and 30 alternating pairs of runs.
     """
     gc.collect()
     gc.freeze()
