@@ -41,7 +41,8 @@ def head_without_offer(parser: Any, url: bytes, headers: Headers) -> bytes:
 def scope_of(connection: HttpToolsProtocol, method: bytes, version: str) -> Any:
     """The ASGI scope; https://asgi.readthedocs.io/en/latest/specs/www.html#http-connection-scope
 
-    uvicorn builds one at the beginning of each head and parses the target with httptools: 2.5 us of a poll's 45.
+    uvicorn makes it, and its own cycle, in one function. OneWriteCycle needs that function to be ours. Our scope takes
+    2.1 us less than uvicorn's, 3 % of a poll's CPU time; uvicorn parses the target with httptools.
     """
     raw_path, _, query = connection.url.partition(b"?")
     path = raw_path.decode("ascii")

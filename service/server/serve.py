@@ -32,14 +32,6 @@ GRACEFUL_S: Final = 5
 YOUNG_OBJECTS: Final = 50_000
 
 PR_SET_PDEATHSIG: Final = 1
-M_TRIM_THRESHOLD: Final = -1
-M_MMAP_THRESHOLD: Final = -3
-
-KEPT_BYTES: Final = 32 * 1024 * 1024
-"""Freed memory that each process keeps."""
-
-LARGEST_KEPT_BYTES: Final = 4 * 1024 * 1024
-"""Blocks from this size on go back to the kernel when freed; bodies of that size are rare."""
 
 
 class Supervisor(Multiprocess):
@@ -102,30 +94,19 @@ def app_of_environment() -> Any:
         end_with_parent()
     app = create_app(settings, os.environ)
     collect_less_often()
-    keep_freed_memory()
     return app
 
 
 def collect_less_often() -> None:
     """Exclude the objects of the start from garbage collection, and collect the rest seldom.
 
-    Requests leave no reference cycles. By default the collector would still scan the young objects many times a second.
+    This is for the pauses: a full collection of the 58,000 objects of the start took 61 ms (least of 7, on a busy
+    machine), and p99 must stay within 10 ms. The CPU time saved is within the noise: medians of 1.4 and 4.9 % of a
+    webhook's in 16 and 30 alternating pairs of runs.
     """
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS, 20, 50)
-
-
-def keep_freed_memory() -> None:
-    """Make the C library keep freed memory. By default it returns every 128 kB, and getting a page back from the kernel
-    costs as much as decoding one.
-
-    https://man7.org/linux/man-pages/man3/mallopt.3.html; only glibc has it, elsewhere nothing happens.
-    """
-    with suppress(OSError, AttributeError):
-        libc = ctypes.CDLL(None)
-        libc.mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
-        libc.mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT_BYTES)
 
 
 def end_with_parent() -> None:

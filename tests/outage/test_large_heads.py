@@ -20,7 +20,7 @@ PADDING = [b"X-Padding-%d: %b" % (number, b"a" * 6_000) for number in range(10)]
 MANY = 1_500
 """Unbounded, they took 105 MB."""
 MAY_GROW_BYTES = 65_000_000
-"""16 MiB for large heads, some 15 kB for each connection, and freed memory that the process keeps."""
+"""16 MiB for large heads, some 15 kB for each connection, and freed memory that the C library keeps."""
 
 
 @pytest.fixture
