@@ -121,7 +121,15 @@ def test_a_redis_that_is_away_is_one_error_and_hides_nothing_else() -> None:
     diagnosis = diagnose("--url", NOBODY_THERE, redis_url=f"redis://127.0.0.1:{free_port()}", store_timeout_s=0.3)
     assert diagnosis.troubles("redis") == ["reachable: error"]
     assert len(diagnosis.of("redis")) == 1
-    assert {part for part, _ in diagnosis.findings} == {"settings", "redis", "spool", "vapi", "kestra", "service"}
+    assert {part for part, _ in diagnosis.findings} == {
+        "settings",
+        "redis",
+        "spool",
+        "vapi",
+        "kestra",
+        "callbacks",
+        "service",
+    }
     assert diagnosis.status == 2
 
 
