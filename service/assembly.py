@@ -16,7 +16,7 @@ from service.api.state import State
 from service.api.unfinished import UnfinishedBodies
 from service.config import Settings
 from service.jobs.batches import Batches
-from service.jobs.callbacks import LEASE_MS as CALLBACK_LEASE_MS
+from service.jobs.callback_destination import LEASE_MS as CALLBACK_LEASE_MS
 from service.jobs.callbacks import Callbacks, origins_of
 from service.jobs.late_refresh import LateRefresh
 from service.jobs.placing import Placing
