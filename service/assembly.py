@@ -22,7 +22,7 @@ from service.jobs.archive_backlog import ArchiveBacklog
 from service.jobs.archive_batches import ArchiveBatches
 from service.jobs.archiver import Archiver
 from service.jobs.batches import Batches
-from service.jobs.callbacks import LEASE_MS as CALLBACK_LEASE_MS
+from service.jobs.callback_destination import LEASE_MS as CALLBACK_LEASE_MS
 from service.jobs.callbacks import Callbacks, origins_of
 from service.jobs.change_feed import ChangeFeed
 from service.jobs.late_refresh import LateRefresh

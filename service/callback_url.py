@@ -82,7 +82,7 @@ class CallbackUrl(msgspec.Struct, frozen=True):
     @property
     def origin_tag(self) -> bytes:
         """Stands for the origin in the names of keys."""
-        return sha256(self.origin.encode()).hexdigest()[:8].encode()
+        return sha256(self.origin.encode()).hexdigest()[:16].encode()
 
     @property
     def tag(self) -> bytes:

@@ -88,7 +88,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
     assistant_analysis: Literal["analysis-plan", "structured-outputs"] = "analysis-plan"
     reconcile_per_second: Annotated[float, msgspec.Meta(gt=0, le=1000)] = 10.0
     max_subscriptions: Positive = 100_000
-    """Each takes 0.6 kB of Redis's memory, or 1.2 kB with the longest ids."""
+    """Each takes 0.6 kB of Redis's memory, or 1.2 kB with the longest ids; a callback also takes its URL, at most 2 kB."""
     call_allowed_prefixes: tuple[Annotated[str, msgspec.Meta(pattern=r"^\+[0-9]{0,15}\Z")], ...] = ()
 
     callback_allowed_prefixes: tuple[str, ...] = ()

@@ -6,189 +6,21 @@ Each origin has its own queue, its own tries and its own rest after a failure, s
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Iterator, Mapping
-from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
-import structlog
-
 from service import __version__
-from service.callback_url import CallbackUrl, CallbackUrlError, is_allowed, parse_callback_url
-from service.calls.record import LARGE_OF_VIEW, render_record
-from service.calls.status import DataStatus
-from service.calls.stored_call import StoredCall
+from service.callback_url import CallbackUrl, is_allowed
 from service.config import Settings
-from service.errors import UpstreamError
-from service.jobs.leased_tries import LeasedTries
-from service.name_lookup import NameLookup
-from service.standard_webhooks import decode_secret, signed_headers
+from service.jobs.callback_destination import MAX_CONCURRENT, Destination, prefixes_of
 from service.store.callback_calls import CallbackCalls, CallbackStanding
 from service.store.calls import CallStore
-from service.store.subscriptions import HELD_FOR_MS, Claim, Result, SubscriptionStore
+from service.store.subscriptions import Result, SubscriptionStore
 
 if TYPE_CHECKING:
-    from service.outbound import Failure, HttpAnswer, HttpSession
-
-log = structlog.get_logger(__name__)
-
-TRY_WITHIN_S: Final = 10.0
-"""Longest duration of one try, from reading the record to the head of the answer."""
-
-LEASE_MS: Final = 15_000
-"""The rest of the lease is for recording the result."""
-
-MAX_CONCURRENT: Final = 2
-"""Tries at once per origin and process."""
-
-LONGEST_REST_S: Final = 60.0
-"""Longest pause in which nothing is sent to an origin that does not answer. The first is a second, each further one
-twice as long."""
-
-AWAY_STATUSES: Final = frozenset({429, 502, 503, 504})
-"""Answers by which nobody behind the address takes callbacks now. Others concern one callback."""
-
-NOT_FOUND: Final = b'{"success":false,"error":"Call result not found","call_id":"%b"}'
-"""The call was deleted, or VAPI does not know it. What a poll gets, and the call's id: a callback has no path."""
-
+    from service.outbound import Failure, HttpSession
 
 _SENTENCES: Final[Mapping[Failure, str]] = {"broken": "{name} closed the connection without an answer"}
-
-
-class Destination(LeasedTries):
-    """The callbacks to one origin."""
-
-    event = "callback"
-    max_concurrent = MAX_CONCURRENT
-    max_backoff_s = 600.0
-
-    def __init__(
-        self,
-        origin: str,
-        settings: Settings,
-        store: SubscriptionStore,
-        calls: CallStore,
-        open_session: Callable[[str], HttpSession],
-        on_result: Callable[[Result], None],
-    ) -> None:
-        super().__init__(store, on_result)
-        self._origin = origin
-        self._prefixes = prefixes_of(settings)
-        self._keys = [decode_secret(secret.reveal()) for secret in settings.callback_secret]
-        self._calls = calls
-        self._open_session = open_session
-        self._session: HttpSession | None = None
-        self._lookup = NameLookup()
-        self._failures = 0
-        self._rests_until = 0.0
-
-    def ids_of(self, claim: Claim) -> dict[str, str]:
-        return {
-            "call_id": claim.call_id.decode(errors="replace"),
-            "callback": claim.subscriber.decode(errors="replace"),
-            "origin": self._origin,
-        }
-
-    async def until_ready(self) -> None:
-        # A try that is still under way may lengthen the rest.
-        while (left_s := self._rests_until - asyncio.get_running_loop().time()) > 0:  # noqa: ASYNC110
-            await asyncio.sleep(left_s)
-
-    def note_expired(self, count: int) -> None:
-        for _ in range(count):
-            self._on_result("dropped")
-        if count:
-            log.warning("callback.dropped", reason="undelivered for too long", origin=self._origin, count=count)
-
-    async def attempt(self, claim: Claim) -> Result:
-        try:
-            url = parse_callback_url(claim.purpose.decode())
-        except CallbackUrlError:
-            return self._drop(claim, "the URL cannot be read")
-        if not is_allowed(url, self._prefixes):
-            return self._drop(claim, "CALLBACK_ALLOWED_PREFIXES no longer allows it")
-        try:
-            async with asyncio.timeout(TRY_WITHIN_S):
-                body = await self._find_body(claim.call_id)
-                if body is None:
-                    return "retried"
-                answer = await self._send(url, claim, body)
-        except (UpstreamError, TimeoutError) as exc:
-            return self._retry(claim, str(exc) or "The callback's receiver did not answer in time", is_away=True)
-        if answer.is_success:
-            self._end_rest()
-            log.info("callback.delivered", tries=claim.number, **self.ids_of(claim))
-            return "delivered"
-        if answer.status == 410:
-            self._end_rest()
-            return self._drop(claim, "the receiver answered 410")
-        return self._retry(claim, f"it answered {answer.status}", is_away=answer.status in AWAY_STATUSES)
-
-    async def close(self) -> None:
-        await super().close()
-        if self._session is not None:
-            await self._session.close()
-
-    async def _find_body(self, call_id: bytes) -> bytes | None:
-        """What a poll would get; None while the record is not final, as after a failover that lost an event."""
-        call = await self._calls.find(call_id, LARGE_OF_VIEW["summary"])
-        if not isinstance(call, StoredCall):
-            return NOT_FOUND % call_id
-        if not DataStatus(call.data_status).is_final:
-            return None
-        return b'{"success":true,"data":%b}' % render_record(call, "summary")
-
-    async def _send(self, url: CallbackUrl, claim: Claim, body: bytes) -> HttpAnswer:
-        """POST to the first address that takes a connection."""
-        if self._session is None:
-            self._session = self._open_session(self._origin)
-        headers = {
-            "content-type": "application/json",
-            **signed_headers(self._keys, message_id_of(claim), _now_s(), body),
-        }
-        addresses = await self._lookup.find_addresses(url)
-        for address in addresses[:-1]:
-            try:
-                return await self._post(self._session, address, url, headers, body)
-            except UpstreamError as exc:
-                if exc.is_outcome_unknown:
-                    raise
-        return await self._post(self._session, addresses[-1], url, headers, body)
-
-    async def _post(
-        self, session: HttpSession, address: str, url: CallbackUrl, headers: Mapping[str, str], body: bytes
-    ) -> HttpAnswer:
-        return await session.post_to(address, url.target, within_s=TRY_WITHIN_S, headers=headers, content=body)
-
-    def _drop(self, claim: Claim, reason: str) -> Result:
-        log.warning("callback.dropped", reason=reason, tries=claim.number, **self.ids_of(claim))
-        return "dropped"
-
-    def _retry(self, claim: Claim, reason: str, *, is_away: bool) -> Result:
-        if is_away:
-            self._rest(reason)
-        else:
-            self._end_rest()
-        if claim.tried_for_ms >= HELD_FOR_MS:
-            return self._drop(claim, "undelivered for too long")
-        log.debug("callback.retried", reason=reason, tries=claim.number, **self.ids_of(claim))
-        return "retried"
-
-    def _rest(self, reason: str) -> None:
-        """Send nothing to the origin for a while. Logged once when an outage begins and once when it ends."""
-        now = asyncio.get_running_loop().time()
-        if now < self._rests_until:
-            return
-        if not self._failures:
-            log.warning("callback_origin.failed", origin=self._origin, reason=reason)
-        self._rests_until = now + min(2.0**self._failures, LONGEST_REST_S)
-        self._failures = min(self._failures + 1, 10)
-
-    def _end_rest(self) -> None:
-        if self._failures:
-            log.info("callback_origin.recovered", origin=self._origin)
-        self._failures = 0
-        self._rests_until = 0.0
 
 
 class Callbacks:
@@ -263,20 +95,6 @@ class _SessionOpener:
         return session
 
 
-def prefixes_of(settings: Settings) -> list[CallbackUrl]:
-    return [parse_callback_url(prefix) for prefix in settings.callback_allowed_prefixes]
-
-
 def origins_of(settings: Settings) -> dict[bytes, str]:
     """The origins that callbacks may go to, by their tags."""
     return {prefix.origin_tag: prefix.origin for prefix in prefixes_of(settings)}
-
-
-def message_id_of(claim: Claim) -> str:
-    """The same for all tries of one subscription, and for no other."""
-    subscription = b"%b %b %d" % (claim.call_id, claim.subscriber, claim.subscribed_at_ms)
-    return "msg_" + sha256(subscription).hexdigest()[:32]
-
-
-def _now_s() -> int:
-    return int(time.time())

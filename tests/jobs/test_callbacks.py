@@ -10,7 +10,8 @@ from contextlib import suppress
 import pytest
 
 from service.callback_url import parse_callback_url
-from service.jobs.callbacks import Callbacks, Destination, message_id_of, origins_of
+from service.jobs.callback_destination import Destination, message_id_of
+from service.jobs.callbacks import Callbacks, origins_of
 from service.lifespan import repeat
 from service.store.callback_calls import CallbackCalls
 from service.store.subscriptions import HELD_FOR_MS, Claim, SubscriptionStore

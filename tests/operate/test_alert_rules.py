@@ -61,6 +61,9 @@ BACKLOG_AGE: Final = "vapi_archive_backlog_age_seconds" + A
 ARCHIVE_UP: Final = "vapi_archive_up" + A
 GIVEN_UP: Final = counter("vapi_archive_given_up_total")
 REFUSED_ROWS: Final = counter("vapi_archive_set_aside_total")
+UNDELIVERED: Final = counter("vapi_callbacks_total", result="retried")
+UNWANTED: Final = counter("vapi_callbacks_total", result="dropped")
+CALLBACKS_DUE: Final = counter("vapi_callbacks_due")
 NO_PROOF: Final = counter("vapi_auth_failures_total", reason="no proof header")
 WRONG: Final = counter("vapi_auth_failures_total", reason="no secret fits")
 NO_TOKEN: Final = counter("vapi_auth_failures_total", reason="no token")
@@ -95,6 +98,8 @@ ROWS: Final = [
     Row("VapiNotificationsLost", {HEARS: QUIET}, {HEARS: "1x240"}, OF_A),
     Row("VapiSubscriptionsDropped", {DROPPED: "0x12 1x240"}, {DROPPED: QUIET, RESUMED: grows(1)}),
     Row("VapiSubscriptionsUndelivered", {RETRIED: grows(2), RESUMED: QUIET}, {RETRIED: grows(2), RESUMED: grows(2)}),
+    Row("VapiSubscriptionsDropped", {UNWANTED: "0x12 1x240"}, {UNWANTED: QUIET}),
+    Row("VapiSubscriptionsUndelivered", {CALLBACKS_DUE: "3x240", UNDELIVERED: grows(1)}, {CALLBACKS_DUE: "3x240", UNDELIVERED: QUIET}),
     Row("VapiRedisAway", {BUCKETS: "11x240"}, {BUCKETS: QUIET}, OF_A),
     Row("VapiRedisRefuses", {ERRORS: grows(2)}, {ERRORS: QUIET}),
     Row("VapiRedisSlow", latencies("vapi_store_roundtrip_seconds", "5"), latencies("vapi_store_roundtrip_seconds", "0.5")),

@@ -16,6 +16,7 @@ import pytest
 
 from service.metrics.declared import COUNTERS, GAUGES, HISTOGRAMS
 from tests.operate.conftest import Watch, going_on
+from tests.support.callback_receiver import SECRET as CALLBACK_SECRET
 from tests.support.eventually import eventually
 from tests.support.fake_vapi import FakeVapi
 from tests.support.prometheus_server import RULES, PrometheusServer
@@ -69,8 +70,9 @@ async def test_every_query_returns_data(
     tmp_path: Path,
 ) -> None:
     replica = start_replica(
-        redis_url=redis_process.url, redis_key_prefix="dashboard", spool_dir=tmp_path / "spool", **vapi.settings
-    )
+        redis_url=redis_process.url, redis_key_prefix="dashboard", spool_dir=tmp_path / "spool",
+        callback_allowed_prefixes="http://127.0.0.1:9", callback_secret=CALLBACK_SECRET, **vapi.settings,
+    )  # fmt: skip
     prometheus = watch(replica)
 
     async def live(number: int) -> None:

@@ -123,6 +123,9 @@ function ofGrowth(stats, before, add) {
   const dropped = grown("subscriptions", "dropped"), retried = grown("subscriptions", "retried");
   if (dropped) add("bad", "vapisubscriptionsdropped", "Executions were not resumed", `${plural(dropped, "execution")} in the last minute: Kestra refused for good.`);
   else if (retried && stats.subscriptions?.due) add("warn", "vapisubscriptionsundelivered", "Executions wait to be resumed", `${plural(stats.subscriptions.due, "execution")} could not be resumed yet and will be tried again.`);
+  const undelivered = grown("callbacks", "dropped");
+  if (undelivered) add("bad", "vapisubscriptionsdropped", "Callbacks were not delivered", `${plural(undelivered, "callback")} in the last minute: the receiver wants none, or was away for a day.`);
+  else if (grown("callbacks", "retried") && stats.callbacks?.due) add("warn", "vapisubscriptionsundelivered", "Callbacks wait to be delivered", `${plural(stats.callbacks.due, "callback")} could not be delivered yet and will be sent again.`);
   if (grown("reconciled", "failed")) add("warn", "vapiapifailing", "VAPI does not answer", "Results whose webhook did not come cannot be asked for.");
 }
 

@@ -51,6 +51,7 @@ def _doctor(settings: Settings, options: argparse.Namespace) -> int:
 
 async def _find_all(settings: Settings, options: argparse.Namespace) -> dict[str, list[Finding]]:
     from service.cli.doctor.archive_tables import ArchiveTables
+    from service.cli.doctor.callback_hosts import callback_checks
     from service.cli.doctor.checking import run_checks
     from service.cli.doctor.credentials import settings_checks
     from service.cli.doctor.kestra_flows import KestraFlows
@@ -77,6 +78,7 @@ async def _find_all(settings: Settings, options: argparse.Namespace) -> dict[str
         "archive": archive.checks,
         "vapi": vapi.checks,
         "kestra": kestra.checks,
+        "callbacks": callback_checks(settings),
         "service": probe.checks,
     }
     async with AsyncExitStack() as at_the_end:

@@ -41,7 +41,7 @@ def test_people_get_aligned_lines_with_what_to_do_below_them() -> None:
     result = run("doctor", "--url", NOBODY_THERE)
     lines = result.stdout.splitlines()
     assert (result.returncode, result.stderr) == (2, "")
-    assert lines[0].startswith("warning  settings  credentials  no secret and no token")
+    assert lines[0].startswith("warning  settings   credentials  no secret and no token")
     assert lines[1].lstrip().startswith("-> set VAPI_WEBHOOK_SECRET")
     texts = [line for line in lines[:-2] if not line.startswith(" ")]
     assert {line[:29].rstrip().split()[0] for line in texts} == {"ok", "warning", "error"}

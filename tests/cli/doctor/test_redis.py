@@ -128,6 +128,7 @@ def test_a_redis_that_is_away_is_one_error_and_hides_nothing_else() -> None:
         "spool",
         "vapi",
         "kestra",
+        "callbacks",
         "service",
     }
     assert diagnosis.status == 2
