@@ -20,10 +20,10 @@ KEPT_FOR_MS: Final = 24 * 3600 * 1000
 FREE_SHARE: Final = 4
 """While less than a quarter of Redis's memory is free, records that only wait for the archive make room."""
 
-LATE_S: Final = 5.0
-"""A younger backlog is only the changes of the moment, and bounds nothing."""
+LATE_S: Final = 1.0
+"""A younger backlog is only the changes of the moment; for those Redis is not asked about its memory."""
 
-MEMORY_CHECKED_EVERY_S: Final = 1.0
+MEMORY_CHECKED_EVERY_S: Final = 0.5
 
 GIVEN_UP_PER_ROUND: Final = 500
 """Per bucket. A round comes every half second, so all replicas make room faster than webhooks can take it."""
@@ -56,7 +56,7 @@ class ArchiveBacklog:
         return max((_age_ms(look) for look in self._looks.values()), default=0) / 1000
 
     async def bound(self) -> None:
-        """Give up what waits for too long, or takes the memory that webhooks need. The latter only every second."""
+        """Give up what waits for too long, or takes the memory that webhooks need."""
         for bucket, look in self._looks.items():
             if _age_ms(look) > KEPT_FOR_MS:
                 await self._give_up(bucket, before_ms=look.now_ms - KEPT_FOR_MS)

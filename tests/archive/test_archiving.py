@@ -205,3 +205,32 @@ async def test_a_replica_that_stops_leaves_nothing_for_which_others_have_to_wait
 
     await own.until_archived(call_ids, within_s=25.0)  # less than what a dead replica's entries would wait
     assert (await archive_stats(client, second))["refused"] == []
+
+
+async def test_what_waits_is_given_up_before_redis_is_full_and_no_webhook_is_refused(
+    client: httpx2.AsyncClient, start_replica: Callable[..., Replica]
+) -> None:
+    small = RedisProcess("--maxmemory", "16mb", "--maxmemory-policy", "noeviction").start()
+    try:
+        nobody = "postgresql://nobody@127.0.0.1:9/nothing"
+        replica = start_replica(redis_url=small.url, database_url=nobody, result_ttl_s=1, log_level="error")
+        said = {"transcript": "User: " + "word " * 10_000}
+        refused = 0
+
+        async def has_given_up() -> bool:
+            nonlocal refused
+            answers = [await post_webhook(client, replica, full_report(f"call-{n}", artifact=said)) for n in ids()]
+            refused += sum(answer.status_code != 200 for answer in answers)
+            return int((await archive_stats(client, replica))["given_up"]) > 100
+
+        numbers = iter(range(10_000))
+
+        def ids() -> list[int]:
+            return [next(numbers) for _ in range(20)]
+
+        await eventually(has_given_up)
+        assert refused == 0
+        assert small.client.info("memory")["used_memory"] < 16 * 1024 * 1024
+        assert "redis is nearly full" in replica.log
+    finally:
+        small.stop()
