@@ -18,6 +18,7 @@ from service.metrics.declared import COUNTERS, GAUGES, HISTOGRAMS
 from tests.operate.conftest import Watch, going_on
 from tests.support.eventually import eventually
 from tests.support.fake_vapi import FakeVapi
+from tests.support.postgres_server import PostgresProcess
 from tests.support.prometheus_server import RULES, PrometheusServer
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import ROOT, Replica
@@ -66,10 +67,16 @@ async def test_every_query_returns_data(
     start_replica: Callable[..., Replica],
     watch: Watch,
     vapi: FakeVapi,
+    postgres_process: PostgresProcess,
+    database: str,
     tmp_path: Path,
 ) -> None:
     replica = start_replica(
-        redis_url=redis_process.url, redis_key_prefix="dashboard", spool_dir=tmp_path / "spool", **vapi.settings
+        redis_url=redis_process.url,
+        redis_key_prefix="dashboard",
+        spool_dir=tmp_path / "spool",
+        database_url=postgres_process.url_of(database),
+        **vapi.settings,
     )
     prometheus = watch(replica)
 
