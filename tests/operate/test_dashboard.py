@@ -19,6 +19,7 @@ from tests.operate.conftest import Watch, going_on
 from tests.support.callback_receiver import SECRET as CALLBACK_SECRET
 from tests.support.eventually import eventually
 from tests.support.fake_vapi import FakeVapi
+from tests.support.postgres_server import PostgresProcess
 from tests.support.prometheus_server import RULES, PrometheusServer
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import ROOT, Replica
@@ -67,12 +68,19 @@ async def test_every_query_returns_data(
     start_replica: Callable[..., Replica],
     watch: Watch,
     vapi: FakeVapi,
+    postgres_process: PostgresProcess,
+    database: str,
     tmp_path: Path,
 ) -> None:
     replica = start_replica(
-        redis_url=redis_process.url, redis_key_prefix="dashboard", spool_dir=tmp_path / "spool",
-        callback_allowed_prefixes="http://127.0.0.1:9", callback_secret=CALLBACK_SECRET, **vapi.settings,
-    )  # fmt: skip
+        redis_url=redis_process.url,
+        redis_key_prefix="dashboard",
+        spool_dir=tmp_path / "spool",
+        database_url=postgres_process.url_of(database),
+        callback_allowed_prefixes="http://127.0.0.1:9",
+        callback_secret=CALLBACK_SECRET,
+        **vapi.settings,
+    )
     prometheus = watch(replica)
 
     async def live(number: int) -> None:
