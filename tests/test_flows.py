@@ -182,7 +182,7 @@ def test_what_is_no_answer_of_the_service_is_told_from_a_call_without_a_record(n
 def test_an_output_is_made_only_of_an_answer_of_the_service(name: str) -> None:
     """Others may be no JSON, and an output that cannot be made hides why the flow failed."""
     for output in flow(name)["outputs"]:
-        looks = "events is empty" if name == "wait_events" else OURS
+        looks = "is empty" if name == "wait_events" else OURS
         assert name == "call_providers" or looks in output["value"], output["id"]
 
 
