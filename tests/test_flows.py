@@ -187,7 +187,7 @@ def test_an_output_is_made_only_of_an_answer_of_the_service(name: str) -> None:
     """Others may be no JSON, and an output that cannot be made hides why the flow failed."""
     for output in flow(name)["outputs"]:
         if name == "wait_events":
-            looks = "events is empty"
+            looks = "is empty"
         else:
             looks = "trigger.body.data" if name == "on_call_finished" else OURS
         assert name == "call_providers" or looks in output["value"], output["id"]

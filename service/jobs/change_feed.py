@@ -45,6 +45,7 @@ class ChangeFeed:
         self._changes = changes
         self._calls = calls
         self._readers: set[FeedReader] = set()
+        self._stats_readers = 0
         self._unread: dict[bytes, None] = {}
         """Calls that changed and were not read yet, those that wait longest first."""
         self._has_news = False
@@ -56,11 +57,13 @@ class ChangeFeed:
 
     def add(self, reader: FeedReader) -> None:
         self._readers.add(reader)
+        self._stats_readers += reader.wants_stats
         self._end_lingering()
         self._changes.follower = self
 
     def remove(self, reader: FeedReader) -> None:
         self._readers.discard(reader)
+        self._stats_readers -= reader.wants_stats
         if not self.wants_stats:
             self.stats = None
         if not self._readers:
@@ -81,7 +84,7 @@ class ChangeFeed:
 
     @property
     def wants_stats(self) -> bool:
-        return any(reader.wants_stats for reader in self._readers)
+        return self._stats_readers > 0
 
     def publish_stats(self, event: bytes) -> None:
         self.stats = event

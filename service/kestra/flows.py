@@ -13,7 +13,7 @@ REVISION_LABEL: Final = "vapi_cache_revision"
 SHIPPED: Final[Mapping[str, str]] = {
     "call_provider": "6344a2040b86",
     "call_providers": "ef03ecc8a750",
-    "wait_events": "4f33ac583096",
+    "wait_events": "99864ea9d1aa",
     "on_call_finished": "4d64711e7974",
     "wait_long_poll": "a2bfb0b30d1f",
     "wait_loop": "0692b5b02444",
