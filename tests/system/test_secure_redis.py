@@ -12,6 +12,8 @@ import httpx2
 import pytest
 
 from tests.support.access_log import LONGEST_ANSWER_S, answers_of, slowest_s
+from tests.support.callback_receiver import SECRET as CALLBACK_SECRET
+from tests.support.callback_receiver import CallbackReceiver
 from tests.support.certificates import Authority
 from tests.support.failover import wakes_at_once
 from tests.support.fake_kestra import FakeKestra
@@ -75,6 +77,13 @@ def secure(authority: Authority) -> Iterator[SecureRedis]:
     secure.process.stop()
 
 
+@pytest.fixture
+def receiver() -> Iterator[CallbackReceiver]:
+    receiver = CallbackReceiver().start()
+    yield receiver
+    receiver.stop()
+
+
 async def resumes(client: httpx2.AsyncClient, replica: Replica, kestra: FakeKestra) -> None:
     """An execution that waits for a call, through Redis's scripts for it, the sweep included."""
     execution = paused_execution(kestra)
@@ -82,6 +91,19 @@ async def resumes(client: httpx2.AsyncClient, replica: Replica, kestra: FakeKest
     assert (await client.post(f"{replica.url}{CALLS}awaited/subscriptions", json=subscription)).status_code == 202
     await post_webhook(client, replica, status_update("ended", "awaited"))
     await execution.until_resumed()
+
+
+async def calls_back(client: httpx2.AsyncClient, replica: Replica, receiver: CallbackReceiver) -> None:
+    """A callback, through Redis's scripts for it, until its record is no longer held for it."""
+    subscription = {"kind": "callback", "url": receiver.url}
+    assert (await client.post(f"{replica.url}{CALLS}told/subscriptions", json=subscription)).status_code == 202
+    await post_webhook(client, replica, full_report("told"))
+    await until(lambda: len(receiver.requests) == 1)
+
+    async def is_released() -> bool:
+        return "vapi_callback_calls 0.0" in (await client.get(replica.url + "/metrics")).text
+
+    await until(is_released)
 
 
 async def everything_works(client: httpx2.AsyncClient, first: Replica, second: Replica, name: str) -> None:
@@ -105,15 +127,21 @@ async def everything_works(client: httpx2.AsyncClient, first: Replica, second: R
 
 
 async def test_everything_works_over_tls_for_a_user_that_may_do_only_that(
-    client: httpx2.AsyncClient, authority: Authority, secure: SecureRedis, start_replica: Callable[..., Replica]
+    client: httpx2.AsyncClient,
+    authority: Authority,
+    secure: SecureRedis,
+    start_replica: Callable[..., Replica],
+    receiver: CallbackReceiver,
 ) -> None:
     ask(secure.process, "ACL", "LOG", "RESET")
     url = secure.url(authority)
     settings = {"redis_url": url, "rate_limit_per_minute": 1000, "report_grace_s": 0.1, "log_level": "debug"}
     async with FakeKestra() as kestra:
         settings["kestra_url"] = kestra.url
+        settings |= {"callback_allowed_prefixes": receiver.url, "callback_secret": CALLBACK_SECRET}
         first, second = start_replica(**settings), start_replica(**settings)
         await resumes(client, first, kestra)
+        await calls_back(client, second, receiver)
     await everything_works(client, first, second, "secured")
     await post_webhook(client, first, status_update("ended", "failed"))
 

@@ -38,7 +38,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', index, '-inf', now, 'LIMIT', 0, 
     local expires, data_status = string.match(state or '', '^%d+ %d+ %d+ (%d+) %d+ %d+ %d+ (%d+)')
     local is_final = state and tonumber(data_status) >= 2
     local is_over = is_final or deleted or gone and not state
-    if is_final then hold_record(names, id, facts, expires - result_ttl, now, index_ttl) end
+    if is_final then hold_record(names, id, facts, expires - result_ttl, index_ttl) end
     for _, callback in ipairs(is_over and undelivered or {}) do
       -- An entry that is there, a lease or a pause, is left as it is; one that got lost is put back.
       redis.call('ZADD', ARGV[4] .. callback.origin, 'NX', now, id .. ' ' .. callback.subscriber)

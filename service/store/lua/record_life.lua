@@ -65,10 +65,10 @@ end
 
 -- Hold a final record that is not held, or no longer: a replica that knows of no callbacks merged something.
 -- names: as for release_record  last: ms of the call's last event  index_ttl: life of the indices, ms
-local function hold_record(names, id, facts, last, now, index_ttl)
+local function hold_record(names, id, facts, last, index_ttl)
   local call, lives_until = names.calls .. id, string.format('%.0f', last + HELD_FOR_MS)
-  local is_long = now + redis.call('PTTL', call) >= tonumber(lives_until) - 1000
-  if is_long and redis.call('ZSCORE', names.held, id) then return end
+  -- A merge that ends a hold puts the call back into the expiry index.
+  if redis.call('ZSCORE', names.held, id) and not redis.call('ZSCORE', names.expiry, id) then return end
   local phone = string.match(facts or '', '^"([^\31]*)"\31')
   if phone then redis.call('ZADD', names.phones .. phone, lives_until, id) end
   redis.call('ZADD', names.held, lives_until, id)
