@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from service.store.callback_calls import CallbackCalls
 from service.store.index_scan import BucketScan
 from service.store.keys import bucket_of
 from service.store.lua import load_script
 from service.store.phone_index import PhoneIndex
 from service.store.subscriptions import SubscriptionStore
 from tests.store.conftest import OpenedStore, OpenStore
+from tests.support.callback_receiver import SECRET
 from tests.support.store_events import change_from, stored, until
 from tests.support.vapi_sender import full_report, status_update
 
@@ -157,3 +159,34 @@ async def test_without_an_archive_nothing_is_held_or_written_for_it(open_store: 
     assert await opened.expires_at_ms(opened.keys.call(CALL)) == (await stored(opened.store)).expires_at_ms
     assert not await opened.redis.hexists(opened.keys.call(CALL).decode(), "unarchived")
     assert not await opened.redis.exists(opened.keys.held[BUCKET], opened.keys.archives[BUCKET])
+
+
+@pytest.mark.parametrize("is_archived_first", [True, False])
+async def test_a_record_is_held_until_the_archive_and_its_callbacks_have_it_in_either_order(
+    open_store: OpenStore, *, is_archived_first: bool
+) -> None:
+    opened = await open_store(**ARCHIVE, CALLBACK_ALLOWED_PREFIXES="https://a.example/", CALLBACK_SECRET=SECRET)
+    given = (opened.settings, opened.pipeline, opened.keys)
+    callbacks, looks = SubscriptionStore(*given, callbacks_to=b"0a"), CallbackCalls(*given, [b"0a"])
+    await callbacks.subscribe(CALL, b"callback:0a:1", b"https://a.example/")
+    await opened.store.merge(change_from(REPORT))
+
+    async def deliver() -> None:
+        [claim] = (await callbacks.claim(BUCKET, 1)).claims
+        assert await callbacks.end_claim(claim, "delivered")
+        assert (await looks.look()).calls == 0
+
+    async def is_held() -> bool:
+        lives_ms: int = await opened.redis.pttl(opened.keys.call(CALL))
+        return lives_ms > DAY_MS / 2
+
+    if is_archived_first:
+        assert await release(opened) == 0
+        assert await is_held()
+        await deliver()
+    else:
+        await deliver()
+        assert await is_held()
+        assert await release(opened) == 1
+    assert not await is_held()
+    assert (await scan(opened)).size == 1
