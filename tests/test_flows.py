@@ -186,10 +186,7 @@ def test_what_is_no_answer_of_the_service_is_told_from_a_call_without_a_record(n
 def test_an_output_is_made_only_of_an_answer_of_the_service(name: str) -> None:
     """Others may be no JSON, and an output that cannot be made hides why the flow failed."""
     for output in flow(name)["outputs"]:
-        if name == "wait_events":
-            looks = "is empty"
-        else:
-            looks = "trigger.body.data" if name == "on_call_finished" else OURS
+        looks = {"wait_events": "is empty", "on_call_finished": "trigger.body.data"}.get(name, OURS)
         assert name == "call_providers" or looks in output["value"], output["id"]
 
 
