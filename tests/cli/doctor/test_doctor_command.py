@@ -46,7 +46,7 @@ def test_people_get_aligned_lines_with_what_to_do_below_them() -> None:
     texts = [line for line in lines[:-2] if not line.startswith(" ")]
     assert {line[:29].rstrip().split()[0] for line in texts} == {"ok", "warning", "error"}
     assert len({len(line) - len(line.lstrip()) for line in lines if line.startswith(" ")}) == 1
-    assert lines[-1] == "5 ok, 2 warning, 1 error"
+    assert lines[-1] == "6 ok, 2 warning, 1 error"
 
 
 def test_a_wrong_setting_and_a_wrong_command_line_end_with_2() -> None:
