@@ -16,6 +16,9 @@ from tests.support.replica import Replica
 from tests.support.warm_service import end_forkers
 
 LONGEST = (
+    "test_archiving",
+    "test_archiving_failover",
+    "test_callbacks",
     "test_slow_senders",
     "test_batches",
     "test_ledger",
