@@ -17,6 +17,7 @@ import pytest
 from service.metrics.declared import COUNTERS, GAUGES, HISTOGRAMS
 from tests.operate.conftest import Watch, going_on
 from tests.support.callback_receiver import SECRET as CALLBACK_SECRET
+from tests.support.event_streams import events_of
 from tests.support.eventually import eventually
 from tests.support.fake_vapi import FakeVapi
 from tests.support.postgres_server import PostgresProcess
@@ -87,12 +88,13 @@ async def test_every_query_returns_data(
         """A little of everything."""
         call_id = f"call-{number}"
         poll = asyncio.create_task(get_call(client, replica, call_id, wait="20"))
+        stream = asyncio.create_task(client.get(replica.url + events_of(call_id)))
         await post_webhook(client, replica, status_update("in-progress", call_id))
         await get_call(client, replica, call_id)
         await get_call(client, replica, str(uuid.uuid4()))
         reason = "pipeline-no-available-llm-model" if number % 2 else "assistant-ended-call"
         await post_webhook(client, replica, full_report(call_id, endedReason=reason))
-        await poll
+        await asyncio.gather(poll, stream)
 
     missing = dict.fromkeys(queries())
 

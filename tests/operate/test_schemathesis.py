@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.support.callback_receiver import SECRET as CALLBACK_SECRET
 from tests.support.fake_kestra import FakeKestra
 from tests.support.fake_vapi import FakeVapi
 from tests.support.redis_server import RedisProcess
@@ -35,7 +36,7 @@ async def test_schemathesis_finds_nothing(start_replica: Callable[..., Replica],
     async with FakeVapi() as vapi, FakeKestra("v2") as kestra:
         replica = start_replica(
             redis_url=redis_process.url, redis_key_prefix="schemathesis", kestra_url=kestra.url, max_wait_s=0.2,
-            **CREDENTIALS, **vapi.settings,
+            callback_allowed_prefixes="http://127.0.0.1:9", callback_secret=CALLBACK_SECRET, **CREDENTIALS, **vapi.settings,
         )  # fmt: skip
         result = await asyncio.to_thread(run_schemathesis, replica)
         assert result.returncode == 0, result.stdout[-20_000:] + result.stderr[-5_000:]

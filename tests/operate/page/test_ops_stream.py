@@ -33,8 +33,8 @@ async def test_changes_and_stats_come_by_the_stream_and_are_not_asked_for(browse
         await expect(row).to_contain_text("busy")
         await expect(taken).to_have_text("2")
         await expect(row).to_contain_text("later")
-        await eventually(lambda: asked(tab, "/health") > healths + 1)
-        assert asked(tab, STATS) == before
+        await eventually(lambda: asked(tab, "/health") > healths + 4)
+        assert asked(tab, STATS) < before + 3, "seldom: only while an event is late"
         await client.delete(CALLS + "streamed")
         await expect(row).to_have_count(0)
         assert asked(tab, EVENTS) == 1
