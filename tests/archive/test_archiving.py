@@ -210,7 +210,7 @@ async def test_a_replica_that_stops_leaves_nothing_for_which_others_have_to_wait
 async def test_what_waits_is_given_up_before_redis_is_full_and_no_webhook_is_refused(
     client: httpx2.AsyncClient, start_replica: Callable[..., Replica]
 ) -> None:
-    small = RedisProcess("--maxmemory", "16mb", "--maxmemory-policy", "noeviction").start()
+    small = RedisProcess("--maxmemory", "24mb", "--maxmemory-policy", "noeviction").start()
     try:
         nobody = "postgresql://nobody@127.0.0.1:9/nothing"
         replica = start_replica(redis_url=small.url, database_url=nobody, result_ttl_s=1, log_level="error")
@@ -226,11 +226,11 @@ async def test_what_waits_is_given_up_before_redis_is_full_and_no_webhook_is_ref
         numbers = iter(range(10_000))
 
         def ids() -> list[int]:
-            return [next(numbers) for _ in range(20)]
+            return [next(numbers) for _ in range(10)]
 
         await eventually(has_given_up)
         assert refused == 0
-        assert small.client.info("memory")["used_memory"] < 16 * 1024 * 1024
+        assert small.client.info("memory")["used_memory"] < 24 * 1024 * 1024
         assert "redis is nearly full" in replica.log
     finally:
         small.stop()
