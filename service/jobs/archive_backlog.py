@@ -10,12 +10,10 @@ import structlog
 
 from service.errors import StoreUnavailableError
 from service.store.archive_stream import ArchiveStream, StreamLook
+from service.store.keys import HELD_FOR_MS
 from service.store.memory import RedisMemory
 
 log = structlog.get_logger(__name__)
-
-KEPT_FOR_MS: Final = 24 * 3600 * 1000
-"""Then a record that waits expires, see store/lua/record_life.lua."""
 
 FREE_SHARE: Final = 4
 """While less than a quarter of Redis's memory is free, records that only wait for the archive make room."""
@@ -58,8 +56,8 @@ class ArchiveBacklog:
     async def bound(self) -> None:
         """Give up what waits for too long, or takes the memory that webhooks need."""
         for bucket, look in self._looks.items():
-            if _age_ms(look) > KEPT_FOR_MS:
-                await self._give_up(bucket, before_ms=look.now_ms - KEPT_FOR_MS)
+            if _age_ms(look) > HELD_FOR_MS:
+                await self._give_up(bucket, before_ms=look.now_ms - HELD_FOR_MS)
         now = time.monotonic()
         if self.age_s > LATE_S and now >= self._memory_checked_at + MEMORY_CHECKED_EVERY_S:
             self._memory_checked_at = now

@@ -20,7 +20,8 @@ from service.jobs.leased_tries import LeasedTries
 from service.name_lookup import NameLookup
 from service.standard_webhooks import decode_secret, signed_headers
 from service.store.calls import CallStore
-from service.store.subscriptions import HELD_FOR_MS, Claim, Result, SubscriptionStore
+from service.store.keys import HELD_FOR_MS
+from service.store.subscriptions import Claim, Result, SubscriptionStore
 
 if TYPE_CHECKING:
     from service.outbound import HttpAnswer, HttpSession

@@ -16,6 +16,7 @@ import msgspec
 
 from service.calls.ended_reasons import meaning_of
 from service.calls.facts import LARGE_FACTS, SMALL_FACTS
+from service.calls.phone import phone_digests
 from service.calls.stamped_call import StampedCall
 from service.calls.stored_call import CallChange, StoredCall
 from service.redis_client.command import Argument
@@ -94,6 +95,11 @@ def _joined(facts: dict[str, bytes], names: tuple[str, ...]) -> bytes:
 
 def large_arguments(change: CallChange) -> list[bytes]:
     return list(map(change.facts.get, LARGE_FACTS, repeat(b"")))
+
+
+def number_digests(change: CallChange) -> bytes:
+    """Digests of the phone numbers that an event names, as merge_call.lua takes them."""
+    return "".join(f"{digest} " for digest in phone_digests(change.facts)).encode() or b"-"
 
 
 def decode_stored_call(

@@ -11,9 +11,8 @@ import msgspec
 from service.config import Settings
 from service.redis_client.command import Commands
 from service.store.all_buckets import ask_all_buckets
-from service.store.keys import BUCKETS, Keys
+from service.store.keys import BUCKETS, HELD_FOR_MS, Keys
 from service.store.lua import load_script
-from service.store.subscriptions import HELD_FOR_MS
 
 SUBSCRIPTIONS_AT_MOST: Final = 200
 """That one look at a bucket takes up; it takes Redis about a millisecond. The next looks take up the others."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 
@@ -18,9 +18,9 @@ from service.store.call_codec import (
     decode_stamped_call,
     decode_stored_call,
     large_arguments,
+    number_digests,
     script_arguments,
 )
-from service.store.forgetting import number_digests
 from service.store.index_scan import BucketScan, IndexScan, IndexScanner
 from service.store.keys import BUCKETS, Keys, bucket_of
 from service.store.lua import load_script
@@ -70,9 +70,12 @@ class CallStore:
         self._asks_vapi = settings.vapi_api_key is not None
         self._merge_script = load_script("merge_call.lua")
         self._delete_script = load_script("delete_call.lua")
-        self._has_archive = settings.database_url is not None
-        self._optional = [_optional_keys(settings, keys, bucket) for bucket in range(BUCKETS)]
-        """Per bucket, the keys of parts that may be missing."""
+        self._has_archive, has_callbacks = settings.database_url is not None, settings.has_callbacks
+        self._optional = [
+            keys.optional(bucket, has_archive=self._has_archive, has_callbacks=has_callbacks)
+            for bucket in range(BUCKETS)
+        ]
+        """By bucket."""
         self._forgetful: set[int] = set()
         """Buckets in which numbers are forgotten."""
         self._scanner = IndexScanner(settings, redis, keys)
@@ -236,22 +239,3 @@ class CallStore:
         for queue in queues:
             if self._on_due is not None:
                 self._on_due(bucket, queue)
-
-
-class _OptionalKeys(NamedTuple):
-    """Keys of one bucket in the order of the scripts' ARGV; each is empty where its part is off."""
-
-    held: bytes
-    archive: bytes
-    forgotten: bytes
-    due_callbacks: bytes
-
-
-def _optional_keys(settings: Settings, keys: Keys, bucket: int) -> _OptionalKeys:
-    has_archive, has_callbacks = settings.database_url is not None, settings.has_callbacks
-    return _OptionalKeys(
-        held=keys.held[bucket] if has_archive or has_callbacks else b"",
-        archive=keys.archives[bucket] if has_archive else b"",
-        forgotten=keys.forgotten[bucket] if has_archive else b"",
-        due_callbacks=keys.due_callbacks(bucket) if has_callbacks else b"",
-    )

@@ -1,28 +1,21 @@
-"""Forgets a phone number in Redis: its calls are deleted, and what was sent before comes back from no spool or replica."""
+"""Forgets a phone number in Redis: deletes its calls, and has earlier events refused, whichever replica or spool has them."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from service.calls.phone import digest_of_phone, phone_digests
-from service.calls.stored_call import CallChange, StoredCall
+from service.calls.stored_call import StoredCall
 from service.redis_client.command import Commands
+from service.store.calls import CallStore
 from service.store.keys import BUCKETS, Keys
 from service.store.lua import load_script
-
-if TYPE_CHECKING:
-    from service.store.calls import CallStore
 
 FORGOTTEN_FOR_MS: Final = 30 * 86_400_000
 
 SCANNED_AT_ONCE: Final = 1000
-
-
-def number_digests(change: CallChange) -> bytes:
-    """Digests of the numbers that an event names, as merge_call.lua takes them."""
-    return "".join(f"{digest} " for digest in phone_digests(change.facts)).encode() or b"-"
 
 
 class Forgetting:

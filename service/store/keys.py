@@ -16,7 +16,7 @@
 | ``<prefix>:{<bucket>}:claimed:<process>`` | string, token and entries of the last claim | one lease | claim_due.lua | claim_due.lua |
 | ``<prefix>:{<bucket>}:subscribed`` | zset, id of a subscribed call by the ms of its next turn | the same | subscribe.lua, scan_bucket.lua | scan_bucket.lua |
 | ``<prefix>:{<bucket>}:refresh`` | zset, id of a complete call whose record lacks something, by the ms when VAPI may be asked once more | past its last entry | merge_call.lua, scan_bucket.lua, ReconcileLeases | scan_bucket.lua |
-| ``<prefix>:{<bucket>}:held`` | zset, id of a final record that is still needed, by the ms until which it lives | past its last entry | merge_call.lua, delete_call.lua, record_life.lua | scan_bucket.lua |
+| ``<prefix>:{<bucket>}:held`` | zset, id of a final record that is still needed, by the ms until which it lives | past its last entry | merge_call.lua, delete_call.lua, hold_record.lua | scan_bucket.lua |
 | ``<prefix>:{<bucket>}:archive`` | stream, see archive_entries.lua; only with an archive | a week after it was last read | merge_call.lua, delete_call.lua | archive_entries.lua, archive_done.lua, archive_give_up.lua |
 | ``<prefix>:{<bucket>}:archive_later`` | zset, id of a running call by the ms when it is put on the stream | past its last entry | merge_call.lua, archive_entries.lua | archive_entries.lua |
 | ``<prefix>:{<bucket>}:forgotten`` | hash, digest of a phone number by the ms when it was forgotten | 30 days after the last one | forget_number.lua | merge_call.lua |
@@ -37,7 +37,7 @@ atomically. Changes are published on the channel ``<prefix>:changes``.
 from __future__ import annotations
 
 import zlib
-from typing import Final
+from typing import Final, NamedTuple
 
 BUCKETS: Final = 32
 """Index shards. Enough to spread over a Cluster's masters, few enough to ask all of them in one round trip."""
@@ -52,6 +52,18 @@ TURNS_BUCKET: Final = 0
 """Holds the rate at which all replicas together ask VAPI."""
 
 PROBE_TTL_MS: Final = 10_000
+
+HELD_FOR_MS: Final = 24 * 3_600_000
+"""As in record_life.lua: the longest time for which a record is held because the archive or a callback needs it."""
+
+
+class OptionalKeys(NamedTuple):
+    """Keys of one bucket in the order of the scripts' ARGV; each is empty where its part is off."""
+
+    held: bytes
+    archive: bytes
+    forgotten: bytes
+    due_callbacks: bytes
 
 
 class Keys:
@@ -82,6 +94,14 @@ class Keys:
         self.probes = tuple(tag + b"probe" for tag in self._buckets)
         self.processes = self._buckets[COUNTS_BUCKET] + b"processes"
         self.next_turn = self._buckets[TURNS_BUCKET] + b"next_turn"
+
+    def optional(self, bucket: int, *, has_archive: bool, has_callbacks: bool) -> OptionalKeys:
+        return OptionalKeys(
+            held=self.held[bucket] if has_archive or has_callbacks else b"",
+            archive=self.archives[bucket] if has_archive else b"",
+            forgotten=self.forgotten[bucket] if has_archive else b"",
+            due_callbacks=self.due_callbacks(bucket) if has_callbacks else b"",
+        )
 
     def call(self, call_id: bytes) -> bytes:
         return self.calls[bucket_of(call_id)] + call_id

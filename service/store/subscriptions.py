@@ -10,7 +10,7 @@ import msgspec
 from service.config import Settings
 from service.errors import ServiceError, StoreUnavailableError, TooManyRequestsError, UnavailableError
 from service.redis_client.command import Argument, Commands
-from service.store.keys import Keys, bucket_of
+from service.store.keys import HELD_FOR_MS, Keys, bucket_of
 from service.store.lua import load_script
 from service.store.subscription_room import SubscriptionRoom
 
@@ -22,9 +22,6 @@ SUBSCRIPTIONS_AT_MOST: Final = 100
 
 CALLBACK_MARK: Final = b"callback "
 """Stands before the states of callbacks, so that replicas of the version before leave them alone."""
-
-HELD_FOR_MS: Final = 24 * 3_600_000
-"""As in record_life.lua: the longest time for which a record waits for the delivery of its callbacks."""
 
 UNKNOWN_LIFE_MS: Final = 3_600_000
 """An hour: the life of a subscription to a call that has no record yet."""

@@ -14,7 +14,8 @@ from service.jobs.callback_destination import Destination, message_id_of
 from service.jobs.callbacks import Callbacks, origins_of
 from service.lifespan import repeat
 from service.store.callback_calls import CallbackCalls
-from service.store.subscriptions import HELD_FOR_MS, Claim, SubscriptionStore
+from service.store.keys import HELD_FOR_MS
+from service.store.subscriptions import Claim, SubscriptionStore
 from tests.store.conftest import OpenedStore
 from tests.support.callback_receiver import SECRET, CallbackReceiver
 from tests.support.eventually import eventually

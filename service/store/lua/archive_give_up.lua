@@ -22,7 +22,7 @@ for _, entry in ipairs(entries) do
   if fields[2] == '1' and fields[3] == 'call' then
     local id = fields[4]
     local unarchived, state = unpack(redis.call('HMGET', names.calls .. id, 'unarchived', 'state'))
-    local is_alive = unarchived == entry_id and tonumber(string.match(state, '^%d+ %d+ %d+ (%d+)')) > now
+    local is_alive = unarchived == entry_id and (life_of(state)) > now
     if not (is_alive and ARGV[8] == '1') then
       if unarchived == entry_id then
         redis.call('HDEL', names.calls .. id, 'unarchived')

@@ -22,10 +22,10 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local state, deleted, asked, gone = unpack(redis.call('HMGET', call, 'state', 'deleted', 'asked', 'gone'))
 local kind, due = 'unknown', 0
 if state then
-  local expires, over_at, data_status = string.match(state, '^%d+ %d+ %d+ (%d+) %d+ %d+ (%d+) (%d+)')
-  if data_status == '0' then
+  local expires, over_at, data_status = life_of(state)
+  if data_status == PENDING then
     kind, due = 'pending', expires - ARGV[5] + silent_for
-  elseif data_status == '1' then
+  elseif data_status == PARTIAL then
     kind, due = 'partial', over_at + ARGV[6]
   else
     kind = ''

@@ -22,7 +22,7 @@ local function look_through(index, is_known)
       if not is_known then redis.call('ZREM', unknown, member) end
       redis.call('ZADD', known, now + ARGV[3], member)
     else
-      redis.call('ZADD', unknown, now, member)  -- looked at each time, whoever was longest not looked at first
+      redis.call('ZADD', unknown, now, member)  -- looked at each time, longest ago first
     end
   end
   redis.call('PEXPIRE', index, ARGV[5])

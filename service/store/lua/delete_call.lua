@@ -27,10 +27,10 @@ if ARGV[9] ~= '' then
   redis.call('XADD', ARGV[9], '*', 'layout', '1', 'deleted', id, 'at', string.format('%.0f', now))
 end
 if facts then
-  local phone = string.match(facts, '^([^\31]*)\31')
+  local phone = phone_of(facts)
   if phone ~= '' then
-    redis.call('ZREM', ARGV[3] .. string.sub(phone, 2, -2), id)
-    redis.call('ZREM', updates .. ':' .. string.sub(phone, 2, -2), id)
+    redis.call('ZREM', ARGV[3] .. phone, id)
+    redis.call('ZREM', updates .. ':' .. phone, id)
   end
 end
 redis.call('ZREM', expiry, id)

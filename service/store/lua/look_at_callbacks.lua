@@ -35,8 +35,8 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', index, '-inf', now, 'LIMIT', 0, 
     release_record(names, id, now)
   else
     local state, facts, deleted, gone = unpack(redis.call('HMGET', names.calls .. id, 'state', 'facts', 'deleted', 'gone'))
-    local expires, data_status = string.match(state or '', '^%d+ %d+ %d+ (%d+) %d+ %d+ %d+ (%d+)')
-    local is_final = state and tonumber(data_status) >= 2
+    local expires, _, data_status = life_of(state)
+    local is_final = state and data_status >= COMPLETE
     local is_over = is_final or deleted or gone and not state
     if is_final then hold_record(names, id, facts, expires - result_ttl, index_ttl) end
     for _, callback in ipairs(is_over and undelivered or {}) do

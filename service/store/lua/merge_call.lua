@@ -1,5 +1,6 @@
--- Merge one event into a call's record, in one atomic step; also applies the end of the report grace.
+-- Merge one event into a call's record, in one atomic step. Also apply the end of the report grace.
 -- The outcome does not depend on the order, the repetition or the interleaving of the events of one lifetime.
+-- How the event's facts are taken is in take_facts.lua.
 --
 -- KEYS  1 call (hash)  2 expiry index  3 update index  4 partial index  5 deleted index (unused here)
 --       6 due index  7 subscribed index  8 the call's subscriptions (hash, see subscribe.lua)
@@ -38,49 +39,44 @@ local call, expiry, updates, partial, subscriptions = KEYS[1], KEYS[2], KEYS[3],
 local id, channel, phone_prefix, refresh = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local held, archive, forgotten, due_callbacks = ARGV[5], ARGV[6], ARGV[7], ARGV[8]
 local result_ttl, pending_ttl, grace = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
-local expects_analysis, refresh_after, stamp = ARGV[12] == '1', tonumber(ARGV[13]), ARGV[14]
-local given_status, given_ending, rules_out_analysis = tonumber(ARGV[15]), tonumber(ARGV[16]), ARGV[17]
-local first_facts, later_facts, token, digests, raw = ARGV[18], ARGV[19], ARGV[20], ARGV[21], ARGV[22]
-local FIRST_LARGE = 23  -- in ARGV
+local expects_analysis, refresh_after = ARGV[12] == '1', tonumber(ARGV[13])
+local given_status, given_ending = tonumber(ARGV[15]), tonumber(ARGV[16])
+local token, digests, raw = ARGV[20], ARGV[21], ARGV[22]
 local is_event = stamp ~= ''
-local sub = string.sub
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
-local stored = redis.call('HMGET', call, 'state', 'facts', 'stamps', 'deleted', 'final_by', 'complete_by', 'facts2',
-  'no_analysis', 'refresh', 'unarchived')
-local state_text, facts_text, stamps_text, deleted, final_by, complete_by, later_text, no_analysis, has_refresh,
-  unarchived = unpack(stored, 1, 10)
+local state_text, deleted, final_by, complete_by, no_analysis, has_refresh, unarchived
+state_text, facts_text, stamps_text, deleted, final_by, complete_by, later_text, no_analysis, has_refresh, unarchived =
+  unpack(redis.call('HMGET', call, 'state', 'facts', 'stamps', 'deleted', 'final_by', 'complete_by', 'facts2',
+    'no_analysis', 'refresh', 'unarchived'), 1, 10)
+
+local function nothing_new(result) return {result, {}, 0, 0, '', '', ''} end
 if deleted then
   if is_event then
     redis.call('PEXPIRE', call, result_ttl)
     redis.call('PEXPIRE', subscriptions, result_ttl)
   end
-  return {-1, {}, 0, 0, '', '', ''}
+  return nothing_new(-1)
 end
-if not state_text and not is_event then return {0, {}, 0, 0, '', '', ''} end
+if not state_text and not is_event then return nothing_new(0) end
 
--- A call.deleted has the rank of a forwarding, and 2^53 added to its timestamp.
-local FIRST_CALL_DELETED, FIRST_ENDED = '59007199254740992', '60000000000000000'
-
--- Whether an event not later than the forgetting of one of its numbers; nil when ARGV 21 is needed to tell.
--- Not declared: the key is missing most of the time.
-local function is_forgotten()
-  local count = redis.pcall('HLEN', forgotten)
-  if type(count) ~= 'number' or count == 0 then return false end
-  if digests == '' then return nil end
-  local happened = tonumber(sub(stamp, 2)) % 9007199254740992
-  for digest in string.gmatch(digests, '(%x+) ') do
-    if happened <= tonumber(redis.call('HGET', forgotten, digest) or -1) then return true end
-  end
-  return false
-end
 if archive ~= '' and is_event then
+  -- Whether one of the event's numbers was forgotten after the event; nil when ARGV 21 is needed to tell. The key is not
+  -- declared, because it is missing most of the time.
+  local function is_forgotten()
+    local count = redis.pcall('HLEN', forgotten)
+    if type(count) ~= 'number' or count == 0 then return false end
+    if digests == '' then return nil end
+    local happened = tonumber(sub(stamp, 2)) % 9007199254740992
+    for digest in string.gmatch(digests, '(%x+) ') do
+      if happened <= tonumber(redis.call('HGET', forgotten, digest) or -1) then return true end
+    end
+    return false
+  end
   local is_refused = is_forgotten()
-  if is_refused ~= false then return {is_refused and -1 or -2, {}, 0, 0, '', '', ''} end
+  if is_refused ~= false then return nothing_new(is_refused and -1 or -2) end
 end
-
-local PENDING, PARTIAL, COMPLETE, FETCH_FAILED = 0, 1, 2, 3
 
 local version, created, updated, status, level, over_at, data_status = 0, now, now, 0, 0, 0, PENDING
 local was_final, was_complete, has_transcript = 0, 0, 0
@@ -92,164 +88,19 @@ if state_text then
   has_transcript = tonumber(t)
 end
 
-local function split(text)
-  local parts, count = {}, 0
-  for part in string.gmatch(text, '([^\31]*)\31') do
-    count = count + 1
-    parts[count] = part
-  end
-  return parts
-end
-
--- The part of a fragment to compare: a reason without its mark, a text without its closing quote, so that it is less
--- than a longer text that begins with it.
-local function comparable(fragment, is_reason)
-  local first = is_reason and 2 or 1
-  return string.sub(fragment, first, string.sub(fragment, first, first) == '"' and -2 or -1)
-end
-
--- Compares bytes: Lua's own comparison of strings follows the server's locale. (That is safe for stamps, digits of one
--- length.) Skips equal parts a thousand bytes at a time: two deliveries of a large report are nearly the same.
-local function is_greater(a, b)
-  local at = 1
-  while at <= #a and string.sub(a, at, at + 999) == string.sub(b, at, at + 999) do at = at + 1000 end
-  for i = at, math.min(#a, #b, at + 999) do
-    local x, y = string.byte(a, i), string.byte(b, i)
-    if x ~= y then return x > y end
-  end
-  return #a > #b
-end
-
-local BLANK = '00000000000000000'
 local is_new = not state_text
-local is_changed = is_new
+is_changed = is_new
 local old_facts, old_stamps, old_later = facts_text, stamps_text, later_text
-local writes = {'state', ''}  -- fields and values of the one HSET in the end
-
-local function write(field, value)
-  writes[#writes + 1] = field
-  writes[#writes + 1] = value
-end
-
-local function outweighs(value, old, is_higher, is_reason)
-  return value ~= old and (is_higher or is_greater(comparable(value, is_reason), comparable(old, is_reason)))
-end
-
--- A call's first event: take all its facts.
-local function take_all()
-  facts_text = string.gsub(first_facts, '^([^\31]*\31)([^\31])', '%1' .. rules_out_analysis .. '%2')
-  local stamps = string.gsub(string.gsub(first_facts, '[^\31]+\31', stamp), '\31', BLANK)
-  for i = FIRST_LARGE, #ARGV do
-    stamps = stamps .. (ARGV[i] ~= '' and stamp or BLANK)
-    if ARGV[i] ~= '' then write(i - FIRST_LARGE + 1, ARGV[i]) end
-  end
-  stamps_text = stamps
-end
-
--- Take each fact whose stamp is higher than the stored one, or equal with a greater value. A higher stamp replaces the
--- stored stamp even when the value stays. The stored facts are split only when a first one may have to be taken.
-local function take_what_outweighs()
-  local count, facts, stamps = 0, nil, nil
-
-  local function stamp_anew(i)
-    if not stamps then
-      stamps = {}
-      for n = 1, #stamps_text / 17 do stamps[n] = sub(stamps_text, 17 * n - 16, 17 * n) end
-    end
-    stamps[i] = stamp
-  end
-
-  for value in string.gmatch(first_facts, '([^\31]*)\31') do
-    count = count + 1
-    if value ~= '' then
-      if count == 2 then value = rules_out_analysis .. value end
-      local held = sub(stamps_text, 17 * count - 16, 17 * count)
-      if stamp >= held then
-        facts = facts or split(facts_text)
-        if outweighs(value, facts[count] or '', stamp > held, count == 2) then
-          facts[count], is_changed = value, true
-        end
-        if stamp > held then stamp_anew(count) end
-      end
-    end
-  end
-  local function take(field, value)
-    write(field, value)
-    is_changed = true
-  end
-
-  local rivals = {}  -- fields to be compared with what is there
-  for i = FIRST_LARGE, #ARGV do
-    local field = i - FIRST_LARGE + 1
-    local n = count + field
-    local held = sub(stamps_text, 17 * n - 16, 17 * n)
-    if ARGV[i] ~= '' and stamp >= held then
-      -- A blank stamp means that no fact is stored, unless its event had that very stamp. Once something has changed,
-      -- writing an equal value is cheaper than reading the stored one to compare.
-      if stamp > held and (held == BLANK or is_changed) then
-        take(field, ARGV[i])
-      else
-        rivals[#rivals + 1] = field
-      end
-      if stamp > held then stamp_anew(n) end
-    end
-  end
-  local old = #rivals > 0 and redis.call('HMGET', call, unpack(rivals)) or {}
-  for k, field in ipairs(rivals) do
-    local n, value = count + field, ARGV[field + FIRST_LARGE - 1]
-    if outweighs(value, old[k] or '', stamp > sub(stamps_text, 17 * n - 16, 17 * n)) then take(field, value) end
-  end
-  if is_changed and facts then facts_text = table.concat(facts, '\31') .. '\31' end
-  if stamps then stamps_text = table.concat(stamps) end
-end
-
--- The same for the later facts. A later version may have written more facts than we know: they stay as they are.
--- The 4th and 5th are not shown in a record, so they do not count as a change.
-local entries  -- the later facts as they are now, each behind its stamp
-local function take_later()
-  entries = split(later_text or '')
-  local count = 0
-  for value in string.gmatch(later_facts, '([^\31]*)\31') do
-    count = count + 1
-    local entry = entries[count] or BLANK
-    if value ~= '' then
-      local held, old = sub(entry, 1, 17), sub(entry, 18)
-      if stamp >= held then
-        if not outweighs(value, old, stamp > held) then
-          value = old
-        elseif count ~= 4 and count ~= 5 then
-          is_changed = true
-        end
-        entry = stamp .. value
-      end
-    end
-    entries[count] = entry
-  end
-  later_text = table.concat(entries, '\31') .. '\31'
-end
-
--- VAPI adds recordings and structured outputs after the report. A recording is here once the 8th fact has a stamp.
--- Awaited outputs may have come by another message; that is checked just before VAPI is asked.
-local function lacks_late_results()
-  if sub(entries[1], 18) ~= 'true' then return false end
-  if sub(entries[5], 18) == 'true' then return true end
-  return sub(stamps_text, 17 * 8 - 16, 17 * 8) == BLANK and sub(entries[4], 18) ~= 'false'
-end
-
--- The raw event with the highest stamp.
-local function take_raw()
-  local old_stamp = redis.call('HGET', call, 'raw_stamp') or ''
-  if old_stamp == stamp and not is_greater(raw, redis.call('HGET', call, 'raw')) or stamp < old_stamp then return end
-  write('raw', raw)
-  write('raw_stamp', stamp)
-end
-
-local function phone_of(text) return string.match(text or '', '^"?([^\31]-)"?\31') or '' end
 local old_phone = phone_of(facts_text)
 local is_raised = false  -- whether the event ends the call further than those before it
 
 if is_event then
-  if is_new then take_all() else take_what_outweighs() end
+  if is_new then
+    take_all()
+  else
+    take_large(take_small())
+    if new_stamps then stamps_text = table.concat(new_stamps) end
+  end
   take_later()
   if facts_text ~= old_facts then write('facts', facts_text) end
   if stamps_text ~= old_stamps then write('stamps', stamps_text) end
@@ -262,20 +113,18 @@ if is_event then
   is_raised = given_ending > level
   level = math.max(level, given_ending)
   if level > 0 and over_at == 0 then over_at = now end
-  if rules_out_analysis == '1' and not no_analysis then
-    no_analysis = '1'
-    write('no_analysis', '1')
-  end
 end
 
+-- A call.deleted has the rank of a forwarding, and 2^53 added to its timestamp.
+local FIRST_CALL_DELETED, FIRST_ENDED = '59007199254740992', '60000000000000000'
 if archive ~= '' and is_event then
-  if raw ~= '' then take_raw() end
+  if raw ~= '' then take_raw(raw) end
   if stamp >= FIRST_CALL_DELETED and stamp < FIRST_ENDED then write('deleted_at_vapi', '1') end
 end
 
 -- An analysis is ruled out once any applied event rules it out, whichever event's reason the record keeps. So the
 -- result is the same in every order. For events that the previous version applied, see the mark before the reason.
-if not no_analysis and string.find(old_facts or '', '^[^\31]*\0311') then
+if not no_analysis and (is_event and reason_mark == '1' or string.find(old_facts or '', '^[^\31]*\0311')) then
   no_analysis = '1'
   write('no_analysis', '1')
 end
@@ -289,7 +138,7 @@ elseif level > 0 then
 end
 local is_step = derived ~= data_status
 is_changed = is_changed or is_step
-if not is_event and not is_step and final_by ~= token then return {0, {}, 0, 0, '', '', ''} end
+if not is_event and not is_step and final_by ~= token then return nothing_new(0) end
 
 local is_final = derived >= COMPLETE
 local expires = now + (is_final and result_ttl or pending_ttl)
@@ -301,15 +150,13 @@ if is_changed then
 end
 -- A row keeps the stamps too, so the archive also needs a change of stamps alone, which is none for pollers.
 local is_row_stale = is_changed or is_raised or #writes > 2
--- Formatted once: Redis would format a number anew for each command, with seventeen digits.
-local expires_text = string.format('%d', expires)
+local expires_text, updated_text = string.format('%d', expires), is_changed and string.format('%d', updated)
 local state = string.format('%d %d %d %s %d %d %d %d %d %d %d', version, created, updated, expires_text, status, level,
   over_at, derived, math.max(was_final, first_final), math.max(was_complete, first_complete), has_transcript)
 writes[2] = state
 if first_final == 1 then write('final_by', token) end
 if first_complete == 1 then write('complete_by', token) end
 local is_new_phone = phone ~= old_phone
-local numbers_calls, numbers_updates = phone_prefix .. phone, updates .. ':' .. phone
 local index_ttl = math.max(result_ttl, pending_ttl, held ~= '' and HELD_FOR_MS or 0)
 if archive ~= '' and is_row_stale then
   local has_time = not is_final and (unarchived == 'later' or archive_later(archive, id, now, pending_ttl))
@@ -322,16 +169,7 @@ local lives_until = is_kept and string.format('%d', held_until(expires, now)) or
 -- The phone's keys are not declared, as only the record tells its phone. While a Cluster slot is moving, Redis aborts
 -- the script at the first missing key. So the phone's keys are written first and the record last: a merge that was
 -- aborted and is repeated is then done as a whole.
-if is_new_phone and old_phone ~= '' then
-  redis.call('ZREM', phone_prefix .. old_phone, id)
-  redis.call('ZREM', updates .. ':' .. old_phone, id)
-end
-if phone ~= '' then
-  redis.call('ZADD', numbers_calls, lives_until, id)
-  if is_changed and redis.call('ZADD', numbers_updates, updated, id) == 1 then
-    redis.call('PEXPIRE', numbers_updates, 2 * index_ttl)
-  end
-end
+index_phone(phone_prefix, updates, id, phone, old_phone, lives_until, updated_text, index_ttl)
 -- Like the refresh index below, the held index may be missing in a slot that is moving.
 if is_kept and type(redis.pcall('ZADD', held, lives_until, id)) == 'number' then
   redis.pcall('PEXPIRE', held, 2 * index_ttl)
@@ -339,7 +177,7 @@ if is_kept and type(redis.pcall('ZADD', held, lives_until, id)) == 'number' then
 else
   redis.call('ZADD', expiry, lives_until, id)
 end
-if is_changed then redis.call('ZADD', updates, updated, id) end
+if is_changed then redis.call('ZADD', updates, updated_text, id) end
 if derived == PARTIAL then
   redis.call('ZADD', partial, over_at, id)
 elseif data_status == PARTIAL then
@@ -354,26 +192,13 @@ if refresh_after > 0 and is_event and derived == COMPLETE and not has_refresh an
   write('refresh', '1')
 end
 
--- Not needed for every event: the indices live for twice the longest life of a record, so they outlive their entries
--- even when they are renewed seldom. Each new call also drops some expired calls.
+-- Not needed for every event. Each new call also drops some expired calls.
 if is_new or is_step or is_new_phone or now - created > index_ttl then
-  redis.call('PEXPIRE', expiry, 2 * index_ttl)
-  redis.call('PEXPIRE', updates, 2 * index_ttl)
-  if derived == PARTIAL then redis.call('PEXPIRE', partial, 2 * index_ttl) end
-  if phone ~= '' then
-    redis.call('PEXPIRE', numbers_calls, 2 * index_ttl)
-    redis.call('PEXPIRE', numbers_updates, 2 * index_ttl)
-  end
-end
-local function drop_dead(by_expiry, others)
-  local dead = redis.call('ZRANGEBYSCORE', by_expiry, '-inf', '(' .. now, 'LIMIT', 0, 10)
-  if #dead == 0 then return end
-  redis.call('ZREM', by_expiry, unpack(dead))
-  for _, index in ipairs(others) do redis.call('ZREM', index, unpack(dead)) end
+  renew_indices(phone_prefix, expiry, updates, derived == PARTIAL and partial, phone, index_ttl)
 end
 if is_new or is_new_phone then
-  drop_dead(expiry, {updates, partial})
-  if phone ~= '' then drop_dead(numbers_calls, {numbers_updates}) end
+  drop_expired(expiry, {updates, partial}, now)
+  if phone ~= '' then drop_expired(phone_prefix .. phone, {updates .. ':' .. phone}, now) end
 end
 
 redis.call('HSET', call, unpack(writes))

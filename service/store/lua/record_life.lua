@@ -3,7 +3,7 @@
 -- A final record may be needed for longer than its life: until its last change is a row of the archive, and until its
 -- callbacks are delivered. Then it is held. Its state keeps its own `expires_at`, but its keys and index entries live up
 -- to HELD_FOR_MS longer, and it is in the held index (call id by the ms until which it lives) instead of the expiry
--- index. So the expiry index still tells records that are not final from final ones. release_record puts everything back.
+-- index. So the expiry index still tells records that are not final from final ones. hold_record.lua puts everything back.
 
 local HELD_FOR_MS = 24 * 3600 * 1000
 
@@ -37,43 +37,4 @@ local function archive_later(stream, id, now, pending_ttl)
   if type(redis.pcall('ZADD', later, 'NX', string.format('%.0f', due), id)) ~= 'number' then return false end
   redis.pcall('PEXPIRE', later, 2 * pending_ttl)
   return true
-end
-
--- End the hold of a record that nothing needs any more. Call it after each step that may end a hold; it changes nothing
--- where the record is not held, or still needed. A record whose own life is over is gone afterwards.
--- names: the keys expiry, updates and held of the bucket, and the prefixes calls, subscriptions and phones
--- Returns 1 when the record was released, else 0.
-local function release_record(names, id, now)
-  local call = names.calls .. id
-  local state, facts, unarchived = unpack(redis.call('HMGET', call, 'state', 'facts', 'unarchived'))
-  if state and is_held(unarchived, names.subscriptions .. id) then return 0 end
-  if redis.call('ZREM', names.held, id) == 0 or not state then return 0 end
-  local expires = string.match(state, '^%d+ %d+ %d+ (%d+)')
-  local phone = string.match(facts or '', '^"([^\31]*)"\31')
-  local is_over = tonumber(expires) <= now
-  if phone and is_over then
-    redis.call('ZREM', names.phones .. phone, id)
-    redis.call('ZREM', names.updates .. ':' .. phone, id)
-  elseif phone then
-    redis.call('ZADD', names.phones .. phone, expires, id)
-  end
-  if is_over then redis.call('ZREM', names.updates, id) else redis.call('ZADD', names.expiry, expires, id) end
-  redis.call('PEXPIREAT', names.subscriptions .. id, expires)
-  redis.call('PEXPIREAT', call, expires)
-  return 1
-end
-
--- Hold a final record that is not held, or no longer: a replica that knows of no callbacks merged something.
--- names: as for release_record  last: ms of the call's last event  index_ttl: life of the indices, ms
-local function hold_record(names, id, facts, last, index_ttl)
-  local call, lives_until = names.calls .. id, string.format('%.0f', last + HELD_FOR_MS)
-  -- A merge that ends a hold puts the call back into the expiry index.
-  if redis.call('ZSCORE', names.held, id) and not redis.call('ZSCORE', names.expiry, id) then return end
-  local phone = string.match(facts or '', '^"([^\31]*)"\31')
-  if phone then redis.call('ZADD', names.phones .. phone, lives_until, id) end
-  redis.call('ZADD', names.held, lives_until, id)
-  redis.call('PEXPIRE', names.held, 2 * index_ttl)
-  redis.call('ZREM', names.expiry, id)
-  redis.call('PEXPIREAT', names.subscriptions .. id, lives_until)
-  redis.call('PEXPIREAT', call, lives_until)
 end

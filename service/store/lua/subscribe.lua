@@ -4,7 +4,8 @@
 -- KEYS  1 call (hash, see merge_call.lua)  2 the call's subscriptions (hash)  3 due index  4 subscribed index
 --       5 subscriptions of known calls  6 of unknown calls (both: see count_subscriptions.lua)
 --       7 index of the calls with callbacks (see look_at_callbacks.lua)
--- ARGV  1 call id  2 subscriber: execution id, or `callback:<tag of the origin>:<tag of the URL>`  3 life while there is no record yet, ms  4 life after its deletion, ms
+-- ARGV  1 call id  2 subscriber: execution id, or `callback:<tag of the origin>:<tag of the URL>`
+--       3 life while there is no record yet, ms  4 life after its deletion, ms
 --       5 life of the indices, ms  6 how many subscriptions a call may have
 --       7 why no further subscription of a known call is taken, '' if one is  8 the same for an unknown call
 --       9 '' for an execution, 'callback ' for a callback  10 '' or the callback's URL
@@ -25,10 +26,9 @@ local member = id .. ' ' .. subscriber
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local state, deleted, gone, unarchived = unpack(redis.call('HMGET', call, 'state', 'deleted', 'gone', 'unarchived'))
--- In the record's state the fourth number is its expiry, the eighth its data_status, of which 2 and 3 are final.
-local expires, data_status = string.match(state or '', '^%d+ %d+ %d+ (%d+) %d+ %d+ %d+ (%d+)')
+local expires, _, data_status = life_of(state)
 local is_final = deleted
-if state then is_final = tonumber(data_status) >= 2 elseif gone then is_final = true end
+if state then is_final = data_status >= COMPLETE elseif gone then is_final = true end
 if state and is_final and (mark ~= '' or is_held(unarchived, '')) then
   expires = string.format('%.0f', held_until(expires, now))
 end
