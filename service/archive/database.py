@@ -175,7 +175,7 @@ class Archive:
         return [call_id.encode() for (call_id,) in rows]
 
     async def prune(self, older_than_days: int, *, deadline: float | None = None) -> int:
-        """Remove at most 1,000 rows of calls that began so many days ago, and old erasures; returns how many rows."""
+        """Remove at most 1,000 rows of calls whose records began so many days ago, and old erasures; returns how many rows."""
         async with self.pool.transaction(deadline or time.monotonic() + WRITE_TIMEOUT_S) as connection:
             moment = await connection.fetchval("SELECT now()")
             kept_from = moment - timedelta(days=max(ERASURES_KEPT_DAYS, older_than_days))
@@ -186,7 +186,7 @@ class Archive:
         return int(done.split()[-1])
 
     async def export(self, first_day: date, last_day: date) -> AsyncIterator[StampedCall]:
-        """All calls that began on these days (UTC, both included), oldest first, as they are at this moment."""
+        """All calls whose records began on these days (UTC, both included), oldest first, as they are at this moment."""
         question = f"""
             DECLARE exported NO SCROLL CURSOR FOR SELECT row_to_json(found)::text
             FROM (SELECT {selected(with_raw=False)} FROM {TABLE}

@@ -40,7 +40,7 @@ def add_archive_command(commands: argparse._SubParsersAction[argparse.ArgumentPa
     add("check", _check, "say what the database lacks; exit status 1 if there is anything")
     forget = add("forget", _forget, "erase all calls of a phone number, from the archive and from Redis")
     forget.add_argument("phone", help="for example +18645550123")
-    export = add("export", _export, "print the calls that began on these days (UTC), oldest first")
+    export = add("export", _export, "print the calls whose records began on these days (UTC), oldest first")
     export.add_argument("--from", dest="first", metavar="DAY", type=_day, required=True, help="for example 2026-09-01")
     export.add_argument("--to", dest="last", metavar="DAY", type=_day, required=True, help="the last day")
     export.add_argument("--format", choices=("ndjson", "csv"), default="ndjson")

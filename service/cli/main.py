@@ -40,15 +40,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         run: Callable[[Settings, argparse.Namespace], int] = options.run
         lines = [*structlog.get_config()["processors"][:-1], console_renderer()]
         structlog.configure(processors=lines, logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-        return run(settings, options)
+        status = run(settings, options)
+        if run is not _serve:  # it writes its log in a way of its own, and a log that fails must not change how it ends
+            sys.stdout.flush()
     except SettingsError as exc:
         print(exc, file=sys.stderr)
         return EXIT_SETTINGS
     except (UnreachableError, UnreadableFileError, sqlite3.Error) as exc:
         print(exc, file=sys.stderr)
         return EXIT_FAILED
+    except BrokenPipeError:
+        # Who read the output, such as ``head``, has enough. Python would write the rest at its exit, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
     except KeyboardInterrupt:
         return 130
+    return status
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import uuid
 from pathlib import Path
 
@@ -34,5 +35,7 @@ def _send_webhook(settings: Settings, options: argparse.Namespace) -> int:
         body = json.dumps(sample_message(options.sample, call_id)).encode()
     else:
         body = read_file(options.file)
+    if options.auth != "none" and not settings.vapi_webhook_secret:
+        print("VAPI_WEBHOOK_SECRET is not set: sent without a proof", file=sys.stderr)
     answer = connect(settings, options).send_webhook(body, prove(settings, options.auth, body))
     return print_answer(answer)

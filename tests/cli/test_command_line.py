@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +18,7 @@ import pytest
 from service import __version__
 from tests.support.commands import run
 from tests.support.redis_server import RedisProcess, free_port
-from tests.support.replica import Replica
+from tests.support.replica import ROOT, Replica
 from tests.support.vapi_sender import full_report, sample, status_update
 
 SECRET, READ, ADMIN = "the-webhook-secret", "the-read-token", "the-admin-token"
@@ -120,6 +123,21 @@ def test_each_sample_is_taken(settings: dict[str, Any], name: str) -> None:
     result = run("send-webhook", "--sample", name, **settings)
     assert result.returncode == 0
     assert json.loads(result.stdout)["message"] == f"Webhook processed: {name}"
+
+
+def test_without_a_secret_it_is_said_that_nothing_is_proven(settings: dict[str, Any]) -> None:
+    result = run("send-webhook", port=settings["port"])
+    assert result.returncode == 1
+    assert "VAPI_WEBHOOK_SECRET is not set: sent without a proof" in result.stderr
+
+
+def test_a_reader_that_has_enough_ends_a_command_without_a_traceback() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "service", "check-config"]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, cwd=ROOT, check=False)
+    os.close(writing)
+    assert done.stderr == b""
 
 
 def test_a_file_and_standard_input_are_sent_as_they_are(settings: dict[str, Any], tmp_path: Path) -> None:

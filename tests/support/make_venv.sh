@@ -6,6 +6,7 @@ if [ -z "$python" ]; then
   echo "Python 3.11 or newer is needed and was not found; install it, or name it: make PYTHON=/path/to/python3" >&2
   exit 1
 fi
+echo "Making $venv with everything in it; that takes about a minute" >&2
 if ! "$python" -m venv "$venv" >/dev/null 2>&1; then
   # Debian ships Python without what venv needs.
   package="$("$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')"

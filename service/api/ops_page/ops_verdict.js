@@ -4,7 +4,7 @@ import { setText } from "./ops_view.js";
 
 const at = (id) => document.getElementById(id);
 const WATCHED = ["Redis takes webhooks and answers soon", "Redis notifies the polls that wait", "no webhook waits in a spool", "every replica writes its counts",
-  "webhooks carry a valid proof", "reports come, and calls end", "calls are placed, executions resumed"];
+  "webhooks carry a valid proof", "reports come, and calls end", "calls are placed, executions resumed, callbacks delivered"];
 
 let shownProblems = "";
 

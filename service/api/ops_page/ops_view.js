@@ -179,19 +179,32 @@ export function showStore(health, stats) {
     ["spool", !health ? "–" : !health.dependencies.spool ? "none set" : health.dependencies.spool.status === "ok" ? "has room" : "no room", health?.dependencies.spool && health.dependencies.spool.status !== "ok" ? "bad" : ""],
     ["waiting", has ? number(sum("waiting")) : "–", has && sum("waiting") ? "warn" : ""], ["set aside", has ? number(sum("rejected")) : "–", has && sum("rejected") ? "warn" : ""], ["size", has ? bytes(sum("bytes")) : "–"],
   ]);
+  showArchive(stats);
+}
+
+function showArchive(stats) {
+  const archive = stats?.archive;
+  const off = archive ? null : stats ? "off" : "–";
+  setPairs("archive", [
+    ["rows written", off ?? number(archive.written)], ["changes wait", off ?? number(archive.backlog), archive?.problem ? "warn" : ""],
+    ["refused", off ?? number(archive.set_aside), archive?.set_aside ? "bad" : ""], ["given up", off ?? number(archive.given_up), archive?.given_up ? "bad" : ""],
+  ]);
 }
 
 export function showPlaced(stats) {
-  const { placed, subscriptions, reconciled } = stats;
+  const { placed, subscriptions, callbacks, reconciled } = stats;
   setText(at("placed"), number(placed?.placed));
   setPairs("placed-counts", [
     ["repeated", number(placed?.repeated)], ["refused", number(placed?.refused)],
     ["failed", number(placed?.failed), placed?.failed ? "warn" : ""], ["outcome unknown", number(placed?.unknown), placed?.unknown ? "bad" : ""],
   ]);
-  const off = subscriptions ? null : placed ? "off" : "–";
+  const count = (group, name) => (group ? number(group[name]) : placed ? "off" : "–");
   setPairs("subscriptions", [
-    ["calls waited for", off ?? number(subscriptions.waiting_calls)], ["due now", off ?? number(subscriptions.due)],
-    ["resumed", off ?? number(subscriptions.resumed)], ["dropped", off ?? number(subscriptions.dropped), subscriptions?.dropped ? "warn" : ""],
+    ["executions due", count(subscriptions, "due")], ["callbacks due", count(callbacks, "due")],
+    ["resumed", count(subscriptions, "resumed")], ["delivered", count(callbacks, "delivered")],
+    ["not resumed", count(subscriptions, "dropped"), subscriptions?.dropped ? "warn" : ""],
+    ["not delivered", count(callbacks, "dropped"), callbacks?.dropped ? "warn" : ""],
+    ["calls paused for", count(subscriptions, "waiting_calls")],
     ["asked of VAPI", reconciled ? number(reconciled.merged + reconciled.unchanged + reconciled.missing) : placed ? "off" : "–"],
   ]);
 }

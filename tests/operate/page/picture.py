@@ -8,8 +8,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.support.archives import make_tables
 from tests.support.call_traffic import CallTraffic
 from tests.support.ops_page import OpsPage, chromium, ops_page
+from tests.support.postgres_server import PostgresProcess
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
 from tests.support.service_api import ADMIN_TOKEN, CREDENTIALS, connected
@@ -19,9 +21,12 @@ QUALITY = 82
 
 
 async def take(seconds: float) -> bytes:
-    server = RedisProcess().start()
+    server, postgres = RedisProcess().start(), PostgresProcess().start()
+    database_url = postgres.url_of(postgres.create_database())
+    await make_tables(database_url)
+    settings = {"redis_url": server.url, "database_url": database_url, **CREDENTIALS}
     replicas = [
-        Replica(redis_url=server.url, service_replica_id=name, spool_dir=tempfile.mkdtemp(), **CREDENTIALS).start()
+        Replica(service_replica_id=name, spool_dir=tempfile.mkdtemp(), **settings).start()
         for name in ("replica-a", "replica-b")
     ]
     try:
@@ -29,6 +34,7 @@ async def take(seconds: float) -> bytes:
     finally:
         for replica in replicas:
             replica.stop()
+        postgres.remove()
         server.stop()
 
 
