@@ -43,7 +43,8 @@ ERASURES_KEPT_DAYS: Final = 30
 """Longer than any message may wait in a spool or a stream."""
 
 PAUSE_AFTER_FAILURE_S: Final = (1.0, 3.0)
-"""After a failure reads fail at once for some time. So a database that hangs holds up one poll, not all of them."""
+"""After a failure reads fail at once for some time. Then one tries again, and all others fail until it has succeeded.
+So a database that hangs holds up one poll after each pause, not all polls that come meanwhile."""
 
 FORGET: Final = f"""
 DELETE FROM {TABLE}
@@ -83,7 +84,9 @@ class Archive:
         self.pool = PostgresPool(settings.database_url.reveal())
         self._retention_days = settings.archive_retention_days
         self._retention_ms = settings.archive_retention_days * 86_400_000
-        self._pause_until = 0.0
+        self._pause_until: float | None = None
+        """None while reads succeed."""
+        self._is_tried_again = False
 
     async def write(
         self,
@@ -219,14 +222,20 @@ class Archive:
 
     @asynccontextmanager
     async def _reading(self, deadline: float) -> AsyncIterator[Any]:
-        if time.monotonic() < self._pause_until:
+        tries_again = self._pause_until is not None
+        if self._is_tried_again or (self._pause_until is not None and time.monotonic() < self._pause_until):
             raise ArchiveUnavailableError("The archive does not answer", reason="it failed a moment ago")
+        self._is_tried_again = tries_again
         try:
             async with self.pool.transaction(deadline, reads_only=True) as connection:
                 yield connection
+            self._pause_until = None
         except ArchiveUnavailableError:
             self._pause_until = time.monotonic() + random.uniform(*PAUSE_AFTER_FAILURE_S)  # noqa: S311 - spreads load
             raise
+        finally:
+            if tries_again:
+                self._is_tried_again = False
 
     async def close(self) -> None:
         await self.pool.close()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -70,6 +72,29 @@ async def test_a_hung_or_killed_database_fails_reads_in_time_and_heals_by_itself
     await eventually(lambda: is_found(archive))
 
     own_postgres.pause()  # closing does not wait for it either
+    await archive.close()
+
+
+async def test_a_database_that_goes_on_hanging_holds_up_one_read_and_not_all(
+    own_postgres: PostgresProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.archive.database.PAUSE_AFTER_FAILURE_S", (0.0, 0.0))
+    archive = open_archive(own_postgres.url_of())
+    await migrate(archive.pool)
+    own_postgres.pause()
+    with pytest.raises(ArchiveUnavailableError):
+        await find(archive, within_s=0.2)
+
+    failures = await asyncio.gather(*(find(archive, within_s=1.0) for _ in range(10)), return_exceptions=True)
+    reasons = Counter(failure.reason for failure in failures if isinstance(failure, ArchiveUnavailableError))
+    assert reasons == {"no answer in time": 1, "it failed a moment ago": 9}
+
+    given_up = asyncio.create_task(find(archive))  # by a poller that leaves
+    await asyncio.sleep(0.1)
+    given_up.cancel()
+    await asyncio.gather(given_up, return_exceptions=True)
+    own_postgres.resume()
+    assert await find(archive) is None
     await archive.close()
 
 
