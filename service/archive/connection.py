@@ -14,8 +14,9 @@ from service.urls import split_database_url
 IDLE_S: Final = 300.0
 """An idle connection is closed after this time."""
 
-ROW_FAULTS: Final = ("22", "23", "54")
-"""Classes of SQLSTATE that blame what was to be written: data exception, integrity violation, a limit exceeded.
+ROW_FAULTS: Final = ("22", "23", "44", "54", "P0")
+"""Classes of SQLSTATE that blame what was to be written: data exception, integrity or check option violation, a limit
+exceeded, an error that somebody's trigger raises.
 https://www.postgresql.org/docs/current/errcodes-appendix.html
 """
 

@@ -14,7 +14,7 @@ _USED: Final[dict[str, tuple[str, ...]]] = {
     "archive_done.lua": (_RECORD_LIFE,),
     "archive_give_up.lua": (_RECORD_LIFE,),
     "ask_vapi.lua": (_RESUME_WAITING,),
-    "delete_call.lua": (_RESUME_WAITING,),
+    "delete_call.lua": (_RESUME_WAITING, _RECORD_LIFE),
     "look_at_callbacks.lua": (_RECORD_LIFE,),
     "merge_call.lua": (_RESUME_WAITING, _RECORD_LIFE),
     "subscribe.lua": (_RECORD_LIFE,),
