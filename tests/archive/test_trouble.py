@@ -23,6 +23,7 @@ from tests.support.eventually import PATIENCE_S, eventually
 from tests.support.for_each import for_each
 from tests.support.postgres_server import PostgresProcess
 from tests.support.store_events import change, lifetime_of
+from tests.support.talking_server import TalkingServer
 
 CALL = lifetime_of(change(at_ms=1, location='"Bonn"'))
 
@@ -163,6 +164,20 @@ async def test_a_url_that_leads_nowhere_is_an_archive_that_cannot_be_used(url: s
         await find(archive)
     assert "secret" not in refused.value.reason
     await archive.close()
+
+
+@pytest.mark.parametrize("said", [b"R\0\0\0\x08\0\0\0\x05", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
+async def test_what_no_postgresql_says_is_blamed_on_no_call(said: bytes) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(100)
+        writer.write(said)
+        await reader.read(1)
+
+    async with TalkingServer(talk) as server:
+        archive = open_archive(f"postgresql://somebody@127.0.0.1:{server.port}/x?sslmode=disable")
+        with pytest.raises(ArchiveUnavailableError):
+            await archive.write([CALL], {}, deadline=time.monotonic() + 1.0)
+        await archive.close()
 
 
 WRONG_URLS = {
