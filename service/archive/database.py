@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -46,13 +47,12 @@ PAUSE_AFTER_FAILURE_S: Final = (1.0, 3.0)
 """After a failure reads fail at once for some time. Then one tries again, and all others fail until it has succeeded.
 So a database that hangs holds up one poll after each pause, not all polls that come meanwhile."""
 
-FORGET: Final = f"""
-DELETE FROM {TABLE}
-WHERE customer_phone = $1
-  OR provider_phone = $1
-  OR regexp_replace(provider_phone, '^tel:|[ \\t\\-.()/\\u00a0]', '', 'g') = $1
-RETURNING call_id
+FIND_SPELLINGS: Final = f"""
+SELECT DISTINCT provider_phone FROM {TABLE} WHERE strpos(regexp_replace(provider_phone, '[^0-9]', '', 'g'), $1) > 0
 """
+"""Of provider phones that have these digits. They are kept as they were sent, customer phones as normalized."""
+
+FORGET: Final = f"DELETE FROM {TABLE} WHERE customer_phone = $1 OR provider_phone = ANY($2) RETURNING call_id"
 
 PRUNE: Final = f"""
 DELETE FROM {TABLE} WHERE id IN (SELECT id FROM {TABLE} WHERE created_at < $1 LIMIT {PRUNED_AT_ONCE})
@@ -174,7 +174,9 @@ class Archive:
                 digest_of_phone(number),
                 now_ms,
             )
-            rows = await connection.fetch(FORGET, number)
+            spellings = await connection.fetch(FIND_SPELLINGS, re.sub("[^0-9]", "", number))
+            same = [spelling for (spelling,) in spellings if normalize_phone(spelling) == number]
+            rows = await connection.fetch(FORGET, number, same)
         return [call_id.encode() for (call_id,) in rows]
 
     async def prune(self, older_than_days: int, *, deadline: float | None = None) -> int:

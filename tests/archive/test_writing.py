@@ -202,6 +202,17 @@ async def test_a_forgotten_number_leaves_no_row_and_none_is_made_by_what_was_sai
     assert sorted(found) == [b"c3", b"c5"]
 
 
+@pytest.mark.parametrize(
+    "spelling", ["sip:+18645550123@h.example", "SIPS:+1-864-5550123;a=1@h", "\u2003tel:+1\u00a0864\t5550123 "]
+)
+async def test_a_number_is_forgotten_however_it_was_spelled(archive: Archive, spelling: str) -> None:
+    call = lifetime_of(change("c1", at_ms=5000, provider_phone=json.dumps(spelling)))
+    await archive.write([call], {})
+    assert await archive.forget(PHONE, now_ms=6000) == [b"c1"]
+    await archive.write([call], {})
+    assert await archive.find(b"c1", deadline=soon()) is None
+
+
 async def test_only_requests_that_are_there_are_linked(
     archive: Archive, postgres_process: PostgresProcess, database: str
 ) -> None:
