@@ -7,6 +7,7 @@ import ssl
 from collections.abc import AsyncIterator, Container, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from contextvars import ContextVar
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, Final, Literal, NamedTuple
 
 import httpx2
@@ -92,6 +93,8 @@ class HttpSession:
             headers={key.encode(): value.encode() for key, value in {"Accept-Encoding": "identity", **headers}.items()},
             # With a limit for each read, a slow answer could take for ever. One deadline covers the whole request.
             timeout=httpx2.Timeout(None, connect=connect_s, pool=pool_s),
+            # A receiver that sets new ones each time would get more with every request, until it refuses them all.
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
             limits=httpx2.Limits(max_connections=max_connections, max_keepalive_connections=kept),
             follow_redirects=False,
             trust_env=is_https and uses_proxies,

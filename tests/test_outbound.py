@@ -69,6 +69,14 @@ async def test_every_request_goes_below_the_address_with_its_headers(
     assert {request.headers["accept-encoding"] for request in server.received} == {"identity"}
 
 
+async def test_cookies_of_the_other_side_are_not_kept(server: LoopbackServer, session: HttpSession) -> None:
+    expect(server, Reply(200, b"", {"set-cookie": "seen=1; Path=/"}))
+    await session.send("POST", "/a", within_s=PATIENCE_S)
+    await session.send("POST", "/b", within_s=PATIENCE_S)
+    await session.post_to("127.0.0.1", "/c", within_s=PATIENCE_S, headers={}, content=b"{}")
+    assert ["cookie" in request.headers for request in server.received] == [False, False, False]
+
+
 async def test_an_answer_is_one_whatever_its_status(server: LoopbackServer, session: HttpSession) -> None:
     for status in (204, 302, 404, 500, 503):
         expect(server, Reply(status, b"", {"location": server.url + "/elsewhere"}))

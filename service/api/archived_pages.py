@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection, Sequence
 from typing import Final
 
 import msgspec
@@ -11,9 +12,18 @@ from service.api.reading import deadlines_of, read_call
 from service.api.state import State
 from service.archive.database import Archive
 from service.calls.record import LARGE_OF_VIEW
-from service.calls.stored_call import StoredCall
+from service.calls.stored_call import TOMBSTONE, StoredCall
+from service.errors import StoreUnavailableError
 
 SUMMARY: Final = LARGE_OF_VIEW["summary"]
+
+
+class _Places(msgspec.Struct, frozen=True):
+    """Which calls are on a page."""
+
+    call_ids: list[bytes]
+    count: int
+    """The number of all calls of the phone number."""
 
 
 async def find_archived_page(
@@ -25,29 +35,49 @@ async def find_archived_page(
         ArchiveUnavailableError: the archive does not answer within ``STORE_TIMEOUT_S``.
         StoreUnavailableError: no bucket of Redis answers within it.
     """
+    assert state.archive_stream is not None
     look_until, deadline = deadlines_of(state)
     fragment = msgspec.json.encode(phone)
-    async with state.phone_index.turn(offset + limit, look_until):
-        live = await _find_unarchived(state, fragment, look_until, deadline)
+
+    async def find_places(deleted: Collection[bytes]) -> _Places:
         # A live call may push each archived one down by a place, so that many more are looked at.
         skipped = max(0, offset - len(live))
         archived = await archive.find_entries(
-            phone, offset=skipped, limit=offset + limit - skipped, without=[*live], deadline=deadline
+            phone, offset=skipped, limit=offset + limit - skipped, without=[*live, *deleted], deadline=deadline
         )
-        places = [(call.updated_at_ms, call_id) for call_id, call in live.items()]
+        places = [(updated_at_ms, call_id) for call_id, updated_at_ms in live.items()]
         places += [(entry.updated_at_ms, entry.call_id) for entry in archived.entries]
         shown = [call_id for _, call_id in sorted(places, reverse=True)][offset - skipped :][:limit]
-        rows = await archive.find_many([each for each in shown if each not in live], SUMMARY, deadline=deadline)
-    calls = live | {call_id: stamped.call for call_id, stamped in rows.items()}
-    return [calls[call_id] for call_id in shown if call_id in calls], len(live) + archived.count
+        return _Places(shown, len(live) + archived.count)
+
+    async with state.phone_index.turn(offset + limit, look_until):
+        live = await state.archive_stream.find_unarchived(fragment[1:-1], deadline=look_until)
+        places = await find_places(())
+        if deleted := await _find_deleted(state, [each for each in places.call_ids if each not in live], deadline):
+            places = await find_places(deleted)
+        calls = await _read_live(state, [each for each in places.call_ids if each in live], fragment, deadline)
+        rows = await archive.find_many(
+            [each for each in places.call_ids if each not in live], SUMMARY, deadline=deadline
+        )
+    calls |= {call_id: stamped.call for call_id, stamped in rows.items()}
+    return [calls[call_id] for call_id in places.call_ids if call_id in calls], places.count
 
 
-async def _find_unarchived(
-    state: State, fragment: bytes, look_until: float, deadline: float
+async def _find_deleted(state: State, call_ids: Sequence[bytes], deadline: float) -> list[bytes]:
+    """Those whose deletion the archive may not have yet."""
+    found = await asyncio.gather(
+        *(state.calls.find(call_id, deadline=deadline) for call_id in call_ids), return_exceptions=True
+    )
+    for each in found:
+        if isinstance(each, BaseException) and not isinstance(each, StoreUnavailableError):
+            raise each
+    return [call_id for call_id, each in zip(call_ids, found, strict=True) if each is TOMBSTONE]
+
+
+async def _read_live(
+    state: State, call_ids: Sequence[bytes], fragment: bytes, deadline: float
 ) -> dict[bytes, StoredCall]:
-    """The number's calls whose last change is not a row yet, by id."""
-    assert state.archive_stream is not None
-    call_ids = await state.archive_stream.find_unarchived(fragment[1:-1], deadline=look_until)
+    """Without those that have another number by now."""
     found = await asyncio.gather(*(read_call(state, call_id, "summary", deadline=deadline) for call_id in call_ids))
     return {
         call.call_id: call

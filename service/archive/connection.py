@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from traceback import walk_tb
 from typing import Any, Final
 
 from service.errors import ArchiveUnavailableError
@@ -14,8 +15,9 @@ from service.urls import split_database_url
 IDLE_S: Final = 300.0
 """An idle connection is closed after this time."""
 
-ROW_FAULTS: Final = ("22", "23", "54")
-"""Classes of SQLSTATE that blame what was to be written: data exception, integrity violation, a limit exceeded.
+ROW_FAULTS: Final = ("22", "23", "44", "54", "P0")
+"""Classes of SQLSTATE that blame what was to be written: data exception, integrity or check option violation, a limit
+exceeded, an error that somebody's trigger raises.
 https://www.postgresql.org/docs/current/errcodes-appendix.html
 """
 
@@ -113,14 +115,23 @@ class _Translation:
         if _state_of(exc) in NO_TABLE:
             sentence = "The archive's tables are missing or old"
             raise ArchiveUnavailableError(sentence, reason=f"{_condition(exc)}; run `archive migrate`") from exc
-        # A wrong URL is a ValueError.
-        if isinstance(exc, (OSError, self._asyncpg.PostgresError, self._asyncpg.InterfaceError, ValueError)):
+        is_expected = isinstance(exc, (OSError, self._asyncpg.PostgresError, self._asyncpg.InterfaceError))
+        if is_expected or (isinstance(exc, Exception) and _is_raised_in_client(exc)):
             raise ArchiveUnavailableError("The archive cannot be used now", reason=_condition(exc)) from exc
 
 
 def row_fault(exc: Exception) -> str | None:
     """The condition by which PostgreSQL refuses the content of a row; None for any other trouble."""
     return _condition(exc) if _state_of(exc).startswith(ROW_FAULTS) else None
+
+
+def _is_raised_in_client(exc: Exception) -> bool:
+    """Whether asyncpg, or what it uses, raised it: at a wrong URL, or at bytes that no PostgreSQL sends.
+
+    The latter has many types: InternalClientError, AssertionError, AttributeError, ... It says nothing about a row.
+    """
+    frames = (frame for frame, _ in walk_tb(exc.__traceback__))
+    return any(frame.f_globals.get("__name__", "").partition(".")[0] == "asyncpg" for frame in frames)
 
 
 def _state_of(exc: BaseException) -> str:

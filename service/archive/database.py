@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -43,15 +44,15 @@ ERASURES_KEPT_DAYS: Final = 30
 """Longer than any message may wait in a spool or a stream."""
 
 PAUSE_AFTER_FAILURE_S: Final = (1.0, 3.0)
-"""After a failure reads fail at once for some time. So a database that hangs holds up one poll, not all of them."""
+"""After a failure reads fail at once for some time. Then one tries again, and all others fail until it has succeeded.
+So a database that hangs holds up one poll after each pause, not all polls that come meanwhile."""
 
-FORGET: Final = f"""
-DELETE FROM {TABLE}
-WHERE customer_phone = $1
-  OR provider_phone = $1
-  OR regexp_replace(provider_phone, '^tel:|[ \\t\\-.()/\\u00a0]', '', 'g') = $1
-RETURNING call_id
+FIND_SPELLINGS: Final = f"""
+SELECT DISTINCT provider_phone FROM {TABLE} WHERE strpos(regexp_replace(provider_phone, '[^0-9]', '', 'g'), $1) > 0
 """
+"""Of provider phones that have these digits. They are kept as they were sent, customer phones as normalized."""
+
+FORGET: Final = f"DELETE FROM {TABLE} WHERE customer_phone = $1 OR provider_phone = ANY($2) RETURNING call_id"
 
 PRUNE: Final = f"""
 DELETE FROM {TABLE} WHERE id IN (SELECT id FROM {TABLE} WHERE created_at < $1 LIMIT {PRUNED_AT_ONCE})
@@ -83,7 +84,9 @@ class Archive:
         self.pool = PostgresPool(settings.database_url.reveal())
         self._retention_days = settings.archive_retention_days
         self._retention_ms = settings.archive_retention_days * 86_400_000
-        self._pause_until = 0.0
+        self._pause_until: float | None = None
+        """None while reads succeed."""
+        self._is_tried_again = False
 
     async def write(
         self,
@@ -171,7 +174,9 @@ class Archive:
                 digest_of_phone(number),
                 now_ms,
             )
-            rows = await connection.fetch(FORGET, number)
+            spellings = await connection.fetch(FIND_SPELLINGS, re.sub("[^0-9]", "", number))
+            same = [spelling for (spelling,) in spellings if normalize_phone(spelling) == number]
+            rows = await connection.fetch(FORGET, number, same)
         return [call_id.encode() for (call_id,) in rows]
 
     async def prune(self, older_than_days: int, *, deadline: float | None = None) -> int:
@@ -219,14 +224,20 @@ class Archive:
 
     @asynccontextmanager
     async def _reading(self, deadline: float) -> AsyncIterator[Any]:
-        if time.monotonic() < self._pause_until:
+        tries_again = self._pause_until is not None
+        if self._is_tried_again or (self._pause_until is not None and time.monotonic() < self._pause_until):
             raise ArchiveUnavailableError("The archive does not answer", reason="it failed a moment ago")
+        self._is_tried_again = tries_again
         try:
             async with self.pool.transaction(deadline, reads_only=True) as connection:
                 yield connection
+            self._pause_until = None
         except ArchiveUnavailableError:
             self._pause_until = time.monotonic() + random.uniform(*PAUSE_AFTER_FAILURE_S)  # noqa: S311 - spreads load
             raise
+        finally:
+            if tries_again:
+                self._is_tried_again = False
 
     async def close(self) -> None:
         await self.pool.close()

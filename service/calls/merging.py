@@ -66,8 +66,11 @@ def comparable(fragment: bytes) -> bytes:
 def without_facts_before(stamped: StampedCall, deleted_at_ms: int) -> StampedCall | None:
     """What is left of a record after a deletion: the facts of later messages. None when there are none.
 
-    Messages without a timestamp count as earlier.
+    Messages without a timestamp count as earlier. So does a record that has not changed since, whatever its messages
+    say: the sender's clock may be ahead of Redis's.
     """
+    if stamped.call.updated_at_ms <= deleted_at_ms:
+        return None
     kept = {name: stamp for name, stamp in stamped.stamps.items() if stamped_at_ms(stamp) > deleted_at_ms}
     if not kept:
         return None

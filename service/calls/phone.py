@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+import msgspec
+
 MAX_PHONE_LENGTH: Final = 128
 """Limits the name of an index key. The longest addresses seen have 60 characters."""
 
@@ -14,6 +16,7 @@ _E164: Final = re.compile(r"\+[1-9][0-9]{1,14}")
 """https://www.itu.int/rec/T-REC-E.164: at most 15 digits."""
 
 _SIP_USER: Final = re.compile(r"sips?:([^@;]+)", re.IGNORECASE)
+_decode_text: Final = msgspec.json.Decoder(str).decode
 _PUNCTUATION: Final = str.maketrans("", "", " \t-.()/\u00a0")
 
 
@@ -56,4 +59,4 @@ def digest_of_phone(number: str) -> str:
 def phone_digests(facts: Mapping[str, bytes]) -> tuple[str, ...]:
     """The digests of the numbers by which a call may have to be forgotten, from its facts as JSON text."""
     numbers = (facts.get("customer_phone"), facts.get("provider_phone"))
-    return tuple(digest_of_phone(number[1:-1].decode(errors="replace")) for number in numbers if number)
+    return tuple(digest_of_phone(_decode_text(number)) for number in numbers if number)

@@ -107,7 +107,7 @@ class ArchiveStream:
 
     async def end(self, bucket: int, entries: Sequence[ArchiveEntry]) -> None:
         """The archive has these changes, or never will: remove the entries, and let go of the records."""
-        ended = ((entry.id, b"" if entry.deleted_at_ms else entry.call_id) for entry in entries)
+        ended = ((entry.id, entry.call_id) for entry in entries)
         await self._done_script.run(
             self._redis, bucket, *self._keys_of(bucket), *self._names_of(bucket), *chain.from_iterable(ended), keys=4
         )
@@ -137,8 +137,8 @@ class ArchiveStream:
         """Let others write at once what this process has read but not written."""
         await self._run_consumers(bucket, b"give_back", TAKEN_OVER_AFTER_MS + 1)
 
-    async def find_unarchived(self, phone: bytes, *, deadline: float | None = None) -> list[bytes]:
-        """The calls of a number in Redis whose last change is not in the archive; in no order.
+    async def find_unarchived(self, phone: bytes, *, deadline: float | None = None) -> dict[bytes, int]:
+        """The calls of a number in Redis whose last change is not in the archive, with their ``updated_at`` in ms.
 
         StoreUnavailableError only when no bucket answers; calls of the others are missing.
         """
@@ -150,7 +150,8 @@ class ArchiveStream:
             )  # fmt: skip
             return found
 
-        return list(chain.from_iterable((await ask_all_buckets(of_bucket)).replies.values()))
+        flat = list(chain.from_iterable((await ask_all_buckets(of_bucket)).replies.values()))
+        return dict(zip(flat[::2], map(int, flat[1::2]), strict=True))
 
     async def set_aside(self, failures: Mapping[bytes, str]) -> None:
         """Keep what PostgreSQL refuses, and why, for the stats: the newest SET_ASIDE_AT_MOST."""

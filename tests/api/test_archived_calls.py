@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 import httpx2
 import msgspec
 import pytest
+from redis.asyncio import Redis
 
 from service.archive.database import Archive
 from service.calls.stamped_call import StampedCall
@@ -33,6 +34,12 @@ def row_of(call_id: str, number: str, *, updated_at_ms: int = 1_788_264_000_000)
     stamped = lifetime_of(change_from(full_report(call_id, customer={"number": number})))
     call = msgspec.structs.replace(stamped.call, created_at_ms=updated_at_ms, updated_at_ms=updated_at_ms)
     return msgspec.structs.replace(stamped, call=call)
+
+
+async def reads_of(redis_process: RedisProcess) -> int:
+    """How many times a server has read fields of hashes."""
+    async with Redis.from_url(redis_process.url) as redis:
+        return int((await redis.info("commandstats"))["cmdstat_hmget"]["calls"])
 
 
 @pytest.fixture
@@ -127,6 +134,45 @@ async def test_a_list_has_each_call_once_whether_it_is_archived_or_not(
         offset, limit = page["pagination"]["offset"], page["pagination"]["limit"]
         assert [call["call_id"] for call in page["data"]] == expected[offset : offset + limit]
         assert (page["count"], page["pagination"]["hasMore"]) == (10, offset + limit < 10)
+
+
+async def test_a_page_reads_only_the_calls_that_it_shows_however_many_are_not_archived_yet(
+    client: httpx2.AsyncClient, redis_process: RedisProcess
+) -> None:
+    number = new_number()
+    for _ in range(300):
+        await deliver(client, status_update("in-progress", new_call_id(), customer={"number": number}))
+    before = await reads_of(redis_process)
+
+    page = (await client.get(BY_PHONE + number, params={"limit": "1"})).json()
+
+    assert (page["count"], len(page["data"])) == (300, 1)
+    assert await reads_of(redis_process) - before < 150
+
+
+async def test_a_deleted_call_is_shown_by_nothing_while_the_database_takes_no_writes(
+    start_replica: Start,
+    redis_process: RedisProcess,
+    postgres_process: PostgresProcess,
+    database: str,
+    archive: Archive,
+) -> None:
+    deleted, other, number = new_call_id(), new_call_id(), new_number()
+    await archive.write([row_of(deleted, number), row_of(other, number)], {})
+    postgres_process.ask(f"ALTER DATABASE {database} SET default_transaction_read_only = on")
+    replica = start_replica(
+        redis_url=redis_process.url,
+        redis_key_prefix=database,
+        database_url=postgres_process.url_of(database),
+        result_ttl_s=1,
+    )
+    async with connected(replica) as client:
+        assert (await client.delete(CALLS + deleted)).status_code == 200
+        await asyncio.sleep(1.1)  # as long as a tombstone lives otherwise
+
+        assert (await client.get(CALLS + deleted)).status_code == 404
+        page = (await client.get(BY_PHONE + number)).json()
+        assert ([call["call_id"] for call in page["data"]], page["count"]) == ([other], 1)
 
 
 async def test_while_the_archive_hangs_redis_answers_alone_and_nobody_waits_for_it_twice(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from tests.support.eventually import PATIENCE_S, eventually
 from tests.support.for_each import for_each
 from tests.support.postgres_server import PostgresProcess
 from tests.support.store_events import change, lifetime_of
+from tests.support.talking_server import TalkingServer
 
 CALL = lifetime_of(change(at_ms=1, location='"Bonn"'))
 
@@ -70,6 +73,29 @@ async def test_a_hung_or_killed_database_fails_reads_in_time_and_heals_by_itself
     await eventually(lambda: is_found(archive))
 
     own_postgres.pause()  # closing does not wait for it either
+    await archive.close()
+
+
+async def test_a_database_that_goes_on_hanging_holds_up_one_read_and_not_all(
+    own_postgres: PostgresProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.archive.database.PAUSE_AFTER_FAILURE_S", (0.0, 0.0))
+    archive = open_archive(own_postgres.url_of())
+    await migrate(archive.pool)
+    own_postgres.pause()
+    with pytest.raises(ArchiveUnavailableError):
+        await find(archive, within_s=0.2)
+
+    failures = await asyncio.gather(*(find(archive, within_s=1.0) for _ in range(10)), return_exceptions=True)
+    reasons = Counter(failure.reason for failure in failures if isinstance(failure, ArchiveUnavailableError))
+    assert reasons == {"no answer in time": 1, "it failed a moment ago": 9}
+
+    given_up = asyncio.create_task(find(archive))  # by a poller that leaves
+    await asyncio.sleep(0.1)
+    given_up.cancel()
+    await asyncio.gather(given_up, return_exceptions=True)
+    own_postgres.resume()
+    assert await find(archive) is None
     await archive.close()
 
 
@@ -138,6 +164,20 @@ async def test_a_url_that_leads_nowhere_is_an_archive_that_cannot_be_used(url: s
         await find(archive)
     assert "secret" not in refused.value.reason
     await archive.close()
+
+
+@pytest.mark.parametrize("said", [b"R\0\0\0\x08\0\0\0\x05", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
+async def test_what_no_postgresql_says_is_blamed_on_no_call(said: bytes) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(100)
+        writer.write(said)
+        await reader.read(1)
+
+    async with TalkingServer(talk) as server:
+        archive = open_archive(f"postgresql://somebody@127.0.0.1:{server.port}/x?sslmode=disable")
+        with pytest.raises(ArchiveUnavailableError):
+            await archive.write([CALL], {}, deadline=time.monotonic() + 1.0)
+        await archive.close()
 
 
 WRONG_URLS = {

@@ -33,6 +33,11 @@ def said(call_id: str, facts: dict[str, str], *, at_ms: int = 1) -> StampedCall:
     return lifetime_of(msgspec.structs.replace(change(call_id, at_ms=at_ms), facts=texts))
 
 
+def changed_at(updated_at_ms: int, stamped: StampedCall) -> StampedCall:
+    """The call, last changed at that time of Redis's clock."""
+    return msgspec.structs.replace(stamped, call=msgspec.structs.replace(stamped.call, updated_at_ms=updated_at_ms))
+
+
 def soon() -> float:
     return time.monotonic() + PATIENCE_S
 
@@ -139,7 +144,7 @@ async def test_replicas_that_write_one_call_at_once_lose_nothing(
 
 async def test_a_deleted_call_comes_back_only_by_what_was_said_later(archive: Archive) -> None:
     old = lifetime_of(change(at_ms=5000, rank=9, cost="1"))
-    new = lifetime_of(change(at_ms=6001, location='"Bonn"'))
+    new = changed_at(6500, lifetime_of(change(at_ms=6001, location='"Bonn"')))
     await archive.write([old], {})
     await archive.write([], {b"call-1": 6000})
     assert await shown(archive) is None
@@ -152,6 +157,14 @@ async def test_a_deleted_call_comes_back_only_by_what_was_said_later(archive: Ar
     # The stream may bring the deletion after what was said later.
     await archive.write([], {b"call-1": 6000})
     assert await shown(archive) is not None
+
+
+async def test_a_deleted_call_has_no_row_although_its_senders_clock_is_ahead(archive: Archive) -> None:
+    ahead = changed_at(5000, lifetime_of(change(at_ms=9000, location='"Bonn"')))
+    await archive.write([ahead], {})
+    await archive.write([], {b"call-1": 6000})
+    await archive.write([ahead], {})
+    assert await shown(archive) is None
 
 
 async def test_a_row_loses_what_was_said_once_vapi_has_deleted_the_call(
@@ -189,6 +202,17 @@ async def test_a_forgotten_number_leaves_no_row_and_none_is_made_by_what_was_sai
     assert sorted(found) == [b"c3", b"c5"]
 
 
+@pytest.mark.parametrize(
+    "spelling", ["sip:+18645550123@h.example", "SIPS:+1-864-5550123;a=1@h", "\u2003tel:+1\u00a0864\t5550123 "]
+)
+async def test_a_number_is_forgotten_however_it_was_spelled(archive: Archive, spelling: str) -> None:
+    call = lifetime_of(change("c1", at_ms=5000, provider_phone=json.dumps(spelling)))
+    await archive.write([call], {})
+    assert await archive.forget(PHONE, now_ms=6000) == [b"c1"]
+    await archive.write([call], {})
+    assert await archive.find(b"c1", deadline=soon()) is None
+
+
 async def test_only_requests_that_are_there_are_linked(
     archive: Archive, postgres_process: PostgresProcess, database: str
 ) -> None:
@@ -219,6 +243,23 @@ async def test_a_call_that_cannot_be_a_row_is_named_and_the_others_are_written(a
     assert "some day" not in str(result.failed)
     found = await archive.find_many([each.call.call_id for each in good], (), deadline=soon())
     assert len(found) == 9
+
+
+async def test_a_call_that_somebodys_trigger_refuses_is_named_and_the_others_are_written(
+    archive: Archive, postgres_process: PostgresProcess, database: str
+) -> None:
+    refuse = "BEGIN IF NEW.call_id = 'refused' THEN RAISE EXCEPTION 'no'; END IF; RETURN NEW; END"
+    postgres_process.ask(
+        f"""
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ {refuse} $$;
+        CREATE TRIGGER refuse BEFORE INSERT ON vapi_call_results FOR EACH ROW EXECUTE FUNCTION refuse()
+        """,
+        database,
+    )
+    names = ("one", "refused", "other")
+    written = await archive.write([said(name, {"location": '"Bonn"'}) for name in names], {})
+    assert [*written.failed] == [b"refused"]
+    assert [name for name in names if await shown(archive, name)] == ["one", "other"]
 
 
 async def test_large_calls_are_written_in_several_transactions_and_deletions_count_for_all(archive: Archive) -> None:

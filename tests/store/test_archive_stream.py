@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from service.calls.stamped_call import StampedCall
+from service.calls.stored_call import TOMBSTONE
 from service.store.archive_stream import ArchiveEntry, ArchiveStream, StreamLook
 from service.store.call_codec import decode_spooled, encode_spooled
 from service.store.keys import bucket_of
@@ -18,6 +19,7 @@ from tests.support.vapi_sender import full_report, message, status_update
 
 CALL, PHONE = b"call-1", b"+18645550123"
 BUCKET = bucket_of(CALL)
+RESULT_MS, DAY_MS = 1_800_000, 86_400_000
 ARCHIVE = {"DATABASE_URL": "postgresql://nobody@127.0.0.1:9/nothing"}
 REPORT = full_report(customer={"number": PHONE.decode()})
 REPORT_WITH_COST = full_report(customer={"number": PHONE.decode()}, cost=99)
@@ -57,14 +59,14 @@ async def test_a_call_is_unarchived_until_its_last_change_is_done(opened: Opened
     await opened.store.merge(change_from(REPORT))
     first = (await read(stream)).entries
     await opened.store.merge(change_from(REPORT_WITH_COST))
-    assert await stream.find_unarchived(PHONE) == [CALL]
+    assert [*await stream.find_unarchived(PHONE)] == [CALL]
 
     await stream.end(BUCKET, first)
     assert await is_unarchived(opened)
 
     await stream.end(BUCKET, (await read(stream)).entries)
     assert not await is_unarchived(opened)
-    assert await stream.find_unarchived(PHONE) == []
+    assert await stream.find_unarchived(PHONE) == {}
     assert (await read(stream)).length == 0
 
 
@@ -83,6 +85,19 @@ async def test_a_deletion_is_carried_with_its_time(opened: OpenedStore) -> None:
     (entry,) = (await read(stream_of(opened))).entries
     assert entry.call_id == CALL
     assert 0 < entry.deleted_at_ms <= (await read(stream_of(opened))).now_ms
+
+
+async def test_a_tombstone_outlives_its_deletion_in_the_stream(opened: OpenedStore) -> None:
+    stream, key = stream_of(opened), opened.keys.call(CALL)
+    await opened.store.merge(change_from(REPORT))
+    await opened.store.delete(CALL)
+    await opened.store.merge(change_from(REPORT_WITH_COST))  # a late message, which renews it
+
+    assert await opened.redis.pttl(key) > DAY_MS
+    await stream.end(BUCKET, (await read(stream)).entries)
+
+    assert 0 < await opened.redis.pttl(key) <= RESULT_MS
+    assert await opened.store.find(CALL) == TOMBSTONE
 
 
 async def test_what_a_dead_process_read_is_taken_over(opened: OpenedStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,7 +167,7 @@ async def test_a_running_call_is_written_once_it_is_final_or_runs_for_long(open_
     for status in ("queued", "ringing", "in-progress"):
         await opened.store.merge(change_from(status_update(status, customer={"number": PHONE.decode()})))
     assert (await read(stream)).entries == []
-    assert await stream.find_unarchived(PHONE) == [CALL]
+    assert [*await stream.find_unarchived(PHONE)] == [CALL]
 
     seen: list[ArchiveEntry] = []
 

@@ -149,7 +149,8 @@ async def test_a_deleted_call_is_held_no_more(opened: OpenedStore) -> None:
     await opened.store.delete(CALL)
 
     assert (await scan(opened)).size == 0
-    assert sorted(await opened.redis.hkeys(opened.keys.call(CALL).decode())) == [b"deleted", b"deleted_by"]
+    left = await opened.redis.hkeys(opened.keys.call(CALL).decode())
+    assert sorted(left) == [b"deleted", b"deleted_by", b"life", b"unarchived"]
 
 
 async def test_without_an_archive_nothing_is_held_or_written_for_it(open_store: OpenStore) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from service.calls.facts import LARGE_FACTS, SMALL_FACTS
 from service.calls.record import LARGE_OF_VIEW, render_record
 from service.calls.stamped_call import StampedCall
-from service.calls.status import DataStatus
+from service.calls.status import CALL_DELETED_OFFSET_MS, DataStatus
 from service.calls.stored_call import CallChange, StoredCall
 from service.store.calls import CallStore
 from service.store.changes import Watch
@@ -58,11 +58,12 @@ def change(
 
 
 def lifetime_of(event: CallChange) -> StampedCall:
-    """What a record holds that got only this event."""
+    """What a record holds that got only this event, at the time that it says itself."""
+    updated_at_ms = max(1000, event.timestamp_ms % CALL_DELETED_OFFSET_MS)
     is_complete = event.ending == 3 or (event.ending == 2 and event.rules_out_analysis)
     data_status = DataStatus.COMPLETE if is_complete else DataStatus.PARTIAL if event.ending else DataStatus.PENDING
     call = StoredCall(
-        event.call_id, 1, 1000, 1000, 1000, event.status, event.ending, 1000 if event.ending else 0, data_status,
+        event.call_id, 1, 1000, updated_at_ms, 1000, event.status, event.ending, 1000 if event.ending else 0, data_status,
         "transcript" in event.facts, event.facts,
     )  # fmt: skip
     return StampedCall(call, dict.fromkeys(event.facts, event.stamp), event.rules_out_analysis)

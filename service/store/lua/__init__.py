@@ -16,7 +16,7 @@ _USED: Final[dict[str, tuple[str, ...]]] = {
     "archive_done.lua": (_FIELDS, _LIFE, _HOLD),
     "archive_give_up.lua": (_FIELDS, _LIFE, _HOLD),
     "ask_vapi.lua": (_FIELDS, _RESUME_WAITING),
-    "delete_call.lua": (_FIELDS, _RESUME_WAITING),
+    "delete_call.lua": (_FIELDS, _LIFE, _RESUME_WAITING),
     "look_at_callbacks.lua": (_FIELDS, _LIFE, _HOLD),
     "merge_call.lua": (_FIELDS, _LIFE, _RESUME_WAITING, "take_facts.lua", "write_indices.lua"),
     "subscribe.lua": (_FIELDS, _LIFE),

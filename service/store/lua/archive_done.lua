@@ -2,7 +2,7 @@
 --
 -- KEYS  1 archive stream  2 expiry index  3 update index  4 held index
 -- ARGV  1 consumer group  2 prefix of this bucket's calls, 3 of their subscriptions, 4 of its phone index (same slot)
---       5... by turns: id of an entry, the call it names ('' for none)
+--       5... by turns: id of an entry, the call it names
 -- Returns how many records were released.
 
 local stream, group = KEYS[1], ARGV[1]
@@ -15,8 +15,10 @@ local released = 0
 for i = 5, #ARGV, 2 do
   local entry, id = ARGV[i], ARGV[i + 1]
   -- A call that changed again since has a later entry, and stays unarchived until that one is done.
-  if id ~= '' and redis.call('HGET', names.calls .. id, 'unarchived') == entry then
-    redis.call('HDEL', names.calls .. id, 'unarchived')
+  local unarchived, life = unpack(redis.call('HMGET', names.calls .. id, 'unarchived', 'life'))
+  if unarchived == entry then
+    redis.call('HDEL', names.calls .. id, 'unarchived', 'life')
+    if life then redis.call('PEXPIRE', names.calls .. id, life) end  -- the tombstone of a deleted call
     released = released + release_record(names, id, now)
   end
   redis.call('XACK', stream, group, entry)

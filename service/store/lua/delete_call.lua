@@ -6,7 +6,8 @@
 --       5 how long the deletion stays in the deleted index, ms
 --       6 token of this run: a repetition, after a lost reply, gets the same answer
 --       7 life of the due index, ms  8 held index (same slot as the keys; see record_life.lua)
---       9 archive stream (same slot), '' without an archive: its row is deleted as well
+--       9 archive stream (same slot), '' without an archive: its row is deleted as well, and the tombstone lives until
+--         that is done (archive_done.lua), as the archive would give the call back
 --       10 prefix of the due indices of callbacks (same slot), '' where this replica sends none
 -- Returns {1 when there was a record else 0, the queues in which something is due now (see resume_waiting.lua)}
 
@@ -15,16 +16,18 @@ local id = ARGV[1]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local facts, deleted_by = unpack(redis.call('HMGET', call, 'facts', 'deleted_by'))
+local life = ARGV[9] ~= '' and math.max(ARGV[4], UNARCHIVED_DELETION_LIFE_MS) or ARGV[4]
 if deleted_by == ARGV[6] then
   -- Write it again: without a write WAIT would confirm nothing (idempotency_claim.lua).
-  redis.call('PEXPIRE', call, ARGV[4])
+  redis.call('PEXPIRE', call, life)
   return {1, resume_waiting(subscriptions, due, ARGV[10], subscribed, id, now, ARGV[7])}
 end
 
 -- While a Cluster slot is moving, Redis aborts the script at the first missing key, even one that the script itself has
 -- emptied. So the phone's key, which is not declared, comes first, and the call's hash is never empty.
+local entry
 if ARGV[9] ~= '' then
-  redis.call('XADD', ARGV[9], '*', 'layout', '1', 'deleted', id, 'at', string.format('%.0f', now))
+  entry = redis.call('XADD', ARGV[9], '*', 'layout', '1', 'deleted', id, 'at', string.format('%.0f', now))
 end
 if facts then
   local phone = phone_of(facts)
@@ -56,7 +59,8 @@ elseif redis.call('HLEN', call) > 1 then  -- fields of a later version
   end
 end
 if facts then redis.call('HSET', call, 'deleted_by', ARGV[6]) end
-redis.call('PEXPIRE', call, ARGV[4])
+if entry then redis.call('HSET', call, 'unarchived', entry, 'life', ARGV[4]) end
+redis.call('PEXPIRE', call, life)
 
 local queues = {}
 if redis.call('PEXPIRE', subscriptions, ARGV[4]) == 1 then

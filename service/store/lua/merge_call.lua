@@ -30,8 +30,9 @@
 -- Hash: state (11 numbers, see the end), facts (as ARGV 18, but the ended reason after ARGV 17), stamps (17 digits per
 --       fact of ARGV 18, then 17 per large fact), facts2 (as ARGV 19, but each fact after its stamp), 1... the large
 --       facts, no_analysis ('1' once an event had ARGV 17), refresh ('1' once it was put on the refresh index),
---       final_by and complete_by (tokens); or deleted. Only with an archive: unarchived (id of the last entry of the
---       archive stream for this call, until the archive has that change, or 'later', see record_life.lua),
+--       final_by and complete_by (tokens); or deleted, see delete_call.lua. Only with an archive: unarchived (id of the
+--       last entry of the archive stream for this call, until the archive has that change, or 'later', see
+--       record_life.lua),
 --       deleted_at_vapi ('1' once call.deleted came), raw and raw_stamp (ARGV 22 with the highest stamp).
 --       The previous version reads state, facts and stamps, and no number or fact may be added to them (call_codec.py).
 
@@ -54,7 +55,7 @@ state_text, facts_text, stamps_text, deleted, final_by, complete_by, later_text,
 local function nothing_new(result) return {result, {}, 0, 0, '', '', ''} end
 if deleted then
   if is_event then
-    redis.call('PEXPIRE', call, result_ttl)
+    if not unarchived then redis.call('PEXPIRE', call, result_ttl) end  -- else it lives longer, see delete_call.lua
     redis.call('PEXPIRE', subscriptions, result_ttl)
   end
   return nothing_new(-1)

@@ -7,6 +7,9 @@
 
 local HELD_FOR_MS = 24 * 3600 * 1000
 
+-- The longest life of a tombstone whose deletion is on the archive stream; the stream lives as long when nobody looks.
+local UNARCHIVED_DELETION_LIFE_MS = 7 * 24 * 3600 * 1000
+
 -- Whether a callback of the call is not delivered yet (see subscribe.lua).
 local function is_undelivered(state) return state == 'callback waiting' or string.find(state, '^callback tried') end
 
