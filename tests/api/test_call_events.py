@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import httpx2
 import pytest
 
@@ -161,3 +163,18 @@ async def test_a_client_that_goes_away_leaves_nothing(open_replica: Replica, cli
             await reader.readuntil(b"event: call")
     await streams_open(client, 0)
     assert await metric(client, "vapi_polls_waiting") == 0
+
+
+async def test_a_client_of_http_1_0_gets_the_plain_events_until_the_connection_ends(
+    open_replica: Replica, client: httpx2.AsyncClient
+) -> None:
+    """It knows no chunks: https://www.rfc-editor.org/rfc/rfc9112#section-6.1."""
+    call_id = new_call_id()
+    await deliver(client, full_report(call_id))
+    reader, writer = await asyncio.open_connection("127.0.0.1", open_replica.port)
+    writer.write(b"GET %b HTTP/1.0\r\n\r\n" % events_of(call_id).encode())
+    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    assert b"transfer-encoding" not in head
+    assert body.startswith(b"retry: 1000\n\nevent: call\nid: ")
+    assert body.endswith(b"}\n\n")
