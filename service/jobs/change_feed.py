@@ -13,7 +13,7 @@ from typing import Final, Self
 
 import structlog
 
-from service.calls.record import render_change
+from service.calls.record import etag_of, render_change
 from service.calls.stored_call import StoredCall, Tombstone
 from service.errors import StoreUnavailableError
 from service.event_format import render_id
@@ -167,7 +167,7 @@ class ChangeFeed:
     def _add_to_log(self, call_id: bytes, call: StoredCall | Tombstone) -> bool:
         """False where the log has it: each change is told of by its notification and by the next sweep."""
         if isinstance(call, StoredCall):
-            return self.log.add_change(call_id, (call.created_at_ms, call.version), render_change(call))
+            return self.log.add_change(call_id, etag_of(call, "summary"), render_change(call))
         return self.log.add_deletion(call_id)
 
     async def _wake_readers(self) -> None:

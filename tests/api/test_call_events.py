@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import httpx2
 import pytest
 
 from tests.support.event_streams import events_of, follow
+from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
 from tests.support.service_api import (
     CALLS,
@@ -178,3 +180,23 @@ async def test_a_client_of_http_1_0_gets_the_plain_events_until_the_connection_e
     assert b"transfer-encoding" not in head
     assert body.startswith(b"retry: 1000\n\nevent: call\nid: ")
     assert body.endswith(b"}\n\n")
+
+
+async def test_a_record_is_sent_where_a_failover_lost_the_change_before_it(
+    start_replica: Callable[..., Replica], redis_process: RedisProcess
+) -> None:
+    """Its version is then that of the change which was lost, and which the client knows."""
+    call_id, redis = new_call_id(), redis_process.client
+    replica = start_replica(redis_url=redis_process.url, redis_key_prefix="lost")
+    async with connected(replica) as client:
+        await deliver(client, status_update("queued", call_id))
+        [key] = [key for key in redis.keys("lost:*") if key.endswith(call_id.encode())]
+        replicated = redis.dump(key)
+        await deliver(client, status_update("in-progress", call_id))
+        async with follow(client, events_of(call_id)) as stream:
+            assert (await stream.next()).data["status"] == "in-progress"
+            assert isinstance(replicated, bytes)
+            redis.restore(key, 60_000, replicated, replace=True)
+            await deliver(client, full_report(call_id))
+            *_, last = await stream.rest()
+    assert last.data["data_status"] == "complete"
