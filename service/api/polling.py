@@ -13,7 +13,7 @@ from service.api.auth import Access
 from service.api.poll_request import PollRequest, is_known, read_poll_request
 from service.api.responses import LARGE_BODY_BYTES, Headers, SharedBody, send_answer, send_unchanged
 from service.api.state import State
-from service.api.watched_call import WatchedCall, read_first
+from service.api.watched_call import WatchedCall, read_first, without_facts
 from service.calls.record import etag_of, render_pending, render_record
 from service.calls.status import DataStatus
 from service.calls.stored_call import StoredCall, Tombstone
@@ -92,6 +92,7 @@ class Polling:
             call = await watched.first_read()
             self._count_first(call, is_wait=True)
             while not (should_answer(poll, call) or watched.is_over or loop.time() >= deadline):
+                call = without_facts(call)
                 self._state.metrics.poll_parked(1)
                 try:
                     call = await watched.next_read(call, deadline, reads_at_end=True)

@@ -10,6 +10,7 @@ from collections.abc import Awaitable
 from types import TracebackType
 from typing import Final, Self
 
+import msgspec
 from starlette.types import Receive
 
 from service.api.departure import watch_for_departure
@@ -24,7 +25,7 @@ SHORTEST_PARK_S: Final = 0.05
 """Shortest pause between two reads, when another watcher already applies the expiry."""
 
 PAUSE_AFTER_FAILURE_S: Final = (1.0, 3.0)
-"""Pause before a failed read is repeated. It is random, so that thousands of polls do not retry at once."""
+"""Longest pause before what failed is repeated. It is random, so that thousands of polls do not retry at once."""
 
 Call = StoredCall | Tombstone | None
 """What a read finds; None for a call that nobody has heard of."""
@@ -118,7 +119,8 @@ class WatchedCall:
     async def next_read(self, known: Call, until: float, *, reads_at_end: bool) -> Call:
         """Park until there is something to read, and read it.
 
-        Returns ``known`` when the client left or the process ends, and at ``until`` (loop time) unless ``reads_at_end``.
+        ``known`` is parked with its watcher: give it ``without_facts``, and hold it no longer.
+        Returns it when the client left or the process ends, and at ``until`` (loop time) unless ``reads_at_end``.
         While Redis is away the call stays as it is known; only the read at the end raises StoreUnavailableError.
         """
         if self._departure is None:
@@ -136,7 +138,7 @@ class WatchedCall:
             if reads_at_end and now >= until:
                 raise
             # No further notification may come for this call, so wake the watcher ourselves.
-            pause_s = random.uniform(*PAUSE_AFTER_FAILURE_S)  # noqa: S311 - spreads load
+            pause_s = _pause_after(math.inf)
             asyncio.get_running_loop().call_later(pause_s, self._watch.wake)
             return known
 
@@ -147,7 +149,17 @@ class WatchedCall:
         moment = math.inf
         if isinstance(call, StoredCall) and call.data_status == DataStatus.PARTIAL:
             ends_in_ms = call.over_at_ms + self._state.settings.report_grace_ms - self._state.sweep.now_ms(call_id)
-            moment = now + ends_in_ms / 1000
+            moment = now + (ends_in_ms / 1000 if ends_in_ms > 0 else _pause_after(-ends_in_ms / 1000))
         if self._state.reconciler is not None:
             moment = min(moment, self._state.reconciler.schedule_if_due(call_id, call))
         return max(now + SHORTEST_PARK_S, moment)
+
+
+def without_facts(call: Call) -> Call:
+    """What a watcher needs to know of a call while it is parked. The facts may be 9 MB, and thousands may wait."""
+    return msgspec.structs.replace(call, facts={}) if isinstance(call, StoredCall) and call.facts else call
+
+
+def _pause_after(overdue_s: float) -> float:
+    """Seconds before the next try of what is overdue for so long. They grow with it: Redis may be full for hours."""
+    return min(overdue_s, random.uniform(*PAUSE_AFTER_FAILURE_S))  # noqa: S311 - spreads load

@@ -13,11 +13,11 @@ from typing import Final, Self
 
 import structlog
 
-from service.calls.record import render_change
+from service.calls.record import etag_of, render_change
 from service.calls.stored_call import StoredCall, Tombstone
 from service.errors import StoreUnavailableError
 from service.event_format import render_id
-from service.jobs.change_log import MAX_CALLS, ChangeLog, Events
+from service.jobs.change_log import EVENTS_AT_ONCE, MAX_CALLS, ChangeLog, Events
 from service.store.calls import CallStore
 from service.store.changes import Changes, Waiter
 
@@ -123,15 +123,29 @@ class ChangeFeed:
 
     async def _work(self) -> None:
         """Read what changed and wake the readers, until there is nothing more."""
-        loop = asyncio.get_running_loop()
         while self._unread or self._has_news:
-            began_at = loop.time()
-            is_away = await self._read_some()
-            rest_s = PAUSE_AFTER_FAILURE_S if is_away else REST * (loop.time() - began_at)
+            rest_s = await self._read_up_to(EVENTS_AT_ONCE)
             if self._has_news:
                 self._has_news = False
                 await self._wake_readers()
             await asyncio.sleep(rest_s)
+
+    async def _read_up_to(self, count: int) -> float:
+        """Read what streams are then woken for at once. Returns for how many seconds to rest after that.
+
+        To wake a thousand streams takes a tenth of a second. Done after every 16 reads, a burst took minutes to arrive.
+        """
+        loop = asyncio.get_running_loop()
+        rest_s = 0.0
+        for _ in range(0, count, READS_AT_ONCE):
+            if not self._unread:
+                break
+            await asyncio.sleep(rest_s)
+            began_at = loop.time()
+            if await self._read_some():
+                return PAUSE_AFTER_FAILURE_S
+            rest_s = REST * (loop.time() - began_at)
+        return rest_s
 
     async def _read_some(self) -> bool:
         """Read the calls that wait longest. True where Redis is away: those calls wait on."""
@@ -153,7 +167,7 @@ class ChangeFeed:
     def _add_to_log(self, call_id: bytes, call: StoredCall | Tombstone) -> bool:
         """False where the log has it: each change is told of by its notification and by the next sweep."""
         if isinstance(call, StoredCall):
-            return self.log.add_change(call_id, (call.created_at_ms, call.version), render_change(call))
+            return self.log.add_change(call_id, etag_of(call, "summary"), render_change(call))
         return self.log.add_deletion(call_id)
 
     async def _wake_readers(self) -> None:

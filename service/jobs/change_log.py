@@ -22,7 +22,7 @@ CHUNKS_KEPT: Final = 4
 _LOST: Final = b""
 """Has the place of a call's id in the entry that tells of lost notifications."""
 
-_NO_STATE: Final = (0, 0)
+_NO_ETAG: Final = b""
 
 
 class Events(msgspec.Struct, frozen=True):
@@ -36,7 +36,7 @@ class Events(msgspec.Struct, frozen=True):
 
 class _Entry(msgspec.Struct, frozen=True):
     position: int
-    state: tuple[int, int]
+    etag: bytes
     event: bytes
 
 
@@ -52,25 +52,25 @@ class ChangeLog:
         self.position = 0
         """That of the latest entry."""
 
-    def add_change(self, call_id: bytes, state: tuple[int, int], data: bytes) -> bool:
-        """``state``: when the record was created, and its version. False where the log has just that of the call."""
+    def add_change(self, call_id: bytes, etag: bytes, data: bytes) -> bool:
+        """False where the log has the call with just that ETag."""
         known = self._entries.get(call_id)
-        if known is not None and known.state == state:
+        if known is not None and known.etag == etag:
             return False
-        self._append(call_id, state, b"call", data)
+        self._append(call_id, etag, b"call", data)
         return True
 
     def add_deletion(self, call_id: bytes) -> bool:
         """False where the log has it."""
         known = self._entries.get(call_id)
-        if known is not None and known.state == _NO_STATE:
+        if known is not None and known.etag == _NO_ETAG:
             return False
-        self._append(call_id, _NO_STATE, b"gone", b'{"call_id":"%b"}' % call_id)
+        self._append(call_id, _NO_ETAG, b"gone", b'{"call_id":"%b"}' % call_id)
         return True
 
     def add_gap(self) -> None:
         """Changes may have been missed until now."""
-        self._append(_LOST, _NO_STATE, b"gap", b"{}")
+        self._append(_LOST, _NO_ETAG, b"gap", b"{}")
 
     def forget_all(self) -> None:
         """Every reader that comes back from before finds a gap."""
@@ -115,9 +115,9 @@ class ChangeLog:
         next_ones = newer[-EVENTS_AT_ONCE:]
         return Events(b"".join([entry.event for entry in reversed(next_ones)]), len(next_ones), next_ones[0].position)
 
-    def _append(self, key: bytes, state: tuple[int, int], name: bytes, data: bytes) -> None:
+    def _append(self, key: bytes, etag: bytes, name: bytes, data: bytes) -> None:
         self.position += 1
-        self._entries[key] = _Entry(self.position, state, render_event(name, data, self.id_of(self.position)))
+        self._entries[key] = _Entry(self.position, etag, render_event(name, data, self.id_of(self.position)))
         self._entries.move_to_end(key)
         if len(self._entries) > MAX_CALLS:
             _, dropped = self._entries.popitem(last=False)

@@ -42,6 +42,7 @@ class OneWriteCycle(RequestResponseCycle):
 
     flow: HeldFlow
     _start: Any = None
+    _ends_by_close = False
 
     async def send(self, message: Any) -> None:
         if message["type"] == "http.response.start" and not self.response_started:
@@ -52,7 +53,12 @@ class OneWriteCycle(RequestResponseCycle):
             if self._is_whole(start, message):
                 self._write_whole(start, message.get("body", b""))
                 return
+            self._ends_by_close = self._has_no_framing(start)
+            if self._ends_by_close:
+                self.chunked_encoding = False
             await super().send(start)
+        if self._ends_by_close:
+            self.expected_content_length = len(message.get("body", b""))
         if message.get("more_body", False):
             await self._send_part(message)
         else:
@@ -65,6 +71,10 @@ class OneWriteCycle(RequestResponseCycle):
         before = self.transport.get_write_buffer_size()
         await super().send(message)
         self.flow.streamed_bytes += self.transport.get_write_buffer_size() - before
+
+    def _has_no_framing(self, start: Any) -> bool:
+        """True for a stream to HTTP/1.0, which knows no chunks; uvicorn would send them."""
+        return self.scope["http_version"] == "1.0" and all(name != b"content-length" for name, _ in start["headers"])
 
     def _is_whole(self, start: Any, message: Any) -> bool:
         """True for a complete response of known length, unless the connection closes after it or is gone."""

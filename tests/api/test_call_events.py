@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+
 import httpx2
 import pytest
 
 from tests.support.event_streams import events_of, follow
+from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
 from tests.support.service_api import (
     CALLS,
@@ -161,3 +165,38 @@ async def test_a_client_that_goes_away_leaves_nothing(open_replica: Replica, cli
             await reader.readuntil(b"event: call")
     await streams_open(client, 0)
     assert await metric(client, "vapi_polls_waiting") == 0
+
+
+async def test_a_client_of_http_1_0_gets_the_plain_events_until_the_connection_ends(
+    open_replica: Replica, client: httpx2.AsyncClient
+) -> None:
+    """It knows no chunks: https://www.rfc-editor.org/rfc/rfc9112#section-6.1."""
+    call_id = new_call_id()
+    await deliver(client, full_report(call_id))
+    reader, writer = await asyncio.open_connection("127.0.0.1", open_replica.port)
+    writer.write(b"GET %b HTTP/1.0\r\n\r\n" % events_of(call_id).encode())
+    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    assert b"transfer-encoding" not in head
+    assert body.startswith(b"retry: 1000\n\nevent: call\nid: ")
+    assert body.endswith(b"}\n\n")
+
+
+async def test_a_record_is_sent_where_a_failover_lost_the_change_before_it(
+    start_replica: Callable[..., Replica], redis_process: RedisProcess
+) -> None:
+    """Its version is then that of the change which was lost, and which the client knows."""
+    call_id, redis = new_call_id(), redis_process.client
+    replica = start_replica(redis_url=redis_process.url, redis_key_prefix="lost")
+    async with connected(replica) as client:
+        await deliver(client, status_update("queued", call_id))
+        [key] = [key for key in redis.keys("lost:*") if key.endswith(call_id.encode())]
+        replicated = redis.dump(key)
+        await deliver(client, status_update("in-progress", call_id))
+        async with follow(client, events_of(call_id)) as stream:
+            assert (await stream.next()).data["status"] == "in-progress"
+            assert isinstance(replicated, bytes)
+            redis.restore(key, 60_000, replicated, replace=True)
+            await deliver(client, full_report(call_id))
+            *_, last = await stream.rest()
+    assert last.data["data_status"] == "complete"

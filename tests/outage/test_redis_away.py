@@ -167,3 +167,18 @@ async def test_a_record_survives_a_redis_that_only_hung(
     fragile_redis.resume()
     await until_ready(client)
     assert (await client.get("/api/v1/vapi/calls/survives-1")).json()["data"]["status"] == "ringing"
+
+
+async def test_a_full_redis_is_not_asked_all_the_time_for_a_call_whose_grace_it_cannot_end(
+    fragile_redis: RedisProcess, start_replica: Callable[..., Replica]
+) -> None:
+    replica = start_replica(redis_url=fragile_redis.url, redis_key_prefix="full", report_grace_s=1)
+    async with open_client(base_url=replica.url) as client:
+        await client.post("/api/v1/vapi/webhook", json=status_update("ended", "graceless"))
+        fragile_redis.client.config_set("maxmemory", "1mb")
+        fragile_redis.client.config_resetstat()
+        try:
+            assert (await client.get("/api/v1/vapi/calls/graceless?wait=6")).status_code == 202
+            assert fragile_redis.client.info("commandstats")["cmdstat_hmget"]["calls"] < 30
+        finally:
+            fragile_redis.client.config_set("maxmemory", "0")

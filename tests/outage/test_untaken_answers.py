@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.raw_http import ask, get, post
+from tests.support.raw_http import RawConnection, ask, get, post
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
 from tests.support.store_events import until
-from tests.support.vapi_sender import full_report
+from tests.support.vapi_sender import full_report, preliminary_report
 
 CLIENTS = 60
 TRANSCRIPT_BYTES = 9_000_000
@@ -83,6 +83,30 @@ async def test_a_large_record_is_held_once_for_all_who_do_not_read_it_and_they_a
     finally:
         for client in clients:
             client.close()
+
+
+async def test_whoever_waits_for_a_large_record_does_not_hold_what_it_has_so_far(replica: Replica) -> None:
+    """Polls, streams, and streams of clients that know the record, all parked on a report without its analysis."""
+    report = json.dumps(preliminary_report("waited-1", artifact={"transcript": "x" * TRANSCRIPT_BYTES})).encode()
+    target = b"/api/v1/vapi/calls/waited-1"
+
+    async def is_stored() -> bool:
+        return (await ask(replica.port, post(report), within_s=60)).status == 200
+
+    await until(is_stored, 60)
+    etag = (await ask(replica.port, get(target), within_s=60)).header("etag") or ""
+    before, clients = memory_of(replica), []
+    known = b"Last-Event-ID: " + etag.encode()
+    ways = get(target + b"?wait=25"), get(target + b"/events"), get(target + b"/events", known)
+    for number in range(CLIENTS):
+        clients.append(await RawConnection.open(replica.port))
+        await clients[-1].send(ways[number % 3])
+        await asyncio.sleep(0.05)  # apart, or they share a read
+    try:
+        assert memory_of(replica) - before < MAY_GROW_BYTES
+    finally:
+        for client in clients:
+            client.abort()
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from typing import Final
 
-import msgspec
 from starlette.types import Receive, Scope, Send
 
 from service.api.auth import Access
@@ -13,7 +12,7 @@ from service.api.events.stream import EventStream, answer_head, longest_of
 from service.api.poll_request import read_call_id, read_view
 from service.api.responses import LARGE_BODY_BYTES, SharedBody
 from service.api.state import State
-from service.api.watched_call import Call, WatchedCall
+from service.api.watched_call import Call, WatchedCall, without_facts
 from service.calls.record import View, etag_of, render_pending, render_record
 from service.calls.status import DataStatus
 from service.calls.stored_call import StoredCall, Tombstone
@@ -52,19 +51,20 @@ class CallEvents:
         known: bytes = scope["named_headers"].get(b"last-event-id", b"")
         watched = WatchedCall(self._state, call_id, view, receive)
         with EventStream(self._state.streams, send, longest_s) as stream, watched:
-            call = await watched.first_read()
-            if is_last(call) and _id_of(call, view) == known:
-                await stream.refuse()
-            else:
-                await self._follow(stream, watched, call, known)
+            await self._follow(stream, watched, known)
 
-    async def _follow(self, stream: EventStream, watched: WatchedCall, call: Call, known: bytes | None) -> None:
+    async def _follow(self, stream: EventStream, watched: WatchedCall, known: bytes | None) -> None:
         """Send the call whenever it is another than the client knows, until that was the last time."""
+        call = await watched.first_read()
+        if is_last(call) and _id_of(call, watched.view) == known:
+            await stream.refuse()
+            return
         await stream.start()
         while True:
             is_final, event_id = is_last(call), _id_of(call, watched.view)
-            if event_id != known:
-                event, call, known = self._event_of(watched, call), _without_facts(call), event_id
+            event = self._event_of(watched, call) if event_id != known else None
+            call, known = without_facts(call), event_id
+            if event is not None:
                 await self._send_event(stream, event, watched.told_at)
                 del event
             if is_final or watched.is_over or stream.is_expired:
@@ -113,8 +113,3 @@ def _id_of(call: Call, view: View) -> bytes | None:
     if isinstance(call, StoredCall):
         return etag_of(call, view)
     return None if call is None else GONE
-
-
-def _without_facts(call: Call) -> Call:
-    """What a parked stream needs to know of a call. Its facts may be large, and it may be parked for an hour."""
-    return msgspec.structs.replace(call, facts={}) if isinstance(call, StoredCall) else call
