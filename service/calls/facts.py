@@ -1,7 +1,8 @@
 """The facts of a call: their names, and their encoding as the JSON fragments that are stored.
 
 A new fact is one line in Facts and one where it is read from VAPI. Add it after the others of its kind: stored facts
-have no names, only their order (store/call_codec.py).
+have no names, only their order (store/call_codec.py). One that the record shows is also a field of CallRecord and a
+column of the archive, which needs a migration.
 """
 
 from __future__ import annotations
