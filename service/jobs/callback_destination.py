@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
@@ -13,9 +13,9 @@ import structlog
 from service.callback_url import CallbackUrl, CallbackUrlError, is_allowed, parse_callback_url
 from service.calls.record import LARGE_OF_VIEW, render_record
 from service.calls.status import DataStatus
-from service.calls.stored_call import StoredCall
+from service.calls.stored_call import StoredCall, Tombstone
 from service.config import Settings
-from service.errors import UpstreamError
+from service.errors import ArchiveUnavailableError, UpstreamError
 from service.jobs.leased_tries import LeasedTries
 from service.name_lookup import NameLookup
 from service.standard_webhooks import decode_secret, signed_headers
@@ -47,6 +47,10 @@ NOT_FOUND: Final = b'{"success":false,"error":"Call result not found","call_id":
 """The call was deleted, or VAPI does not know it. What a poll gets, and the call's id: a callback has no path."""
 
 
+FindArchived = Callable[[bytes, StoredCall | Tombstone | None], Awaitable[StoredCall | Tombstone | None]]
+"""Completes what Redis has of a call by what the archive has. Raises ArchiveUnavailableError."""
+
+
 class Destination(LeasedTries):
     """The callbacks to one origin."""
 
@@ -62,8 +66,10 @@ class Destination(LeasedTries):
         calls: CallStore,
         open_session: Callable[[str], HttpSession],
         on_result: Callable[[Result], None],
+        find_archived: FindArchived | None = None,
     ) -> None:
         super().__init__(store, on_result)
+        self._find_archived = find_archived
         self._origin = origin
         self._prefixes = prefixes_of(settings)
         self._keys = [decode_secret(secret.reveal()) for secret in settings.callback_secret]
@@ -122,8 +128,15 @@ class Destination(LeasedTries):
             await self._session.close()
 
     async def _find_body(self, call_id: bytes) -> bytes | None:
-        """What a poll would get; None while the record is not final, as after a failover that lost an event."""
+        """What a poll would get; None while the record is not final, as after a failover that lost an event, or while
+        the archive is away that may have it.
+        """
         call = await self._calls.find(call_id, LARGE_OF_VIEW["summary"])
+        if self._find_archived is not None:
+            try:
+                call = await self._find_archived(call_id, call)
+            except ArchiveUnavailableError:
+                return None
         if not isinstance(call, StoredCall):
             return NOT_FOUND % call_id
         if not DataStatus(call.data_status).is_final:

@@ -60,14 +60,18 @@ class LeasedTries(ABC):
     async def until_ready(self) -> None:  # noqa: B027 - only some queues have to wait
         """Wait while a try would be pointless; nothing is claimed meanwhile."""
 
-    async def subscribe(self, call_id: bytes, subscriber: bytes, url: bytes = b"") -> None:
+    async def subscribe(
+        self, call_id: bytes, subscriber: bytes, url: bytes = b"", *, is_archived: bool = False
+    ) -> None:
         """Tell the subscriber once the call's record is final, or now if it is. A repetition changes nothing.
+
+        ``is_archived``: the archive has a final record.
 
         Raises:
             TooManyRequestsError: there are too many subscriptions.
             UnavailableError: Redis did not take it, or is nearly full.
         """
-        if await self._store.subscribe(call_id, subscriber, url):
+        if await self._store.subscribe(call_id, subscriber, url, is_archived=is_archived):
             self.wake(bucket_of(call_id))
 
     def wake(self, bucket: int) -> None:
