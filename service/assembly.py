@@ -76,7 +76,9 @@ def assemble(settings: Settings) -> tuple[State, RedisTopology]:
         subscriptions = Resumer(SubscriptionStore(settings, commands, keys, room), kestra, metrics.subscription)
     due = DueQueues(subscriptions)
     calls = CallStore(settings, commands, keys, on_due=due.wake)
-    due.callbacks = callbacks = _callbacks(settings, commands, keys, room, calls, metrics)
+    archive = Archive(settings) if settings.database_url else None
+    archived_calls = ArchivedCalls(settings, calls, archive) if archive else None
+    due.callbacks = callbacks = _callbacks(settings, commands, keys, room, calls, archived_calls, metrics)
     changes = Changes(redis.connect_subscriber, keys.changes)
     shutdown = Shutdown()
     change_feed = ChangeFeed(changes, calls)
@@ -90,7 +92,6 @@ def assemble(settings: Settings) -> tuple[State, RedisTopology]:
     idempotency = IdempotencyStore(commands, keys)
     leases = ReconcileLeases(settings, commands, keys)
     reconciler = _reconciler(settings, vapi, calls, sweep, metrics, leases)
-    archive = Archive(settings) if settings.database_url else None
     archive_stream = _archive_stream(settings, commands, keys)
     state = State(
         settings=settings,
@@ -108,7 +109,7 @@ def assemble(settings: Settings) -> tuple[State, RedisTopology]:
         reconciler=reconciler,
         late_refresh=_late_refresh(reconciler, calls, sweep, metrics, leases),
         archive=archive,
-        archived_calls=ArchivedCalls(calls, archive) if archive else None,
+        archived_calls=archived_calls,
         archive_stream=archive_stream,
         archiver=_archiver(settings, archive, archive_stream, calls, commands, metrics),
         kestra=kestra,
@@ -156,7 +157,13 @@ class DueQueues:
 
 
 def _callbacks(
-    settings: Settings, commands: Commands, keys: Keys, room: SubscriptionRoom, calls: CallStore, metrics: Metrics
+    settings: Settings,
+    commands: Commands,
+    keys: Keys,
+    room: SubscriptionRoom,
+    calls: CallStore,
+    archived_calls: ArchivedCalls | None,
+    metrics: Metrics,
 ) -> Callbacks | None:
     """None without ``CALLBACK_ALLOWED_PREFIXES``."""
     if not settings.has_callbacks:
@@ -166,7 +173,9 @@ def _callbacks(
         tag: SubscriptionStore(settings, commands, keys, room, callbacks_to=tag, lease_ms=CALLBACK_LEASE_MS)
         for tag in tags
     }
-    return Callbacks(settings, calls, CallbackCalls(settings, commands, keys, tags), stores, metrics.callback)
+    looks = CallbackCalls(settings, commands, keys, tags)
+    find_archived = archived_calls.complete if archived_calls else None
+    return Callbacks(settings, calls, looks, stores, metrics.callback, find_archived)
 
 
 def _rate_limit(settings: Settings, commands: Commands, keys: Keys) -> RateLimit | None:

@@ -41,6 +41,10 @@ _UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\\]")
 _ENCODED_DELIMITER: Final = re.compile(r"%(?:2[ef5])", re.IGNORECASE)
 """An encoded dot, slash or percent sign. Some servers decode a path before, or twice."""
 
+_AZURE: Final = ipaddress.IPv4Address("168.63.129.16")
+"""Looks public, but belongs to the host of each virtual machine there and serves its agent:
+https://learn.microsoft.com/azure/virtual-network/what-is-ip-address-168-63-129-16"""
+
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 """https://www.rfc-editor.org/rfc/rfc6052#section-2.1"""
 _COMPATIBLE: Final = ipaddress.IPv6Network("::/96")
@@ -136,6 +140,8 @@ def find_address(host: str) -> Address | None:
 def is_public(address: Address) -> bool:
     """Whether packets to it leave every private network. An IPv6 address that wraps an IPv4 one is judged by that."""
     plain = unwrap(address)
+    if plain == _AZURE:
+        return False
     if isinstance(plain, ipaddress.IPv6Address) and (plain.is_site_local or plain.teredo is not None):
         return False
     return plain.is_global and not (plain.is_multicast or plain.is_reserved or plain.is_unspecified)

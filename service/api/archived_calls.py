@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Final
 
 from service.archive.database import Archive
@@ -9,6 +10,7 @@ from service.calls.merging import merge_calls
 from service.calls.record import LARGE_OF_VIEW, View
 from service.calls.status import DataStatus, Ending
 from service.calls.stored_call import StoredCall, Tombstone, UnknownToVapi
+from service.config import Settings
 from service.errors import ArchiveUnavailableError
 from service.store.calls import CallStore
 
@@ -19,7 +21,8 @@ REMEMBERED_LIFETIMES: Final = 10_000
 class ArchivedCalls:
     """Reads the archive for polls, once for each poll of a call that Redis does not have or that has no report there."""
 
-    def __init__(self, calls: CallStore, archive: Archive) -> None:
+    def __init__(self, settings: Settings, calls: CallStore, archive: Archive) -> None:
+        self._timeout_s = settings.store_timeout_s
         self._calls = calls
         self._archive = archive
         self._first_lifetimes: dict[tuple[bytes, int], None] = {}
@@ -59,6 +62,27 @@ class ArchivedCalls:
         if archived is None or not (is_final or is_plain):
             return None
         return archived.call
+
+    async def complete(self, call_id: bytes, known: StoredCall | Tombstone | None) -> StoredCall | Tombstone | None:
+        """What is known of a call in Redis, or its final record if only the archive has that.
+
+        Raises:
+            ArchiveUnavailableError: Redis does not know the call, and the archive does not answer.
+        """
+        if not self.may_have_more(known):
+            return known
+        deadline = time.monotonic() + self._timeout_s
+        found = await self.find(call_id, "summary", known, is_plain=True, deadline=deadline)
+        return found or known
+
+    async def has_final(self, call_id: bytes) -> bool:
+        """Whether only the archive has the call's final record. False also while the archive does not answer."""
+        known = await self._calls.find(call_id)
+        try:
+            call = await self.complete(call_id, known)
+        except ArchiveUnavailableError:
+            return False
+        return isinstance(call, StoredCall) and call.is_archived and DataStatus(call.data_status).is_final
 
     def _remember(self, call: StoredCall) -> None:
         while len(self._first_lifetimes) >= REMEMBERED_LIFETIMES:

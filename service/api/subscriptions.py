@@ -40,14 +40,21 @@ async def subscribe(state: State, request: Request) -> Response:
     if read_kind(body) == CALLBACK:
         if state.callbacks is None:
             raise NotConfiguredError("CALLBACK_ALLOWED_PREFIXES must be set to send callbacks")
-        await state.callbacks.subscribe(call_id, read_url(body, state.callbacks))
+        url = read_url(body, state.callbacks)
+        await state.callbacks.subscribe(call_id, url, is_archived=await _is_archived(state, call_id))
         return JSONResponse(202)
     if state.subscriptions is None:
         raise NotConfiguredError("KESTRA_URL must be set to resume executions")
     execution_id = read_execution_id(body)
     request.scope["log"]["execution_id"] = execution_id
-    await state.subscriptions.subscribe(call_id, execution_id.encode())
+    is_archived = await _is_archived(state, call_id)
+    await state.subscriptions.subscribe(call_id, execution_id.encode(), is_archived=is_archived)
     return JSONResponse(202)
+
+
+async def _is_archived(state: State, call_id: bytes) -> bool:
+    """Whether only the archive has the final record, so that nothing would ever make the subscription due."""
+    return state.archived_calls is not None and await state.archived_calls.has_final(call_id)
 
 
 def read_kind(body: Any) -> str:

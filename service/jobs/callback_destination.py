@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
@@ -13,10 +13,11 @@ import structlog
 from service.callback_url import CallbackUrl, CallbackUrlError, is_allowed, parse_callback_url
 from service.calls.record import LARGE_OF_VIEW, render_record
 from service.calls.status import DataStatus
-from service.calls.stored_call import StoredCall
+from service.calls.stored_call import StoredCall, Tombstone
 from service.config import Settings
-from service.errors import UpstreamError
+from service.errors import ArchiveUnavailableError, UpstreamError
 from service.jobs.leased_tries import LeasedTries
+from service.jobs.rest import Rest
 from service.name_lookup import NameLookup
 from service.standard_webhooks import decode_secret, signed_headers
 from service.store.calls import CallStore
@@ -37,19 +38,22 @@ LEASE_MS: Final = 15_000
 MAX_CONCURRENT: Final = 2
 """Tries at once per origin and process."""
 
-LONGEST_REST_S: Final = 60.0
-"""Longest pause in which nothing is sent to an origin that does not answer. The first is a second, each further one
-twice as long."""
+PATHS_REMEMBERED: Final = 1_000
+"""Resting paths of an origin. The one that rests longest is forgotten, and tried."""
 
 AWAY_STATUSES: Final = frozenset({429, 502, 503, 504})
-"""Answers by which nobody behind the address takes callbacks now. Others concern one callback."""
+"""Answers by which nobody behind the path takes callbacks now. Others concern one callback."""
 
 NOT_FOUND: Final = b'{"success":false,"error":"Call result not found","call_id":"%b"}'
 """The call was deleted, or VAPI does not know it. What a poll gets, and the call's id: a callback has no path."""
 
 
+FindArchived = Callable[[bytes, StoredCall | Tombstone | None], Awaitable[StoredCall | Tombstone | None]]
+"""Completes what Redis has of a call by what the archive has. Raises ArchiveUnavailableError."""
+
+
 class Destination(LeasedTries):
-    """The callbacks to one origin."""
+    """The callbacks to one origin. A path that does not answer delays no other: many receivers may share the origin."""
 
     event = "callback"
     max_concurrent = MAX_CONCURRENT
@@ -63,8 +67,10 @@ class Destination(LeasedTries):
         calls: CallStore,
         open_session: Callable[[str], HttpSession],
         on_result: Callable[[Result], None],
+        find_archived: FindArchived | None = None,
     ) -> None:
         super().__init__(store, on_result)
+        self._find_archived = find_archived
         self._origin = origin
         self._prefixes = prefixes_of(settings)
         self._keys = [decode_secret(secret.reveal()) for secret in settings.callback_secret]
@@ -72,8 +78,8 @@ class Destination(LeasedTries):
         self._open_session = open_session
         self._session: HttpSession | None = None
         self._lookup = NameLookup()
-        self._failures = 0
-        self._rests_until = 0.0
+        self._rest = Rest()
+        self._path_rests: dict[str, Rest] = {}
 
     def ids_of(self, claim: Claim) -> dict[str, str]:
         return {
@@ -84,8 +90,12 @@ class Destination(LeasedTries):
 
     async def until_ready(self) -> None:
         # A try that is still under way may lengthen the rest.
-        while (left_s := self._rests_until - asyncio.get_running_loop().time()) > 0:  # noqa: ASYNC110
+        while (left_s := self._rest.left_s) > 0:  # noqa: ASYNC110
             await asyncio.sleep(left_s)
+
+    def pause_after(self, claim: Claim) -> float:
+        rest = self._path_rests.get(path_of(claim))
+        return rest.left_s + 0.01 if rest and rest.left_s > 0 else super().pause_after(claim)
 
     def note_expired(self, count: int) -> None:
         for _ in range(count):
@@ -100,6 +110,9 @@ class Destination(LeasedTries):
             return self._drop(claim, "the URL cannot be read")
         if url.origin != self._origin or not is_allowed(url, self._prefixes):
             return self._drop(claim, "CALLBACK_ALLOWED_PREFIXES no longer allows it")
+        rest = self._path_rests.get(path_of(claim))
+        if rest is not None and rest.left_s > 0:
+            return self._retry(claim, "its path rests")
         try:
             async with asyncio.timeout(TRY_WITHIN_S):
                 body = await self._find_body(claim.call_id)
@@ -107,15 +120,21 @@ class Destination(LeasedTries):
                     return "retried"
                 answer = await self._send(url, claim, body)
         except (UpstreamError, TimeoutError) as exc:
-            return self._retry(claim, str(exc) or "The callback's receiver did not answer in time", is_away=True)
+            reason = str(exc) or "The callback's receiver did not answer in time"
+            is_reached = isinstance(exc, TimeoutError) or exc.is_outcome_unknown
+            self._begin_rest(claim if is_reached else None, reason)
+            return self._retry(claim, reason)
+        reason = f"it answered {answer.status}"
+        if answer.status in AWAY_STATUSES:
+            self._begin_rest(claim, reason)
+            return self._retry(claim, reason)
+        self._end_rest(claim)
         if answer.is_success:
-            self._end_rest()
             log.info("callback.delivered", tries=claim.number, **self.ids_of(claim))
             return "delivered"
         if answer.status == 410:
-            self._end_rest()
             return self._drop(claim, "the receiver answered 410")
-        return self._retry(claim, f"it answered {answer.status}", is_away=answer.status in AWAY_STATUSES)
+        return self._retry(claim, reason)
 
     async def close(self) -> None:
         await super().close()
@@ -123,8 +142,15 @@ class Destination(LeasedTries):
             await self._session.close()
 
     async def _find_body(self, call_id: bytes) -> bytes | None:
-        """What a poll would get; None while the record is not final, as after a failover that lost an event."""
+        """What a poll would get; None while the record is not final, as after a failover that lost an event, or while
+        the archive is away that may have it.
+        """
         call = await self._calls.find(call_id, LARGE_OF_VIEW["summary"])
+        if self._find_archived is not None:
+            try:
+                call = await self._find_archived(call_id, call)
+            except ArchiveUnavailableError:
+                return None
         if not isinstance(call, StoredCall):
             return NOT_FOUND % call_id
         if not DataStatus(call.data_status).is_final:
@@ -157,31 +183,39 @@ class Destination(LeasedTries):
         log.warning("callback.dropped", reason=reason, tries=claim.number, **self.ids_of(claim))
         return "dropped"
 
-    def _retry(self, claim: Claim, reason: str, *, is_away: bool) -> Result:
-        if is_away:
-            self._rest(reason)
-        else:
-            self._end_rest()
+    def _retry(self, claim: Claim, reason: str) -> Result:
         if claim.tried_for_ms >= HELD_FOR_MS:
             return self._drop(claim, "undelivered for too long")
         log.debug("callback.retried", reason=reason, tries=claim.number, **self.ids_of(claim))
         return "retried"
 
-    def _rest(self, reason: str) -> None:
-        """Send nothing to the origin for a while. Logged once when an outage begins and once when it ends."""
-        now = asyncio.get_running_loop().time()
-        if now < self._rests_until:
-            return
-        if not self._failures:
-            log.warning("callback_origin.failed", origin=self._origin, reason=reason)
-        self._rests_until = now + min(2.0**self._failures, LONGEST_REST_S)
-        self._failures = min(self._failures + 1, 10)
+    def _begin_rest(self, claim: Claim | None, reason: str) -> None:
+        """Send nothing for a while: to the path of the claim, or to the origin without one.
 
-    def _end_rest(self) -> None:
-        if self._failures:
+        Logged once when an outage begins and once when it ends.
+        """
+        if not (self._rest.failures or self._path_rests):
+            log.warning("callback_origin.failed", origin=self._origin, reason=reason)
+        if claim is None:
+            self._rest.begin()
+            return
+        self._rest = Rest()
+        path = path_of(claim)
+        if path not in self._path_rests and len(self._path_rests) >= PATHS_REMEMBERED:
+            del self._path_rests[next(iter(self._path_rests))]
+        self._path_rests.setdefault(path, Rest()).begin()
+
+    def _end_rest(self, claim: Claim) -> None:
+        was_away = self._rest.failures or self._path_rests
+        self._rest = Rest()
+        self._path_rests.pop(path_of(claim), None)
+        if was_away and not self._path_rests:
             log.info("callback_origin.recovered", origin=self._origin)
-        self._failures = 0
-        self._rests_until = 0.0
+
+
+def path_of(claim: Claim) -> str:
+    """The URL without its query."""
+    return claim.purpose.decode(errors="replace").partition("?")[0]
 
 
 def prefixes_of(settings: Settings) -> list[CallbackUrl]:

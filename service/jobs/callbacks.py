@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from service import __version__
 from service.callback_url import CallbackUrl, is_allowed
 from service.config import Settings
-from service.jobs.callback_destination import MAX_CONCURRENT, Destination, prefixes_of
+from service.jobs.callback_destination import MAX_CONCURRENT, Destination, FindArchived, prefixes_of
 from service.store.callback_calls import CallbackCalls, CallbackStanding
 from service.store.calls import CallStore
 from service.store.subscriptions import Result, SubscriptionStore
@@ -33,6 +33,7 @@ class Callbacks:
         looks: CallbackCalls,
         stores: Mapping[bytes, SubscriptionStore],
         on_result: Callable[[Result], None],
+        find_archived: FindArchived | None = None,
     ) -> None:
         self._prefixes = prefixes_of(settings)
         self._looks = looks
@@ -40,7 +41,7 @@ class Callbacks:
         origins = origins_of(settings)
         open_session = _SessionOpener()
         self._destinations = {
-            tag: Destination(origin, settings, stores[tag], calls, open_session, on_result)
+            tag: Destination(origin, settings, stores[tag], calls, open_session, on_result, find_archived)
             for tag, origin in origins.items()
         }
 
@@ -51,10 +52,11 @@ class Callbacks:
     def is_allowed(self, url: CallbackUrl) -> bool:
         return is_allowed(url, self._prefixes)
 
-    async def subscribe(self, call_id: bytes, url: CallbackUrl) -> None:
+    async def subscribe(self, call_id: bytes, url: CallbackUrl, *, is_archived: bool = False) -> None:
         """As ``LeasedTries.subscribe``."""
         subscriber = b"callback:%b:%b" % (url.origin_tag, url.tag)
-        await self._destinations[url.origin_tag].subscribe(call_id, subscriber, url.text.encode())
+        destination = self._destinations[url.origin_tag]
+        await destination.subscribe(call_id, subscriber, url.text.encode(), is_archived=is_archived)
 
     def wake(self, bucket: int, origin_tag: bytes) -> None:
         """Callbacks to that origin are due in the bucket. Another replica may know origins that this one does not."""

@@ -60,14 +60,18 @@ class LeasedTries(ABC):
     async def until_ready(self) -> None:  # noqa: B027 - only some queues have to wait
         """Wait while a try would be pointless; nothing is claimed meanwhile."""
 
-    async def subscribe(self, call_id: bytes, subscriber: bytes, url: bytes = b"") -> None:
+    async def subscribe(
+        self, call_id: bytes, subscriber: bytes, url: bytes = b"", *, is_archived: bool = False
+    ) -> None:
         """Tell the subscriber once the call's record is final, or now if it is. A repetition changes nothing.
+
+        ``is_archived``: the archive has a final record.
 
         Raises:
             TooManyRequestsError: there are too many subscriptions.
             UnavailableError: Redis did not take it, or is nearly full.
         """
-        if await self._store.subscribe(call_id, subscriber, url):
+        if await self._store.subscribe(call_id, subscriber, url, is_archived=is_archived):
             self.wake(bucket_of(call_id))
 
     def wake(self, bucket: int) -> None:
@@ -104,6 +108,10 @@ class LeasedTries(ABC):
         if claimed.are_more_left:
             self.wake(bucket)
 
+    def pause_after(self, claim: Claim) -> float:
+        """Seconds until the next try."""
+        return min(2.0 ** min(claim.number - 1, 20), self.max_backoff_s)
+
     def note_expired(self, count: int) -> None:  # noqa: B027 - only some queues count them
         """So many were due, but their record is gone."""
 
@@ -124,7 +132,7 @@ class LeasedTries(ABC):
         """Try once and record the result. Without a recorded result the lease ends and another try follows."""
         try:
             result = await self.attempt(claim)
-            retry_in_s = min(2.0 ** min(claim.number - 1, 20), self.max_backoff_s)
+            retry_in_s = self.pause_after(claim)
             if await self._store.end_claim(claim, result, retry_in_ms=round(retry_in_s * 1000)):
                 self._on_result(result)
         except StoreUnavailableError:

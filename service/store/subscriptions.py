@@ -101,10 +101,13 @@ class SubscriptionStore:
         self._note_pause_script = load_script("note_pause.lua")
         self._end_claim_script = load_script("end_claim.lua")
 
-    async def subscribe(self, call_id: bytes, subscriber: bytes, url: bytes = b"") -> bool:
+    async def subscribe(
+        self, call_id: bytes, subscriber: bytes, url: bytes = b"", *, is_archived: bool = False
+    ) -> bool:
         """Store a subscription to the call, with the URL of a callback; one that is stored already is left as it is.
 
-        Returns whether the subscriber is to be told now, because the record is final or deleted.
+        Returns whether the subscriber is to be told now, because the record is final or deleted, or ``is_archived``: the
+        archive has the final record.
 
         Raises:
             TooManyRequestsError: it is new, and its call, or all calls together, have too many already.
@@ -131,6 +134,7 @@ class SubscriptionStore:
                 *refusals,
                 self._mark,
                 url,
+                b"1" if is_archived else b"",
                 keys=7,
                 is_durable=True,
             )

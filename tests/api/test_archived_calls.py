@@ -14,6 +14,8 @@ from redis.asyncio import Redis
 
 from service.archive.database import Archive
 from service.calls.stamped_call import StampedCall
+from tests.support.callback_receiver import SECRET, CallbackReceiver
+from tests.support.eventually import eventually
 from tests.support.postgres_server import PostgresProcess
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
@@ -173,6 +175,33 @@ async def test_a_deleted_call_is_shown_by_nothing_while_the_database_takes_no_wr
         assert (await client.get(CALLS + deleted)).status_code == 404
         page = (await client.get(BY_PHONE + number)).json()
         assert ([call["call_id"] for call in page["data"]], page["count"]) == ([other], 1)
+
+
+async def test_a_callback_is_sent_at_once_where_only_the_archive_has_the_final_record(
+    start_replica: Start,
+    redis_process: RedisProcess,
+    postgres_process: PostgresProcess,
+    database: str,
+    archive: Archive,
+) -> None:
+    receiver, call_id = CallbackReceiver().start(), new_call_id()
+    try:
+        await archive.write([row_of(call_id, new_number())], {})
+        replica = start_replica(
+            redis_url=redis_process.url,
+            redis_key_prefix=database,
+            database_url=postgres_process.url_of(database),
+            callback_allowed_prefixes=receiver.url,
+            callback_secret=SECRET,
+        )
+        async with connected(replica) as client:
+            wanted = {"kind": "callback", "url": receiver.url + "/hook"}
+            assert (await client.post(f"{CALLS}{call_id}/subscriptions", json=wanted)).status_code == 202
+            await eventually(lambda: len(receiver.requests) > 0)
+            polled = (await client.get(CALLS + call_id, params={"view": "summary"})).json()
+        assert receiver.bodies("/hook") == [polled]
+    finally:
+        receiver.stop()
 
 
 async def test_while_the_archive_hangs_redis_answers_alone_and_nobody_waits_for_it_twice(

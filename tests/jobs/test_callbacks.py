@@ -144,6 +144,27 @@ async def test_an_origin_that_does_not_answer_rests_and_then_gets_everything(
     assert results["dropped"] == 0
 
 
+async def test_a_path_that_does_not_answer_delays_no_other_of_its_origin(
+    opened: OpenedStore, callbacks: Callbacks, receiver: CallbackReceiver
+) -> None:
+    await opened.store.merge(change_from(full_report()))
+    dead = [f"/hooks/dead?{number}" for number in range(30)]
+    receiver.always = dict.fromkeys(dead, Reply(503))
+    for target in dead:
+        await callbacks.subscribe(CALL, parse_callback_url(receiver.url + target))
+    tries = [asyncio.create_task(repeat(destination.try_due, 0.0)) for destination in callbacks.destinations]
+    try:
+        await eventually(lambda: len(receiver.requests) >= 2)
+        await callbacks.subscribe(CALL, parse_callback_url(f"{receiver.url}/hooks/alive"))
+        await eventually(lambda: len(receiver.sent_to("/hooks/alive")) == 1)
+        assert len(receiver.requests) < len(dead), "the path rests meanwhile"
+    finally:
+        for task in tries:
+            task.cancel()
+        with suppress(asyncio.CancelledError):
+            await asyncio.gather(*tries)
+
+
 async def test_what_another_replica_made_due_is_found(
     opened: OpenedStore, callbacks: Callbacks, destination: Destination, receiver: CallbackReceiver
 ) -> None:

@@ -9,6 +9,7 @@
 --       5 life of the indices, ms  6 how many subscriptions a call may have
 --       7 why no further subscription of a known call is taken, '' if one is  8 the same for an unknown call
 --       9 '' for an execution, 'callback ' for a callback  10 '' or the callback's URL
+--       11 '1' when the archive has the call's final record
 -- Returns {'noted', also if it was before; 'due': to be tried now; 'call_is_full'; or the reason in ARGV 7 or 8,
 --         'known' or 'unknown' call if the subscription is new, else ''}
 --
@@ -29,7 +30,9 @@ local state, deleted, gone, unarchived = unpack(redis.call('HMGET', call, 'state
 local expires, _, data_status = life_of(state)
 local is_final = deleted
 if state then is_final = data_status >= COMPLETE elseif gone then is_final = true end
-if state and is_final and (mark ~= '' or is_held(unarchived, '')) then
+local is_final_here = state and is_final
+is_final = is_final or ARGV[11] == '1'
+if is_final_here and (mark ~= '' or is_held(unarchived, '')) then
   expires = string.format('%.0f', held_until(expires, now))
 end
 
@@ -45,7 +48,7 @@ if not known then
     redis.call('ZADD', KEYS[7], now, id)
     redis.call('PEXPIRE', KEYS[7], ARGV[5])
     -- Until look_at_callbacks.lua holds the whole record.
-    if state and is_final then redis.call('PEXPIREAT', call, expires) end
+    if is_final_here then redis.call('PEXPIREAT', call, expires) end
   end
   if state then
     redis.call('PEXPIREAT', subscriptions, expires)
