@@ -190,7 +190,7 @@ async def test_a_record_is_sent_where_a_failover_lost_the_change_before_it(
     replica = start_replica(redis_url=redis_process.url, redis_key_prefix="lost")
     async with connected(replica) as client:
         await deliver(client, status_update("queued", call_id))
-        [key] = [key for key in redis.keys("lost:*") if key.endswith(call_id.encode())]
+        [key] = [key for key in redis.scan_iter("lost:*") if key.endswith(call_id.encode())]
         replicated = redis.dump(key)
         await deliver(client, status_update("in-progress", call_id))
         async with follow(client, events_of(call_id)) as stream:
