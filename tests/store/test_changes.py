@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import math
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
-from service.store.changes import HEARTBEAT_S, RECONNECT_PAUSE_S, Changes
+from service.store.changes import HEARTBEAT_S, RECONNECT_PAUSE_S, WAKES_AT_ONCE, Changes
 from tests.store.conftest import AnswerWith, OpenedStore, OpenStore
 from tests.support.redis_server import RedisProcess
 from tests.support.store_events import WOKEN_WITHIN_S, change, change_from, in_seconds, is_woken, until
@@ -179,3 +181,23 @@ async def test_a_subscription_that_nobody_confirmed_is_none(answer_with: AnswerW
     assert not changes.is_subscribed
     await changes.close()
     await server.close()
+
+
+async def test_thousands_who_wait_for_one_call_are_woken_with_room_for_others_between(opened: OpenedStore) -> None:
+    changes, woken = Changes(opened.connect, opened.keys.changes), 0
+
+    async def wait() -> None:
+        nonlocal woken
+        with changes.watch(b"call-1") as watch:
+            await watch.wait_until(math.inf)
+            woken += 1
+
+    waiting = [asyncio.create_task(wait()) for _ in range(2000)]
+    await asyncio.sleep(0)
+    changes.wake(b"call-1")
+    steps = [0]
+    while woken < len(waiting):
+        await asyncio.sleep(0.001)
+        steps.append(woken)
+    await asyncio.gather(*waiting)
+    assert max(after - before for before, after in itertools.pairwise(steps)) <= 2 * WAKES_AT_ONCE

@@ -154,6 +154,9 @@ async def test_a_lost_master_is_followed_by_the_next_and_comes_back_without_harm
             woken = await poll
             final = await stream
             changes = await every_call.until_call(parked)
+            if isinstance(setup, SentinelSetup):  # in a Cluster they may come from a master that was not lost
+                while "gap" not in {event.name for event in changes}:  # a sweep may tell of the call before that
+                    changes.append(await every_call.next())
             await asyncio.to_thread(find, masters[0])
             await asyncio.to_thread(setup.wait_until_whole)
 
@@ -163,9 +166,7 @@ async def test_a_lost_master_is_followed_by_the_next_and_comes_back_without_harm
     assert {answer.status for answer in (*webhooks.since(healed_at), *polls.since(healed_at))} == {200}
     assert (woken.status_code, woken.json()["data"]["data_status"]) == (200, "complete")
     assert (final.data["data_status"], followed.streams) == ("complete", 1), "the stream stayed open"
-    assert changes[-1].data["data_status"] == "complete"
-    if isinstance(setup, SentinelSetup):  # in a Cluster they may come from a master that was not lost
-        assert "gap" in [event.name for event in changes], "notifications were lost meanwhile"
+    assert [event.data["data_status"] for event in changes if event.data.get("call_id") == parked][-1] == "complete"
     for answer in webhooks.since(healed_at):
         assert (await get_call(client, replicas[1], sent[answer.number])).status_code == 200
     await until(lambda: wakes_at_once(client, replicas[0], replicas[1], name))
