@@ -29,7 +29,7 @@ async def find_archived_page(
     fragment = msgspec.json.encode(phone)
     async with state.phone_index.turn(offset + limit, look_until):
         live = await _find_unarchived(state, fragment, look_until, deadline)
-        # A live call may push each archived one down by a place, so that many more are looked at.
+        # Each live call may push the archived ones down by one place, so that many more are looked at.
         skipped = max(0, offset - len(live))
         archived = await archive.find_entries(
             phone, offset=skipped, limit=offset + limit - skipped, without=[*live], deadline=deadline

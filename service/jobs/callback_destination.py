@@ -42,7 +42,7 @@ LONGEST_REST_S: Final = 60.0
 twice as long."""
 
 AWAY_STATUSES: Final = frozenset({429, 502, 503, 504})
-"""Answers by which nobody behind the address takes callbacks now. Others concern one callback."""
+"""With these answers the receiver takes no callbacks at all now. Any other failure concerns one callback."""
 
 NOT_FOUND: Final = b'{"success":false,"error":"Call result not found","call_id":"%b"}'
 """The call was deleted, or VAPI does not know it. What a poll gets, and the call's id: a callback has no path."""

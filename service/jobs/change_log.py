@@ -20,7 +20,7 @@ CHUNKS_KEPT: Final = 4
 """Most readers are at the same position, and share the same bytes."""
 
 _LOST: Final = b""
-"""Has the place of a call's id in the entry that tells of lost notifications."""
+"""Stands for the call's id in the entry of a gap."""
 
 _NO_STATE: Final = (0, 0)
 
@@ -53,7 +53,7 @@ class ChangeLog:
         """That of the latest entry."""
 
     def add_change(self, call_id: bytes, state: tuple[int, int], data: bytes) -> bool:
-        """``state``: when the record was created, and its version. False where the log has just that of the call."""
+        """``state``: when the record was created, and its version. False where the log has it."""
         known = self._entries.get(call_id)
         if known is not None and known.state == state:
             return False

@@ -32,7 +32,7 @@ RECONNECT_PAUSE_S: Final = 0.2
 
 
 class Follower(Protocol):
-    """Wants to know of the changes of all calls."""
+    """Is told of the changes of all calls."""
 
     def call_changed(self, call_id: bytes) -> None:
         """Called at each notification, and again when a sweep finds the change."""
