@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,13 +22,6 @@ from tests.support.postgres_server import PostgresProcess
 from tests.support.store_events import change, lifetime_of
 
 CALL = lifetime_of(change(at_ms=1, location='"Bonn"'))
-
-
-@pytest.fixture
-def own_postgres() -> Iterator[PostgresProcess]:
-    server = PostgresProcess().start()
-    yield server
-    server.remove()
 
 
 async def find(archive: Archive, within_s: float = PATIENCE_S) -> object:
