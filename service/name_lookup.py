@@ -38,7 +38,7 @@ class NameLookup:
             UpstreamError: the host is unknown, or one of its addresses is not allowed.
         """
         if (literal := find_address(url.host)) is not None:
-            return [str(literal)]  # the operator's own, as the URL has the prefix's host
+            return [str(literal)]  # the operator wrote it into a prefix
         addresses = await self._look_up(url.host, url.port)
         if not addresses:
             raise UpstreamError("The host of the callback is unknown")

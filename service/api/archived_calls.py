@@ -41,10 +41,12 @@ class ArchivedCalls:
     ) -> StoredCall | None:
         """The archived record with what Redis has of the call merged in; None where the archive has nothing to add.
 
-        Only a final record of the archive is given to whoever waits, or instead of a record of Redis.
+        A poll that waits (``is_plain`` is false) gets only a final archived record. So does any poll of a record that is in
+        Redis.
 
         Raises:
-            ArchiveUnavailableError: the archive does not answer by ``deadline``, and the call is wanted as it stands: there is nothing else.
+            ArchiveUnavailableError: the archive does not answer by ``deadline``, ``is_plain`` is true, and Redis has no
+                record to answer with.
         """
         try:
             archived = await self._archive.find(call_id, LARGE_OF_VIEW[view], deadline=deadline)

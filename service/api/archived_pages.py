@@ -40,7 +40,7 @@ async def find_archived_page(
     fragment = msgspec.json.encode(phone)
 
     async def find_places(deleted: Collection[bytes]) -> _Places:
-        # A live call may push each archived one down by a place, so that many more are looked at.
+        # Each live call may push the archived ones down by one place, so that many more are looked at.
         skipped = max(0, offset - len(live))
         archived = await archive.find_entries(
             phone, offset=skipped, limit=offset + limit - skipped, without=[*live, *deleted], deadline=deadline

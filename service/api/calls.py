@@ -51,15 +51,30 @@ async def list_calls_by_phone(state: State, request: Request) -> Response:
     request.scope["log"]["phone"] = mask_phone(phone)
     limit = read_int(request, "limit", default=10, least=1, most=MAX_LIMIT)
     offset = read_int(request, "offset", default=0, least=0, most=MAX_OFFSET)
-    fragment = msgspec.json.encode(phone)
-    without_archive: dict[str, object] = {}
+    missing: dict[str, object] = {}
     if state.archive is not None:
         try:
             calls, count = await find_archived_page(state, state.archive, phone, offset=offset, limit=limit)
         except ArchiveUnavailableError:
-            without_archive = {"archive_missing": True}
+            missing["archive_missing"] = True
         else:
             return _page(state, calls, count, limit, offset)
+    page = await _find_live_page(state, phone, limit, offset)
+    if page.missing_buckets:
+        missing["missing_buckets"] = page.missing_buckets
+    return _page(state, page.calls, page.count, limit, offset, **missing)
+
+
+class _LivePage(msgspec.Struct, frozen=True):
+    """A page of the calls in Redis."""
+
+    calls: list[StoredCall]
+    count: int
+    missing_buckets: tuple[int, ...]
+
+
+async def _find_live_page(state: State, phone: str, limit: int, offset: int) -> _LivePage:
+    fragment = msgspec.json.encode(phone)
     look_until, deadline = deadlines_of(state)
     async with state.phone_index.turn(offset + limit, look_until):
         page = await state.phone_index.find_page(fragment[1:-1], offset=offset, limit=limit, deadline=look_until)
@@ -68,8 +83,7 @@ async def list_calls_by_phone(state: State, request: Request) -> Response:
     # Leave out calls that expired, were deleted or changed their number since the index was read.
     calls = [call for call in found if isinstance(call, StoredCall) and call.facts.get("customer_phone") == fragment]
     calls.sort(key=lambda call: (call.updated_at_ms, call.call_id), reverse=True)
-    missing = {"missing_buckets": page.missing_buckets} if page.missing_buckets else {}
-    return _page(state, calls, page.count, limit, offset, **missing, **without_archive)
+    return _LivePage(calls, page.count, page.missing_buckets)
 
 
 def _page(state: State, calls: list[StoredCall], count: int, limit: int, offset: int, **missing: object) -> Response:

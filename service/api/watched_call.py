@@ -35,8 +35,8 @@ async def read_first(state: State, call_id: bytes, view: View, *, is_plain: bool
     """As ``read_and_reconcile``, and from the archive what Redis does not have. VAPI is not asked for that.
 
     Raises:
-        ArchiveUnavailableError: the archive is away, Redis does not have the call, and it is wanted as it stands
-            (``is_plain``), not only once its record is final.
+        ArchiveUnavailableError: the archive is away, Redis does not have the call, and ``is_plain`` is true: the poll does
+            not wait for a final record.
     """
     if state.archived_calls is None:
         return await read_and_reconcile(state, call_id, view)
@@ -71,7 +71,7 @@ def _reconcile_if_due(state: State, call_id: bytes, call: Call) -> None:
 
 
 class WatchedCall:
-    """Enter it before the first read, so that no change is missed. It is left with the poll or stream that it is for."""
+    """Enter it before the first read, so that no change is missed, and leave it when the poll or stream ends."""
 
     __slots__ = ("_departure", "_receive", "_state", "_watch", "view")
 

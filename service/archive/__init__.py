@@ -1,1 +1,1 @@
-"""Everything that knows PostgreSQL. It is imported, but opens nothing, where DATABASE_URL is not set."""
+"""Everything that knows PostgreSQL. Without DATABASE_URL it is imported, but opens nothing."""

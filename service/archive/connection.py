@@ -43,7 +43,7 @@ class PostgresPool:
     async def transaction(self, deadline: float, *, reads_only: bool = False) -> AsyncIterator[Any]:
         """A connection inside a transaction, which is committed at the end of the block.
 
-        Statements are cancelled by the server soon after the deadline, and locks do not outlive this process for long.
+        The server cancels a statement soon after the deadline. It then also drops the locks of a process that is gone.
 
         Raises:
             ArchiveUnavailableError: it did not end by the deadline (``time.monotonic``), or PostgreSQL is in trouble.
@@ -74,7 +74,7 @@ class PostgresPool:
                 max_size=self._size,
                 max_inactive_connection_lifetime=IDLE_S,
                 statement_cache_size=0,
-                reset=_keep,
+                reset=_reset_nothing,
             )
             await self._pool  # connects to nothing yet
         connection = await self._pool.acquire()
@@ -144,5 +144,5 @@ def _condition(exc: BaseException) -> str:
     return f"{type(exc).__name__} ({state})" if state else type(exc).__name__
 
 
-async def _keep(_: object) -> None:
+async def _reset_nothing(_: object) -> None:
     """Nothing outlives a transaction, so a connection needs no reset."""

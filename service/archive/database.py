@@ -15,7 +15,7 @@ import structlog
 
 from service.archive.connection import PostgresPool
 from service.archive.rows import TABLE, UNREADABLE, decode_row, selected
-from service.archive.writing import LOCK, LOCKS, TAKE_LOCKS, WriteResult, size_of, split_by_size, write_rows
+from service.archive.writing import LOCK, LOCKS, TAKE_LOCKS, WriteResult, split_by_size, write_rows
 from service.calls.facts import LARGE_FACTS
 from service.calls.phone import digest_of_phone, normalize_phone
 from service.calls.stamped_call import StampedCall
@@ -25,10 +25,10 @@ from service.errors import ArchiveUnavailableError
 log = structlog.get_logger(__name__)
 
 WRITE_TIMEOUT_S: Final = 10.0
-"""For one transaction of ``write``, beside what its bytes take."""
+"""For one transaction of ``write``. Large records get WRITE_S_PER_BYTE more."""
 
 WRITE_S_PER_BYTE: Final = 3e-6
-"""Arrays of a million numbers took 0.7 s a MB on a busy core, and as long again when merged with the row."""
+"""Twice what was measured: arrays of a million numbers took 0.7 s a MB on a busy core, and as long again to merge."""
 
 FORGET_TIMEOUT_S: Final = 300.0
 """There is no index on ``provider_phone``, so the whole table is read."""
@@ -97,15 +97,17 @@ class Archive:
     ) -> WriteResult:
         """Merge records into their rows, and delete rows. Large records are written in several transactions.
 
-        ``deletions`` has for each deleted call the ms of its deletion. Nothing that a deletion or ``forget`` has
-        erased comes back by messages stamped before it. What fails may be written again as a whole.
+        ``deletions`` says when each deleted call was deleted, in ms. Messages stamped before a deletion, or before
+        ``forget``, do not bring back what it erased. A write that raises may be repeated as a whole.
         """
         failed: dict[bytes, str] = {}
         for part in split_by_size(changes) or ([()] if deletions else []):
-            until = deadline or time.monotonic() + WRITE_TIMEOUT_S + WRITE_S_PER_BYTE * sum(map(size_of, part))
+            until = deadline or time.monotonic() + WRITE_TIMEOUT_S + WRITE_S_PER_BYTE * sum(
+                each.size_bytes for each in part
+            )
             async with self.pool.transaction(until) as connection:
                 failed |= (await write_rows(connection, part, deletions, self._retention_ms)).failed
-            deletions = {}  # noted: what follows obeys them
+            deletions = {}  # they are noted by now, and the other parts obey them
         return WriteResult(failed)
 
     async def find(
@@ -119,12 +121,12 @@ class Archive:
         self, call_ids: Sequence[bytes], large: tuple[str, ...], *, deadline: float
     ) -> dict[bytes, StampedCall]:
         """Those of the calls that are archived, by their ids. A row that somebody made unreadable is left out."""
-        question = f"""
+        query = f"""
             SELECT row_to_json(found)::text
             FROM (SELECT {selected(large, with_raw=False)} FROM {TABLE} WHERE call_id = ANY($1)) AS found
         """
         async with self._reading(deadline) as connection:
-            rows = await connection.fetch(question, [call_id.decode() for call_id in call_ids])
+            rows = await connection.fetch(query, [call_id.decode() for call_id in call_ids])
         calls = map(self._decode, rows)
         return {stamped.call.call_id: stamped for stamped in calls if stamped is not None}
 
@@ -159,8 +161,8 @@ class Archive:
     async def forget(self, phone: str, *, now_ms: int, deadline: float | None = None) -> list[bytes]:
         """Erase the rows of a number, its ``customer_phone`` or ``provider_phone``; returns the ids of their calls.
 
-        ``write`` obeys it for 30 days. It waits for all that are writing, and they wait for it. Without a deadline:
-        within 5 minutes.
+        For 30 days ``write`` takes no earlier message of the number. Forgetting and writing wait for each other. Without
+        a deadline it takes 5 minutes at most.
         """
         number = normalize_phone(phone).replace("\0", "\ufffd")
         async with self.pool.transaction(deadline or time.monotonic() + FORGET_TIMEOUT_S) as connection:
@@ -192,7 +194,7 @@ class Archive:
 
     async def export(self, first_day: date, last_day: date) -> AsyncIterator[StampedCall]:
         """All calls whose records began on these days (UTC, both included), oldest first, as they are at this moment."""
-        question = f"""
+        query = f"""
             DECLARE exported NO SCROLL CURSOR FOR SELECT row_to_json(found)::text
             FROM (SELECT {selected(with_raw=False)} FROM {TABLE}
                 WHERE {TABLE}.created_at >= '{first_day}T00:00:00Z'
@@ -200,7 +202,7 @@ class Archive:
                 ORDER BY {TABLE}.created_at, {TABLE}.call_id) AS found
         """
         async with self.pool.transaction(time.monotonic() + EXPORT_TIMEOUT_S, reads_only=True) as connection:
-            await connection.execute(question)
+            await connection.execute(query)
             while rows := await connection.fetch(f"FETCH {ROWS_AT_ONCE} FROM exported"):
                 for row in rows:
                     if (stamped := self._decode(row)) is not None:

@@ -68,11 +68,11 @@ _MAYBE_NUL: Final = b"\\u0000"
 _LONGEST_MANTISSA: Final = 40
 _HUGE: Final = re.compile(rb"[0-9][eE][-+]?[0-9]{3}")
 _TOKEN: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|-?[0-9][0-9.eE+-]*', re.DOTALL)
-_MODEST: Final = re.compile(rb"-?[0-9.]{1,100}(?:[eE][-+]?[0-9]{1,2})?")
+_STORABLE: Final = re.compile(rb"-?[0-9.]{1,100}(?:[eE][-+]?[0-9]{1,2})?")
 """A number that PostgreSQL stores, and writes out in some 200 digits at most. It writes 1e131071 as 131,072 digits."""
 
 UNREADABLE: Final = (ValueError, LookupError, RecursionError, msgspec.MsgspecError)
-"""What a call raises that cannot be a row, or a row that cannot be a call: somebody else has changed it."""
+"""Raised for a call that cannot be a row, and for a row that cannot be a call because somebody else has changed it."""
 
 _OBJECT: Final = msgspec.json.Decoder(dict[str, Raw])
 _STAMPS: Final = msgspec.json.Decoder(dict[str, str])
@@ -100,13 +100,13 @@ def encode_row(stamped: StampedCall) -> bytes:
         "deleted_at_vapi": _boolean(stamped.deleted_at_vapi),
     }
     row = _TEMPLATE % tuple(map(values.__getitem__, COLUMNS))
-    if _MAYBE_NUL in row:  # first, as the exact look takes ten times as long
+    if _MAYBE_NUL in row:  # checked first: the regular expression takes ten times as long
         row = _NUL.sub(rb"\1\\ufffd", row)
-    return with_modest_numbers(row) if _may_hold_huge_number(row) else row
+    return with_storable_numbers(row) if _may_hold_huge_number(row) else row
 
 
 def _may_hold_huge_number(text: bytes) -> bool:
-    """Whether a number in the JSON text has an exponent of three digits. UUIDs have such parts, but behind a quote."""
+    """Whether a number in the JSON text has an exponent of three digits. A UUID may look like one, but begins with a quote."""
     for found in _HUGE.finditer(text):
         before = text[max(0, found.start() - _LONGEST_MANTISSA) : found.start() + 1].rstrip(b"0123456789.")
         if before.removesuffix(b"-")[-1:] in b":,[ \t\r\n":
@@ -114,18 +114,18 @@ def _may_hold_huge_number(text: bytes) -> bool:
     return False
 
 
-def with_modest_numbers(text: bytes) -> bytes:
-    """The JSON text with each number as a string that PostgreSQL cannot store, or would write out in hundreds of digits."""
-    return _TOKEN.sub(_modest, text)
+def with_storable_numbers(text: bytes) -> bytes:
+    """The JSON text, with a string for each number that PostgreSQL cannot store or would write out in hundreds of digits."""
+    return _TOKEN.sub(_storable, text)
 
 
-def _modest(token: re.Match[bytes]) -> bytes:
+def _storable(token: re.Match[bytes]) -> bytes:
     text = token[0]
-    return text if text[:1] == b'"' or _MODEST.fullmatch(text) else b'"%b"' % text
+    return text if text[:1] == b'"' or _STORABLE.fullmatch(text) else b'"%b"' % text
 
 
 def without_request_id(row: bytes) -> bytes:
-    """The row without its link to a request, for one that is not in ``service_requests``."""
+    """The row without its request id, for a request that is not in ``service_requests``."""
     return _TEMPLATE % tuple(map((_OBJECT.decode(row) | {"service_request_id": Raw(_NULL)}).__getitem__, COLUMNS))
 
 
@@ -155,7 +155,7 @@ def decode_row(text: str, retention_ms: int) -> StampedCall:
     stamps = {name: stamp.encode() for name, stamp in _STAMPS.decode(row["fact_stamps"]).items()}
     raw_stamp = stamps.pop(RAW, b"")
     for name in ("started_at", "ended_at"):
-        row[name] = row[name].replace(b'000Z"', b'Z"')  # in ms unless there is more to tell
+        row[name] = row[name].replace(b'000Z"', b'Z"')  # whole milliseconds, as Redis has them
     facts = {name: row[name] for name in stamps if row.get(name, _NULL) != _NULL}
     created_at_ms = _ms_of(row["created_at"])
     call = StoredCall(

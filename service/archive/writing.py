@@ -17,7 +17,7 @@ from service.archive.rows import (
     encode_row,
     request_id_of,
     selected,
-    with_modest_numbers,
+    with_storable_numbers,
     without_request_id,
 )
 from service.calls.merging import merge_calls, without_facts_before, without_results
@@ -28,7 +28,9 @@ LOCK: Final = 0x7661_7069
 """The class of our advisory locks: "vapi". A lock's second number is below LOCKS."""
 
 LOCKS: Final = 32
-"""Replicas write the calls of one lock one after the other. At the same time, both would merge into the same old row."""
+"""Replicas that write calls of one lock wait for each other. Otherwise each would merge into the old row, and one result
+would be lost.
+"""
 
 PART_BYTES: Final = 4 * 1024 * 1024
 
@@ -113,18 +115,13 @@ async def write_rows(
 def split_by_size(changes: Sequence[StampedCall]) -> list[Sequence[StampedCall]]:
     """The changes in parts of at most PART_BYTES, or of one that is larger. A part is held in memory several times."""
     parts: list[Sequence[StampedCall]] = []
-    start, held = 0, 0
+    start, size = 0, 0
     for place, change in enumerate(changes):
-        size = size_of(change)
-        if place > start and held + size > PART_BYTES:
+        if place > start and size + change.size_bytes > PART_BYTES:
             parts.append(changes[start:place])
-            start, held = place, 0
-        held += size
+            start, size = place, 0
+        size += change.size_bytes
     return [*parts, changes[start:]] if changes else []
-
-
-def size_of(change: StampedCall) -> int:
-    return len(change.raw) + sum(map(len, change.call.facts.values()))
 
 
 def lock_of(call_id: bytes) -> int:
@@ -138,7 +135,7 @@ async def _find_erasures(connection: Any, ids: list[str], changed: Mapping[bytes
 
 
 async def _find_linkable(connection: Any, changes: Iterable[StampedCall]) -> set[str] | None:
-    """Which of the requests, that the calls were made for, are there; None where that cannot be told."""
+    """The requests of these calls that are in ``service_requests``; None where we may not read that table."""
     asked = sorted({request_id for change in changes if (request_id := request_id_of(change))})
     if not asked or not await connection.fetchval(MAY_READ_REQUESTS):
         return None
@@ -176,9 +173,9 @@ async def _insert(connection: Any, rows: Rows) -> dict[bytes, str]:
         return {}
     if len(rows) == 1:
         (call_id, row), *_ = rows.items()
-        # Only now, as it takes longer than all the rest: what PostgreSQL may have refused is made text or left out.
-        modest = without_request_id(with_modest_numbers(row.encode()))
-        reason = await _try_to_insert(connection, {call_id: modest.decode()})
+        # What PostgreSQL may have refused becomes text or is left out. That takes longer than all the rest.
+        storable = without_request_id(with_storable_numbers(row.encode()))
+        reason = await _try_to_insert(connection, {call_id: storable.decode()})
         return {} if reason is None else {call_id: reason}
     entries = [*rows.items()]
     middle = len(entries) // 2

@@ -21,3 +21,8 @@ class StampedCall(msgspec.Struct, frozen=True):
     raw: bytes = b""
     """The webhook with the highest stamp as JSON, without secrets; empty without ARCHIVE_RAW_PAYLOAD."""
     raw_stamp: bytes = b""
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all that takes room: the facts and the raw webhook."""
+        return len(self.raw) + sum(map(len, self.call.facts.values()))

@@ -106,7 +106,7 @@ async def _forget(settings: Settings, archive: Archive, options: argparse.Namesp
     for call_id in deleted:
         print(f"{call_id.decode()}\trecord erased")
     print(
-        f"{len(archived)} rows and {len(deleted)} records erased; the number is refused for 30 days in what was sent before"
+        f"{len(archived)} rows and {len(deleted)} records erased; for 30 days, earlier messages of the number are refused"
     )
     return 0
 

@@ -19,7 +19,7 @@ FREE_SHARE: Final = 4
 """While less than a quarter of Redis's memory is free, records that only wait for the archive make room."""
 
 LATE_S: Final = 1.0
-"""A younger backlog is only the changes of the moment; for those Redis is not asked about its memory."""
+"""A younger backlog is only what changes all the time. Redis is not asked about its memory for that."""
 
 MEMORY_CHECKED_EVERY_S: Final = 0.5
 
@@ -28,8 +28,10 @@ GIVEN_UP_PER_ROUND: Final = 500
 
 
 class ArchiveBacklog:
-    """Args:
-    on_given_up: called with how many calls were given up.
+    """The changes that wait, as the last look at each bucket's stream found them.
+
+    Args:
+        on_given_up: called with how many calls were given up.
     """
 
     def __init__(self, stream: ArchiveStream, memory: RedisMemory, on_given_up: Callable[[int], None]) -> None:

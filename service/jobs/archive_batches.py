@@ -21,7 +21,7 @@ from service.store.keys import bucket_of
 log = structlog.get_logger(__name__)
 
 BATCH_ENTRIES: Final = 50
-"""To encode a row takes about 70 us, and nobody is answered meanwhile."""
+"""Encoding a row takes about 70 us, in which no request is answered."""
 
 BATCH_BYTES: Final = 4 * 1024 * 1024
 """A report has 23 kB, and 10 MB at most."""
@@ -42,7 +42,7 @@ class _Batch(msgspec.Struct):
         self.entries += entries
         if call is not None:
             self.changes.append(call)
-            self.size_bytes += len(call.raw) + sum(map(len, call.call.facts.values()))
+            self.size_bytes += call.size_bytes
         for entry in entries:
             if entry.deleted_at_ms:
                 self.deletions[entry.call_id] = max(entry.deleted_at_ms, self.deletions.get(entry.call_id, 0))
@@ -71,7 +71,7 @@ class ArchiveBatches:
         self._on_written = on_written
         self._on_set_aside = on_set_aside
         self._unwritten: dict[tuple[bytes, bytes], ArchiveEntry] = {}
-        """By call and entry: an entry may be read twice, when another process took it over in between."""
+        """By call and entry: this process reads an entry twice if another one took it over in between."""
 
     def __len__(self) -> int:
         return len(self._unwritten)
@@ -81,7 +81,7 @@ class ArchiveBatches:
             self._unwritten[entry.call_id, entry.id] = entry
 
     async def write_some(self) -> None:
-        """Write up to BATCH_ENTRIES entries. Those that fail for Redis's sake are read again later, by any process.
+        """Write up to BATCH_ENTRIES entries. Those whose record Redis does not give now are taken over later, by any process.
 
         Raises:
             ArchiveUnavailableError: the entries are kept.
@@ -103,7 +103,7 @@ class ArchiveBatches:
         await self._write(batch)
 
     async def _find(self, call_ids: Sequence[bytes]) -> list[StampedCall | StoreUnavailableError | None]:
-        """None for a record that is gone: it was deleted, given up, or expired as another process had written it."""
+        """None for a record that is gone: deleted, given up, or expired once another process had written it."""
         return await asyncio.gather(*map(self._find_one, call_ids))
 
     async def _find_one(self, call_id: bytes) -> StampedCall | StoreUnavailableError | None:
@@ -132,7 +132,7 @@ class ArchiveBatches:
         self._drop(batch.entries)
 
     async def _write_rows(self, changes: Sequence[StampedCall], deletions: dict[bytes, int]) -> dict[bytes, str]:
-        """The calls that cannot be written, each with the reason: also those at which our own code fails."""
+        """The calls that cannot be written, each with the reason, including those on which our own code fails."""
         try:
             return (await self._archive.write(changes, deletions)).failed
         except ArchiveUnavailableError:

@@ -48,7 +48,7 @@ CLOSE_S: Final = 1.5
 
 
 class Archiver:
-    """One per process. Nothing but its own methods waits for PostgreSQL here."""
+    """One per process. Only the task that calls it waits for PostgreSQL to take what changed."""
 
     def __init__(
         self,
@@ -133,7 +133,7 @@ class Archiver:
                 log.info("archive.pruned", older_than_days=self._retention_days)
 
     async def _ask_postgres(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Do it. When PostgreSQL is in trouble, pause for longer each time; what was read is kept meanwhile."""
+        """Do the work, unless PostgreSQL failed a moment ago. Each failure lengthens the pause; what was read is kept."""
         if time.monotonic() < self._pause_until:
             return
         try:

@@ -42,7 +42,7 @@ PATHS_REMEMBERED: Final = 1_000
 """Resting paths of an origin. The one that rests longest is forgotten, and tried."""
 
 AWAY_STATUSES: Final = frozenset({429, 502, 503, 504})
-"""Answers by which nobody behind the path takes callbacks now. Others concern one callback."""
+"""With these answers nobody behind the path takes callbacks now. Any other failure concerns one callback."""
 
 NOT_FOUND: Final = b'{"success":false,"error":"Call result not found","call_id":"%b"}'
 """The call was deleted, or VAPI does not know it. What a poll gets, and the call's id: a callback has no path."""

@@ -20,7 +20,7 @@ CHUNKS_KEPT: Final = 4
 """Most readers are at the same position, and share the same bytes."""
 
 _LOST: Final = b""
-"""Has the place of a call's id in the entry that tells of lost notifications."""
+"""Stands for the call's id in the entry of a gap."""
 
 _NO_ETAG: Final = b""
 

@@ -1,4 +1,4 @@
-"""Tries what is due in Redis, a few at a time: each at least once, even if replicas die.
+"""Tries to reach the subscribers that are due, a few at a time: each at least once, even if replicas die.
 
 Redis holds the subscriptions and which are due (store/lua/subscribe.lua). The replica whose webhook made one due claims
 it at once; any replica's sweep finds what was left over. While one replica tries, its lease keeps the others away.

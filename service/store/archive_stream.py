@@ -24,12 +24,12 @@ LAYOUT: Final = b"1"
 """Of an entry's fields. Entries of another layout are left for the version that knows it."""
 
 TAKEN_OVER_AFTER_MS: Final = 15_000
-"""A process that has not written an entry by then is dead, or lost it; a write takes 10 s at most."""
+"""A process that has not written an entry by then is dead or has lost it: a write takes 10 s at most."""
 
 CONSUMER_DEAD_AFTER_MS: Final = 600_000
 
 STREAM_LIFE_MS: Final = 7 * 86_400_000
-"""Without an archive the streams are no longer read and go away."""
+"""So the streams go away once no replica has an archive."""
 
 LOOKED_AT_PER_PHONE: Final = 10_000
 
@@ -117,8 +117,8 @@ class ArchiveStream:
 
         Returns the number of calls whose last change the archive will now lack.
 
-        With ``before_ms`` only changes from before that time, with ``only_expired`` only records that would be gone if
-        they were not held.
+        ``before_ms``: give up only changes from before that time. ``only_expired``: give up only records that would be gone
+        if they were not held.
         """
         given_up, start = 0, b"-"
         while given_up < most and start:

@@ -1,4 +1,4 @@
-"""Looks through the calls that have callbacks, for what merges by replicas that know of none have left out."""
+"""Looks through the calls that have callbacks, and makes up for merges by replicas that know of no callbacks."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from service.store.all_buckets import ask_all_buckets
 from service.store.keys import BUCKETS, HELD_FOR_MS, Keys
 from service.store.lua import load_script
 
-SUBSCRIPTIONS_AT_MOST: Final = 200
-"""That one look at a bucket takes up; it takes Redis about a millisecond. The next looks take up the others."""
+SUBSCRIPTIONS_PER_LOOK: Final = 200
+"""How many one look at a bucket takes up, in about a millisecond of Redis's time. The next look takes up the others."""
 
 LOOKED_AT_EVERY_MS: Final = 5_000
 """How often a call is looked at, whatever the number of replicas."""
 
 OVER_LOOKED_AT_EVERY_MS: Final = 60_000
-"""The same for a call that is over. By then only a late event may end its hold, or a failover lose an entry."""
+"""The same for a call that is over: only a late event may still end its hold, or a failover lose its entry."""
 
 
 class CallbackStanding(msgspec.Struct, frozen=True):
-    """What the last look at all buckets found, those left out that did not answer."""
+    """What the last look found in the buckets that answered."""
 
     calls: int = 0
-    """Calls with callbacks that are not delivered, those included whose call still runs."""
+    """Calls with callbacks that are not delivered, running calls included."""
     due: dict[bytes, int] = msgspec.field(default_factory=dict)
     """How many callbacks are to be sent now, by the tag of their origin."""
     due_buckets: tuple[tuple[int, bytes], ...] = ()
@@ -36,6 +36,8 @@ class CallbackStanding(msgspec.Struct, frozen=True):
 
 
 class CallbackCalls:
+    """The calls with callbacks, in all buckets."""
+
     def __init__(self, settings: Settings, redis: Commands, keys: Keys, origin_tags: Sequence[bytes]) -> None:
         self._redis = redis
         self._keys = keys
@@ -45,7 +47,7 @@ class CallbackCalls:
         self._script = load_script("look_at_callbacks.lua")
 
     async def look(self) -> CallbackStanding:
-        """Look at all buckets, at SUBSCRIPTIONS_AT_MOST in each.
+        """Look at all buckets, at SUBSCRIPTIONS_PER_LOOK in each.
 
         Raises:
             StoreUnavailableError: no bucket answered.
@@ -72,7 +74,7 @@ class CallbackCalls:
             keys.subscriptions[bucket],
             keys.phones[bucket],
             keys.due_callbacks(bucket),
-            SUBSCRIPTIONS_AT_MOST,
+            SUBSCRIPTIONS_PER_LOOK,
             LOOKED_AT_EVERY_MS,
             min(OVER_LOOKED_AT_EVERY_MS, self._result_ttl_ms // 2),
             self._index_ttl_ms,

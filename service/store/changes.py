@@ -39,7 +39,7 @@ WAKE_PAUSE_S: Final = 0.025
 
 
 class Follower(Protocol):
-    """Wants to know of the changes of all calls."""
+    """Is told of the changes of all calls."""
 
     def call_changed(self, call_id: bytes) -> None:
         """Called at each notification, and again when a sweep finds the change."""

@@ -24,7 +24,7 @@ class RedisMemory:
     """Asks each master, with one INFO for all of its buckets.
 
     Args:
-        consequence: of a Redis that does not show its memory to us, for the log.
+        consequence: what follows where Redis does not show us its memory, for the log.
     """
 
     def __init__(self, settings: Settings, redis: Commands, *, consequence: str) -> None:

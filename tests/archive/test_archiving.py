@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx2
@@ -30,13 +30,6 @@ async def client() -> AsyncIterator[httpx2.AsyncClient]:
 @pytest.fixture
 async def shared(postgres_process: PostgresProcess) -> ArchiveUnderTest:
     return await ArchiveUnderTest(postgres_process).migrate()
-
-
-@pytest.fixture
-def own_postgres() -> Iterator[PostgresProcess]:
-    server = PostgresProcess().start()
-    yield server
-    server.remove()
 
 
 @pytest.fixture

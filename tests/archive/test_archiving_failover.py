@@ -19,13 +19,6 @@ PER_SECOND = 40.0
 
 
 @pytest.fixture
-def own_postgres() -> Iterator[PostgresProcess]:
-    server = PostgresProcess().start()
-    yield server
-    server.remove()
-
-
-@pytest.fixture
 def sentinels() -> Iterator[SentinelSetup]:
     setup = SentinelSetup()
     try:

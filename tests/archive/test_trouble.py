@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,13 +25,6 @@ from tests.support.store_events import change, lifetime_of
 from tests.support.talking_server import TalkingServer
 
 CALL = lifetime_of(change(at_ms=1, location='"Bonn"'))
-
-
-@pytest.fixture
-def own_postgres() -> Iterator[PostgresProcess]:
-    server = PostgresProcess().start()
-    yield server
-    server.remove()
 
 
 async def find(archive: Archive, within_s: float = PATIENCE_S) -> object:

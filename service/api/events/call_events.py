@@ -26,10 +26,8 @@ _BEFORE_ID, _AFTER_ID = ROUTE.split("{call_id}")
 GONE: Final = b"gone"
 """The id of the last event of a call that was deleted."""
 
-
 _NO_ROOM: Final = SharedBody(b"")
-"""Instead of a large record, while too many are being sent to clients that do not read: the stream ends, and its client
-comes back."""
+"""Sent instead of a large record while clients that do not read hold too many. The stream ends, and its client comes back."""
 
 
 class CallEvents:

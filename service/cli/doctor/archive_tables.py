@@ -54,7 +54,7 @@ class ArchiveTables:
         return [ok("database", "PostgreSQL answers and has all tables")]
 
     async def _find_backlog(self) -> list[Finding]:
-        """By looking at the streams, without reading what is for the replicas."""
+        """By the length of the streams; their entries are left to the replicas."""
         looks = (await ask_all_buckets(lambda bucket: self._stream.read(bucket, 0))).replies.values()
         waiting = sum(look.length for look in looks)
         age_s = max((look.now_ms - look.oldest_ms for look in looks if look.oldest_ms), default=0) / 1000
