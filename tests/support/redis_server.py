@@ -21,6 +21,8 @@ from tests.support.ports import free_cluster_port, free_port
 __all__ = ["RedisProcess", "free_cluster_port", "free_port"]
 
 ANSWERS_WITHIN_S = 10.0
+END_S = 20.0
+"""How long it may take to end by itself. One that waits for its replicas may take 10 s."""
 """A living Redis answers our questions sooner, however busy the machine."""
 
 
@@ -115,5 +117,9 @@ class RedisProcess:
         if self._process.poll() is None:
             os.kill(self._process.pid, signal.SIGCONT)
             self._process.send_signal(number)
-        self._process.wait(timeout=PATIENCE_S)
+        try:
+            self._process.wait(timeout=END_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
         self._process = None
