@@ -202,7 +202,7 @@ def test_a_poll_that_hangs_takes_no_finding_away_and_the_probe_is_deleted_all_th
     for record in redis_process.client.scan_iter("doctor:*:call:doctor-probe-*"):
         redis_process.client.delete(record)
     with half_a_proxy(site[0].url) as url:
-        diagnosis = diagnose_site(site, "--timeout", "1", vapi_webhook_url=url + HOOK)
+        diagnosis = diagnose_site(site, "--timeout", "4", vapi_webhook_url=url + HOOK)
     assert (diagnosis.level("service", "webhook"), troubles(diagnosis)) == ("ok", ["poll: error"])
     assert [record.keys() for record in records_of(redis_process)] == [{b"deleted", b"deleted_by"}]
 
