@@ -13,6 +13,7 @@ from typing import Final, Self
 import msgspec
 from starlette.types import Receive
 
+from service.api.archived_calls import ArchivedCalls
 from service.api.departure import watch_for_departure
 from service.api.reading import read_call
 from service.api.state import State
@@ -31,7 +32,7 @@ Call = StoredCall | Tombstone | None
 """What a read finds; None for a call that nobody has heard of."""
 
 
-async def read_first(state: State, call_id: bytes, view: View, *, is_plain: bool) -> Call:
+def read_first(state: State, call_id: bytes, view: View, *, is_plain: bool) -> Awaitable[Call]:
     """As ``read_and_reconcile``, and from the archive what Redis does not have. VAPI is not asked for that.
 
     Raises:
@@ -39,11 +40,17 @@ async def read_first(state: State, call_id: bytes, view: View, *, is_plain: bool
             not wait for a final record.
     """
     if state.archived_calls is None:
-        return await read_and_reconcile(state, call_id, view)
+        return read_and_reconcile(state, call_id, view)
+    return _read_with_archive(state, state.archived_calls, call_id, view, is_plain=is_plain)
+
+
+async def _read_with_archive(
+    state: State, archived: ArchivedCalls, call_id: bytes, view: View, *, is_plain: bool
+) -> Call:
     deadline = time.monotonic() + state.settings.store_timeout_s
     call = await _read(state, call_id, view, deadline)
-    if state.archived_calls.may_have_more(call):
-        found = await state.archived_calls.find(call_id, view, call, is_plain=is_plain, deadline=deadline)
+    if archived.may_have_more(call):
+        found = await archived.find(call_id, view, call, is_plain=is_plain, deadline=deadline)
         if found is not None:
             return found
     _reconcile_if_due(state, call_id, call)
@@ -115,6 +122,16 @@ class WatchedCall:
     def first_read(self) -> Awaitable[Call]:
         """See ``read_first``."""
         return read_first(self._state, self._watch.call_id, self.view, is_plain=False)
+
+    async def ask_archive_again(self, known: Call) -> Call:
+        """For who waits for long: the archive may have been away at the first read. ``known`` while it or Redis is."""
+        archived = self._state.archived_calls
+        if archived is None or not archived.may_have_more(known):
+            return known
+        try:
+            return await self.first_read()
+        except StoreUnavailableError:
+            return known
 
     async def next_read(self, known: Call, until: float, *, reads_at_end: bool) -> Call:
         """Park until there is something to read, and read it.

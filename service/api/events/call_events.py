@@ -67,8 +67,10 @@ class CallEvents:
                 del event
             if is_final or watched.is_over or stream.is_expired:
                 break
-            await stream.beat_if_due()
-            call = await watched.next_read(call, stream.idle_until, reads_at_end=False)
+            if await stream.beat_if_due():
+                call = await watched.ask_archive_again(call)
+            else:
+                call = await watched.next_read(call, stream.idle_until, reads_at_end=False)
         await stream.end()
 
     def _event_of(self, watched: WatchedCall, call: Call) -> SharedBody:

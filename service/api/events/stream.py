@@ -106,9 +106,12 @@ class EventStream:
             await self._send({"type": "http.response.body", "body": piece, "more_body": True})
         self._beats_at = self._loop.time() + HEARTBEAT_S
 
-    async def beat_if_due(self) -> None:
-        if self._loop.time() >= self._beats_at:
+    async def beat_if_due(self) -> bool:
+        """Whether a heartbeat was due, which was sent then."""
+        is_due = self._loop.time() >= self._beats_at
+        if is_due:
             await self.send(HEARTBEAT)
+        return is_due
 
     async def end(self) -> None:
         await self._send({"type": "http.response.body", "body": b""})
