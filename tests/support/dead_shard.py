@@ -37,9 +37,14 @@ class DeadShard:
 
 
 def serve_partly(cluster: ClusterSetup) -> None:
-    """Have the living shards serve on while another is dead; by default they all refuse then."""
+    """Have the living shards serve on while another is dead; by default they all refuse then.
+
+    Nobody is promoted either. A dead shard's replica would otherwise stand for election as soon as both run again, and
+    what its master took until then would be lost.
+    """
     for node in cluster.nodes:
         ask(node, "CONFIG", "SET", "cluster-require-full-coverage", "no")
+        ask(node, "CONFIG", "SET", "cluster-replica-no-failover", "yes")
 
 
 @contextmanager
