@@ -19,9 +19,15 @@ NODE_TIMEOUT_MS = 1500
 
 
 class ClusterSetup:
-    """Three masters with a replica each; a node counts as dead after NODE_TIMEOUT_MS."""
+    """Three masters with a replica each; a node counts as dead after NODE_TIMEOUT_MS.
 
-    def __init__(self) -> None:
+    Args:
+        promotes: a dead master's replica takes its place. Without it a busy machine, which lets no node run for so
+            long, makes no failover where a test wants none.
+    """
+
+    def __init__(self, *, promotes: bool = False) -> None:
+        self._promotes = promotes
         self.nodes: list[RedisProcess] = []
 
     @property
@@ -31,7 +37,7 @@ class ClusterSetup:
     def start(self) -> Self:
         options = [
             "--cluster-enabled", "yes", "--cluster-node-timeout", str(NODE_TIMEOUT_MS), "--cluster-config-file", "nodes.conf",
-            *SYNC_AT_ONCE,
+            "--cluster-replica-no-failover", "no" if self._promotes else "yes", *SYNC_AT_ONCE,
         ]  # fmt: skip
         for _ in range(6):
             self.nodes.append(RedisProcess(*options, port=free_cluster_port()).start())

@@ -126,7 +126,7 @@ def set_up(
 def _redis_of(topology: str) -> RedisProcess | SentinelSetup | ClusterSetup:
     if topology == "Sentinel":
         return SentinelSetup(replicas=2)
-    return ClusterSetup() if topology == "Cluster" else RedisProcess(*DURABLE)
+    return ClusterSetup(promotes=True) if topology == "Cluster" else RedisProcess(*DURABLE)
 
 
 # Faults

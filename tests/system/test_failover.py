@@ -28,7 +28,7 @@ Pair = tuple[Replica, Replica]
 @pytest.fixture(scope="module", params=[SentinelSetup, ClusterSetup], ids=["Sentinel", "Cluster"])
 def setup(request: pytest.FixtureRequest) -> Iterator[Setup]:
     with ExitStack() as stack:
-        setup: Setup = SentinelSetup(replicas=2) if request.param is SentinelSetup else ClusterSetup()
+        setup: Setup = SentinelSetup(replicas=2) if request.param is SentinelSetup else ClusterSetup(promotes=True)
         stack.callback(setup.stop)
         yield setup.start()
 
