@@ -6,6 +6,7 @@ import base64
 import re
 import types
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
@@ -41,8 +42,7 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
     Raises:
         SettingsError: one line that names the variable and its allowed values, but contains no secret.
     """
-    hints = get_type_hints(Settings, include_extras=True)
-    fields = {variable_of(name): hint for name, hint in hints.items()}
+    fields = _hints()
     given = {
         name: _read(name, value, fields[name]) for name, value in environ.items() if name in fields and value.strip()
     }
@@ -64,9 +64,15 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
     return settings
 
 
+@cache
+def _hints() -> dict[str, Any]:
+    """The type of each setting by its variable. Cached: to evaluate the annotations takes a millisecond or two."""
+    return {variable_of(name): hint for name, hint in get_type_hints(Settings, include_extras=True).items()}
+
+
 def can_be_a_file(variable: str) -> bool:
     """True for every secret and for the URLs that may hold a password: ``<variable>_FILE`` names a file with its value."""
-    hint = get_type_hints(Settings)[variable.lower()]
+    hint = _hints()[variable]
     return hint is Secret or Secret in get_args(hint) or variable == "REDIS_URL"
 
 
@@ -121,9 +127,7 @@ def _sentence(exc: msgspec.ValidationError) -> str:
     """msgspec's ``Expected `int`, got `str` - at `$.PORT``` as one readable line. It never quotes the value."""
     message, _, path = str(exc).partition(" - at ")
     variable = path.strip("`").removeprefix("$.").split("[")[0] or "settings"
-    field = get_type_hints(Settings, include_extras=True).get(variable.lower())
-    choices = _choices(field)
-    if choices:
+    if choices := _choices(_hints().get(variable)):
         return f"{variable}: must be one of {', '.join(map(str, choices))}"
     return f"{variable}: {message[:1].lower()}{message[1:].replace('`', '')}"
 

@@ -25,10 +25,10 @@ PHONE = "+18645550188"
 Pair = tuple[Replica, Replica]
 
 
-@pytest.fixture(scope="module", params=[SentinelSetup, ClusterSetup], ids=["Sentinel", "Cluster"])
+@pytest.fixture(scope="module", params=["Sentinel", "Cluster"])
 def setup(request: pytest.FixtureRequest) -> Iterator[Setup]:
     with ExitStack() as stack:
-        setup: Setup = SentinelSetup(replicas=2) if request.param is SentinelSetup else ClusterSetup(promotes=True)
+        setup: Setup = SentinelSetup(replicas=2) if request.param == "Sentinel" else ClusterSetup(promotes=True)
         stack.callback(setup.stop)
         yield setup.start()
 
