@@ -29,12 +29,22 @@ LONGEST = (
     "test_cut_off_master",
     "test_deploy",
 )
-SLOW_FOLDERS = ("outage", "system")
-"""Whose tests wait for processes: begun first, they are not what all but one process of a test run wait for at its end."""
+WAITING_FOLDERS = ("archive", "outage", "system")
+"""Whose tests mostly wait for processes; those of the others mostly compute."""
+
+WAITING_SHARE = 0.8
+"""The last fifth of the files computes: nobody waits in the end for one process that waits."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: (item.path.stem not in LONGEST, item.path.parent.name not in SLOW_FOLDERS))
+    """Spread the files that wait evenly among those that compute, so that a core is seldom idle; the longest first."""
+    files = dict.fromkeys(item.path for item in items)
+    waiting = [path for path in files if path.parent.name in WAITING_FOLDERS or path.stem in LONGEST]
+    waiting.sort(key=lambda path: path.stem not in LONGEST)
+    computing = [path for path in files if path not in waiting]
+    place = {path: number / len(computing) for number, path in enumerate(computing)}
+    place |= {path: WAITING_SHARE * number / len(waiting) for number, path in enumerate(waiting)}
+    items.sort(key=lambda item: place[item.path])
 
 
 @pytest.fixture(scope="session", autouse=True)
