@@ -10,15 +10,17 @@ SHIP := $(VENV)/.ship-installed
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
 
-# The slow files wait for nine tenths of their time: with two processes a core, a third of each core was idle.
-TEST_PROCESSES ?= $(shell echo $$(( 3 * $$(nproc) )))
+# A third of the files wait for nine tenths of their time: with three processes a core, a third of each core was idle.
+TEST_PROCESSES ?= $(shell echo $$(( 4 * $$(nproc) )))
 
 # Kestra's own engine has a target of its own: a minute of compiling and starting in each process that runs one of its files.
 # So has what needs the large programs that operators use.
 PYTEST := $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder \
 	--ignore=tests/kestra_engine --ignore=tests/operate
 
-# Some environments forbid it; to compile the tests takes every process longer than to import them.
+# pytest compiles a test file in every process that finds it uncompiled, at twice the cost of importing it: once here,
+# it is done for all of them. What is wrong with a file is said by the run itself. (Some environments forbid to write it.)
+COMPILE_TESTS := $(BIN)/python -m pytest --collect-only --quiet --ignore=tests/kestra_engine >/dev/null || true
 export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help install run test test-kestra test-operate check format coverage chaos bench lock audit
@@ -41,6 +43,7 @@ run: $(STAMP) ## Serve; on http://127.0.0.1:8000 with the embedded store unless 
 
 test: $(STAMP) ## Run all tests; gets redis-server and what else they need through apt when it is missing
 	@tests/support/get_tools.sh
+	@$(COMPILE_TESTS)
 	@$(PYTEST)
 
 test-kestra: $(STAMP) ## Run the flows we ship on Kestra's own engine, 1.3 and 2.0; wants Java 25 and Maven (about 25 minutes)
@@ -53,6 +56,7 @@ test-operate: $(SHIP) ## Run the tests of what operators use: alerts, dashboard,
 
 coverage: $(STAMP) ## Run all tests and fail below 95 % branch coverage
 	@tests/support/get_tools.sh
+	@$(COMPILE_TESTS)
 	@$(PYTEST) --cov --cov-report=term-missing:skip-covered
 
 check: $(STAMP) ## Lint and check types
