@@ -59,6 +59,11 @@ COLUMNS: Final[dict[str, str]] = {name: _TYPES.get(name, "text") for name in _OF
 }
 """The type of each column."""
 
+_WITH_NUMBERS: Final = tuple(
+    name for name, kind in COLUMNS.items() if kind in ("numeric", "jsonb") and name not in ("transcript", "fact_stamps")
+)
+"""The columns with numbers that somebody else wrote."""
+
 _TEMPLATE: Final = b"{%b}" % b",".join(b'"%b":%%b' % name.encode() for name in COLUMNS)
 _NULL: Final = b"null"
 
@@ -66,6 +71,8 @@ _UUID: Final = re.compile(rb'"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}
 _NUL: Final = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
 _MAYBE_NUL: Final = b"\\u0000"
 _LONGEST_MANTISSA: Final = 40
+_DIGITS_ALIKE: Final = bytes.maketrans(b"0123456789E", b"0000000000e")
+_SIGNS: Final = b"+-"
 _HUGE: Final = re.compile(rb"[0-9][eE][-+]?[0-9]{3}")
 _TOKEN: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|-?[0-9][0-9.eE+-]*', re.DOTALL)
 _STORABLE: Final = re.compile(rb"-?[0-9.]{1,100}(?:[eE][-+]?[0-9]{1,2})?")
@@ -102,11 +109,15 @@ def encode_row(stamped: StampedCall) -> bytes:
     row = _TEMPLATE % tuple(map(values.__getitem__, COLUMNS))
     if _MAYBE_NUL in row:  # checked first: the regular expression takes ten times as long
         row = _NUL.sub(rb"\1\\ufffd", row)
-    return with_storable_numbers(row) if _may_hold_huge_number(row) else row
+    is_doubtful = any(_may_hold_huge_number(values[name]) for name in _WITH_NUMBERS)
+    return with_storable_numbers(row) if is_doubtful else row
 
 
 def _may_hold_huge_number(text: bytes) -> bool:
     """Whether a number in the JSON text has an exponent of three digits. A UUID may look like one, but begins with a quote."""
+    # For 11 kB the regular expression takes 70 us, this check before it 6.
+    if b"0e000" not in text.translate(_DIGITS_ALIKE, _SIGNS):
+        return False
     for found in _HUGE.finditer(text):
         before = text[max(0, found.start() - _LONGEST_MANTISSA) : found.start() + 1].rstrip(b"0123456789.")
         if before.removesuffix(b"-")[-1:] in b":,[ \t\r\n":
