@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 
 import pytest
 import structlog
@@ -36,6 +36,9 @@ WAITING_SHARE = 0.8
 """The last fifth of the files computes: nobody waits in the end for one process that waits."""
 
 
+LINES_SHOWN = 40
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Spread the files that wait evenly among those that compute, so that a core is seldom idle; the longest first."""
     files = dict.fromkeys(item.path for item in items)
@@ -45,6 +48,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     place = {path: number / len(computing) for number, path in enumerate(computing)}
     place |= {path: WAITING_SHARE * number / len(waiting) for number, path in enumerate(waiting)}
     items.sort(key=lambda item: place[item.path])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show what the replicas logged when a test fails: on another machine it may fail only once."""
+    report = yield
+    if report.failed:
+        for replica in Replica.latest:
+            ends = replica.log.splitlines()[-LINES_SHOWN:]
+            report.sections.append((f"end of the log of {replica.url}", "\n".join(ends)))
+    return report
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -213,7 +213,7 @@ async def test_a_file_that_somebody_else_holds_refuses_and_heals(spool: Spool, r
     blocker.execute("BEGIN IMMEDIATE")
     with pytest.raises(SpoolUnavailableError, match="disk"):
         await put_all(spool, "call-1")
-    assert not spool.has_room
+    await eventually(lambda: not spool.has_room)
     blocker.close()
     await put_all(spool, "call-2")
     await spool.drain_some(redis.merge, lambda _: None)

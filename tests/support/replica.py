@@ -8,8 +8,9 @@ import subprocess
 import sys
 import tempfile
 import urllib.request
+from collections import deque
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 from tests.support.eventually import PATIENCE_S, eventually_sync
 from tests.support.ports import free_port
@@ -28,6 +29,9 @@ class Replica:
     ``from_nothing=True`` has Python started and the service imported for it; else it is forked, which takes a fifth of the
     time. Several workers are always started so.
     """
+
+    latest: ClassVar[deque[Self]] = deque(maxlen=4)
+    """Those that were launched last; the report of a test that fails shows their logs."""
 
     def __init__(self, **settings: object) -> None:
         from_nothing = bool(settings.pop("from_nothing", False))
@@ -53,6 +57,7 @@ class Replica:
 
     def launch(self) -> Self:
         """Start without waiting until it serves."""
+        self.latest.append(self)
         inherited = {
             name: os.environ[name]
             for name in ("PATH", "HOME", "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
