@@ -36,7 +36,7 @@ WAITING_SHARE = 0.8
 """The last fifth of the files computes: nobody waits in the end for one process that waits."""
 
 
-LINES_SHOWN = 40
+LINES_SHOWN = 20
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -56,8 +56,8 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     report = yield
     if report.failed:
         for replica in Replica.latest:
-            ends = replica.log.splitlines()[-LINES_SHOWN:]
-            report.sections.append((f"end of the log of {replica.url}", "\n".join(ends)))
+            told = [line for line in replica.log.splitlines() if '"status":200' not in line]
+            report.sections.append((f"end of the log of {replica.url}", "\n".join(told[-LINES_SHOWN:])))
     return report
 
 

@@ -7,7 +7,6 @@ and wakes their polls too (jobs/sweep.py).
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -145,7 +144,7 @@ class Changes:
         self._answered_at = time.monotonic()
         arrived = arrived_replies(connection)
         while True:
-            reply: Any = await connection.read_response(timeout=math.inf)
+            reply: Any = await connection.read_response()
             self._answered_at = time.monotonic()
             while reply is not NOTHING:
                 if isinstance(reply, RedisError):

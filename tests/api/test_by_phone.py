@@ -8,7 +8,7 @@ from urllib.parse import quote
 import httpx2
 import pytest
 
-from tests.support.service_api import BY_PHONE, deliver, new_call_id, record_of
+from tests.support.service_api import deliver, list_calls, new_call_id, record_of
 from tests.support.vapi_sender import full_report, message, status_update
 
 _numbers = itertools.count(18_645_560_000)
@@ -27,7 +27,7 @@ async def calls_of(client: httpx2.AsyncClient, number: str, count: int) -> list[
 
 
 async def test_a_number_nobody_called_has_no_calls(client: httpx2.AsyncClient) -> None:
-    answer = await client.get(BY_PHONE + new_number())
+    answer = await list_calls(client, new_number())
     pagination = {"limit": 10, "offset": 0, "hasMore": False}
     assert (answer.status_code, answer.json()) == (
         200,
@@ -38,7 +38,7 @@ async def test_a_number_nobody_called_has_no_calls(client: httpx2.AsyncClient) -
 async def test_a_call_is_listed_by_its_summary(client: httpx2.AsyncClient) -> None:
     number = new_number()
     [call_id] = await calls_of(client, number, 1)
-    answer = await client.get(BY_PHONE + number)
+    answer = await list_calls(client, number)
     assert answer.json()["data"] == [await record_of(client, call_id, view="summary")]
 
 
@@ -50,14 +50,14 @@ async def test_a_call_is_listed_by_its_summary(client: httpx2.AsyncClient) -> No
 async def test_a_number_is_found_however_it_is_written(client: httpx2.AsyncClient, written: str, sent: str) -> None:
     call_id = new_call_id()
     await deliver(client, status_update("queued", call_id, customer={"number": sent}))
-    answer = await client.get(BY_PHONE + quote(written, safe=""), params={"limit": "1"})
+    answer = await list_calls(client, quote(written, safe=""), params={"limit": "1"})
     assert answer.json()["data"][0]["call_id"] == call_id
 
 
 async def test_a_plus_may_stand_for_itself_in_the_path(client: httpx2.AsyncClient) -> None:
     number = new_number()
     await calls_of(client, number, 1)
-    counts = [(await client.get(BY_PHONE + path)).json()["count"] for path in (number, "%2B" + number[1:])]
+    counts = [(await list_calls(client, path)).json()["count"] for path in (number, "%2B" + number[1:])]
     assert counts == [1, 1]
 
 
@@ -65,20 +65,20 @@ async def test_without_a_plus_the_digits_are_as_they_are(client: httpx2.AsyncCli
     number = new_number()
     await calls_of(client, number, 1)
     await calls_of(client, number[1:], 2)
-    answer = await client.get(BY_PHONE + number[1:])
+    answer = await list_calls(client, number[1:])
     assert answer.json()["count"] == 2
 
 
 async def test_the_user_part_of_a_sip_address_counts(client: httpx2.AsyncClient) -> None:
     number, call_id = new_number(), new_call_id()
     await deliver(client, message("hang", call_id, customer={"sipUri": f"sip:{number}@198.51.100.7"}))
-    assert (await client.get(BY_PHONE + number)).json()["count"] == 1
+    assert (await list_calls(client, number)).json()["count"] == 1
 
 
 async def test_what_is_no_number_is_found_by_its_own_words(client: httpx2.AsyncClient) -> None:
     call_id = new_call_id()
     await deliver(client, status_update("queued", call_id, customer={"number": "anonymous \u00e9\"'"}))
-    answer = await client.get(BY_PHONE + quote("anonymous \u00e9\"'", safe=""))
+    answer = await list_calls(client, quote("anonymous \u00e9\"'", safe=""))
     assert [record["call_id"] for record in answer.json()["data"]] == [call_id]
 
 
@@ -87,7 +87,7 @@ async def test_pages_follow_each_other_newest_first(client: httpx2.AsyncClient) 
     ids = await calls_of(client, number, 5)
     await deliver(client, full_report(ids[0], customer={"number": number}, cost=7, at_ms=1_788_264_009_000))
     pages = [
-        (await client.get(BY_PHONE + number, params={"limit": "2", "offset": str(offset)})).json()
+        (await list_calls(client, number, params={"limit": "2", "offset": str(offset)})).json()
         for offset in (0, 2, 4, 6)
     ]
     assert [page["count"] for page in pages] == [5, 5, 5, 5]
@@ -102,9 +102,9 @@ async def test_pages_follow_each_other_newest_first(client: httpx2.AsyncClient) 
 async def test_ten_calls_are_listed_unless_asked_otherwise(client: httpx2.AsyncClient) -> None:
     number = new_number()
     await calls_of(client, number, 12)
-    answer = await client.get(BY_PHONE + number)
+    answer = await list_calls(client, number)
     assert (len(answer.json()["data"]), answer.json()["count"]) == (10, 12)
-    answer = await client.get(BY_PHONE + number, params={"limit": "100"})
+    answer = await list_calls(client, number, params={"limit": "100"})
     assert len(answer.json()["data"]) == 12
 
 
@@ -114,20 +114,20 @@ async def test_ten_calls_are_listed_unless_asked_otherwise(client: httpx2.AsyncC
     + [("offset", text) for text in ("-1", "x", "", "0.5", "10001", "9" * 400)],
 )
 async def test_limits_out_of_bounds_are_refused(client: httpx2.AsyncClient, name: str, value: str) -> None:
-    answer = await client.get(BY_PHONE + "+18641234567", params={name: value})
+    answer = await list_calls(client, "+18641234567", params={name: value})
     assert (answer.status_code, answer.json()["details"][0]["path"]) == (400, name)
 
 
 async def test_a_number_longer_than_any_that_is_kept_is_refused(client: httpx2.AsyncClient) -> None:
     """Its key is sent once for each bucket: 60 kB took 6 MB of the room for commands, and webhooks had to wait."""
-    answer = await client.get(BY_PHONE + "1" * 129)
+    answer = await list_calls(client, "1" * 129)
     assert (answer.status_code, answer.json()["details"][0]["path"]) == (400, "phone")
-    assert (await client.get(BY_PHONE + "1" * 128)).status_code == 200
+    assert (await list_calls(client, "1" * 128)).status_code == 200
 
 
 async def test_a_call_whose_number_was_corrected_is_listed_under_the_new_one_only(client: httpx2.AsyncClient) -> None:
     old, new, call_id = new_number(), new_number(), new_call_id()
     await deliver(client, status_update("queued", call_id, customer={"number": old}))
     await deliver(client, full_report(call_id, customer={"number": new}))
-    counts = [(await client.get(BY_PHONE + number)).json()["count"] for number in (old, new)]
+    counts = [(await list_calls(client, number)).json()["count"] for number in (old, new)]
     assert counts == [0, 1]

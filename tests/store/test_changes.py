@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 
 from service.store.changes import HEARTBEAT_S, RECONNECT_PAUSE_S, WAKES_AT_ONCE, Changes
 from tests.store.conftest import AnswerWith, OpenedStore, OpenStore
+from tests.support.eventually import PATIENCE_S
 from tests.support.redis_server import RedisProcess
 from tests.support.store_events import WOKEN_WITHIN_S, change, change_from, in_seconds, is_woken, until
 from tests.support.vapi_sender import full_report, status_update
@@ -84,6 +85,20 @@ async def test_a_deletion_and_the_end_of_the_grace_wake_too(open_store: OpenStor
             await until(should_answer)
 
         assert await is_woken(watch)
+
+
+@pytest.mark.parametrize("turns", range(12))
+async def test_a_notification_that_comes_with_the_end_does_not_prevent_it(opened: OpenedStore, turns: int) -> None:
+    """Whatever the turn of the loop in which it comes. fakeredis reads with ``asyncio.wait_for``, which then stayed."""
+    changes = Changes(opened.connect, opened.keys.changes)
+    changes.start()
+    await _subscribed(changes)
+    merging = asyncio.create_task(opened.store.merge(change(status=1)))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    async with asyncio.timeout(PATIENCE_S):
+        await changes.close()
+    await merging
 
 
 async def test_what_changes_nothing_wakes_nobody(opened: OpenedStore, listen: Listen) -> None:

@@ -14,6 +14,7 @@ import httpx2
 from tests.support import eventually as waiting
 from tests.support.eventually import PATIENCE_S
 from tests.support.replica import Replica
+from tests.support.traffic import get_when_served
 
 WEBHOOK: Final = "/api/v1/vapi/webhook"
 BOTH_WEBHOOKS: Final = (WEBHOOK, "/api/v1/vapi/webhooks/vapi")
@@ -76,6 +77,10 @@ async def record_of(client: httpx2.AsyncClient, call_id: str, **query: str) -> d
     return record
 
 
+async def list_calls(client: httpx2.AsyncClient, phone: str, params: dict[str, str] | None = None) -> httpx2.Response:
+    return await get_when_served(client, BY_PHONE + phone, params)
+
+
 async def metric(client: httpx2.AsyncClient, sample: str) -> float:
     """The value of one line of ``/metrics``; 0 when the line is not there yet."""
     for line in (await client.get("/metrics")).text.splitlines():
@@ -86,7 +91,7 @@ async def metric(client: httpx2.AsyncClient, sample: str) -> float:
 
 
 async def stats_of(client: httpx2.AsyncClient, limit: int = 20) -> dict[str, Any]:
-    answer = await client.get(STATS, params={"limit": str(limit)})
+    answer = await get_when_served(client, STATS, {"limit": str(limit)})
     assert (answer.status_code, answer.json()["success"]) == (200, True)
     stats: dict[str, Any] = answer.json()["stats"]
     return stats

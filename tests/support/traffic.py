@@ -33,6 +33,20 @@ async def get_call(client: httpx2.AsyncClient, replica: Replica, call_id: str, *
     return await client.get(replica.url + CALLS + call_id, params=query)
 
 
+async def get_when_served(
+    client: httpx2.AsyncClient, url: str, params: dict[str, str] | None = None
+) -> httpx2.Response:
+    """The answer once it is not a 503. What asks all buckets may take longer than STORE_TIMEOUT_S on a busy machine."""
+    answers: list[httpx2.Response] = []
+
+    async def is_served() -> bool:
+        answers.append(await client.get(url, params=params))
+        return answers[-1].status_code != 503
+
+    await until(is_served)
+    return answers[-1]
+
+
 async def until_readable(
     client: httpx2.AsyncClient, replica: Replica, call_ids: Iterable[str], within_s: float = PATIENCE_S
 ) -> None:

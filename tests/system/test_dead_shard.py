@@ -14,7 +14,7 @@ from tests.support.cluster_setup import ClusterSetup
 from tests.support.dead_shard import DeadShard, one_shard_dead, partly_serving_cluster
 from tests.support.redis_topologies import ask
 from tests.support.replica import Replica
-from tests.support.traffic import post_webhook, until, until_readable
+from tests.support.traffic import get_when_served, post_webhook, until, until_readable
 from tests.support.vapi_sender import full_report
 
 STATS = "/api/v1/vapi/cache/stats?limit=100"
@@ -95,8 +95,8 @@ async def test_stats_and_lists_answer_for_the_living_shards_and_name_the_missing
             await post_webhook(client, replica, full_report(call_id, customer={"number": PHONE}))
         ).status_code == 200
     with one_shard_dead(cluster) as shard:
-        stats = (await client.get(replica.url + STATS)).json()["stats"]
-        listed = (await client.get(f"{replica.url}{BY_PHONE}{PHONE}?limit=100")).json()
+        stats = (await get_when_served(client, replica.url + STATS)).json()["stats"]
+        listed = (await get_when_served(client, f"{replica.url}{BY_PHONE}{PHONE}?limit=100")).json()
     cluster.wait_until_whole()
 
     assert (stats["size"], {entry["callId"] for entry in stats["entries"]}) == (20, {*living})
