@@ -176,15 +176,15 @@ async def test_an_empty_queue_takes_a_command_of_any_size() -> None:
 async def test_a_loop_that_was_blocked_holds_no_redis_for_slow(open_on: OpenStore) -> None:
     opened = await open_on(STORE_TIMEOUT_S=0.4)
     await opened.pipeline.execute(b"PING")
-    queued = [opened.pipeline.execute(b"ECHO", b"%d" % number) for number in range(3000)]
-    time.sleep(0.6)  # noqa: ASYNC251 - the loop is to be blocked
+    queued = [opened.pipeline.execute(b"ECHO", b"%d" % number) for number in range(500)]
+    time.sleep(0.45)  # noqa: ASYNC251 - the loop is to be blocked
     under_way = asyncio.gather(*queued)
     for _ in range(3):
         await asyncio.sleep(0)
-        time.sleep(0.6)  # noqa: ASYNC251
+        time.sleep(0.45)  # noqa: ASYNC251
 
     async with asyncio.timeout(PATIENCE_S):
-        assert await under_way == [b"%d" % number for number in range(3000)]
+        assert await under_way == [b"%d" % number for number in range(500)]
 
 
 async def test_a_slow_link_carries_more_than_a_batch_a_round(slow: OpenedStore, proxy: SlowProxy) -> None:

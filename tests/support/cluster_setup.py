@@ -85,7 +85,7 @@ class ClusterSetup:
     @staticmethod
     def _is_master(node: RedisProcess) -> bool:
         try:
-            return bool(node.client.role()[0] == b"master")
+            return not node.is_paused and bool(node.client.role()[0] == b"master")
         except redis.RedisError:
             return False
 

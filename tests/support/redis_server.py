@@ -47,6 +47,7 @@ class RedisProcess:
             "--save", "", "--appendonly", "no", "--daemonize", "no", *arguments,
         ]  # fmt: skip
         self._process: subprocess.Popen[bytes] | None = None
+        self.is_paused = False
         self.client = redis.Redis(
             port=self.port, password=password, socket_timeout=ANSWERS_WITHIN_S,
             socket_connect_timeout=ANSWERS_WITHIN_S, retry=Retry(NoBackoff(), 0),
@@ -105,10 +106,12 @@ class RedisProcess:
         """Hang: connections stay open, nothing is answered."""
         assert self._process is not None
         os.kill(self._process.pid, signal.SIGSTOP)
+        self.is_paused = True
 
     def resume(self) -> None:
         assert self._process is not None
         os.kill(self._process.pid, signal.SIGCONT)
+        self.is_paused = False
 
     def _end(self, number: signal.Signals) -> None:
         self.client.close()
@@ -122,4 +125,4 @@ class RedisProcess:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._process = None
+        self._process, self.is_paused = None, False

@@ -6,26 +6,22 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import Any
 
 import httpx2
 import pytest
 from redis.crc import key_slot
 
-from service.store.keys import BUCKETS, Keys, bucket_of
 from tests.support.cluster_setup import ClusterSetup
 from tests.support.failover import Prober, call_ids_at, slots_of, wakes_at_once
 from tests.support.fake_kestra import FakeKestra
-from tests.support.redis_server import RedisProcess, free_port
-from tests.support.redis_topologies import ask
+from tests.support.redis_server import free_port
 from tests.support.replica import Replica
 from tests.support.resuming_replica import paused_execution
+from tests.support.slot_move import KEYS, Move, call_ids_in
 from tests.support.traffic import CALLS, get_call, post_webhook, until
 from tests.support.vapi_sender import full_report, status_update
 
 Pair = tuple[Replica, Replica]
-
-KEYS = Keys("vapi")
 
 MOVED_WITHIN_S = 0.8
 """Less than a request waits for Redis."""
@@ -47,46 +43,6 @@ def replicas(cluster: ClusterSetup) -> Iterator[Pair]:
             stack.callback(replica.stop)
             replica.start()
         yield both[0], both[1]
-
-
-class Move:
-    """One slot on its way from one master to another, in the steps that ``redis-cli --cluster reshard`` takes."""
-
-    def __init__(self, cluster: ClusterSetup, slot: int) -> None:
-        self._masters = cluster.masters()
-        self.slot = slot
-        self.source = next(master for master in self._masters if slot in slots_of(master))
-        self.target = next(master for master in self._masters if master is not self.source)
-
-    def begin(self) -> None:
-        self._set_slot(self.target, "IMPORTING", self.source)
-        self._set_slot(self.source, "MIGRATING", self.target)
-
-    def carry(self) -> None:
-        while keys := self._keys():
-            names = [key.decode() for key in keys]
-            ask(self.source, "MIGRATE", "127.0.0.1", str(self.target.port), "", "0", "5000", "KEYS", *names)
-
-    def finish(self) -> None:
-        self.carry()
-        for node in (self.target, self.source, *self._masters):
-            self._set_slot(node, "NODE", self.target)
-
-    def _keys(self) -> list[bytes]:
-        keys: list[bytes] = ask(self.source, "CLUSTER", "GETKEYSINSLOT", str(self.slot), "100")
-        return keys
-
-    def _set_slot(self, node: RedisProcess, state: str, other: RedisProcess) -> None:
-        ask(node, "CLUSTER", "SETSLOT", str(self.slot), state, _text(ask(other, "CLUSTER", "MYID")))
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
-
-
-def call_ids_in(bucket: int, prefix: str, number: int) -> list[str]:
-    found = (call_id for n in range(number * BUCKETS * 3) if bucket_of((call_id := f"{prefix}-{n}").encode()) == bucket)
-    return [next(found) for _ in range(number)]
 
 
 async def until_more_answers(*probers: Prober) -> None:

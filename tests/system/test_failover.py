@@ -146,7 +146,8 @@ async def test_a_lost_master_is_followed_by_the_next_and_comes_back_without_harm
         lose(masters[0])
         await asyncio.to_thread(setup.wait_for_promotion, masters)
         promoted_at = time.monotonic()
-        with setup.without_another_failover(masters):
+        with ExitStack() as calm:
+            await asyncio.to_thread(calm.enter_context, setup.without_another_failover(masters))
             await webhooks.first_success_s(promoted_at)
             await polls.first_success_s(promoted_at)
             healed_at = time.monotonic()

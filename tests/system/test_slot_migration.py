@@ -13,9 +13,9 @@ from redis.crc import key_slot
 
 from tests.support.cluster_setup import ClusterSetup
 from tests.support.replica import Replica
+from tests.support.slot_move import KEYS, Move, call_ids_in
 from tests.support.traffic import CALLS, get_call, post_webhook
 from tests.support.vapi_sender import full_report, status_update
-from tests.system.test_cluster import KEYS, Move, call_ids_in
 
 BUCKET = 5
 PHONE = "+18645550123"
