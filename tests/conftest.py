@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from pathlib import Path
 
 import pytest
 import structlog
@@ -59,6 +61,17 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
             told = [line for line in replica.log.splitlines() if '"status":200' not in line]
             report.sections.append((f"end of the log of {replica.url}", "\n".join(told[-LINES_SHOWN:])))
     return report
+
+
+@pytest.fixture(scope="session", autouse=True)
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What the processes under test write is in a folder that goes away with the run, which makes a thousand of them."""
+    tmp_path_factory.getbasetemp()  # the tests' own are elsewhere: pytest keeps those of the last three runs
+    with tempfile.TemporaryDirectory(prefix="vapi-cache-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o711)  # PostgreSQL runs as another user
+        tempfile.tempdir = folder
+        yield
+        tempfile.tempdir = None
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -63,7 +63,7 @@ class Replica:
             for name in ("PATH", "HOME", "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
             if name in os.environ
         }
-        environment = {**inherited, **self._settings}
+        environment = {**inherited, "TMPDIR": tempfile.gettempdir(), **self._settings}
         with self._log.open("ab") as log:
             if self._starts_from_nothing:
                 command = [sys.executable, "-m", "service"]
