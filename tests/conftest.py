@@ -35,10 +35,10 @@ WAITING_FOLDERS = ("archive", "outage", "system")
 """Whose tests mostly wait for processes; those of the others mostly compute."""
 
 WAITING_SHARE = 0.8
-"""The last fifth of the files computes: nobody waits in the end for one process that waits."""
-
+"""The last fifth of the files only computes, so that a run does not end with one process that waits."""
 
 LINES_SHOWN = 20
+"""Of each replica's log, when a test fails."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

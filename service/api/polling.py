@@ -101,7 +101,7 @@ class Polling:
             if watched.has_left:
                 return None
         answer = self._outcome(poll, call)
-        if watched.told_at is not None and answer.status != 202:  # a change as the time runs out wakes nobody
+        if watched.told_at is not None and answer.status != 202:  # 202: a change, but the deadline ended the poll
             self._state.metrics.wake_latency.add(time.perf_counter() - watched.told_at)
         return answer
 

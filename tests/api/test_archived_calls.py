@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 
 import httpx2
 import msgspec
@@ -45,12 +46,17 @@ async def reads_of(redis_process: RedisProcess) -> int:
 
 
 @pytest.fixture
-async def replica(
+def start_archiving(
     start_replica: Start, redis_process: RedisProcess, postgres_process: PostgresProcess, database: str
-) -> Replica:
-    return start_replica(
-        redis_url=redis_process.url, redis_key_prefix=database, database_url=postgres_process.url_of(database)
-    )
+) -> Start:
+    """Starts replicas on the test's database, with keys of their own."""
+    database_url = postgres_process.url_of(database)
+    return partial(start_replica, redis_url=redis_process.url, redis_key_prefix=database, database_url=database_url)
+
+
+@pytest.fixture
+async def replica(start_archiving: Start) -> Replica:
+    return start_archiving()
 
 
 @pytest.fixture
@@ -153,21 +159,12 @@ async def test_a_page_reads_only_the_calls_that_it_shows_however_many_are_not_ar
 
 
 async def test_a_deleted_call_is_shown_by_nothing_while_the_database_takes_no_writes(
-    start_replica: Start,
-    redis_process: RedisProcess,
-    postgres_process: PostgresProcess,
-    database: str,
-    archive: Archive,
+    start_archiving: Start, postgres_process: PostgresProcess, database: str, archive: Archive
 ) -> None:
     deleted, other, number = new_call_id(), new_call_id(), new_number()
     await archive.write([row_of(deleted, number), row_of(other, number)], {})
     postgres_process.ask(f"ALTER DATABASE {database} SET default_transaction_read_only = on")
-    replica = start_replica(
-        redis_url=redis_process.url,
-        redis_key_prefix=database,
-        database_url=postgres_process.url_of(database),
-        result_ttl_s=1,
-    )
+    replica = start_archiving(result_ttl_s=1)
     async with connected(replica) as client:
         assert (await client.delete(CALLS + deleted)).status_code == 200
         await asyncio.sleep(1.1)  # as long as a tombstone lives otherwise
@@ -178,22 +175,12 @@ async def test_a_deleted_call_is_shown_by_nothing_while_the_database_takes_no_wr
 
 
 async def test_a_callback_is_sent_at_once_where_only_the_archive_has_the_final_record(
-    start_replica: Start,
-    redis_process: RedisProcess,
-    postgres_process: PostgresProcess,
-    database: str,
-    archive: Archive,
+    start_archiving: Start, archive: Archive
 ) -> None:
     receiver, call_id = CallbackReceiver().start(), new_call_id()
     try:
         await archive.write([row_of(call_id, new_number())], {})
-        replica = start_replica(
-            redis_url=redis_process.url,
-            redis_key_prefix=database,
-            database_url=postgres_process.url_of(database),
-            callback_allowed_prefixes=receiver.url,
-            callback_secret=SECRET,
-        )
+        replica = start_archiving(callback_allowed_prefixes=receiver.url, callback_secret=SECRET)
         async with connected(replica) as client:
             wanted = {"kind": "callback", "url": receiver.url + "/hook"}
             assert (await client.post(f"{CALLS}{call_id}/subscriptions", json=wanted)).status_code == 202

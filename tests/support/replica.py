@@ -57,7 +57,6 @@ class Replica:
 
     def launch(self) -> Self:
         """Start without waiting until it serves."""
-        self.latest.append(self)
         inherited = {
             name: os.environ[name]
             for name in ("PATH", "HOME", "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
@@ -70,6 +69,7 @@ class Replica:
                 self._process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
             else:
                 self._process = WarmProcess([], environment, stdout=log.fileno(), stderr=log.fileno())
+        self.latest.append(self)
         return self
 
     def start(self) -> Self:
