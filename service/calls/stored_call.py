@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import random
 from typing import Final
 
 import msgspec
@@ -10,7 +10,7 @@ import msgspec
 
 def new_token() -> bytes:
     """Identifies one request to a script, to tell a repetition from another request."""
-    return os.urandom(8).hex().encode()
+    return b"%016x" % random.getrandbits(64)
 
 
 class CallChange(msgspec.Struct, frozen=True):
