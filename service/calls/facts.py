@@ -1,4 +1,4 @@
-"""The facts of a call: their names, and their encoding as the JSON fragments that are stored.
+"""The facts of a call: their names and their order.
 
 A new fact is one line in Facts and one where it is read from VAPI. Add it after the others of its kind: stored facts
 have no names, only their order (store/call_codec.py). One that the record shows is also a field of CallRecord and a
@@ -8,66 +8,54 @@ column of the archive, which needs a migration.
 from __future__ import annotations
 
 import re
-from typing import Final
-
-import msgspec
-from msgspec import Raw, Struct
+from typing import Final, TypedDict
 
 BLANK: Final = re.compile(r"[\s\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\u2800\u3164\ufeff]*")
 """White space of any language, and characters that show nothing: zero-width ones, marks of direction, blank glyphs."""
 
 
-class Facts(Struct):
-    """The facts that one message gives of its call; None for the others. Text is never blank, Raw is usable JSON."""
+class Facts(TypedDict, total=False):
+    """The facts that one message gives of its call, each as JSON text. Empty values are no facts, nor is blank text."""
 
-    customer_phone: str | None = None
-    ended_reason: str | None = None
-    assistant_id: str | None = None
-    phone_number_id: str | None = None
-    started_at: Raw | None = None
-    ended_at: Raw | None = None
-    duration_minutes: float | None = None
-    recording_url: str | None = None
-    analysis_summary: Raw | None = None
-    analysis_success_evaluation: Raw | None = None
-    provider_name: str | None = None
-    provider_phone: str | None = None
-    service_type: str | None = None
-    location: str | None = None
-    user_criteria: str | None = None
-    urgency: str | None = None
-    service_request_id: str | None = None
-    cost: Raw | None = None
-    metadata: Raw | None = None
+    customer_phone: bytes
+    ended_reason: bytes
+    assistant_id: bytes
+    phone_number_id: bytes
+    started_at: bytes
+    ended_at: bytes
+    duration_minutes: bytes
+    recording_url: bytes
+    analysis_summary: bytes
+    analysis_success_evaluation: bytes
+    provider_name: bytes
+    provider_phone: bytes
+    service_type: bytes
+    location: bytes
+    user_criteria: bytes
+    urgency: bytes
+    service_request_id: bytes
+    cost: bytes
+    metadata: bytes
     # Since the second layout.
-    customer_spoke: bool | None = None
-    call_type: str | None = None
-    forwarded_to: str | None = None
-    recording_enabled: bool | None = None
+    customer_spoke: bytes
+    call_type: bytes
+    forwarded_to: bytes
+    recording_enabled: bytes
     """Whether VAPI was told to record the call or not to. This and the next are for the late refresh, not the record."""
-    outputs_awaited: bool | None = None
+    outputs_awaited: bytes
     """True: structured outputs were asked for and are not here. False: they are here, or VAPI skipped them."""
-    # The large ones, as JSON text.
-    transcript: bytes = b""
-    messages: bytes = b""
-    analysis_structured_data: bytes = b""
-    structured_outputs: bytes = b""
+    # The large ones.
+    transcript: bytes
+    messages: bytes
+    analysis_structured_data: bytes
+    structured_outputs: bytes
 
-    def fragments(self) -> dict[str, bytes]:
-        """The facts that are given, as JSON text by name."""
-        values = msgspec.structs.astuple(self)
-        # One value a line, as small facts hold no line break. A line "null" is a fact that is absent.
-        # As a list, because msgspec 0.22 never frees its iterator over anything else.
-        texts = _ENCODER.encode_lines(list(values[: len(SMALL_FACTS)])).split(b"\n")
-        texts[len(SMALL_FACTS) :] = values[len(SMALL_FACTS) :]
-        named = zip(Facts.__struct_fields__, texts, strict=True)
-        return {name: text for name, text in named if text and text != b"null"}
 
+FACTS: Final = tuple(Facts.__annotations__)
+"""The names of all facts, in their order."""
 
 LARGE_FACTS: Final = ("transcript", "messages", "analysis_structured_data", "structured_outputs")
 """Each is stored in a field of its own, so that a summary need not read those that it leaves out."""
 
-SMALL_FACTS: Final = Facts.__struct_fields__[: -len(LARGE_FACTS)]
+SMALL_FACTS: Final = FACTS[: -len(LARGE_FACTS)]
 """All other facts. They are stored together."""
-
-_ENCODER: Final = msgspec.json.Encoder()

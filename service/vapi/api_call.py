@@ -15,7 +15,7 @@ from service.calls.status import ENDED, Ending, Rank, rank_of
 from service.calls.stored_call import CallChange
 from service.errors import InvalidMessageError
 from service.vapi.artifact_plan import add_what_was_asked_for, artifact_plans
-from service.vapi.coercion import ABSENT, FieldReader, first_said
+from service.vapi.coercion import ABSENT, FieldReader, Text, first_said
 from service.vapi.context import add_context
 from service.vapi.intake import REPORT, Weight, create_change, has_analysis, is_call_id
 from service.vapi.json_checks import TOO_DEEP, NotJSONError, replace_lone_surrogates
@@ -56,24 +56,26 @@ def _change_of(call: Call, *, expects_analysis: bool) -> CallChange:
     fields = FieldReader()
     # Copy the call's fields into a message, so that they are read exactly like a report's.
     message = ServerMessage(type=REPORT, **{name: getattr(call, name) for name in Results.__struct_fields__})
-    facts = Facts()
-    add_context(facts, message, call, fields)
-    plans = artifact_plans(message, call)
+    facts: Facts = {}
+    overrides = call.overrides()
+    add_context(facts, message, call, overrides, fields)
+    plans = artifact_plans(message, call, overrides)
     weight = Weight(rank_of(call.status), rank_of(call.status), Ending.NONE)
+    reason = None
     if weight.status == ENDED:
-        facts.ended_reason = first_said(call.endedReason)
+        reason = first_said(call.endedReason)
         add_results(facts, message, call, plans, fields)
-        weight = _weigh_ended(message, call, facts, expects_analysis=expects_analysis)
+        weight = _weigh_ended(message, call, facts, reason, expects_analysis=expects_analysis)
     add_what_was_asked_for(facts, plans, message, call)
     outputs_at = call.artifact.structuredOutputsLastUpdatedAt if call.artifact is not None else ABSENT
-    return create_change(call_id, weight, max(timestamp_ms(call.updatedAt), timestamp_ms(outputs_at)), facts)
+    timestamp = max(timestamp_ms(call.updatedAt), timestamp_ms(outputs_at))
+    return create_change(call_id, weight, timestamp, reason, facts)
 
 
-def _weigh_ended(message: ServerMessage, call: Call, facts: Facts, *, expects_analysis: bool) -> Weight:
+def _weigh_ended(message: ServerMessage, call: Call, facts: Facts, reason: Text, *, expects_analysis: bool) -> Weight:
     """The weight of a report with the same content: preliminary while an analysis may still come."""
     if has_analysis(message, call, facts):
         return Weight(Rank.FULL_REPORT_WITH_ANALYSIS, ENDED, Ending.FULL_REPORT)
-    reason = facts.ended_reason
     can_come = expects_analysis and not (reason and meaning_of(reason).rules_out_analysis)
     if not can_come:
         return Weight(Rank.FULL_REPORT, ENDED, Ending.FULL_REPORT)

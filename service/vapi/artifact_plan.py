@@ -8,17 +8,17 @@ import msgspec
 
 from service.calls.facts import Facts
 from service.vapi.coercion import is_empty
-from service.vapi.messages import ArtifactPlan, Call, ServerMessage
+from service.vapi.messages import ArtifactPlan, Assistant, Call, ServerMessage
 
 _OBJECT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_BOOLEANS: Final = {b"true": True, b'"true"': True, b"false": False, b'"false"': False}
+_BOOLEANS: Final = {b"true": b"true", b'"true"': b"true", b"false": b"false", b'"false"': b"false"}
+"""A boolean, maybe in quotes, as JSON."""
 
 
-def artifact_plans(message: ServerMessage, call: Call) -> list[ArtifactPlan]:
+def artifact_plans(message: ServerMessage, call: Call, overrides: list[Assistant]) -> list[ArtifactPlan]:
     """The artifact plans of the call, its overrides and its assistants, in order of precedence."""
-    overrides = (call.assistantOverrides, call.squadOverrides, call.workflowOverrides)
-    holders = [holder for holder in (call, *overrides, message.assistant, call.assistant) if holder is not None]
-    return [holder.artifactPlan for holder in holders if holder.artifactPlan is not None]
+    holders = (call, *overrides, message.assistant, call.assistant)
+    return [plan for holder in holders if holder is not None and (plan := holder.artifactPlan) is not None]
 
 
 def add_what_was_asked_for(facts: Facts, plans: list[ArtifactPlan], message: ServerMessage, call: Call) -> None:
@@ -26,14 +26,15 @@ def add_what_was_asked_for(facts: Facts, plans: list[ArtifactPlan], message: Ser
 
     VAPI records unless told not to. Missing outputs are awaited only if the message shows that they were asked for.
     """
-    said = [_BOOLEANS.get(bytes(plan.recordingEnabled)) for plan in plans]
-    facts.recording_enabled = next((answer for answer in said if answer is not None), None)
-    if has_structured_output(facts.structured_outputs) or _are_outputs_skipped(message, call):
-        facts.outputs_awaited = False
+    said = [answer for plan in plans if (answer := _BOOLEANS.get(bytes(plan.recordingEnabled)))]
+    if said:
+        facts["recording_enabled"] = said[0]
+    if has_structured_output(facts.get("structured_outputs", b"")) or _are_outputs_skipped(message, call):
+        facts["outputs_awaited"] = b"false"
     elif any(
         not is_empty(bytes(asked)) for plan in plans for asked in (plan.structuredOutputIds, plan.structuredOutputs)
     ):
-        facts.outputs_awaited = True
+        facts["outputs_awaited"] = b"true"
 
 
 def has_structured_output(outputs: bytes) -> bool:

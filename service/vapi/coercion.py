@@ -25,15 +25,18 @@ Text = str | None
 """The type of a text field that ``coerce`` handles. Blank text counts as absent."""
 
 _PRINTABLE: Final = [bytes((code,)) for code in range(0x21, 0x7F)]
-_SURE_BEGINNINGS: Final = frozenset(
-    [b'"' + second for second in _PRINTABLE if second not in (b'"', b"\\")]
-    + [opener + second for opener in (b"[", b"{") for second in _PRINTABLE if second not in (b"]", b"}")]
+_SURE_TEXT: Final = frozenset([b'"' + second for second in _PRINTABLE if second not in (b'"', b"\\")])
+_SURE_BEGINNINGS: Final = _SURE_TEXT.union(
+    [opener + second for opener in (b"[", b"{") for second in _PRINTABLE if second not in (b"]", b"}")]
 )
 """The first two bytes of nearly all text, arrays and objects. What begins with them is not empty."""
 
 _PRESIGNED: Final = re.compile(r"(?i)(?:^|&)(?:x-(?:amz|goog)-|(?:signature|sig|se|token|policy|key-pair-id|expires)=)")
 
 _decode_text: Final = msgspec.json.Decoder(str).decode
+json_text: Final = msgspec.json.Encoder().encode
+"""A value as JSON text."""
+
 _OBJECT: Final = msgspec.json.Decoder(dict[str, Raw])
 
 _S = TypeVar("_S", bound=Struct)
@@ -105,9 +108,14 @@ class FieldReader:
             self.dropped += dropped
             return decoder.decode(mended)
 
-    def text(self, *places: Raw) -> bytes:
+    def text(self, *places: Raw | bytes) -> bytes:
         for place in places:
-            if place is ABSENT or is_empty(value := bytes(place)):
+            if place is ABSENT:
+                continue
+            value = bytes(place)
+            if value[:2] in _SURE_TEXT:
+                return value
+            if is_empty(value):
                 continue
             if text := _as_text(value):
                 return text

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 from msgspec import Raw, Struct
 
 from service.calls.facts import Facts
 from service.calls.phone import MAX_PHONE_LENGTH, find_e164_in_sip, is_e164, normalize_phone
-from service.vapi.coercion import ABSENT, FieldReader, Text, first_said, is_blank, is_empty
+from service.vapi.coercion import ABSENT, FieldReader, Text, is_blank, is_empty, json_text
 from service.vapi.messages import Artifact, Assistant, Call, Customer, PhoneNumber, ServerMessage
 
 _ARTIFACT: Final = Artifact()
@@ -19,52 +19,67 @@ _PHONE_NUMBER: Final = PhoneNumber()
 
 
 class ProviderContext(Struct):
-    """What we attach to a call when we place it, in both spellings."""
+    """What we attach to a call when we place it, in the callers' spellings. The first of those for one fact counts."""
 
-    providerName: Text = None  # noqa: N815 - the callers' spelling, here and below
-    provider_name: Text = None
-    providerPhone: Text = None  # noqa: N815
-    provider_phone: Text = None
-    serviceType: Text = None  # noqa: N815
-    service_type: Text = None
-    serviceNeeded: Text = None  # noqa: N815
-    service_needed: Text = None
-    location: Text = None
-    userCriteria: Text = None  # noqa: N815
-    user_criteria: Text = None
-    urgency: Text = None
-    serviceRequestId: Text = None  # noqa: N815
-    service_request_id: Text = None
+    providerName: Raw = ABSENT  # noqa: N815 - the callers' spelling, here and below
+    provider_name: Raw = ABSENT
+    providerPhone: Raw = ABSENT  # noqa: N815
+    provider_phone: Raw = ABSENT
+    serviceType: Raw = ABSENT  # noqa: N815
+    service_type: Raw = ABSENT
+    serviceNeeded: Raw = ABSENT  # noqa: N815
+    service_needed: Raw = ABSENT
+    location: Raw = ABSENT
+    userCriteria: Raw = ABSENT  # noqa: N815
+    user_criteria: Raw = ABSENT
+    urgency: Raw = ABSENT
+    serviceRequestId: Raw = ABSENT  # noqa: N815
+    service_request_id: Raw = ABSENT
 
 
+ProviderFact = Literal[
+    "provider_name", "provider_phone", "service_type", "location", "user_criteria", "urgency", "service_request_id"
+]
+
+_PROVIDER_FACTS: Final[tuple[ProviderFact, ...]] = (
+    "provider_name", "provider_name", "provider_phone", "provider_phone",
+    "service_type", "service_type", "service_type", "service_type",
+    "location", "user_criteria", "user_criteria", "urgency", "service_request_id", "service_request_id",
+)  # fmt: skip
+"""The fact that each field of ProviderContext gives, in the order of the fields."""
+
+_ALL_PROVIDER_FACTS: Final = frozenset(_PROVIDER_FACTS)
 _PROVIDER_CONTEXT: Final = msgspec.json.Decoder(ProviderContext)
-_NOTHING_SAID: Final = ProviderContext()
 _OBJECT: Final = msgspec.json.Decoder(dict[str, Raw])
 
 
-def add_context(facts: Facts, message: ServerMessage, call: Call, fields: FieldReader) -> None:
-    given = (call.assistantOverrides, call.squadOverrides, call.workflowOverrides)
-    overrides = [each for each in given if each is not None]
+def add_context(
+    facts: Facts, message: ServerMessage, call: Call, overrides: list[Assistant], fields: FieldReader
+) -> None:
     assistant, inline = message.assistant or _ASSISTANT, call.assistant or _ASSISTANT
     number, call_number = message.phoneNumber or _PHONE_NUMBER, call.phoneNumber or _PHONE_NUMBER
-    facts.customer_phone = _customer_phone(message.customer or _CUSTOMER, call.customer or _CUSTOMER)
-    facts.assistant_id = first_said(call.assistantId, assistant.id, inline.id)
-    facts.phone_number_id = first_said(call.phoneNumberId, number.id, call_number.id)
-    facts.call_type = first_said(call.type)
+    if phone := _customer_phone(message.customer or _CUSTOMER, call.customer or _CUSTOMER):
+        facts["customer_phone"] = json_text(phone)
+    if assistant_id := fields.text(call.assistantId, assistant.id, inline.id):
+        facts["assistant_id"] = assistant_id
+    if phone_number_id := fields.text(call.phoneNumberId, number.id, call_number.id):
+        facts["phone_number_id"] = phone_number_id
+    if call_type := fields.text(call.type):
+        facts["call_type"] = call_type
     places = (call.metadata, *[each.metadata for each in overrides], assistant.metadata, inline.metadata)
     texts = dict.fromkeys([bytes(place) for place in places if place is not ABSENT])
     own = [found for text in texts if (found := fields.object(text))]
     if own:
-        facts.metadata = _on_one_line(_merged(own))
+        facts["metadata"] = _merged(own)
     for text in own:
-        _add_provider(facts, fields.decode(text, _PROVIDER_CONTEXT))
+        _add_provider(facts, text, fields)
+    if facts.keys() >= _ALL_PROVIDER_FACTS:
+        return
     artifact = message.artifact or _ARTIFACT
     values = (*[each.variableValues for each in overrides], artifact.variableValues, artifact.variables)
     for place in (*values, assistant.variableValues):
-        if _is_provider_known(facts):
-            break
         if text := fields.object(place):
-            _add_provider(facts, fields.decode(text, _PROVIDER_CONTEXT))
+            _add_provider(facts, text, fields)
 
 
 def _customer_phone(customer: Customer, call_customer: Customer) -> Text:
@@ -81,10 +96,6 @@ def _customer_phone(customer: Customer, call_customer: Customer) -> Text:
     return found[0] if found else None
 
 
-def _on_one_line(text: bytes) -> Raw:
-    return Raw(msgspec.json.format(text, indent=-1) if b"\n" in text else text)
-
-
 def _merged(objects: list[bytes]) -> bytes:
     """Merges several objects into one. Each key has the first value that is not empty."""
     if len(objects) == 1:
@@ -97,28 +108,9 @@ def _merged(objects: list[bytes]) -> bytes:
     return msgspec.json.encode(merged)
 
 
-def _add_provider(facts: Facts, said: ProviderContext) -> None:
+def _add_provider(facts: Facts, attached: bytes, fields: FieldReader) -> None:
     """Add the callers' values that are not known yet; called with metadata first, the prompt's variables last."""
-    if said == _NOTHING_SAID:
-        return
-    facts.provider_name = facts.provider_name or first_said(said.providerName, said.provider_name)
-    facts.provider_phone = facts.provider_phone or first_said(said.providerPhone, said.provider_phone)
-    facts.service_type = facts.service_type or first_said(
-        said.serviceType, said.service_type, said.serviceNeeded, said.service_needed
-    )
-    facts.location = facts.location or first_said(said.location)
-    facts.user_criteria = facts.user_criteria or first_said(said.userCriteria, said.user_criteria)
-    facts.urgency = facts.urgency or first_said(said.urgency)
-    facts.service_request_id = facts.service_request_id or first_said(said.serviceRequestId, said.service_request_id)
-
-
-def _is_provider_known(facts: Facts) -> bool:
-    return None not in (
-        facts.provider_name,
-        facts.provider_phone,
-        facts.service_type,
-        facts.location,
-        facts.user_criteria,
-        facts.urgency,
-        facts.service_request_id,
-    )
+    said = msgspec.structs.astuple(_PROVIDER_CONTEXT.decode(attached))
+    for fact, place in zip(_PROVIDER_FACTS, said, strict=True):
+        if place is not ABSENT and fact not in facts and (text := fields.text(place)):
+            facts[fact] = text

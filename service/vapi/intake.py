@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Final, cast
 
 import msgspec
 from msgspec import Struct
@@ -23,7 +23,7 @@ from service.calls.status import (
 from service.calls.stored_call import CallChange, new_token
 from service.errors import Detail, InvalidMessageError
 from service.vapi.artifact_plan import add_what_was_asked_for, artifact_plans, has_structured_output
-from service.vapi.coercion import FieldReader, first_said, is_empty
+from service.vapi.coercion import FieldReader, Text, first_said, is_empty, json_text
 from service.vapi.context import add_context
 from service.vapi.messages import Call, Received, Results, ServerMessage
 from service.vapi.results import add_results, has_duration_or_cost
@@ -38,6 +38,7 @@ CALL_ID: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,127}")
 DELETED_REASON: Final = "call-deleted"
 
 _NO_CALL: Final = Call()
+_OF_ANALYSIS: Final = ("analysis_summary", "analysis_structured_data", "analysis_success_evaluation")
 
 
 class Intake(Struct, frozen=True):
@@ -72,25 +73,28 @@ def change_of(received: Received) -> Intake:
                 "Invalid webhook payload", details=(Detail("$.message.call.id", "missing, or not a call id"),)
             )
         return Intake(None, fields.dropped)
-    facts = Facts()
-    add_context(facts, message, call, fields)
-    plans = artifact_plans(message, call)
+    facts: Facts = {}
+    overrides = call.overrides()
+    add_context(facts, message, call, overrides, fields)
+    plans = artifact_plans(message, call, overrides)
     if message.type == REPORT:
         add_results(facts, message, call, plans, fields)
     add_what_was_asked_for(facts, plans, message, call)
     weight = _weigh(message, call, facts)
     timestamp = timestamp_ms(message.timestamp)
+    reason = None
     if message.type == CALL_DELETED:
-        facts.ended_reason = DELETED_REASON
+        reason = DELETED_REASON
         timestamp = min(CALL_DELETED_OFFSET_MS + timestamp, MAX_STAMPED_MS)
     elif weight.ending:
-        facts.ended_reason = first_said(message.endedReason, call.endedReason)
-    return Intake(create_change(call_id, weight, timestamp, facts), fields.dropped)
+        reason = first_said(message.endedReason, call.endedReason)
+    return Intake(create_change(call_id, weight, timestamp, reason, facts), fields.dropped)
 
 
-def create_change(call_id: str, weight: Weight, timestamp: int, facts: Facts) -> CallChange:
-    """The change that these facts make; ``timestamp`` in ms."""
-    reason = facts.ended_reason
+def create_change(call_id: str, weight: Weight, timestamp: int, reason: Text, facts: Facts) -> CallChange:
+    """The change that these facts and the ended reason make; ``timestamp`` in ms."""
+    if reason is not None:
+        facts["ended_reason"] = json_text(reason)
     return CallChange(
         call_id=call_id.encode(),
         rank=weight.rank,
@@ -98,7 +102,7 @@ def create_change(call_id: str, weight: Weight, timestamp: int, facts: Facts) ->
         status=weight.status,
         ending=weight.ending,
         rules_out_analysis=reason is not None and meaning_of(reason).rules_out_analysis,
-        facts=facts.fragments(),
+        facts=cast("dict[str, bytes]", facts),  # what it is; mypy takes a TypedDict for no dict
         token=new_token(),
     )
 
@@ -121,7 +125,7 @@ def _weigh(message: ServerMessage, call: Call, facts: Facts) -> Weight:
 
 def _weigh_report(message: ServerMessage, call: Call, facts: Facts) -> Weight:
     """A full report follows a preliminary one. VAPI may send a report before its structured outputs are ready."""
-    if facts.outputs_awaited:
+    if facts.get("outputs_awaited") == b"true":
         return Weight(Rank.PRELIMINARY_REPORT, ENDED, Ending.PRELIMINARY_REPORT)
     if has_analysis(message, call, facts):
         return Weight(Rank.FULL_REPORT_WITH_ANALYSIS, ENDED, Ending.FULL_REPORT)
@@ -132,9 +136,11 @@ def _weigh_report(message: ServerMessage, call: Call, facts: Facts) -> Weight:
 
 def has_analysis(message: Results, call: Results, facts: Facts) -> bool:
     """True when the message or its call has a summary, structured data, a verdict or a structured output."""
-    if facts.analysis_summary or facts.analysis_structured_data or facts.analysis_success_evaluation:
+    if not facts.keys().isdisjoint(_OF_ANALYSIS):
         return True
     # A value of an odd type is dropped, but it shows that there was an analysis.
     places = (message.analysis, call.analysis)
     values = [value for place in places if place is not None for value in msgspec.structs.astuple(place)]
-    return not all(is_empty(bytes(value)) for value in values) or has_structured_output(facts.structured_outputs)
+    return not all(is_empty(bytes(value)) for value in values) or has_structured_output(
+        facts.get("structured_outputs", b"")
+    )

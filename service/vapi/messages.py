@@ -23,7 +23,7 @@ class Customer(Struct):
 
 
 class PhoneNumber(Struct):
-    id: Text = None
+    id: Raw = ABSENT
 
 
 class TranscriptPlan(Struct):
@@ -43,7 +43,7 @@ class ArtifactPlan(Struct):
 class Assistant(Struct):
     """An assistant, or the overrides of one; those for assistant, squad and workflow have the same form."""
 
-    id: Text = None
+    id: Raw = ABSENT
     metadata: Raw = ABSENT
     variableValues: Raw = ABSENT  # noqa: N815
     artifactPlan: ArtifactPlan | None = None  # noqa: N815
@@ -106,15 +106,21 @@ class Call(Results):
     """``message.call``: a snapshot from the call's creation, which VAPI never updates."""
 
     id: Text = None
-    type: Text = None
-    assistantId: Text = None  # noqa: N815
-    phoneNumberId: Text = None  # noqa: N815
+    type: Raw = ABSENT
+    assistantId: Raw = ABSENT  # noqa: N815
+    phoneNumberId: Raw = ABSENT  # noqa: N815
     metadata: Raw = ABSENT
     assistantOverrides: Assistant | None = None  # noqa: N815
     squadOverrides: Assistant | None = None  # noqa: N815
     workflowOverrides: Assistant | None = None  # noqa: N815
     artifactPlan: ArtifactPlan | None = None  # noqa: N815
     updatedAt: Raw = ABSENT  # noqa: N815
+
+    def overrides(self) -> list[Assistant]:
+        """Those that were given, in order of precedence."""
+        return [
+            each for each in (self.assistantOverrides, self.squadOverrides, self.workflowOverrides) if each is not None
+        ]
 
 
 class ServerMessage(Results, kw_only=True):

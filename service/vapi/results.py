@@ -13,7 +13,7 @@ from msgspec import Raw, Struct
 
 from service.calls.facts import Facts
 from service.calls.phone import normalize_phone
-from service.vapi.coercion import ABSENT, FieldReader, Text, first_said, is_empty
+from service.vapi.coercion import ABSENT, FieldReader, Text, first_said, is_empty, json_text
 from service.vapi.messages import Analysis, Artifact, ArtifactPlan, Call, Results, ServerMessage
 from service.vapi.speech import customer_spoke, transcript_of
 
@@ -53,43 +53,53 @@ def add_results(
 ) -> None:
     artifact, call_artifact = message.artifact or _ARTIFACT, call.artifact or _ARTIFACT
     analysis, call_analysis = message.analysis or _ANALYSIS, call.analysis or _ANALYSIS
-    facts.started_at = _raw(fields.time(message.startedAt, call.startedAt))
-    facts.ended_at = _raw(fields.time(message.endedAt, call.endedAt))
-    facts.duration_minutes = _duration(message, fields)
-    if facts.duration_minutes is None:
-        facts.duration_minutes = _duration(call, fields)
-    facts.recording_url = _recording(artifact, message, fields) or _recording(call_artifact, call, fields)
-    summary = fields.text(analysis.summary, message.summary, call_analysis.summary, call.summary)
-    facts.analysis_summary = _raw(summary)
-    evaluation = fields.text(
+    if started_at := fields.time(message.startedAt, call.startedAt):
+        facts["started_at"] = started_at
+    if ended_at := fields.time(message.endedAt, call.endedAt):
+        facts["ended_at"] = ended_at
+    if duration := _duration(message, fields) or _duration(call, fields):
+        facts["duration_minutes"] = duration
+    if recording_url := _recording(artifact, message, fields) or _recording(call_artifact, call, fields):
+        facts["recording_url"] = json_text(recording_url)
+    if summary := fields.text(analysis.summary, message.summary, call_analysis.summary, call.summary):
+        facts["analysis_summary"] = summary
+    if evaluation := fields.text(
         analysis.successEvaluation, message.successEvaluation, call_analysis.successEvaluation, call.successEvaluation
-    )
-    facts.analysis_success_evaluation = _raw(evaluation)
-    facts.cost = _raw(_cost(message, fields) or _cost_of_snapshot(call, fields))
-    facts.analysis_structured_data = fields.anything(
+    ):
+        facts["analysis_success_evaluation"] = evaluation
+    if cost := _cost(message, fields) or _cost_of_snapshot(call, fields):
+        facts["cost"] = cost
+    if structured_data := fields.anything(
         analysis.structuredData, message.structuredData, call_analysis.structuredData, call.structuredData
-    )
-    outputs = _outputs(fields.object(artifact.structuredOutputs, call_artifact.structuredOutputs), fields)
-    if outputs:
-        facts.structured_outputs = msgspec.json.encode(outputs)
-    facts.forwarded_to = _forwarded_to(fields.object(message.destination, call.destination), fields)
+    ):
+        facts["analysis_structured_data"] = structured_data
+    if outputs := _outputs(fields.object(artifact.structuredOutputs, call_artifact.structuredOutputs), fields):
+        facts["structured_outputs"] = json_text(outputs)
+    if destination := fields.object(message.destination, call.destination):
+        _add_forwarding(facts, destination, fields)
     _add_what_was_said(facts, (artifact, message, call_artifact, call), plans, fields)
 
 
 def _add_what_was_said(
     facts: Facts, places: tuple[Artifact | Results, ...], plans: list[ArtifactPlan], fields: FieldReader
 ) -> None:
-    facts.messages = fields.array(*[place.messages for place in places])
+    messages = fields.array(*[place.messages for place in places])
+    if messages:
+        facts["messages"] = messages
     said = b""
     for place in places:
+        if place.transcript is ABSENT:
+            continue
         text = _transcript_as_text(bytes(place.transcript))
-        if transcript := fields.text(Raw(text)):
-            facts.transcript = said = transcript
+        if transcript := fields.text(text):
+            facts["transcript"] = said = transcript
             break
         # A blank transcript counts as empty but shows that nobody spoke; "" and [] show nothing.
         if not said and text[:1] == b'"' and text != b'""':
             said = text
-    facts.customer_spoke = customer_spoke(facts.messages, said, plans)
+    spoke = customer_spoke(messages, said, plans)
+    if spoke is not None:
+        facts["customer_spoke"] = json_text(spoke)
 
 
 def _transcript_as_text(transcript: bytes) -> bytes:
@@ -97,7 +107,7 @@ def _transcript_as_text(transcript: bytes) -> bytes:
     if transcript[:1] != b"[" or is_empty(transcript):
         return transcript
     text = transcript_of(transcript)
-    return transcript if text is None else msgspec.json.encode(text or " ")
+    return transcript if text is None else json_text(text or " ")
 
 
 def has_duration_or_cost(message: Results, call: Results) -> bool:
@@ -111,18 +121,14 @@ def has_duration_or_cost(message: Results, call: Results) -> bool:
     return False
 
 
-def _raw(fragment: bytes) -> Raw | None:
-    return Raw(fragment) if fragment else None
-
-
-def _duration(report: Results, fields: FieldReader) -> float | None:
+def _duration(report: Results, fields: FieldReader) -> bytes:
     """Minutes with 2 decimals, from the first usable of the three durations."""
-    if number := fields.number(report.durationSeconds):
-        return round(float(number) / 60, 2)
-    if number := fields.number(report.durationMs):
-        return round(float(number) / 60_000, 2)
-    number = fields.number(report.durationMinutes)
-    return round(float(number), 2) if number else None
+    for place, per_minute in (
+        (report.durationSeconds, 60), (report.durationMs, 60_000), (report.durationMinutes, 1)
+    ):  # fmt: skip
+        if number := fields.number(place):
+            return json_text(round(float(number) / per_minute, 2))
+    return b""
 
 
 def _cost(report: Results, fields: FieldReader) -> bytes:
@@ -136,13 +142,12 @@ def _cost_of_snapshot(call: Call, fields: FieldReader) -> bytes:
     return cost if cost and float(cost) != 0 else b""
 
 
-def _forwarded_to(destination: bytes, fields: FieldReader) -> Text:
-    """The number or SIP address that a call was transferred to; None for a transfer to an assistant."""
-    if not destination:
-        return None
+def _add_forwarding(facts: Facts, destination: bytes, fields: FieldReader) -> None:
+    """Add the number or SIP address that a call was transferred to. A transfer to an assistant has neither."""
     given = fields.decode(destination, _DESTINATION)
     number = first_said(given.number)
-    return normalize_phone(number) if number else first_said(given.sipUri)
+    if to := normalize_phone(number) if number else first_said(given.sipUri):
+        facts["forwarded_to"] = json_text(to)
 
 
 def _recording(artifact: Artifact, report: Results, fields: FieldReader) -> Text:
@@ -158,7 +163,7 @@ def _recording_of_files(recording: bytes, artifact: Artifact, fields: FieldReade
     files = _Recording()
     if recording[:1] == b"{":
         files = fields.decode(recording, _RECORDING)
-    elif address := fields.text(Raw(recording)):
+    elif address := fields.text(recording):
         files.mono = _Mono(msgspec.json.decode(address))
     combined = files.mono.combinedUrl if files.mono is not None else None
     return fields.url(combined, artifact.stereoRecordingUrl, files.stereoUrl)

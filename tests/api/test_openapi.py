@@ -14,7 +14,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from service.api.openapi.webhook import webhook_operations
 from service.app import create_app
 from service.calls.call_record import CallRecord
-from service.calls.facts import Facts
+from service.calls.facts import FACTS
 from service.errors import ServiceError
 from service.load_config import load_settings
 from service.vapi.replies import _ANSWERS
@@ -122,7 +122,7 @@ async def test_patterns_are_those_of_javascript(client: httpx2.AsyncClient) -> N
 
 
 def test_a_fact_is_in_the_record_that_is_described() -> None:
-    assert {*Facts.__struct_fields__} - NOT_IN_THE_RECORD <= {*CallRecord.__struct_fields__}
+    assert {*FACTS} - NOT_IN_THE_RECORD <= {*CallRecord.__struct_fields__}
 
 
 def test_every_question_of_a_live_call_is_described() -> None:

@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 import pytest
 
-from service.calls.facts import Facts
+from service.calls.facts import FACTS
 from service.store.calls import REFRESH_AFTER_MS
 from service.store.index_scan import REFRESH_LEASE_MS, REFRESHES_AT_MOST
 from service.store.keys import bucket_of
@@ -208,7 +208,7 @@ async def test_a_replica_of_the_first_version_reads_and_merges_what_is_put_by(op
 
 
 def test_the_places_that_the_script_knows_are_those_of_the_facts() -> None:
-    names = Facts.__struct_fields__
+    names = FACTS
     assert (names[7], names[19], names[22], names[23]) == (
         "recording_url", "customer_spoke", "recording_enabled", "outputs_awaited",
     )  # fmt: skip
