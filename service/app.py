@@ -142,21 +142,21 @@ class _Dispatcher:
         ]
         self._router = Router(routes, redirect_slashes=False, default=_not_found, lifespan=lifespan)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        return self._endpoint_of(scope)(scope, receive, send)
+
+    def _endpoint_of(self, scope: Scope) -> ASGIApp:
         if scope["type"] == "http":
             path: str = scope["path"]
             method = scope["method"]
             if method == "POST" and path in webhook.PATHS:
-                await self._webhook(scope, receive, send)
-                return
+                return self._webhook
             if method == "GET" and path.startswith(polling.PREFIX) and "/" not in path[len(polling.PREFIX) :]:
-                await self._poll(scope, receive, send)
-                return
+                return self._poll
             if method == "GET" and self._is_of_stream(path):
-                await self._follow(scope, receive, send)
-                return
+                return self._follow
             scope["app"] = self  # makes Starlette raise a 405 instead of answering in plain text
-        await self._router(scope, receive, send)
+        return self._router
 
     def _is_of_stream(self, path: str) -> bool:
         """Whether the route of a call's events serves it, and no route with a literal part in the id's place does."""

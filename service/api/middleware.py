@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
@@ -60,7 +61,7 @@ class RequestMiddleware:
         scope["log"] = fields
         status = 0
 
-        async def send_dressed(message: Message) -> None:
+        def send_dressed(message: Message) -> Awaitable[None]:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -70,7 +71,7 @@ class RequestMiddleware:
                 if self._state.shutdown.has_begun:
                     dressed.append(_CLOSE)
                 message["headers"] = dressed
-            await send(message)
+            return send(message)
 
         try:
             if self._is_guarded:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections.abc import Awaitable, Mapping
 from typing import Final
 
 import msgspec
@@ -27,6 +28,7 @@ from service.errors import (
 )
 from service.store.rate_limit import RateLimit
 from service.store.spool import SpoolUnavailableError
+from service.vapi.authentication import SignatureCheck
 from service.vapi.intake import Intake, change_of
 from service.vapi.json_checks import TOO_DEEP, NotJSONError
 from service.vapi.messages import ServerMessage, decode_message
@@ -67,8 +69,13 @@ class Webhook:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["route_path"] = PATHS[0]
         with BoundedBody(self._state.bodies, self._state.settings.max_body_bytes) as held:
+            waited_s = 0.0
             try:
-                body, waited_s = await self._read_proven(held, scope, receive)
+                check = self._verify_headers(scope["named_headers"])
+                held.is_proven = check is None
+                if self._state.rate_limit is not None:
+                    waited_s = await self._check_rate(self._state.rate_limit, scope)
+                body = await self._read_proven(held, check, scope, receive)
             except ClientGoneError:
                 return
             except ServiceError as exc:
@@ -83,20 +90,20 @@ class Webhook:
             finally:
                 self._state.metrics.webhook_duration.add(time.perf_counter() - received_at)
 
-    async def _read_proven(self, held: BoundedBody, scope: Scope, receive: Receive) -> tuple[bytes, float]:
-        """The body of a request that was proved to come from VAPI, and the seconds it has waited for Redis."""
-        headers = scope["named_headers"]
+    def _verify_headers(self, headers: Mapping[bytes, bytes]) -> SignatureCheck | None:
+        """None when the sender is proven; otherwise the check that is left for the body. Raises ServiceError."""
         if b"content-encoding" in headers:
             raise UnsupportedEncodingError("Content-Encoding is not supported; send the body as it is")
-        check = self._state.proof.verify_headers(headers, time.time())
-        held.is_proven = check is None
-        waited_s = 0.0
-        if self._state.rate_limit is not None:
-            waited_s = await self._check_rate(self._state.rate_limit, scope)
+        return self._state.proof.verify_headers(headers, time.time())
+
+    def _read_proven(
+        self, held: BoundedBody, check: SignatureCheck | None, scope: Scope, receive: Receive
+    ) -> Awaitable[bytes]:
+        """The body of a request that was proved to come from VAPI, by its headers or by ``check``."""
         if check is None:
-            return await held.read(scope, receive), waited_s
+            return held.read(scope, receive)
         address = self._state.addresses.network_of(scope)
-        return await held.read_among(self._state.unproven_bodies, address, check, scope, receive), waited_s
+        return held.read_among(self._state.unproven_bodies, address, check, scope, receive)
 
     async def _check_rate(self, limit: RateLimit, scope: Scope) -> float:
         """Returns the seconds that the check took. Raises TooManyRequestsError beyond the limit."""

@@ -29,7 +29,7 @@ def add_what_was_asked_for(facts: Facts, plans: list[ArtifactPlan], message: Ser
     said = [answer for plan in plans if (answer := _BOOLEANS.get(bytes(plan.recordingEnabled)))]
     if said:
         facts["recording_enabled"] = said[0]
-    if has_structured_output(facts.get("structured_outputs", b"")) or _are_outputs_skipped(message, call):
+    if _are_outputs_skipped(message, call) or has_structured_output(facts.get("structured_outputs", b"")):
         facts["outputs_awaited"] = b"false"
     elif any(
         not is_empty(bytes(asked)) for plan in plans for asked in (plan.structuredOutputIds, plan.structuredOutputs)
@@ -39,10 +39,10 @@ def add_what_was_asked_for(facts: Facts, plans: list[ArtifactPlan], message: Ser
 
 def has_structured_output(outputs: bytes) -> bool:
     """True when at least one result in ``{name: result}`` is not empty."""
-    return bool(outputs) and any(not is_empty(bytes(result)) for result in _OBJECT.decode(outputs).values())
+    return bool(outputs) and not all(map(is_empty, map(bytes, _OBJECT.decode(outputs).values())))
 
 
 def _are_outputs_skipped(message: ServerMessage, call: Call) -> bool:
     """True when VAPI says that it skipped an output because its conditions did not hold."""
-    artifacts = (message.artifact, call.artifact)
-    return any(not is_empty(bytes(artifact.skippedStructuredOutputs)) for artifact in artifacts if artifact is not None)
+    artifacts = [artifact for artifact in (message.artifact, call.artifact) if artifact is not None]
+    return not all([is_empty(bytes(artifact.skippedStructuredOutputs)) for artifact in artifacts])

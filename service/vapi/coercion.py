@@ -143,7 +143,12 @@ class FieldReader:
 
     def _container(self, opener: bytes, places: tuple[Raw | bytes, ...]) -> bytes:
         for place in places:
-            if place is ABSENT or is_empty(value := bytes(place)):
+            if place is ABSENT:
+                continue
+            value = bytes(place)
+            if value[:1] == opener and value[:2] in _SURE_BEGINNINGS:
+                return value
+            if is_empty(value):
                 continue
             if value[:1] == opener:
                 return value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -68,28 +68,31 @@ def transcript_of(entries: bytes) -> str | None:
     "" when nobody says anything in it; None when no entry is from the customer or the assistant.
     """
     labels = {**dict.fromkeys(ASSISTANT_ROLES, "AI"), **dict.fromkeys(CUSTOMER_ROLES, "User")}
-    said = [(labels[role], _text_of(message)) for role, message in _messages_in(entries) if role in labels]
+    said = [
+        (labels[role], _text_of(message))
+        for message in _messages_in(entries)
+        if (role := message.role.strip().lower()) in labels
+    ]
     return "".join(f"{label}: {_on_one_line(text)}\n" for label, text in said if text) if said else None
 
 
 def _customer_spoke_in(messages: bytes) -> bool | None:
     """None when no message is from the customer or the assistant."""
     has_assistant = False
-    for role, message in _messages_in(messages):
+    for message in _messages_in(messages):
+        role = message.role.strip().lower()
         if role in CUSTOMER_ROLES and _text_of(message):
             return True
         has_assistant = has_assistant or role in ASSISTANT_ROLES
     return False if has_assistant else None
 
 
-def _messages_in(messages: bytes) -> Iterator[tuple[str, _Message]]:
-    """Each message with its role in lower case. Entries that are not messages are skipped."""
+def _messages_in(entries: bytes) -> list[_Message]:
+    """The messages in an array. Entries that are not messages are skipped."""
     try:
-        found = _MESSAGES.decode(messages)
+        return _MESSAGES.decode(entries)
     except msgspec.ValidationError:
-        found = _messages_among(messages)
-    for message in found:
-        yield message.role.strip().lower(), message
+        return _messages_among(entries)
 
 
 def _messages_among(entries: bytes) -> list[_Message]:
