@@ -45,4 +45,4 @@ def has_structured_output(outputs: bytes) -> bool:
 def _are_outputs_skipped(message: ServerMessage, call: Call) -> bool:
     """True when VAPI says that it skipped an output because its conditions did not hold."""
     artifacts = [artifact for artifact in (message.artifact, call.artifact) if artifact is not None]
-    return not all([is_empty(bytes(artifact.skippedStructuredOutputs)) for artifact in artifacts])
+    return not all(map(is_empty, [bytes(artifact.skippedStructuredOutputs) for artifact in artifacts]))
