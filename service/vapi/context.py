@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final, Literal
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw
 
 from service.calls.facts import Facts
 from service.calls.phone import MAX_PHONE_LENGTH, find_e164_in_sip, is_e164, normalize_phone
@@ -17,39 +17,32 @@ _ASSISTANT: Final = Assistant()
 _CUSTOMER: Final = Customer()
 _PHONE_NUMBER: Final = PhoneNumber()
 
-
-class ProviderContext(Struct):
-    """What we attach to a call when we place it, in the callers' spellings. The first of those for one fact counts."""
-
-    providerName: Raw = ABSENT  # noqa: N815 - the callers' spelling, here and below
-    provider_name: Raw = ABSENT
-    providerPhone: Raw = ABSENT  # noqa: N815
-    provider_phone: Raw = ABSENT
-    serviceType: Raw = ABSENT  # noqa: N815
-    service_type: Raw = ABSENT
-    serviceNeeded: Raw = ABSENT  # noqa: N815
-    service_needed: Raw = ABSENT
-    location: Raw = ABSENT
-    userCriteria: Raw = ABSENT  # noqa: N815
-    user_criteria: Raw = ABSENT
-    urgency: Raw = ABSENT
-    serviceRequestId: Raw = ABSENT  # noqa: N815
-    service_request_id: Raw = ABSENT
-
-
 ProviderFact = Literal[
     "provider_name", "provider_phone", "service_type", "location", "user_criteria", "urgency", "service_request_id"
 ]
 
-_PROVIDER_FACTS: Final[tuple[ProviderFact, ...]] = (
-    "provider_name", "provider_name", "provider_phone", "provider_phone",
-    "service_type", "service_type", "service_type", "service_type",
-    "location", "user_criteria", "user_criteria", "urgency", "service_request_id", "service_request_id",
-)  # fmt: skip
-"""The fact that each field of ProviderContext gives, in the order of the fields."""
+PROVIDER_KEYS: Final[dict[str, ProviderFact]] = {
+    "providerName": "provider_name",
+    "provider_name": "provider_name",
+    "providerPhone": "provider_phone",
+    "provider_phone": "provider_phone",
+    "serviceType": "service_type",
+    "service_type": "service_type",
+    "serviceNeeded": "service_type",
+    "service_needed": "service_type",
+    "location": "location",
+    "userCriteria": "user_criteria",
+    "user_criteria": "user_criteria",
+    "urgency": "urgency",
+    "serviceRequestId": "service_request_id",
+    "service_request_id": "service_request_id",
+}
+"""The keys that callers attach to a call when they place it. Of several keys for one fact the first counts."""
 
-_ALL_PROVIDER_FACTS: Final = frozenset(_PROVIDER_FACTS)
-_PROVIDER_CONTEXT: Final = msgspec.json.Decoder(ProviderContext)
+_ALL_PROVIDER_FACTS: Final = frozenset(PROVIDER_KEYS.values())
+_ATTACHED: Final = msgspec.json.Decoder(
+    msgspec.defstruct("ProviderContext", [(key, Raw, ABSENT) for key in PROVIDER_KEYS])
+)
 _OBJECT: Final = msgspec.json.Decoder(dict[str, Raw])
 
 
@@ -110,7 +103,7 @@ def _merged(objects: list[bytes]) -> bytes:
 
 def _add_provider(facts: Facts, attached: bytes, fields: FieldReader) -> None:
     """Add the callers' values that are not known yet; called with metadata first, the prompt's variables last."""
-    said = msgspec.structs.astuple(_PROVIDER_CONTEXT.decode(attached))
-    for fact, place in zip(_PROVIDER_FACTS, said, strict=True):
+    places = msgspec.structs.astuple(_ATTACHED.decode(attached))
+    for fact, place in zip(PROVIDER_KEYS.values(), places, strict=True):
         if place is not ABSENT and fact not in facts and (text := fields.text(place)):
             facts[fact] = text
