@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 from service.api.body import BoundedBody, ClientGoneError
 from service.api.responses import send_answer
 from service.api.state import State
-from service.calls.stored_call import CallChange
+from service.calls.stored_call import CallChange, new_token
 from service.config import Settings
 from service.errors import (
     InvalidMessageError,
@@ -201,7 +201,7 @@ def understand(body: bytes) -> _Understood:
     """Raises InvalidMessageError."""
     try:
         received = decode_message(body)
-        return _Understood(received.message, change_of(received), find_reply(received.message))
+        return _Understood(received.message, change_of(received, new_token()), find_reply(received.message))
     except RecursionError:  # parts that decode_message skipped are decoded a few stack levels deeper
         raise NotJSONError(TOO_DEEP) from None
 

@@ -11,7 +11,7 @@ from msgspec import UNSET, UnsetType
 
 from service.calls.call_request import CallRequest
 from service.calls.status import status_at
-from service.calls.stored_call import CallChange
+from service.calls.stored_call import CallChange, new_token
 from service.config import Settings
 from service.errors import Detail, InvalidMessageError, InvalidRequestError, NotConfiguredError, UpstreamError
 from service.kestra.client import KestraClient
@@ -101,7 +101,7 @@ class Dialer:
         facts = {**asked.facts, **change.facts}
         if not change.status:
             change = msgspec.structs.replace(change, rank=asked.rank, status=asked.status)
-        return msgspec.structs.replace(change, facts=facts)
+        return msgspec.structs.replace(change, facts=facts, token=new_token())
 
     async def _start_flow(self, kestra: KestraClient, request: CallRequest) -> PlacedCall:
         # Check Kestra first: once a POST hangs, nobody knows whether the flow was started.

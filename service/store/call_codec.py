@@ -9,7 +9,7 @@ It may grow: a reader takes the facts that it knows and leaves the rest of the f
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from itertools import repeat
+from itertools import compress, repeat
 from typing import Any, Final
 
 import msgspec
@@ -115,7 +115,7 @@ def decode_stored_call(
     )
     texts = first.split(SEPARATOR)
     texts[-1:] = [stamped[STAMP_DIGITS:] for stamped in later.split(SEPARATOR)] if later else ()
-    facts = {name: text for name, text in zip(SMALL_FACTS, texts, strict=False) if text}
+    facts = dict(compress(zip(SMALL_FACTS, texts, strict=False), texts))
     facts |= {name: text for name, text in large if text}
     if marked := facts.get("ended_reason"):
         facts["ended_reason"] = marked[1:]  # without the mark that merge_call.lua keeps before it

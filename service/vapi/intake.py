@@ -20,7 +20,7 @@ from service.calls.status import (
     Rank,
     rank_of,
 )
-from service.calls.stored_call import CallChange, new_token
+from service.calls.stored_call import CallChange
 from service.errors import Detail, InvalidMessageError
 from service.vapi.artifact_plan import add_what_was_asked_for, artifact_plans, has_structured_output
 from service.vapi.coercion import FieldReader, Text, first_said, is_empty, json_text
@@ -56,8 +56,8 @@ class Weight(Struct, frozen=True):
     ending: Ending
 
 
-def change_of(received: Received) -> Intake:
-    """The change that a server message makes to its call's record.
+def change_of(received: Received, token: bytes = b"") -> Intake:
+    """The change that a server message makes to its call's record; ``token`` is the change's.
 
     Raises:
         InvalidMessageError: a status update or a report has no usable call id. Other messages without one are not
@@ -88,10 +88,12 @@ def change_of(received: Received) -> Intake:
         timestamp = min(CALL_DELETED_OFFSET_MS + timestamp, MAX_STAMPED_MS)
     elif weight.ending:
         reason = first_said(message.endedReason, call.endedReason)
-    return Intake(create_change(call_id, weight, timestamp, reason, facts), fields.dropped)
+    return Intake(create_change(call_id, weight, timestamp, reason, facts, token), fields.dropped)
 
 
-def create_change(call_id: str, weight: Weight, timestamp: int, reason: Text, facts: Facts) -> CallChange:
+def create_change(
+    call_id: str, weight: Weight, timestamp: int, reason: Text, facts: Facts, token: bytes = b""
+) -> CallChange:
     """The change that these facts and the ended reason make; ``timestamp`` in ms."""
     if reason is not None:
         facts["ended_reason"] = json_text(reason)
@@ -103,7 +105,7 @@ def create_change(call_id: str, weight: Weight, timestamp: int, reason: Text, fa
         ending=weight.ending,
         rules_out_analysis=reason is not None and meaning_of(reason).rules_out_analysis,
         facts=cast("dict[str, bytes]", facts),  # what it is; mypy takes a TypedDict for no dict
-        token=new_token(),
+        token=token,
     )
 
 

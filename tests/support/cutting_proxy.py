@@ -19,6 +19,7 @@ class CuttingProxy:
         self.cuts = 0
         self._redis_port = redis_port
         self._marks: dict[bytes, int] = {}
+        self._is_lasting = False
         self._server = TalkingServer(self._talk)
 
     @property
@@ -32,10 +33,17 @@ class CuttingProxy:
     async def __aexit__(self, *_: object) -> None:
         await self._server.close()
 
-    def cut_replies_to(self, command: str, after_bytes: int = 0) -> None:
-        """Once, the replies to the next batch with that command, or with the script of that name that changes a record."""
+    def cut_replies_to(self, command: str, after_bytes: int = 0, *, is_lasting: bool = False) -> None:
+        """Once, the replies to the next batch with that command, or with the script of that name that changes a record.
+
+        ``is_lasting``: to every such batch, until ``heal``.
+        """
         mark = load_script(command).sha if command.endswith(".lua") else command.encode()
         self._marks[mark] = after_bytes
+        self._is_lasting = is_lasting
+
+    def heal(self) -> None:
+        self._marks.clear()
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         from_redis, to_redis = await asyncio.open_connection("127.0.0.1", self._redis_port)
@@ -43,7 +51,10 @@ class CuttingProxy:
 
         async def pass_commands() -> None:
             while chunk := await reader.read(1 << 20):
-                cut_after.extend(self._marks.pop(mark) for mark in list(self._marks) if mark in chunk)
+                for mark in [mark for mark in self._marks if mark in chunk]:
+                    cut_after.append(self._marks[mark])
+                    if not self._is_lasting:
+                        del self._marks[mark]
                 to_redis.write(chunk)
 
         async def pass_replies() -> None:

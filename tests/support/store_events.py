@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 from typing import Any, Final
 
 from service.calls.facts import LARGE_FACTS, SMALL_FACTS
@@ -29,7 +30,7 @@ NOT_OF_THE_MERGE: Final = frozenset(("id", "call_id", "version", "created_at", "
 
 def change_from(body: dict[str, Any]) -> CallChange:
     """What the service makes of a webhook's body."""
-    change = change_of(decode_message(json.dumps(body).encode())).change
+    change = change_of(decode_message(json.dumps(body).encode()), secrets.token_hex(8).encode()).change
     assert change is not None
     return change
 

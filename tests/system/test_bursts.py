@@ -6,6 +6,7 @@ import asyncio
 import json
 import resource
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -189,16 +190,25 @@ async def test_a_call_whose_final_merge_was_repeated_is_counted_once(
     proxy.cut_replies_to("merge_call.lua")
     await _post(client, replica, "counted")
     assert proxy.cuts == 1
+    await until(lambda: are_counted(client, replica, webhooks=2, ended=1))
 
-    async def ended() -> int | None:
-        stats = (await client.get(replica.url + "/api/v1/vapi/cache/stats")).json()["stats"]
-        return int(stats["calls"]["ended"]) if stats["webhooks"]["received"] == 2 else None
 
-    async def both_are_counted() -> bool:
-        return await ended() is not None
+async def test_a_call_whose_final_merge_lost_all_its_replies_is_counted_once_out_of_the_spool(
+    client: httpx2.AsyncClient, proxy: CuttingProxy, start_replica: Callable[..., Replica], tmp_path: Path
+) -> None:
+    replica = start_replica(redis_url=proxy.url, redis_key_prefix="cut-spooled", spool_dir=tmp_path)
+    await post_webhook(client, replica, status_update("in-progress", "spooled"))
+    proxy.cut_replies_to("merge_call.lua", is_lasting=True)
+    await _post(client, replica, "spooled")
+    assert proxy.cuts > 1
+    proxy.heal()
+    await until(lambda: are_counted(client, replica, webhooks=2, ended=1))
 
-    await until(both_are_counted)
-    assert await ended() == 1
+
+async def are_counted(client: httpx2.AsyncClient, replica: Replica, *, webhooks: int, ended: int) -> bool:
+    """Whether the stats have so many webhooks, and so many calls that ended."""
+    stats = (await client.get(replica.url + "/api/v1/vapi/cache/stats")).json()["stats"]
+    return bool(stats["webhooks"]["received"] == webhooks and stats["calls"]["ended"] == ended)
 
 
 @pytest.mark.parametrize("how", ["close", "reset"])
