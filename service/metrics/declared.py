@@ -42,6 +42,7 @@ SUBSCRIPTION_RESULTS: Final = ("resumed", "dropped", "retried")
 
 STREAMS: Final = ("one_call", "all_calls")
 """What a stream of events is about."""
+
 CALLBACK_RESULTS: Final = ("delivered", "dropped", "retried")
 """Results of a try to send a callback."""
 
@@ -76,6 +77,8 @@ class CounterOf(msgspec.Struct, frozen=True):
     labels: tuple[str, ...] = ()
     begins_with: tuple[tuple[str, ...], ...] = ()
     """Label values that are shown from the start; for a counter without labels the one empty tuple."""
+    in_stats: str = ""
+    """Its name among the counts that go to Redis for the stats, followed by the last label; empty: it is not there."""
 
 
 class GaugeOf(msgspec.Struct, frozen=True):
@@ -101,11 +104,11 @@ _ONE: Final = ((),)
 COUNTERS: Final = (
     CounterOf(
         "vapi_webhooks", "Webhooks by type and what became of them", ("type", "result"),
-        _each((UNKNOWN_TYPE,), ("unauthorized", "invalid", "failed")),
+        _each((UNKNOWN_TYPE,), ("unauthorized", "invalid", "failed")), in_stats="webhooks",
     ),
     CounterOf(
         "vapi_webhook_deliveries", "Webhooks that were acknowledged, or refused with a 503", ("result",),
-        _each(("acknowledged", "refused")),
+        _each(("acknowledged", "refused")), in_stats="webhooks",
     ),
     CounterOf(
         "vapi_auth_failures", "Requests without valid proof or token, by reason", ("reason",), _each(AUTH_FAILURES)
@@ -119,37 +122,51 @@ COUNTERS: Final = (
     ),
     CounterOf(
         "vapi_calls_ended", "Calls by outcome, each once, as known when it first became final", ("outcome",),
-        _each((*get_args(Outcome), UNKNOWN_OUTCOME)),
+        _each((*get_args(Outcome), UNKNOWN_OUTCOME)), in_stats="outcome",
     ),
-    CounterOf("vapi_calls_completed", "Calls whose record became complete", (), _ONE),
+    CounterOf("vapi_calls_completed", "Calls whose record became complete", (), _ONE, in_stats="calls.completed"),
     CounterOf("vapi_calls_failed", "Calls with the outcome failed, by ended reason", ("reason",)),
     CounterOf("vapi_reports_missing", "Calls that became final without a full report", (), _ONE),
     CounterOf(
         "vapi_calls_placed", "Requests to place a call by what became of them", ("method", "result"),
-        _each(("vapi", "kestra"), PLACED),
+        _each(("vapi", "kestra"), PLACED), in_stats="placed",
     ),
-    CounterOf("vapi_reconciled", "Calls that VAPI was asked for, by result", ("result",), _each(RECONCILED)),
     CounterOf(
-        "vapi_refreshed", "Complete calls that VAPI was asked for once more, by result", ("result",), _each(RECONCILED)
+        "vapi_reconciled", "Calls that VAPI was asked for, by result", ("result",), _each(RECONCILED),
+        in_stats="reconciled",
+    ),
+    CounterOf(
+        "vapi_refreshed", "Complete calls that VAPI was asked for once more, by result", ("result",), _each(RECONCILED),
+        in_stats="refreshed",
     ),
     CounterOf(
         "vapi_subscriptions", "Tries to resume a Kestra execution by what became of them", ("result",),
-        _each(SUBSCRIPTION_RESULTS),
+        _each(SUBSCRIPTION_RESULTS), in_stats="subscriptions",
     ),
-    CounterOf("vapi_archive_written", "Changes of calls that became rows, and deletions of rows", (), _ONE),
-    CounterOf("vapi_archive_set_aside", "Calls that PostgreSQL refused", (), _ONE),
-    CounterOf("vapi_archive_given_up", "Calls whose last change the archive lacks, as it waited for too long", (), _ONE),
     CounterOf(
-        "vapi_callbacks", "Tries to send a callback by what became of them", ("result",), _each(CALLBACK_RESULTS)
+        "vapi_archive_written", "Changes of calls that became rows, and deletions of rows", (), _ONE,
+        in_stats="archive.written",
     ),
-    CounterOf("vapi_store_errors", "Requests that Redis could not serve", (), _ONE),
-    CounterOf("vapi_fields_dropped", "Fields of webhooks left out for an impossible type", (), _ONE),
+    CounterOf("vapi_archive_set_aside", "Calls that PostgreSQL refused", (), _ONE, in_stats="archive.set_aside"),
+    CounterOf(
+        "vapi_archive_given_up", "Calls whose last change the archive lacks, as it waited for too long", (), _ONE,
+        in_stats="archive.given_up",
+    ),
+    CounterOf(
+        "vapi_callbacks", "Tries to send a callback by what became of them", ("result",), _each(CALLBACK_RESULTS),
+        in_stats="callbacks",
+    ),
+    CounterOf("vapi_store_errors", "Requests that Redis could not serve", (), _ONE, in_stats="store.errors"),
+    CounterOf(
+        "vapi_fields_dropped", "Fields of webhooks left out for an impossible type", (), _ONE,
+        in_stats="fields.dropped",
+    ),
     CounterOf("vapi_log_lines_lost", "Lines of the log that could not be written", (), _ONE),
     CounterOf("http_requests", "Requests answered, long polls and event streams left out", ("route",)),
     CounterOf("http_request_seconds", "Time spent on them", ("route",)),
     CounterOf(
         "http_connections_lost", "Connections closed or refused because descriptors ran short", ("kind",),
-        _each(LOST_CONNECTIONS),
+        _each(LOST_CONNECTIONS), in_stats="connections",
     ),
     CounterOf("process_cpu_seconds", "User and system CPU time of the workers", (), _ONE),
 )  # fmt: skip

@@ -51,24 +51,7 @@ _COMPLETED: Final = ("vapi_calls_completed",)
 _STORE_ERRORS: Final = ("vapi_store_errors",)
 _REASONS: Final = frozenset(AUTH_FAILURES)
 
-_IN_STATS: Final = {
-    "vapi_webhooks": "webhooks",
-    "vapi_webhook_deliveries": "webhooks",
-    "vapi_calls_ended": "outcome",
-    "vapi_calls_completed": "calls.completed",
-    "vapi_subscriptions": "subscriptions",
-    "vapi_callbacks": "callbacks",
-    "vapi_reconciled": "reconciled",
-    "vapi_calls_placed": "placed",
-    "vapi_refreshed": "refreshed",
-    "vapi_archive_written": "archive.written",
-    "vapi_archive_set_aside": "archive.set_aside",
-    "vapi_archive_given_up": "archive.given_up",
-    "vapi_store_errors": "store.errors",
-    "vapi_fields_dropped": "fields.dropped",
-    "http_connections_lost": "connections",
-}
-"""Counters that go to Redis too, and the first part of their names there; the last label follows."""
+_IN_STATS: Final = {counter.name: counter.in_stats for counter in COUNTERS if counter.in_stats}
 
 
 class Snapshot(msgspec.Struct):
