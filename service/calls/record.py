@@ -64,8 +64,9 @@ def render_record(call: StoredCall, view: View) -> bytes:
 def record_fragments(call: StoredCall) -> dict[str, bytes]:
     """Each field of the record as JSON text. Of the large facts only those that ``call`` has are there."""
     meaning = meaning_of_call(call)
-    values = _NO_FACTS | call.facts
-    values |= {
+    values = {
+        **_NO_FACTS,
+        **call.facts,
         "id": b'"%b"' % record_id(call.call_id),
         "call_id": b'"%b"' % call.call_id,
         "status": _STATUS[call.status],
