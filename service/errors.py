@@ -118,6 +118,16 @@ class UnavailableError(ServiceError):
 class StoreUnavailableError(UnavailableError):
     """Redis refused, hung, was read-only, full, loading or away for longer than ``STORE_TIMEOUT_S``."""
 
+    @property
+    def reason(self) -> str:
+        """For operators: Redis's error reply, or what happened to the connection.
+
+        redis-py takes the first word off some error replies (OOM, READONLY, LOADING) and keeps it as ``status_code``.
+        """
+        cause = self.__cause__ or self
+        word = getattr(cause, "status_code", None)
+        return f"{word} {cause}" if word else str(cause)
+
 
 class StoreRefusedError(StoreUnavailableError):
     """Redis will never accept this command: its key has another type, or a script fails on it."""

@@ -8,7 +8,7 @@ from typing import Final
 from service.archive.database import Archive
 from service.calls.merging import merge_calls
 from service.calls.record import LARGE_OF_VIEW, View
-from service.calls.status import DataStatus, Ending
+from service.calls.status import Ending
 from service.calls.stored_call import StoredCall, Tombstone, UnknownToVapi
 from service.config import Settings
 from service.errors import ArchiveUnavailableError
@@ -54,7 +54,7 @@ class ArchivedCalls:
             if is_plain and not isinstance(known, StoredCall):
                 raise
             return None
-        is_final = archived is not None and DataStatus(archived.call.data_status).is_final
+        is_final = archived is not None and archived.call.is_final
         if isinstance(known, StoredCall):
             if not is_final or archived is None:
                 self._remember(known)
@@ -84,7 +84,7 @@ class ArchivedCalls:
             call = await self.complete(call_id, known)
         except ArchiveUnavailableError:
             return False
-        return isinstance(call, StoredCall) and call.is_archived and DataStatus(call.data_status).is_final
+        return isinstance(call, StoredCall) and call.is_archived and call.is_final
 
     def _remember(self, call: StoredCall) -> None:
         while len(self._first_lifetimes) >= REMEMBERED_LIFETIMES:

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.auth import Access
-from service.api.responses import render_error, send_answer
+from service.api.responses import RETRY_AFTER_1_S, render_error, send_answer
 from service.api.state import State
 from service.errors import ForbiddenError, ServiceError
 from service.headers import by_name, request_id_of
@@ -29,7 +29,6 @@ _FOR_PEOPLE: Final = frozenset((UNMATCHED, "/", "/openapi.json", "/docs", "/docs
 
 _NO_STORE: Final = (b"cache-control", b"no-store")
 _CLOSE: Final = (b"connection", b"close")
-_RETRY_AFTER: Final = (b"retry-after", b"1")
 
 
 class RequestMiddleware:
@@ -67,7 +66,7 @@ class RequestMiddleware:
                 status = message["status"]
                 dressed = [*message["headers"], (b"x-request-id", request_id), _NO_STORE]
                 if status == 503:
-                    dressed.append(_RETRY_AFTER)
+                    dressed.append(RETRY_AFTER_1_S)
                 if self._state.shutdown.has_begun:
                     dressed.append(_CLOSE)
                 message["headers"] = dressed
@@ -89,9 +88,10 @@ class RequestMiddleware:
         finally:
             seconds = time.perf_counter() - started
             route = scope.get("route_path", UNMATCHED)
-            if "wait_s" not in fields:
+            if "wait_s" not in fields:  # a long poll takes as long as its caller asked for
                 self._state.metrics.request(route, seconds)
             fields["route"], fields["status"], fields["duration_ms"] = route, status, round(seconds * 100_000) / 100
+            # A page for people that a stranger got is logged as seldom as a refusal.
             if route in _FOR_PEOPLE and self._state.tokens.access_of(headers) is Access.OPEN:
                 self._state.refusals.admit(scope, time.monotonic())
             if "is_left_out_of_log" not in scope:

@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from service.api.auth import Access
 from service.api.poll_request import PollRequest, is_known, read_poll_request
-from service.api.responses import LARGE_BODY_BYTES, Headers, SharedBody, send_answer, send_unchanged
+from service.api.responses import RETRY_AFTER_1_S, SHARED_ABOVE_BYTES, Headers, SharedBody, send_answer, send_unchanged
 from service.api.state import State
 from service.api.watched_call import WatchedCall, read_first, without_facts
 from service.calls.record import etag_of, render_pending, render_record
@@ -21,8 +21,6 @@ from service.errors import NotFoundError, ServiceError
 
 PREFIX: Final = "/api/v1/vapi/calls/"
 ROUTE: Final = PREFIX + "{call_id}"
-
-RETRY_AFTER: Final = (b"retry-after", b"1")
 
 
 class _Answer(msgspec.Struct, frozen=True):
@@ -40,7 +38,7 @@ class Polling:
 
     def __init__(self, state: State) -> None:
         self._state = state
-        self._bodies = state.large_bodies
+        self._shared_bodies = state.large_bodies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["route_path"] = ROUTE
@@ -53,11 +51,11 @@ class Polling:
                 answer: _Answer | None = await self._answer_now(poll)
             else:
                 scope["log"]["wait_s"] = poll.wait_s
-                answer = await self._answer_when_final(poll, poll.wait_s, receive)
+                answer = await self._answer_after_waiting(poll, poll.wait_s, receive)
             if answer is None:
                 return
-            if len(answer.body) > LARGE_BODY_BYTES:
-                await self._bodies.wait_for_turn()
+            if len(answer.body) > SHARED_ABOVE_BYTES:
+                await self._shared_bodies.wait_for_turn()
         except Exception as exc:
             metrics.poll(exc.status if isinstance(exc, ServiceError) else 500)
             raise
@@ -84,7 +82,7 @@ class Polling:
             return self._unchanged(etag, ())
         return self._record(poll, call, etag, ())
 
-    async def _answer_when_final(self, poll: PollRequest, wait_s: float, receive: Receive) -> _Answer | None:
+    async def _answer_after_waiting(self, poll: PollRequest, wait_s: float, receive: Receive) -> _Answer | None:
         """None when the poller has left."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait_s
@@ -100,7 +98,7 @@ class Polling:
                     self._state.metrics.poll_parked(-1)
             if watched.has_left:
                 return None
-        answer = self._outcome(poll, call)
+        answer = self._answer_for_waiter(poll, call)
         if watched.told_at is not None and answer.status != 202:  # 202: a change, but the deadline ended the poll
             self._state.metrics.wake_latency.add(time.perf_counter() - watched.told_at)
         return answer
@@ -108,7 +106,7 @@ class Polling:
     def _count_first(self, call: StoredCall | Tombstone | None, *, is_wait: bool) -> None:
         self._state.metrics.poll_found(is_hit=isinstance(call, StoredCall), is_wait=is_wait)
 
-    def _outcome(self, poll: PollRequest, call: StoredCall | Tombstone | None) -> _Answer:
+    def _answer_for_waiter(self, poll: PollRequest, call: StoredCall | Tombstone | None) -> _Answer:
         echo = poll.preference_applied
         if isinstance(call, Tombstone):
             raise NotFoundError("Call result not found")
@@ -117,22 +115,24 @@ class Polling:
         etag = etag_of(call, poll.view)
         if is_known(etag, poll.known_etags):
             return self._unchanged(etag, echo)
-        if DataStatus(call.data_status).is_final:
+        if call.is_final:
             return self._record(poll, call, etag, echo)
         return self._pending(poll, call, ((b"etag", etag), *echo))
 
     def _record(self, poll: PollRequest, call: StoredCall, etag: bytes, more: Headers) -> _Answer:
         headers = ((b"etag", etag), *more)
         key = (call.call_id, etag, call.expires_at_ms)
-        shared = self._bodies.find(key)
+        shared = self._shared_bodies.find(key)
         if shared is not None:
             return _Answer(200, shared.content, headers, shared)
         body = b'{"success":true,"data":%b}' % render_record(call, poll.view)
-        return _Answer(200, body, headers, self._bodies.keep(key, body) if len(body) > LARGE_BODY_BYTES else None)
+        return _Answer(
+            200, body, headers, self._shared_bodies.keep(key, body) if len(body) > SHARED_ABOVE_BYTES else None
+        )
 
     def _pending(self, poll: PollRequest, call: StoredCall | None, more: Headers) -> _Answer:
         body = b'{"success":true,"data":%b}' % render_pending(poll.call_id, call)
-        return _Answer(202, body, (RETRY_AFTER, *more))
+        return _Answer(202, body, (RETRY_AFTER_1_S, *more))
 
     def _unchanged(self, etag: bytes, more: Headers) -> _Answer:
         return _Answer(304, b"", ((b"etag", etag), *more))
@@ -148,7 +148,7 @@ def should_answer(poll: PollRequest, call: StoredCall | Tombstone | None) -> boo
     if isinstance(call, Tombstone):
         return True
     if not poll.known_etags:
-        return DataStatus(call.data_status).is_final
+        return call.is_final
     if is_known(etag_of(call, poll.view), poll.known_etags):
         return call.data_status == DataStatus.COMPLETE
     return True

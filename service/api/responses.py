@@ -15,9 +15,10 @@ from starlette.types import Receive, Scope, Send
 from service.errors import Detail, ServiceError, UnavailableError
 
 JSON: Final = b"application/json"
+RETRY_AFTER_1_S: Final = (b"retry-after", b"1")
 Headers = Sequence[tuple[bytes, bytes]]
 
-LARGE_BODY_BYTES: Final = 64 * 1024
+SHARED_ABOVE_BYTES: Final = 64 * 1024
 """Larger bodies are shared by the answers that send them. This is asyncio's high-water mark: above it, bodies wait
 in memory for slow clients."""
 
@@ -37,7 +38,7 @@ async def send_answer(
             "headers": [(b"content-type", content_type), (b"content-length", b"%d" % len(body)), *headers],
         }
     )
-    if len(body) > LARGE_BODY_BYTES:
+    if len(body) > SHARED_ABOVE_BYTES:
         # The second send waits until the client has read the body. So the caller keeps a shared body alive until then.
         await send({"type": "http.response.body", "body": body, "more_body": True})
         body = b""
@@ -123,7 +124,7 @@ class LargeResponse(Response):
         self._media_type = media_type.encode()
         self._fixed_headers = [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()]
         key = object() if key is None else key
-        is_large = len(content) > LARGE_BODY_BYTES
+        is_large = len(content) > SHARED_ABOVE_BYTES
         self._kept = (bodies.find(key) or bodies.keep(key, content)) if is_large else None
 
     async def __call__(self, _: Scope, __: Receive, send: Send) -> None:

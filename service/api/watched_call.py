@@ -25,8 +25,10 @@ from service.errors import StoreUnavailableError
 SHORTEST_PARK_S: Final = 0.05
 """Shortest pause between two reads, when another watcher already applies the expiry."""
 
-PAUSE_AFTER_FAILURE_S: Final = (1.0, 3.0)
-"""Longest pause before what failed is repeated. It is random, so that thousands of polls do not retry at once."""
+LEAST_RETRY_PAUSE_S: Final = 1.0
+MOST_RETRY_PAUSE_S: Final = 3.0
+"""The longest pause before what failed is repeated lies between these, at random, so that thousands of polls do not
+retry at once."""
 
 Call = StoredCall | Tombstone | None
 """What a read finds; None for a call that nobody has heard of."""
@@ -124,7 +126,7 @@ class WatchedCall:
         return read_first(self._state, self._watch.call_id, self.view, is_plain=False)
 
     async def ask_archive_again(self, known: Call) -> Call:
-        """For who waits for long: the archive may have been away at the first read. ``known`` while it or Redis is."""
+        """Ask the archive again: it may have been away at the first read. ``known`` while it or Redis is away."""
         archived = self._state.archived_calls
         if archived is None or not archived.may_have_more(known):
             return known
@@ -142,7 +144,10 @@ class WatchedCall:
         """
         if self._departure is None:
             self._departure = watch_for_departure(self._receive, self._watch)
-        due_at = self._schedule_next_read(known)
+        due_at = self._grace_ends_at(known)
+        if self._state.reconciler is not None:
+            due_at = min(due_at, self._state.reconciler.schedule_if_due(self._watch.call_id, known))
+        due_at = max(due_at, asyncio.get_running_loop().time() + SHORTEST_PARK_S)
         is_woken = await self._watch.wait_until(min(until, due_at))
         now = asyncio.get_running_loop().time()
         # A poller that knows an archived record is parked until its deadline; Redis has nothing newer.
@@ -159,17 +164,13 @@ class WatchedCall:
             asyncio.get_running_loop().call_later(pause_s, self._watch.wake)
             return known
 
-    def _schedule_next_read(self, call: Call) -> float:
-        """When to read again without a notification: at the end of grace or to reconcile, which this starts if due."""
-        now = asyncio.get_running_loop().time()
-        call_id = self._watch.call_id
-        moment = math.inf
-        if isinstance(call, StoredCall) and call.data_status == DataStatus.PARTIAL:
-            ends_in_ms = call.over_at_ms + self._state.settings.report_grace_ms - self._state.sweep.now_ms(call_id)
-            moment = now + (ends_in_ms / 1000 if ends_in_ms > 0 else _pause_after(-ends_in_ms / 1000))
-        if self._state.reconciler is not None:
-            moment = min(moment, self._state.reconciler.schedule_if_due(call_id, call))
-        return max(now + SHORTEST_PARK_S, moment)
+    def _grace_ends_at(self, call: Call) -> float:
+        """When the report grace of the call ends, in loop time; soon if it has ended, infinity for a call that is in none."""
+        if not isinstance(call, StoredCall) or call.data_status != DataStatus.PARTIAL:
+            return math.inf
+        now_ms = self._state.sweep.now_ms(self._watch.call_id)
+        ends_in_s = (call.over_at_ms + self._state.settings.report_grace_ms - now_ms) / 1000
+        return asyncio.get_running_loop().time() + (ends_in_s if ends_in_s > 0 else _pause_after(-ends_in_s))
 
 
 def without_facts(call: Call) -> Call:
@@ -178,5 +179,5 @@ def without_facts(call: Call) -> Call:
 
 
 def _pause_after(overdue_s: float) -> float:
-    """Seconds before the next try of what is overdue for so long. They grow with it: Redis may be full for hours."""
-    return min(overdue_s, random.uniform(*PAUSE_AFTER_FAILURE_S))  # noqa: S311 - spreads load
+    """Seconds before the next try: as many as it is overdue, and at most a random 1 to 3. Redis may be full for hours."""
+    return min(overdue_s, random.uniform(LEAST_RETRY_PAUSE_S, MOST_RETRY_PAUSE_S))  # noqa: S311 - spreads load

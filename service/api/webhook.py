@@ -39,7 +39,7 @@ log = structlog.get_logger(__name__)
 
 PATHS: Final = ("/api/v1/vapi/webhook", "/api/v1/vapi/webhooks/vapi")
 
-LARGE_BODY_BYTES: Final = 512 * 1024
+DECODED_IN_THREAD_ABOVE_BYTES: Final = 512 * 1024
 """Larger bodies are decoded in a thread, one at a time: a hostile body may need much time and memory."""
 
 MAX_TYPE_LENGTH: Final = 200
@@ -50,12 +50,25 @@ REPLY_DELAY_S: Final = 0.05
 """How long a live call's reply waits for the merge, so that the record usually exists when VAPI gets it."""
 
 
-class _Understood(msgspec.Struct, frozen=True):
+class _Decoded(msgspec.Struct, frozen=True):
     """The decoded message, the change it makes, and the reply it expects."""
 
     message: ServerMessage
     intake: Intake
     reply: Reply | None
+
+
+class _MergeResult(msgspec.Struct, frozen=True):
+    """What became of a message."""
+
+    word: str
+    """For metrics and logs: stored, ignored, spooled or failed."""
+    error: UnavailableError | None = None
+    """Why it could not be stored."""
+
+
+_STORED: Final = _MergeResult("stored")
+_IGNORED: Final = _MergeResult("ignored")
 
 
 class Webhook:
@@ -64,7 +77,7 @@ class Webhook:
     def __init__(self, state: State) -> None:
         self._state = state
         self._large_body = asyncio.Lock()
-        self._understand_it = understand_and_keep if keeps_raw(state.settings) else understand
+        self._decode_body = decode_body_and_keep if keeps_raw(state.settings) else decode_body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["route_path"] = PATHS[0]
@@ -79,14 +92,14 @@ class Webhook:
             except ClientGoneError:
                 return
             except ServiceError as exc:
-                await held.refuse(scope, receive, send, self._refused(scope, exc, is_proven=held.is_proven))
+                await held.refuse(scope, receive, send, self._record_refusal(scope, exc, is_proven=held.is_proven))
                 return
             received_at = time.perf_counter()
             try:
-                understood = await self._understand(body)
+                decoded = await self._decode(body)
                 # STORE_TIMEOUT_S covers waiting for Redis, also for the rate limit, but not receiving and decoding.
                 deadline = time.monotonic() + self._state.settings.store_timeout_s - waited_s
-                await self._take(understood, scope, send, deadline)
+                await self._merge_and_answer(decoded, scope, send, deadline)
             finally:
                 self._state.metrics.webhook_duration.add(time.perf_counter() - received_at)
 
@@ -114,7 +127,7 @@ class Webhook:
             raise TooManyRequestsError("Too many webhooks from this address", headers=headers)
         return time.monotonic() - started
 
-    def _refused(self, scope: Scope, error: ServiceError, *, is_proven: bool) -> ServiceError:
+    def _record_refusal(self, scope: Scope, error: ServiceError, *, is_proven: bool) -> ServiceError:
         """Log and count a request that was refused before it was decoded. May turn its 401 into a 429."""
         metrics, now_s = self._state.metrics, time.monotonic()
         is_logged = is_proven or self._state.refusals.admit(scope, now_s)
@@ -132,23 +145,23 @@ class Webhook:
             metrics.webhook_refused()
         return error
 
-    async def _understand(self, body: bytes) -> _Understood:
+    async def _decode(self, body: bytes) -> _Decoded:
         try:
-            if len(body) > LARGE_BODY_BYTES:
+            if len(body) > DECODED_IN_THREAD_ABOVE_BYTES:
                 async with self._large_body:
-                    understood = await asyncio.to_thread(self._understand_it, body)
+                    decoded = await asyncio.to_thread(self._decode_body, body)
             else:
-                understood = self._understand_it(body)
+                decoded = self._decode_body(body)
         except InvalidMessageError:
             self._state.metrics.webhook_undecoded("invalid")
             raise
-        if understood.intake.dropped:
-            self._state.metrics.fields_dropped(understood.intake.dropped)
-        return understood
+        if decoded.intake.dropped:
+            self._state.metrics.fields_dropped(decoded.intake.dropped)
+        return decoded
 
-    async def _take(self, understood: _Understood, scope: Scope, send: Send, deadline: float) -> None:
+    async def _merge_and_answer(self, decoded: _Decoded, scope: Scope, send: Send, deadline: float) -> None:
         """Merge the change, then acknowledge. A reply that a live call waits for is sent within REPLY_DELAY_S."""
-        message, change, reply = understood.message, understood.intake.change, understood.reply
+        message, change, reply = decoded.message, decoded.intake.change, decoded.reply
         scope["log"]["type"] = message.type[:MAX_TYPE_LENGTH]
         if change is not None:
             scope["log"]["call_id"] = change.call_id.decode()
@@ -156,52 +169,50 @@ class Webhook:
             merging = asyncio.ensure_future(self._merge(message.type, change, deadline))
             await asyncio.wait((merging,), timeout=REPLY_DELAY_S)
             await send_answer(send, 200, reply.body, content_type=reply.content_type)
-            scope["log"]["result"], _ = await merging
+            scope["log"]["result"] = (await merging).word
             return
-        scope["log"]["result"], error = await self._merge(message.type, change, deadline)
-        if error is None:
+        result = await self._merge(message.type, change, deadline)
+        scope["log"]["result"] = result.word
+        if result.error is None:
             self._state.metrics.webhook_acknowledged()
         elif self._state.settings.store_failure_status == 503:
             self._state.metrics.webhook_refused()
-            raise error
+            raise result.error
         await send_answer(send, 200, _acknowledgement(message.type, change))
 
-    async def _merge(
-        self, message_type: str, change: CallChange | None, deadline: float
-    ) -> tuple[str, UnavailableError | None]:
-        """The result for metrics and logs, and the error if the message could not be stored."""
+    async def _merge(self, message_type: str, change: CallChange | None, deadline: float) -> _MergeResult:
         metrics = self._state.metrics
-        result, error = "ignored", None
+        result = _IGNORED
         if change is not None:
             try:
                 merged = await self._state.calls.merge(change, deadline=deadline)
             except StoreUnavailableError as exc:
-                log.warning("webhook.not_stored", call_id=change.call_id.decode(), cause=str(exc.__cause__))
+                log.warning("webhook.not_stored", call_id=change.call_id.decode(), cause=exc.reason)
                 metrics.store_error()
-                result, error = await self._spool(change, exc)
+                result = await self._spool(change, exc)
             else:
                 metrics.merged(merged)
-                result = "stored" if merged.is_changed else "ignored"
-        metrics.webhook(message_type, result)
-        return result, error
+                result = _STORED if merged.is_changed else _IGNORED
+        metrics.webhook(message_type, result.word)
+        return result
 
-    async def _spool(self, change: CallChange, failure: StoreUnavailableError) -> tuple[str, UnavailableError | None]:
+    async def _spool(self, change: CallChange, failure: StoreUnavailableError) -> _MergeResult:
         """Store the change on disk because Redis could not take it."""
         if self._state.spool is None:
-            return "failed", failure
+            return _MergeResult("failed", failure)
         try:
             await self._state.spool.put(change)
         except SpoolUnavailableError as exc:
             log.warning("webhook.not_spooled", call_id=change.call_id.decode(), cause=str(exc))
-            return "failed", exc
-        return "spooled", None
+            return _MergeResult("failed", exc)
+        return _MergeResult("spooled")
 
 
-def understand(body: bytes) -> _Understood:
+def decode_body(body: bytes) -> _Decoded:
     """Raises InvalidMessageError."""
     try:
         received = decode_message(body)
-        return _Understood(received.message, change_of(received, new_token()), find_reply(received.message))
+        return _Decoded(received.message, change_of(received, new_token()), find_reply(received.message))
     except RecursionError:  # parts that decode_message skipped are decoded a few stack levels deeper
         raise NotJSONError(TOO_DEEP) from None
 
@@ -211,14 +222,14 @@ def keeps_raw(settings: Settings) -> bool:
     return settings.archive_raw_payload and settings.database_url is not None
 
 
-def understand_and_keep(body: bytes) -> _Understood:
-    """As ``understand``, with the part of the body that the archive keeps. Raises InvalidMessageError."""
-    understood = understand(body)
-    change = understood.intake.change
+def decode_body_and_keep(body: bytes) -> _Decoded:
+    """As ``decode_body``, with the part of the body that the archive keeps. Raises InvalidMessageError."""
+    decoded = decode_body(body)
+    change = decoded.intake.change
     if change is None:
-        return understood
+        return decoded
     change = msgspec.structs.replace(change, raw=raw_payload_of(body))
-    return _Understood(understood.message, Intake(change, understood.intake.dropped), understood.reply)
+    return _Decoded(decoded.message, Intake(change, decoded.intake.dropped), decoded.reply)
 
 
 def _acknowledgement(message_type: str, change: CallChange | None) -> bytes:

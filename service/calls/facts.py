@@ -1,8 +1,9 @@
 """The facts of a call: their names and their order.
 
-A new fact is one line in Facts and one where it is read from VAPI. Add it after the others of its kind: stored facts
-have no names, only their order (store/call_codec.py). One that the record shows is also a field of CallRecord and a
-column of the archive, which needs a migration.
+A new fact is one line in Facts and one where it is read from VAPI (vapi/results.py or vapi/context.py, with its field in
+vapi/messages.py). Put a small one last before the large ones: stored facts have no names, only their order
+(store/call_codec.py). One that the record shows is also a field of CallRecord, with an example in
+api/openapi/examples.py, and a column of the archive, which needs a migration.
 """
 
 from __future__ import annotations
@@ -56,6 +57,9 @@ FACTS: Final = tuple(Facts.__annotations__)
 
 LARGE_FACTS: Final = ("transcript", "messages", "analysis_structured_data", "structured_outputs")
 """Each is stored in a field of its own, so that a summary need not read those that it leaves out."""
+
+CONVERSATION_FACTS: Final = (*LARGE_FACTS, "recording_url", "analysis_summary", "analysis_success_evaluation")
+"""What was said in the call, and what follows from it. The archive gives them up when VAPI has deleted the call."""
 
 SMALL_FACTS: Final = FACTS[: -len(LARGE_FACTS)]
 """All other facts. They are stored together."""

@@ -6,20 +6,10 @@ from typing import Final
 
 import msgspec
 
+from service.calls.facts import CONVERSATION_FACTS
 from service.calls.stamped_call import StampedCall
 from service.calls.status import DataStatus, Ending, stamped_at_ms
 from service.calls.stored_call import StoredCall
-
-RESULTS: Final = (
-    "transcript",
-    "messages",
-    "recording_url",
-    "analysis_summary",
-    "analysis_success_evaluation",
-    "analysis_structured_data",
-    "structured_outputs",
-)
-"""The facts that the archive gives up when VAPI has deleted the call."""
 
 _HOW_FAR: Final = (DataStatus.PENDING, DataStatus.PARTIAL, DataStatus.FETCH_FAILED, DataStatus.COMPLETE)
 """A full report still completes a record that was given up, so complete comes last."""
@@ -88,8 +78,8 @@ def without_facts_before(stamped: StampedCall, deleted_at_ms: int) -> StampedCal
 def without_results(stamped: StampedCall) -> StampedCall:
     """The record without what was said in the call."""
     call = stamped.call
-    facts = {name: text for name, text in call.facts.items() if name not in RESULTS}
-    stamps = {name: stamp for name, stamp in stamped.stamps.items() if name not in RESULTS}
+    facts = {name: text for name, text in call.facts.items() if name not in CONVERSATION_FACTS}
+    stamps = {name: stamp for name, stamp in stamped.stamps.items() if name not in CONVERSATION_FACTS}
     call = msgspec.structs.replace(call, facts=facts, has_transcript=False)
     return msgspec.structs.replace(stamped, call=call, stamps=stamps, raw=b"", raw_stamp=b"")
 

@@ -7,6 +7,8 @@ from typing import Final
 
 import msgspec
 
+from service.calls.status import DataStatus
+
 
 def new_token() -> bytes:
     """Identifies one request to a script, to tell a repetition from another request."""
@@ -59,6 +61,10 @@ class StoredCall(msgspec.Struct, frozen=True):
     """JSON text by the fact's name, for the facts that are known. Of the large ones only those that were asked for."""
     is_archived: bool = False
     """True when it was read from the archive, also with what Redis has of a later lifetime."""
+
+    @property
+    def is_final(self) -> bool:
+        return DataStatus(self.data_status).is_final
 
 
 class Merged(msgspec.Struct, frozen=True):

@@ -12,7 +12,6 @@ import structlog
 
 from service.callback_url import CallbackUrl, CallbackUrlError, is_allowed, parse_callback_url
 from service.calls.record import LARGE_OF_VIEW, render_record
-from service.calls.status import DataStatus
 from service.calls.stored_call import StoredCall, Tombstone
 from service.config import Settings
 from service.errors import ArchiveUnavailableError, UpstreamError
@@ -153,7 +152,7 @@ class Destination(LeasedTries):
                 return None
         if not isinstance(call, StoredCall):
             return NOT_FOUND % call_id
-        if not DataStatus(call.data_status).is_final:
+        if not call.is_final:
             return None
         return b'{"success":true,"data":%b}' % render_record(call, "summary")
 

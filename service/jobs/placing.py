@@ -135,7 +135,7 @@ class Placing:
         try:
             await self._merge(change)
         except StoreUnavailableError as exc:
-            log.warning("call.not_stored", call_id=change.call_id.decode(), cause=str(exc.__cause__))
+            log.warning("call.not_stored", call_id=change.call_id.decode(), cause=exc.reason)
             if not await self._is_spooled(change):
                 self._deferred.write_later("placed-call", partial(self._merge, change))
 

@@ -148,6 +148,6 @@ class Sweep:
         try:
             self._on_merged(await self._store.expire_grace(call_id))
         except StoreUnavailableError as exc:
-            log.debug("sweep.grace_not_ended", call_id=call_id.decode(errors="replace"), error=str(exc.__cause__))
+            log.debug("sweep.grace_not_ended", call_id=call_id.decode(errors="replace"), error=exc.reason)
         except Exception:
             log.exception("sweep.failed", call_id=call_id.decode(errors="replace"))

@@ -11,7 +11,7 @@ from service.config import Settings
 from service.errors import NotFoundError, UpstreamError
 from service.kestra.api_version import ApiVersion, Style
 from service.kestra.cached_probe import CachedProbe
-from service.kestra.connection import AGAIN_AFTER, RETRY_AFTER_S, decode, open_session, verify
+from service.kestra.connection import RETRIED, RETRY_PAUSES_S, decode, open_session, verify
 from service.kestra.execution import PAUSED, Execution, ExecutionAnswer, Resumption, execution_of
 from service.kestra.flows import Flow, FlowAnswer, flow_of
 from service.urls import path_part
@@ -178,9 +178,7 @@ class KestraClient:
         await self._presence.get()
 
     async def _get(self, path: str) -> HttpAnswer:
-        return verify(
-            await self._session.get(path, within_s=self._ask_s, pauses_s=RETRY_AFTER_S, again_after=AGAIN_AFTER)
-        )
+        return verify(await self._session.get(path, within_s=self._ask_s, pauses_s=RETRY_PAUSES_S, again_after=RETRIED))
 
     async def _post(self, path: str, **content: Any) -> HttpAnswer:
         return verify(await self._session.send("POST", path, within_s=self._write_s, **content), is_post=True)

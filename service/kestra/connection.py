@@ -16,7 +16,7 @@ from service.errors import UpstreamError
 if TYPE_CHECKING:
     from service.outbound import Failure, HttpAnswer, HttpSession, Reasons
 
-RETRY_AFTER_S: Final = (0.2, 0.6)
+RETRY_PAUSES_S: Final = (0.2, 0.6)
 """Pauses before the second and third attempt of a GET."""
 
 MAX_CONNECTIONS: Final = 20
@@ -24,7 +24,7 @@ MAX_CONNECTIONS: Final = 20
 MAX_ANSWER_BYTES: Final = 8 * 1024 * 1024
 """Kestra 1.x refuses messages above 1 MiB. An execution with the runs and outputs of many tasks takes a few MiB."""
 
-AGAIN_AFTER: Final[Reasons] = frozenset({"unreachable", "untrusted", "crowded", "broken", 502, 503, 504})
+RETRIED: Final[Reasons] = frozenset({"unreachable", "untrusted", "crowded", "broken", 502, 503, 504})
 
 REFUSED: Final = "Kestra refused the credentials; check KESTRA_USERNAME and KESTRA_PASSWORD, or KESTRA_TOKEN"
 UNREADABLE: Final = "Kestra's answer cannot be read; check KESTRA_URL"

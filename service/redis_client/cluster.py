@@ -118,24 +118,25 @@ class ClusterPipeline:
         if deadline is None:
             deadline = time.monotonic() + self._timeout_s
         error = unavailable(ConnectionError(self.topology_problem or "nobody is known to have the keys"))
-        asked: Address | None = None
+        redirected_to: Address | None = None
         redirects = 0
         while time.monotonic() < deadline:
-            owner, needs_asking = asked or self._owners[bucket], asked is not None
-            asked = None
+            owner = redirected_to or self._owners[bucket]
+            needs_asking = redirected_to is not None
+            redirected_to = None
             if owner is not None:
                 try:
                     return await self._pipeline_to(owner).execute(
                         *args, script=script, coalesce_key=coalesce_key, is_durable=is_durable, needs_asking=needs_asking,
                         deadline=deadline,
                     )  # fmt: skip
-                except AskError as redirect:
+                except AskError as redirect:  # or MovedError, which is derived from it
                     error, named = unavailable(redirect), _named_by(redirect, owner)
                     if isinstance(redirect, MovedError):
                         self._owners[bucket] = named
                         self._renew()
                     else:
-                        asked = named
+                        redirected_to = named
                     redirects += 1
                     if redirects > MAX_REDIRECTS:
                         await asyncio.sleep(RETRY_PAUSE_S)
@@ -175,8 +176,8 @@ class ClusterPipeline:
 
         The first answer is not enough: a node that is cut off from the others, but not from us, has an old map.
         """
-        asked = list(dict.fromkeys((*self._nodes, *self._seeds)))
-        inquiries = [asyncio.ensure_future(self._map_of(node)) for node in asked]
+        known_nodes = list(dict.fromkeys((*self._nodes, *self._seeds)))
+        inquiries = [asyncio.ensure_future(self._map_of(node)) for node in known_nodes]
         votes: Counter[_Map] = Counter()
         try:
             for answer in asyncio.as_completed(inquiries):
@@ -186,7 +187,7 @@ class ClusterPipeline:
                     log.debug("cluster.node_silent", error=str(exc))
                     if "cluster support disabled" in str(exc):
                         self._wrong_topology.notice(IS_NO_CLUSTER)
-                if votes and max(votes.values()) > len(asked) / 2:
+                if votes and max(votes.values()) > len(known_nodes) / 2:
                     break
         finally:
             for inquiry in inquiries:

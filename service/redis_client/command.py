@@ -44,7 +44,7 @@ class Commands(Protocol):
     ) -> Awaitable[Any]: ...
 
 
-LONGEST_OWED_S: Final = 3.0
+MAX_LATENESS_S: Final = 3.0
 """How much later than its deadline a command may fail when the event loop is busy. Without this bound, with a tenth of
 a core, one second of the ResponsiveClock took ten, and a webhook waited that long for its 503."""
 
@@ -59,14 +59,14 @@ class Command:
 
     __slots__ = (
         "_earliest",
-        "_owed_until",
+        "_responsive_deadline_s",
         "args",
         "coalesce_key",
+        "is_done",
         "is_durable",
         "needs_asking",
         "packed",
         "script",
-        "should_answer",
         "waiters",
     )  # fmt: skip
 
@@ -77,7 +77,7 @@ class Command:
         coalesce_key: object,
         waiter: asyncio.Future[Any],
         deadline: float,
-        owed_until: float,
+        responsive_deadline_s: float,
         *,
         is_durable: bool,
         needs_asking: bool,
@@ -90,9 +90,9 @@ class Command:
         self.is_durable = is_durable
         self.waiters = {waiter: deadline}
         """The future of each waiting request, and its deadline (``time.monotonic``)."""
-        self.should_answer = False
+        self.is_done = False
         self._earliest = deadline
-        self._owed_until = owed_until
+        self._responsive_deadline_s = responsive_deadline_s
 
     def add_waiter(self, waiter: asyncio.Future[Any], deadline: float) -> None:
         self.waiters[waiter] = deadline
@@ -102,10 +102,10 @@ class Command:
         """Fail the waiters whose time is up. The command is done once no waiter is left.
 
         ``responsive_s`` is the time of the pipeline's ResponsiveClock. No waiter is late before it reaches
-        ``owed_until``, which may delay the failure by LONGEST_OWED_S at most.
+        ``responsive_deadline_s``, which may delay the failure by MAX_LATENESS_S at most.
         """
-        is_owed_time = self._owed_until > responsive_s and now < self._earliest + LONGEST_OWED_S
-        if self._earliest > now or is_owed_time or self.should_answer:
+        may_still_be_answered = self._responsive_deadline_s > responsive_s and now < self._earliest + MAX_LATENESS_S
+        if self._earliest > now or may_still_be_answered or self.is_done:
             return
         late = [waiter for waiter, deadline in self.waiters.items() if deadline <= now]
         for waiter in late:
@@ -113,7 +113,7 @@ class Command:
             if not waiter.done():
                 waiter.set_exception(unavailable(cause))
         self._earliest = min(self.waiters.values(), default=math.inf)
-        self.should_answer = not self.waiters
+        self.is_done = not self.waiters
 
     def send_script(self) -> None:
         """Send the script's source instead of its hash in the next attempt. Call it at most once."""
@@ -125,13 +125,13 @@ class Command:
         self.packed = _ASKING + command if self.needs_asking else command
 
     def resolve(self, value: Any) -> None:
-        self.should_answer = True
+        self.is_done = True
         for waiter in self.waiters:
             if not waiter.done():
                 waiter.set_result(value)
 
     def fail(self, error: Exception) -> None:
-        self.should_answer = True
+        self.is_done = True
         for waiter in self.waiters:
             if not waiter.done():
                 waiter.set_exception(error)

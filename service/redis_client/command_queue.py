@@ -18,14 +18,14 @@ COMMAND_BYTES: Final = 4096
 """Memory of a waiting command beside its own bytes: its arguments, futures, and the request's task. So 16,000 small
 commands may wait, about as many as we can answer before their deadlines."""
 
-MAX_BATCH: Final = 16
+USUAL_BATCH: Final = 16
 """Commands per write: enough to share its cost, few enough that Redis has replies for us while it still has work."""
 
-LARGEST_BATCH: Final = 256
+MAX_BATCH: Final = 256
 """For more commands than the connections take: with 300 ms to a reply, batches of 16 on four connections carry
 213 commands a second, and batches of 256 carry 3,400."""
 
-LARGEST_BATCH_BYTES: Final = 4 * 1024 * 1024
+MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
 """A third of a second at 100 Mbit/s: a larger write would not be answered within one attempt."""
 
 TICK_S: Final = 0.025
@@ -105,12 +105,12 @@ class CommandQueue:
         return len(waiting)
 
     def take(self, at_most: int) -> list[Command]:
-        """The next batch: MAX_BATCH commands, or an equal share of the queue up to ``at_most`` if that is more."""
+        """The next batch: USUAL_BATCH commands, or an equal share of the queue up to ``at_most`` if that is more."""
         waiting, shared = self._waiting, self._shared
-        room = max(MAX_BATCH, min(at_most, len(waiting) // self._connections))
+        room = max(USUAL_BATCH, min(at_most, len(waiting) // self._connections))
         batch: list[Command] = []
         size = 0
-        while waiting and room and size < LARGEST_BATCH_BYTES:
+        while waiting and room and size < MAX_BATCH_BYTES:
             command = waiting.popleft()
             if command.coalesce_key is not None:
                 shared.pop(command.coalesce_key, None)
@@ -124,10 +124,10 @@ class CommandQueue:
         """Fail late waiters, and drop the commands that have no waiter left."""
         for command in self._waiting:
             command.expire(now, responsive_s, cause)
-        dropped = [command for command in self._waiting if command.should_answer]
+        dropped = [command for command in self._waiting if command.is_done]
         if not dropped:
             return
-        self._waiting = deque(command for command in self._waiting if not command.should_answer)
+        self._waiting = deque(command for command in self._waiting if not command.is_done)
         for command in dropped:
             self._bytes -= len(command.packed) + COMMAND_BYTES
             if command.coalesce_key is not None:
@@ -135,5 +135,5 @@ class CommandQueue:
 
     def fail_all(self, error: Exception) -> None:
         while self._waiting:
-            for command in self.take(LARGEST_BATCH):
+            for command in self.take(MAX_BATCH):
                 command.fail(error)

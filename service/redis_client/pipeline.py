@@ -16,7 +16,7 @@ from typing import Any
 from redis.asyncio.connection import AbstractConnection
 
 from service.redis_client.command import Command, unavailable
-from service.redis_client.command_queue import MAX_BATCH, CommandQueue, ResponsiveClock
+from service.redis_client.command_queue import USUAL_BATCH, CommandQueue, ResponsiveClock
 from service.redis_client.redis_connection import RedisConnection
 from service.redis_client.wrong_topology import WrongTopology
 
@@ -33,7 +33,7 @@ class Pipeline:
             a newly promoted server.
         is_patient: whether to retry after a failed connection until the time is up. False in a Cluster, where the
             caller decides: another node may have the keys by then.
-        on_doubt: called when a reply shows that too few replicas follow, as happens to a master that was cut off and
+        on_too_few_replicas: called when a reply shows that too few replicas follow, as happens to a master that was cut off and
             replaced.
         on_roundtrip: called with the seconds from the writing of a batch to its last reply.
     """
@@ -46,7 +46,7 @@ class Pipeline:
         timeout_s: float,
         wait_replicas: int = 0,
         is_patient: bool = True,
-        on_doubt: Callable[[], None] = lambda: None,
+        on_too_few_replicas: Callable[[], None] = lambda: None,
         on_roundtrip: Callable[[float], None] = lambda _: None,
     ) -> None:
         self._queue = CommandQueue(connections)
@@ -65,7 +65,7 @@ class Pipeline:
                 wait_replicas=wait_replicas,
                 is_patient=is_patient,
                 wake_another=self._wake_idle_connection,
-                on_doubt=on_doubt,
+                on_too_few_replicas=on_too_few_replicas,
                 on_roundtrip=on_roundtrip,
                 wrong_topology=self._wrong_topology,
             )
@@ -134,14 +134,14 @@ class Pipeline:
         command = None if coalesce_key is None else self._queue.find_shared(coalesce_key)
         if command is None:
             clock = self._clock
-            owed_until = clock.now_s + min(self._attempt_s, deadline - now)
+            responsive_deadline_s = clock.now_s + min(self._attempt_s, deadline - now)
             command = Command(
                 args,
                 script,
                 coalesce_key,
                 waiter,
                 deadline,
-                owed_until,
+                responsive_deadline_s,
                 is_durable=is_durable,
                 needs_asking=needs_asking,
             )
@@ -151,8 +151,8 @@ class Pipeline:
                 return waiter
             if not clock.is_going:
                 clock.go(loop)
-            # A connection that was woken takes up to MAX_BATCH commands; wake another only for every MAX_BATCH-th.
-            if waiting % MAX_BATCH == 1:
+            # A connection that was woken takes up to USUAL_BATCH commands; wake another only for every USUAL_BATCH-th.
+            if waiting % USUAL_BATCH == 1:
                 self._wake_idle_connection()
         else:
             command.add_waiter(waiter, deadline)

@@ -16,6 +16,7 @@ from redis.exceptions import (
     ClusterCrossSlotError,
     ClusterDownError,
     InvalidResponse,
+    MasterDownError,
     MovedError,
     NoScriptError,
     ReadOnlyError,
@@ -26,7 +27,7 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from service.redis_client.command import Arguments, Command, refused, unavailable
-from service.redis_client.command_queue import LARGEST_BATCH, MAX_BATCH, CommandQueue
+from service.redis_client.command_queue import MAX_BATCH, USUAL_BATCH, CommandQueue
 from service.redis_client.loop_tolerant_timeout import LoopTolerantTimeout
 from service.redis_client.redis_socket import RedisSocket, open_socket
 from service.redis_client.wrong_topology import IS_A_CLUSTER, WrongTopology
@@ -36,6 +37,7 @@ log = structlog.get_logger(__name__)
 RETRY_PAUSE_S: Final = 0.05
 
 ONLY_CLUSTERS_ANSWER: Final = (MovedError, AskError, TryAgainError, ClusterDownError, ClusterCrossSlotError)
+"""But not MasterDownError, which redis-py derives from ClusterDownError: a replica of a single master answers it too."""
 
 WAIT_SHARE: Final = 0.8
 """Share of an attempt's time that replicas may take to confirm."""
@@ -57,14 +59,14 @@ class RedisConnection:
         wait_replicas: int,
         is_patient: bool,
         wake_another: Callable[[], None],
-        on_doubt: Callable[[], None],
+        on_too_few_replicas: Callable[[], None],
         on_roundtrip: Callable[[float], None],
         wrong_topology: WrongTopology,
     ) -> None:
         self._connection = connection
         self._queue = queue
         self._batch: list[Command] = []
-        self._largest_batch = LARGEST_BATCH
+        self._largest_batch = MAX_BATCH
         self._attempt_s = attempt_s
         self._wait = b""
         if wait_replicas:
@@ -73,7 +75,7 @@ class RedisConnection:
         self._wait_replicas = wait_replicas
         self._is_patient = is_patient
         self._wake_another = wake_another
-        self._on_doubt = on_doubt
+        self._on_too_few_replicas = on_too_few_replicas
         self._on_roundtrip = on_roundtrip
         self._wrong_topology = wrong_topology
         self._servers_left = 0
@@ -155,14 +157,14 @@ class RedisConnection:
     async def _exchange(self, batch: list[Command]) -> None:
         """Get every command of the batch a reply or an error, reconnecting as often as needed."""
         loop = asyncio.get_running_loop()
-        while batch := [command for command in batch if not command.should_answer]:
+        while batch := [command for command in batch if not command.is_done]:
             started = loop.time()
             try:
                 async with LoopTolerantTimeout(self._attempt_s):
                     batch = await self._attempt(batch)
             except (RedisError, OSError, TimeoutError) as exc:
                 self.trouble = exc if str(exc) else TimeoutError("no answer in time")
-                self._largest_batch = MAX_BATCH
+                self._largest_batch = USUAL_BATCH
                 await self._disconnect()
                 if not self._is_patient:
                     _fail_all(batch, self.trouble)
@@ -175,9 +177,9 @@ class RedisConnection:
     def _adapt(self, took_s: float) -> None:
         """Set the size limit of the next batch by how long the last one took."""
         if took_s > LARGER_WITHIN * self._attempt_s:
-            self._largest_batch = max(MAX_BATCH, self._largest_batch // 2)
+            self._largest_batch = max(USUAL_BATCH, self._largest_batch // 2)
         elif self._queue:
-            self._largest_batch = min(LARGEST_BATCH, self._largest_batch * 2)
+            self._largest_batch = min(MAX_BATCH, self._largest_batch * 2)
 
     async def _attempt(self, batch: list[Command]) -> list[Command]:
         """Send the batch and read its replies; returns the commands to send again with their script's source."""
@@ -185,15 +187,15 @@ class RedisConnection:
             await self._disconnect()
             await self._connect()
         assert self._socket is not None
-        is_confirmed = bool(self._wait) and any(command.is_durable for command in batch)
+        waits_for_replicas = bool(self._wait) and any(command.is_durable for command in batch)
         packed = b"".join([command.packed for command in batch])
-        count = len(batch) + sum([command.needs_asking for command in batch]) + is_confirmed
+        count = len(batch) + sum([command.needs_asking for command in batch]) + waits_for_replicas
         started = time.perf_counter()
-        arrived = await self._socket.exchange(packed + self._wait if is_confirmed else packed, count)
+        arrived = await self._socket.exchange(packed + self._wait if waits_for_replicas else packed, count)
         self._on_roundtrip(time.perf_counter() - started)
         if len(arrived) > count:
             raise InvalidResponse("Redis sent more replies than it was sent commands")
-        confirmed = _confirmed(arrived.pop()) if is_confirmed else 0
+        confirming = _replicas_in(arrived.pop()) if waits_for_replicas else 0
         again: list[Command] = []
         demoted: ReadOnlyError | None = None
         replies = iter(arrived)
@@ -208,9 +210,9 @@ class RedisConnection:
                 again.append(command)
             elif isinstance(reply, ResponseError):
                 self._fail_with(command, reply)
-            elif is_confirmed and command.is_durable and confirmed < self._wait_replicas:
-                command.fail(unavailable(ConnectionError(f"{confirmed} of {self._wait_replicas} replicas confirmed")))
-                self._on_doubt()
+            elif waits_for_replicas and command.is_durable and confirming < self._wait_replicas:
+                command.fail(unavailable(ConnectionError(f"{confirming} of {self._wait_replicas} replicas confirmed")))
+                self._on_too_few_replicas()
             else:
                 command.resolve(reply)
         if demoted is not None:
@@ -218,14 +220,14 @@ class RedisConnection:
         return again
 
     def _fail_with(self, command: Command, error: ResponseError) -> None:
-        if self._is_patient and isinstance(error, ONLY_CLUSTERS_ANSWER):
+        if self._is_patient and isinstance(error, ONLY_CLUSTERS_ANSWER) and not isinstance(error, MasterDownError):
             command.fail(self._wrong_topology.notice(IS_A_CLUSTER))
         elif isinstance(error, MovedError | AskError):
             command.fail(error)
         else:
             command.fail(refused(error))
         if str(error).startswith("NOREPLICAS"):
-            self._on_doubt()
+            self._on_too_few_replicas()
 
     async def _disconnect(self) -> None:
         """Does not wait for the connection to close: our socket, not redis-py's stream, would be told of that."""
@@ -233,7 +235,7 @@ class RedisConnection:
         await self._connection.disconnect(nowait=True)
 
 
-def _confirmed(reply: Any) -> int:
+def _replicas_in(reply: Any) -> int:
     """How many replicas have the writes, from the reply to WAIT."""
     if isinstance(reply, ResponseError):
         raise reply
@@ -242,5 +244,5 @@ def _confirmed(reply: Any) -> int:
 
 def _fail_all(batch: list[Command], error: Exception) -> None:
     for command in batch:
-        if not command.should_answer:
+        if not command.is_done:
             command.fail(unavailable(error))

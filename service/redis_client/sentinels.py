@@ -29,7 +29,7 @@ USUAL_ANSWER_S: Final = 0.1
 """All Sentinels that answer within this time are heard: one may know a newer master. Later, one answer is enough."""
 
 ASK_AGAIN_S: Final = 0.1
-"""Shortest pause between two inquiries, even if every write calls ``ask_soon``."""
+"""Shortest pause between two inquiries, even if every write calls ``inquire_soon``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +57,11 @@ class Sentinels(Sentinel):
     def __init__(self, hosts: list[Address], service: str, options: dict[str, Any]) -> None:
         super().__init__(hosts, sentinel_kwargs=options)  # type: ignore[no-untyped-call]
         self._service = service
-        self._asked: tuple[Redis, ...] = tuple(self.sentinels)
-        self._last_words: dict[int, Named] = {}
+        self._clients: tuple[Redis, ...] = tuple(self.sentinels)
+        self._last_answers: dict[int, Named] = {}
         """The last answer of each Sentinel, by its index; still used while the Sentinel is silent."""
         self._inquiry: asyncio.Task[set[Address]] | None = None
-        self._has_doubts = asyncio.Event()
+        self._inquiry_wanted = asyncio.Event()
         self._master: Address | None = None
         self.on_new_master: list[Callable[[], None]] = []
         """Called when the Sentinels name another master than before."""
@@ -74,14 +74,14 @@ class Sentinels(Sentinel):
         """
         if self._inquiry is None or self._inquiry.done():
             self._inquiry = asyncio.get_running_loop().create_task(self._inquire(), name="sentinel-inquiry")
-        named = await asyncio.shield(self._inquiry)
-        if self._master is None or self._master not in named:
+        living_masters = await asyncio.shield(self._inquiry)
+        if self._master is None or self._master not in living_masters:
             raise MasterNotFoundError(f"no Sentinel knows of a living master of {service_name!r}")
         return self._master
 
-    def ask_soon(self) -> None:
+    def inquire_soon(self) -> None:
         """Inquire soon: something happened that may mean the master was replaced."""
-        self._has_doubts.set()
+        self._inquiry_wanted.set()
 
     async def close(self) -> None:
         if self._inquiry is not None:
@@ -93,15 +93,15 @@ class Sentinels(Sentinel):
         while True:
             with suppress(MasterNotFoundError):
                 await self.discover_master(self._service)
-            self._has_doubts.clear()
+            self._inquiry_wanted.clear()
             await asyncio.sleep(ASK_AGAIN_S)
             with suppress(TimeoutError):
                 async with asyncio.timeout(ASK_EVERY_S - ASK_AGAIN_S):
-                    await self._has_doubts.wait()
+                    await self._inquiry_wanted.wait()
 
     async def _inquire(self) -> set[Address]:
         """The masters named now, by Sentinels that do not report them as down."""
-        asking = [asyncio.ensure_future(self._ask(number)) for number in range(len(self._asked))]
+        asking = [asyncio.ensure_future(self._ask(number)) for number in range(len(self._clients))]
         heard, _ = await asyncio.wait(asking, timeout=USUAL_ANSWER_S)
         if not any(answer.result() for answer in heard):
             await asyncio.wait(asking)
@@ -112,7 +112,7 @@ class Sentinels(Sentinel):
         return {answer for answer in answers if isinstance(answer, tuple)}
 
     def _believe(self) -> None:
-        votes = Counter(self._last_words.values())
+        votes = Counter(self._last_answers.values())
         if not votes:
             return
         newest = max(votes, key=lambda named: (named.config_epoch, votes[named], named.address == self._master))
@@ -128,7 +128,7 @@ class Sentinels(Sentinel):
         SENTINEL MASTER shows the old master until the failover is over, GET-MASTER-ADDR-BY-NAME the new one as soon as
         it is promoted. The former is sent first, so that an old address never comes with a newer config-epoch.
         """
-        questions = self._asked[number].pipeline(transaction=False)
+        questions = self._clients[number].pipeline(transaction=False)
         questions.sentinel_master(self._service)
         questions.sentinel_get_master_addr_by_name(self._service)
         try:
@@ -141,5 +141,5 @@ class Sentinels(Sentinel):
             # There is no server, it does not know the service, or it is not a Sentinel.
             log.debug("sentinel.silent", error=str(exc))
             return None
-        self._last_words[number] = named
+        self._last_answers[number] = named
         return None if is_dead else named.address

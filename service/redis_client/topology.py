@@ -69,7 +69,7 @@ def _one_server(
         connections=CONNECTIONS,
         timeout_s=settings.store_timeout_s,
         wait_replicas=settings.store_wait_replicas,
-        on_doubt=sentinels.ask_soon if sentinels else lambda: None,
+        on_too_few_replicas=sentinels.inquire_soon if sentinels else lambda: None,
         on_roundtrip=on_roundtrip,
     )
     if sentinels is not None:

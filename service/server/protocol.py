@@ -42,7 +42,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     Every state has a deadline, except while the application works. A head has 10 s from its first byte; the first head,
     from the start of the connection. A body has 30 s. A client that sends nothing has the keep-alive, and one that
-    reads nothing of its answer has 30 s. uvicorn has only the keep-alive, and any byte ended it.
+    reads nothing of its answer has 30 s. uvicorn has only the keep-alive timeout, and a single byte cancels it.
     """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -55,13 +55,18 @@ class BoundedProtocol(HttpToolsProtocol):
         self._charged_bytes = self._dropped_bytes = self._large_head_bytes = 0
         self._unread, self._parsed = b"", 0
         self.url, self.headers = b"", []
-        self._is_refused = self._is_untaken = False
+        self._is_refused = self._waits_for_reader = False
         self._timed: Phase = "start"
         """The part of the newest request whose deadline is set."""
         self._answering: RequestResponseCycle | None = None
         check_every_s = min(HEADERS_DEADLINE_S, self.timeout_keep_alive)
         self._deadline = Deadline(
-            self.loop, transport, self.flow, self._end_late, check_every_s=check_every_s, untaken_s=UNTAKEN_DEADLINE_S
+            self.loop,
+            transport,
+            self.flow,
+            self._abort_after_deadline,
+            check_every_s=check_every_s,
+            untaken_s=UNTAKEN_DEADLINE_S,
         )
         self._deadline.set(HEADERS_DEADLINE_S)
         descriptor = transport.get_extra_info("socket").fileno()
@@ -96,19 +101,19 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _parse_unread(self) -> None:
         unread, parsed = self._unread, self._parsed
-        while parsed < len(unread) and not (self.pipeline or self._is_untaken or self._is_refused):
+        while parsed < len(unread) and not (self.pipeline or self._waits_for_reader or self._is_refused):
             end = self._size.count_piece(unread, parsed)
             parsed += self._parse(unread if end - parsed == len(unread) else unread[parsed:end])
         if self._is_refused or parsed >= len(unread):
             unread, parsed = b"", 0
         self._unread, self._parsed = unread, parsed
         if unread or self.pipeline or self._size.phase != "start" or self._charged_bytes or self.flow.is_held:
-            self._hold_rest()
+            self._limit_waiting_input()
 
-    def _hold_rest(self) -> None:
+    def _limit_waiting_input(self) -> None:
         """Limit what waits besides the request being answered: its time, its memory, and what is read after it."""
         flow, phase = self.flow, self._size.phase
-        flow.is_held = self._is_untaken or len(self._unread) - self._parsed > HELD_BYTES
+        flow.is_held = self._waits_for_reader or len(self._unread) - self._parsed > HELD_BYTES
         if flow.is_held:
             flow.pause_reading()
         elif self.pipeline:
@@ -120,7 +125,7 @@ class BoundedProtocol(HttpToolsProtocol):
             elif phase == "body":
                 self._deadline.set(BODY_DEADLINE_S)
         if phase != "start" or self.pipeline:
-            self._stand_in_queue()
+            self._join_closable()
         self._charge()
 
     def _parse(self, piece: bytes) -> int:
@@ -195,7 +200,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.headers = []  # drop trailers
         self._size.phase = "start"
         if self.cycle.response_complete:
-            self._rest()
+            self._become_idle()
         else:
             self._deadline.clear()
             if not (self.flow.write_paused or self.pipeline):
@@ -206,7 +211,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if self.flow.write_paused:
-            self._is_untaken = self.flow.is_held = True
+            self._waits_for_reader = self.flow.is_held = True
             self.flow.pause_reading()
             return
         self.server_state.total_requests += 1
@@ -216,16 +221,16 @@ class BoundedProtocol(HttpToolsProtocol):
             if self._size.phase == "body" and not self.pipeline:
                 self._timed = "body"
                 self._deadline.set(BODY_DEADLINE_S)
-            self._stand_in_queue()
+            self._join_closable()
         elif self._size.phase == "start":
-            self._rest()
+            self._become_idle()
         else:
-            self._stand_in_queue()
+            self._join_closable()
         if self._charged_bytes:
             self._parse_unread()
         self.flow.resume_reading()
 
-    def _rest(self) -> None:
+    def _become_idle(self) -> None:
         """Wait for the next request. Thousands of idle connections must not keep the heads of their last ones."""
         self._deadline.set(self.timeout_keep_alive)
         self.url, self.cycle.scope = b"", {}  # type: ignore[typeddict-item]
@@ -236,16 +241,16 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._stand_in_queue()
+        self._join_closable()
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._stand_in_queue()
-        if self._is_untaken:
-            self._is_untaken = self.flow.is_held = False
+        self._join_closable()
+        if self._waits_for_reader:
+            self._waits_for_reader = self.flow.is_held = False
             self.on_response_complete()
 
-    def _stand_in_queue(self) -> None:
+    def _join_closable(self) -> None:
         """Enter the queue of connections that may be closed when descriptors run short.
 
         It is in no queue while all it has sent is one whole request that is being answered. A client that sends more
@@ -290,7 +295,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.parser = None  # type: ignore[assignment]  # it may hold a header of 64 kB and is not used again
 
     def _withdraw(self, cycle: RequestResponseCycle) -> bool:
-        """Take back a request whose body is invalid. False when its answer has already started."""
+        """Take back a request whose body is invalid. False, and the connection is closed, when its answer has started."""
         if self.pipeline and self.pipeline[0][0] is cycle:
             self.pipeline.popleft()
         elif cycle.response_started:
@@ -302,7 +307,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self.cycle = None  # type: ignore[assignment]  # the state before the first request
         return True
 
-    def _read_no_more(self) -> None:
+    def _make_this_answer_the_last(self) -> None:
         """Read no further requests. The answer under way is the last."""
         self._is_refused = True
         self._deadline.clear()
@@ -321,17 +326,17 @@ class BoundedProtocol(HttpToolsProtocol):
         if not self._shared.charge(more):
             self._unread, self._parsed = b"", 0
             if self._is_answering():
-                self._read_no_more()
+                self._make_this_answer_the_last()
             else:
                 self._refuse(UnavailableError("Too many large requests at once; try again in a second"))
 
     def _is_answering(self) -> bool:
         return self._answering is not None and not self._answering.response_complete
 
-    def _end_late(self) -> None:
+    def _abort_after_deadline(self) -> None:
         """Abort a connection past its deadline. An answer under way is sent first, unless a body is overdue."""
         if self._size.phase == "head" and self._is_answering():
-            self._read_no_more()
+            self._make_this_answer_the_last()
         elif self._size.phase != "start" or not self.transport.get_write_buffer_size():
             self.transport.abort()
 

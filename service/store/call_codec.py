@@ -72,11 +72,9 @@ _DECODER: Final = msgspec.msgpack.Decoder(_SpooledChange)
 _decode_text: Final = msgspec.json.Decoder(str).decode
 
 
-NO_EVENT: Final[tuple[Argument, ...]] = (b"", 0, 0, b"0", b"", b"")
-"""As ``script_arguments``, for a merge without an event: only time has passed."""
-
-
-def script_arguments(change: CallChange) -> tuple[Argument, ...]:
+def event_arguments(
+    change: CallChange, token: bytes, *, digests: bytes = b"", raw: bytes = b""
+) -> tuple[Argument, ...]:
     """The event's part of merge_call.lua's ARGV."""
     facts = change.facts
     return (
@@ -86,15 +84,26 @@ def script_arguments(change: CallChange) -> tuple[Argument, ...]:
         b"1" if change.rules_out_analysis else b"0",
         _joined(facts, FIRST_FACTS),
         _joined(facts, LATER_FACTS),
+        token,
+        digests,
+        raw,
+        *_large_texts(facts),
     )
+
+
+def no_event_arguments(token: bytes) -> tuple[Argument, ...]:
+    """As ``event_arguments``, where only time has passed."""
+    stamp = facts = later = digests = raw = b""
+    status, ending, rules_out_analysis = 0, 0, b"0"
+    return (stamp, status, ending, rules_out_analysis, facts, later, token, digests, raw)
 
 
 def _joined(facts: dict[str, bytes], names: tuple[str, ...]) -> bytes:
     return SEPARATOR.join((*map(facts.get, names, repeat(b"")), b""))
 
 
-def large_arguments(change: CallChange) -> list[bytes]:
-    return list(map(change.facts.get, LARGE_FACTS, repeat(b"")))
+def _large_texts(facts: dict[str, bytes]) -> tuple[bytes, ...]:
+    return tuple(map(facts.get, LARGE_FACTS, repeat(b"")))
 
 
 def number_digests(change: CallChange) -> bytes:
@@ -110,17 +119,31 @@ def decode_stored_call(
     large: Iterable[tuple[str, bytes | None]] = (),
 ) -> StoredCall:
     """A record from the fields of its hash: ``state``, ``facts``, ``facts2`` and the large facts that were read."""
-    version, created, updated, expires, status, ending, over_at, data_status, _, _, has_transcript = map(
-        int, state.split()
-    )
+    (
+        version, created_at_ms, updated_at_ms, expires_at_ms, status, ending, over_at_ms, data_status,
+        _was_final, _was_complete, has_transcript,
+    ) = map(int, state.split())  # fmt: skip
     texts = first.split(SEPARATOR)
-    texts[-1:] = [stamped[STAMP_DIGITS:] for stamped in later.split(SEPARATOR)] if later else ()
+    texts.pop()  # what follows the last separator
+    if later:
+        texts += [stamped[STAMP_DIGITS:] for stamped in later.split(SEPARATOR)]
+    # zip drops what follows the facts that this version knows.
     facts = dict(compress(zip(SMALL_FACTS, texts, strict=False), texts))
     facts |= {name: text for name, text in large if text}
     if marked := facts.get("ended_reason"):
         facts["ended_reason"] = marked[1:]  # without the mark that merge_call.lua keeps before it
     return StoredCall(
-        call_id, version, created, updated, expires, status, ending, over_at, data_status, bool(has_transcript), facts
+        call_id=call_id,
+        version=version,
+        created_at_ms=created_at_ms,
+        updated_at_ms=updated_at_ms,
+        expires_at_ms=expires_at_ms,
+        status=status,
+        ending=ending,
+        over_at_ms=over_at_ms,
+        data_status=data_status,
+        has_transcript=has_transcript == 1,
+        facts=facts,
     )
 
 
@@ -153,13 +176,13 @@ def encode_spooled(change: CallChange) -> bytes:
         first["ended_reason"] = (b"1" if change.rules_out_analysis else b"0") + reason
     return msgspec.msgpack.encode(
         _SpooledChange(
-            change.call_id,
-            change.rank,
-            change.timestamp_ms,
-            change.status,
-            change.ending,
+            call_id=change.call_id,
+            rank=change.rank,
+            timestamp_ms=change.timestamp_ms,
+            status=change.status,
+            ending=change.ending,
             small=tuple(first.values()),
-            large=tuple(large_arguments(change)),
+            large=_large_texts(said),
             later={name: said[name] for name in LATER_FACTS if name in said},
             token=change.token,
             raw=change.raw,
@@ -186,15 +209,15 @@ def _change_of(spooled: _SpooledChange) -> CallChange:
         facts["ended_reason"] = reason
     rules_out = "ended_reason" in facts and meaning_of(_decode_text(reason)).rules_out_analysis
     return CallChange(
-        spooled.call_id,
-        spooled.rank,
-        spooled.timestamp_ms,
-        spooled.status,
-        spooled.ending,
-        rules_out,
-        facts,
-        spooled.token,
-        spooled.raw,
+        call_id=spooled.call_id,
+        rank=spooled.rank,
+        timestamp_ms=spooled.timestamp_ms,
+        status=spooled.status,
+        ending=spooled.ending,
+        rules_out_analysis=rules_out,
+        facts=facts,
+        token=spooled.token,
+        raw=spooled.raw,
     )
 
 

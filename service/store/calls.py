@@ -1,4 +1,4 @@
-"""The call records in Redis: merge, read, delete, list. One round trip each, lists two."""
+"""The call records in Redis: merge, read, delete, and scan for those that have changed or are due."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ from service.config import Settings
 from service.redis_client.command import Argument, Commands
 from service.store.call_codec import (
     LARGE_FIELDS,
-    NO_EVENT,
     STAMPED_FIELDS,
     decode_stamped_call,
     decode_stored_call,
-    large_arguments,
+    event_arguments,
+    no_event_arguments,
     number_digests,
-    script_arguments,
 )
 from service.store.index_scan import BucketScan, IndexScan, IndexScanner
 from service.store.keys import BUCKETS, Keys, bucket_of
@@ -32,12 +31,14 @@ DELETIONS_KEPT_MS: Final = 60_000
 """Every process looks for lost notifications many times within this time."""
 
 EXECUTIONS: Final = (b"",)
-"""The queue of due executions, as the scripts name it."""
+"""The queue of due executions: its name in the scripts' replies is empty. Those of callbacks are named by origin."""
 
 _UNCHANGED: Final = Merged(is_deleted=False, is_changed=False, became_final=None, became_complete=False)
 _CHANGED: Final = msgspec.structs.replace(_UNCHANGED, is_changed=True)
 _DELETED: Final = msgspec.structs.replace(_UNCHANGED, is_deleted=True)
 _DIGESTS_WANTED: Final = msgspec.structs.replace(_UNCHANGED)
+"""Told apart from _UNCHANGED by identity; it never leaves this file."""
+
 _RESULTS: Final = {-2: _DIGESTS_WANTED, -1: _DELETED, 0: _UNCHANGED, 1: _CHANGED}
 """By the result of merge_call.lua."""
 
@@ -84,27 +85,25 @@ class CallStore:
         """Apply an event to its call's record, or create the record, and renew its life."""
         if self._has_archive:
             return self._merge_archived(change, deadline)
-        token = change.token or new_token()
-        event = (*script_arguments(change), token, b"", b"", *large_arguments(change))
-        return self._run_merge(change.call_id, *event, deadline=deadline)
+        return self._run_merge(change.call_id, event_arguments(change, change.token or new_token()), deadline)
 
     async def _merge_archived(self, change: CallChange, deadline: float | None) -> Merged:
         """As ``merge``, where forgotten numbers are refused. While there are none, their digests are not made."""
         bucket = bucket_of(change.call_id)
-        token, large = change.token or new_token(), large_arguments(change)
+        token = change.token or new_token()
         while True:
             digests = number_digests(change) if bucket in self._forgetful else b""
-            event = (*script_arguments(change), token, digests, change.raw, *large)
-            merged = await self._run_merge(change.call_id, *event, deadline=deadline)
+            event = event_arguments(change, token, digests=digests, raw=change.raw)
+            merged = await self._run_merge(change.call_id, event, deadline)
             if merged is not _DIGESTS_WANTED:
                 return merged
             self._forgetful.add(bucket)
 
     def expire_grace(self, call_id: bytes, *, deadline: float | None = None) -> Coroutine[Any, Any, Merged]:
         """Mark a partial record as fetch_failed if its report grace is over."""
-        return self._run_merge(call_id, *NO_EVENT, new_token(), b"", b"", deadline=deadline)
+        return self._run_merge(call_id, no_event_arguments(new_token()), deadline)
 
-    async def _run_merge(self, call_id: bytes, *event: Argument, deadline: float | None) -> Merged:
+    async def _run_merge(self, call_id: bytes, event: tuple[Argument, ...], deadline: float | None) -> Merged:
         bucket = bucket_of(call_id)
         result, queues, first_final, first_complete, state, facts, later = await self._merge_script.run(
             self._redis,

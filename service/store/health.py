@@ -110,7 +110,7 @@ class StoreHealth:
                 bucket=bucket, coalesce_key=("probe", bucket), is_durable=True,
             )  # fmt: skip
         except StoreUnavailableError as exc:
-            problem = str(exc.__cause__ or exc)
+            problem = exc.reason
         except RedisError as exc:
             problem = str(exc)
         problem = self._redis.topology_problem or problem

@@ -53,7 +53,7 @@ class RedisMemory:
     def _stop_asking(self, error: StoreUnavailableError) -> None:
         if self._is_shown:
             self._is_shown = False
-            log.warning("redis_memory.not_shown", error=str(error.__cause__), consequence=self._consequence)
+            log.warning("redis_memory.not_shown", error=error.reason, consequence=self._consequence)
 
 
 def is_nearly_full(info: bytes, share: int) -> bool:

@@ -15,7 +15,7 @@ from service.calls.status import ENDED, Ending, Rank, rank_of
 from service.calls.stored_call import CallChange
 from service.errors import InvalidMessageError
 from service.vapi.artifact_plan import add_what_was_asked_for, artifact_plans
-from service.vapi.coercion import ABSENT, FieldReader, Text, first_said
+from service.vapi.coercion import ABSENT, FieldReader, Text, first_not_blank
 from service.vapi.context import add_context
 from service.vapi.intake import REPORT, Weight, create_change, has_analysis, is_call_id
 from service.vapi.json_checks import TOO_DEEP, NotJSONError, replace_lone_surrogates
@@ -63,7 +63,7 @@ def _change_of(call: Call, *, expects_analysis: bool) -> CallChange:
     weight = Weight(rank_of(call.status), rank_of(call.status), Ending.NONE)
     reason = None
     if weight.status == ENDED:
-        reason = first_said(call.endedReason)
+        reason = first_not_blank(call.endedReason)
         add_results(facts, message, call, plans, fields)
         weight = _weigh_ended(message, call, facts, reason, expects_analysis=expects_analysis)
     add_what_was_asked_for(facts, plans, message, call)

@@ -23,12 +23,10 @@ from service.vapi.plain_secrets import (
     secret_headers_of,
     without_bearer,
 )
+from service.vapi.times import EPOCH_MS_FROM
 
 TIMESTAMP_WINDOW_S: Final = 300
 """How far a signature's timestamp may differ from our clock, either way."""
-
-MILLISECONDS_ABOVE: Final = 100_000_000_000
-"""VAPI does not say whether the timestamp is in seconds or ms: above 1e11 it can only be ms (1e11 s is the year 5138)."""
 
 
 class WebhookProof:
@@ -213,7 +211,7 @@ def _verify_fresh(timestamp: bytes, now_s: float) -> None:
         sent_s = float(timestamp.decode("ascii"))
     except ValueError:
         raise InvalidSignatureError("timestamp header missing or not a number") from None
-    if sent_s > MILLISECONDS_ABOVE:
+    if sent_s >= EPOCH_MS_FROM:
         sent_s /= 1000
     if not abs(now_s - sent_s) <= TIMESTAMP_WINDOW_S:
         raise InvalidSignatureError("timestamp is more than 5 minutes off")

@@ -28,11 +28,12 @@ WRITE_S: Final = 20.0
 POOL_S: Final = 2.0
 """Longest wait for a free connection of ours."""
 
-RETRY_AFTER_S: Final = (0.1,)
+RETRY_PAUSES_S: Final = (0.1,)
+"""One second try of a GET."""
 
-AGAIN_AFTER_LOSS: Final[frozenset[int | Failure]] = frozenset({"unreachable", "untrusted", "broken"})
+RETRIED_WITHOUT_ANSWER: Final[frozenset[int | Failure]] = frozenset({"unreachable", "untrusted", "broken"})
 
-AGAIN_AFTER: Final = AGAIN_AFTER_LOSS | {502, 503, 504}
+RETRIED: Final = RETRIED_WITHOUT_ANSWER | {502, 503, 504}
 
 MAX_CONNECTIONS: Final = 32
 
@@ -119,17 +120,8 @@ class VapiClient:
 
         An answer that reports trouble is not asked for again, because callers keep to a rate of requests.
         """
-        answer = await self._ask(f"/call/{path_part(call_id)}", again_after=AGAIN_AFTER_LOSS)
-        return None if answer.status in _UNKNOWN_THERE else self._accepted(answer, "the question for a call").body
-
-    async def list_calls(
-        self, *, limit: int = 100, created_after: str | None = None, created_before: str | None = None
-    ) -> list[msgspec.Raw]:
-        """The newest calls of the account, up to ``limit`` (at most MAX_LIMIT). Times are ISO 8601."""
-        query = {"limit": str(min(limit, MAX_LIMIT)), "createdAtGt": created_after, "createdAtLt": created_before}
-        given = {name: value for name, value in query.items() if value is not None}
-        answer = self._accepted(await self._ask("/call", given), "the list of calls")
-        return _decode(answer.body, list[msgspec.Raw])
+        answer = await self._ask(f"/call/{path_part(call_id)}", again_after=RETRIED_WITHOUT_ANSWER)
+        return None if answer.status in _UNKNOWN_THERE else self._accepted(answer, "to return the call").body
 
     async def find_recording_url(self, call_id: str) -> str | None:
         """A new link to the call's recording, valid for about half an hour; None when VAPI has no recording.
@@ -151,14 +143,14 @@ class VapiClient:
         answer = await self._ask(f"/assistant/{path_part(assistant_id)}")
         if answer.status in _UNKNOWN_THERE:
             raise NotFoundError("VAPI has no such assistant")
-        return _decode(self._accepted(answer, "the question for an assistant").body, dict[str, Any])
+        return _decode(self._accepted(answer, "to return the assistant").body, dict[str, Any])
 
     async def get_phone_number(self, phone_number_id: str) -> dict[str, Any]:
         """Raises NotFoundError when the account has no such phone number."""
         answer = await self._ask(f"/phone-number/{path_part(phone_number_id)}")
         if answer.status in _UNKNOWN_THERE:
             raise NotFoundError("VAPI has no such phone number")
-        return _decode(self._accepted(answer, "the question for a phone number").body, dict[str, Any])
+        return _decode(self._accepted(answer, "to return the phone number").body, dict[str, Any])
 
     async def list_assistants(self) -> list[dict[str, Any]]:
         """The newest assistants of the account, at most MAX_LIMIT."""
@@ -174,9 +166,9 @@ class VapiClient:
         answer = await self._write("PATCH", f"/assistant/{path_part(assistant_id)}", config, subject="the assistant")
         return _decode(answer, dict[str, Any], is_write=True)
 
-    async def _ask(self, path: str, query: Query | None = None, *, again_after: Reasons = AGAIN_AFTER) -> HttpAnswer:
+    async def _ask(self, path: str, query: Query | None = None, *, again_after: Reasons = RETRIED) -> HttpAnswer:
         return await self._asking.get(
-            path, query, within_s=self._ask_s, pauses_s=RETRY_AFTER_S, again_after=again_after
+            path, query, within_s=self._ask_s, pauses_s=RETRY_PAUSES_S, again_after=again_after
         )
 
     async def _write(self, method: str, path: str, body: Mapping[str, Any], *, subject: str) -> bytes:

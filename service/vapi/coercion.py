@@ -207,7 +207,7 @@ def is_blank(text: str) -> bool:
     return BLANK.fullmatch(text) is not None
 
 
-def first_said(*texts: Text) -> Text:
+def first_not_blank(*texts: Text) -> Text:
     """The first text that is not blank."""
     for text in texts:
         if text and not BLANK.fullmatch(text):

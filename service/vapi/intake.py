@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from typing import Final, cast
 
-import msgspec
 from msgspec import Struct
 
 from service.calls.ended_reasons import meaning_of
@@ -23,7 +22,7 @@ from service.calls.status import (
 from service.calls.stored_call import CallChange
 from service.errors import Detail, InvalidMessageError
 from service.vapi.artifact_plan import add_what_was_asked_for, artifact_plans, has_structured_output
-from service.vapi.coercion import FieldReader, Text, first_said, is_empty, json_text
+from service.vapi.coercion import FieldReader, Text, first_not_blank, is_empty, json_text
 from service.vapi.context import add_context
 from service.vapi.messages import Call, Received, Results, ServerMessage
 from service.vapi.results import add_results, has_duration_or_cost
@@ -51,13 +50,15 @@ class Intake(Struct, frozen=True):
 
 
 class Weight(Struct, frozen=True):
+    """How much an event counts against others, and how far it ends the call."""
+
     rank: int
     status: int
     ending: Ending
 
 
 def change_of(received: Received, token: bytes = b"") -> Intake:
-    """The change that a server message makes to its call's record; ``token`` is the change's.
+    """The change that a server message makes to its call's record. ``token``: see CallChange.
 
     Raises:
         InvalidMessageError: a status update or a report has no usable call id. Other messages without one are not
@@ -87,14 +88,14 @@ def change_of(received: Received, token: bytes = b"") -> Intake:
         reason = DELETED_REASON
         timestamp = min(CALL_DELETED_OFFSET_MS + timestamp, MAX_STAMPED_MS)
     elif weight.ending:
-        reason = first_said(message.endedReason, call.endedReason)
+        reason = first_not_blank(message.endedReason, call.endedReason)
     return Intake(create_change(call_id, weight, timestamp, reason, facts, token), fields.dropped)
 
 
 def create_change(
     call_id: str, weight: Weight, timestamp: int, reason: Text, facts: Facts, token: bytes = b""
 ) -> CallChange:
-    """The change that these facts and the ended reason make; ``timestamp`` in ms."""
+    """The change that these facts and the ended reason make. ``timestamp`` in ms; ``token``: see CallChange."""
     if reason is not None:
         facts["ended_reason"] = json_text(reason)
     return CallChange(
@@ -120,7 +121,7 @@ def _weigh(message: ServerMessage, call: Call, facts: Facts) -> Weight:
         return Weight(CALL_DELETED_RANK, ENDED, Ending.FULL_REPORT)
     at_least = rank_of(call.status) if call.status in SNAPSHOT_STATUSES else 0
     if message.type == STATUS_UPDATE:
-        status = rank_of(first_said(message.status, call.status))
+        status = rank_of(first_not_blank(message.status, call.status))
         return Weight(status, max(status, at_least), Ending.OVER if status == ENDED else Ending.NONE)
     return Weight(Rank.OTHER_MESSAGE, at_least, Ending.NONE)
 
@@ -142,7 +143,10 @@ def has_analysis(message: Results, call: Results, facts: Facts) -> bool:
         return True
     # A value of an odd type is dropped, but it shows that there was an analysis.
     places = (message.analysis, call.analysis)
-    values = [value for place in places if place is not None for value in msgspec.structs.astuple(place)]
-    return not all(is_empty(bytes(value)) for value in values) or has_structured_output(
-        facts.get("structured_outputs", b"")
-    )
+    values = [
+        bytes(value)
+        for place in places
+        if place is not None
+        for value in (place.summary, place.structuredData, place.structuredDataMulti, place.successEvaluation)
+    ]
+    return not all(map(is_empty, values)) or has_structured_output(facts.get("structured_outputs", b""))

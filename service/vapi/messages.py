@@ -50,7 +50,7 @@ class Assistant(Struct):
 
 
 class Analysis(Struct):
-    """Its fields stay undecoded: even a value of an odd type shows that there was an analysis."""
+    """Its fields stay undecoded: even a value of an odd type shows that there was an analysis (``has_analysis``)."""
 
     summary: Raw = ABSENT
     structuredData: Raw = ABSENT  # noqa: N815
@@ -175,7 +175,7 @@ def decode_message(body: bytes) -> Received:
 def _decode_odd(body: bytes) -> Received:
     """Slow path for a message with values of an impossible type: coerce or drop those values, keep the rest."""
     try:
-        _ANY_JSON.decode(body)
+        _ANY_JSON.decode(body)  # "not valid JSON" says more than the type of its first value
         mended, dropped = coerce(body, _Envelope)
         return Received(_DECODER.decode(mended).message, dropped)
     except msgspec.ValidationError as exc:

@@ -13,7 +13,7 @@ from msgspec import Raw, Struct
 
 from service.calls.facts import Facts
 from service.calls.phone import normalize_phone
-from service.vapi.coercion import ABSENT, FieldReader, Text, first_said, is_empty, json_text
+from service.vapi.coercion import ABSENT, FieldReader, Text, first_not_blank, is_empty, json_text
 from service.vapi.messages import Analysis, Artifact, ArtifactPlan, Call, Results, ServerMessage
 from service.vapi.speech import customer_spoke, transcript_of
 
@@ -145,8 +145,8 @@ def _cost_of_snapshot(call: Call, fields: FieldReader) -> bytes:
 def _add_forwarding(facts: Facts, destination: bytes, fields: FieldReader) -> None:
     """Add the number or SIP address that a call was transferred to. A transfer to an assistant has neither."""
     given = fields.decode(destination, _DESTINATION)
-    number = first_said(given.number)
-    if to := normalize_phone(number) if number else first_said(given.sipUri):
+    number = first_not_blank(given.number)
+    if to := normalize_phone(number) if number else first_not_blank(given.sipUri):
         facts["forwarded_to"] = json_text(to)
 
 
@@ -184,7 +184,7 @@ def _outputs(text: bytes, fields: FieldReader) -> dict[str, Raw]:
         fields.dropped += len(values) - len(given)
     outputs: dict[str, Raw] = {}
     for uuid, output in given.items():
-        name = first_said(output.name) or uuid
+        name = first_not_blank(output.name) or uuid
         if name not in outputs or not is_empty(bytes(output.result)):
             outputs[name] = output.result
     return outputs

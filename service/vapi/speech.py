@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from service.calls.facts import BLANK
-from service.vapi.coercion import first_said, is_blank
+from service.vapi.coercion import first_not_blank, is_blank
 from service.vapi.messages import ArtifactPlan
 
 CUSTOMER_ROLES: Final = frozenset(("user", "customer"))
@@ -58,7 +58,7 @@ def customer_spoke(messages: bytes, transcript: bytes, plans: Sequence[ArtifactP
     """
     spoke = _customer_spoke_in(messages) if messages else None
     if spoke is None and transcript:
-        spoke = _is_customer_in(msgspec.json.decode(transcript, type=str), plans)
+        spoke = _customer_spoke_in_transcript(msgspec.json.decode(transcript, type=str), plans)
     return spoke
 
 
@@ -132,11 +132,11 @@ def _on_one_line(text: str) -> str:
     return " ".join(stripped for line in text.splitlines() if (stripped := line.strip()))
 
 
-def _is_customer_in(transcript: str, plans: Sequence[ArtifactPlan]) -> bool:
+def _customer_spoke_in_transcript(transcript: str, plans: Sequence[ArtifactPlan]) -> bool:
     """True when a label other than the assistant's has text. Text before any label counts as the customer's."""
     given = [plan.transcriptPlan for plan in plans if plan.transcriptPlan is not None]
-    assistants = [*ASSISTANT_LABELS, *filter(None, [first_said(*[plan.assistantName for plan in given])])]
-    customers = [*CUSTOMER_ROLES, *filter(None, [first_said(*[plan.userName for plan in given])])]
+    assistants = [*ASSISTANT_LABELS, *filter(None, [first_not_blank(*[plan.assistantName for plan in given])])]
+    customers = [*CUSTOMER_ROLES, *filter(None, [first_not_blank(*[plan.userName for plan in given])])]
     is_assistant = False
     for line in transcript.splitlines():
         said = BLANK.sub("", line, count=1)

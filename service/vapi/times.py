@@ -9,13 +9,15 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
-MAX_TIMESTAMP: Final = 2**53
+MAX_TIMESTAMP_MS: Final = 2**53
 """From here on a double cannot represent every millisecond."""
 
-_SURE_DIGITS: Final = len(str(MAX_TIMESTAMP)) - 1
+_SURE_DIGITS: Final = len(str(MAX_TIMESTAMP_MS)) - 1
+"""Any number of so few digits is below it."""
 
-SECONDS_BELOW: Final = 100_000_000_000
-"""A time given as a number below this is in seconds; as ms it would be before March 1973."""
+EPOCH_MS_FROM: Final = 100_000_000_000
+"""VAPI does not always say whether a time given as a number is in seconds or ms. From this on it is in ms: in seconds it
+would be after the year 5138. Below it, it is in seconds: in ms it would be before March 1973."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LONGEST_PLAIN_TIME: Final = len('"2026-09-01T12:00:00.000000Z"')
@@ -45,7 +47,7 @@ def timestamp_ms(place: Raw) -> int:
         number = float(value)
     except ValueError:
         return 0
-    return int(number) if 0 <= number < MAX_TIMESTAMP else 0
+    return int(number) if 0 <= number < MAX_TIMESTAMP_MS else 0
 
 
 def is_plain_time(value: bytes) -> bool:
@@ -67,6 +69,6 @@ def moment_of(value: bytes) -> datetime | None:
             moment = datetime.fromisoformat(text)
             return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
         number = float(text)
-        return datetime.fromtimestamp(number if number < SECONDS_BELOW else number / 1000, UTC)
+        return datetime.fromtimestamp(number if number < EPOCH_MS_FROM else number / 1000, UTC)
     except (ValueError, OverflowError, OSError):
         return None

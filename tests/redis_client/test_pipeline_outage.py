@@ -11,6 +11,7 @@ from service.errors import StoreUnavailableError
 from service.load_config import load_settings
 from service.redis_client.pipeline import Pipeline
 from service.redis_client.topology import open_redis
+from service.redis_client.wrong_topology import IS_A_CLUSTER
 from service.store.calls import CallStore
 from service.store.keys import Keys
 from tests.store.conftest import AnswerWith, OpenedStore, OpenStore
@@ -175,13 +176,16 @@ async def test_a_redis_that_loads_its_data_is_away_until_it_has(open_on: OpenSto
         "ERR max number of clients reached",
     ],
 )
-async def test_an_answer_that_speaks_of_the_server_is_an_outage(answer_with: AnswerWith, reply: str) -> None:
+async def test_an_answer_that_speaks_of_the_server_is_an_outage_and_keeps_its_words(
+    answer_with: AnswerWith, reply: str
+) -> None:
     port = await answer_with(f"-{reply}\r\n".encode())
     settings = load_settings({"REDIS_URL": f"redis://127.0.0.1:{port}/0", "STORE_TIMEOUT_S": "0.15"})
     commands = open_redis(settings, Keys("vapi").probes).commands
     commands.start()
     try:
-        with pytest.raises(StoreUnavailableError):
+        with pytest.raises(StoreUnavailableError) as raised:
             await commands.execute(b"SET", b"key", b"value")
+        assert raised.value.reason == (IS_A_CLUSTER if reply.startswith(("CLUSTERDOWN", "TRYAGAIN")) else reply)
     finally:
         await commands.close()

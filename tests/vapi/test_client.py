@@ -82,21 +82,6 @@ async def test_an_id_never_reaches_another_route(vapi: FakeVapi, client: VapiCli
     assert vapi.received[0].path.startswith("/call/")
 
 
-async def test_calls_are_listed_newest_first_within_the_times_and_the_limit(vapi: FakeVapi, client: VapiClient) -> None:
-    ids = [vapi.add_call() for _ in range(4)]
-    for day, call_id in enumerate(ids):
-        vapi.calls[call_id]["createdAt"] = f"2026-09-0{day + 1}T00:00:00.000Z"
-    found = await client.list_calls(
-        limit=2, created_after="2026-09-01T00:00:00.000Z", created_before="2026-09-04T00:00:00.000Z"
-    )
-    assert [json.loads(bytes(call))["id"] for call in found] == [ids[2], ids[1]]
-
-
-async def test_no_more_calls_are_asked_for_than_vapi_lists(vapi: FakeVapi, client: VapiClient) -> None:
-    assert await client.list_calls(limit=5000) == []
-    assert vapi.received[0].query == {"limit": "1000"}
-
-
 async def test_a_recording_has_a_link_that_is_fresh_each_time(vapi: FakeVapi, client: VapiClient) -> None:
     call_id = vapi.add_call()
     await vapi.run_call(call_id, plan=Plan(is_silent=True))

@@ -213,5 +213,5 @@ async def test_a_crowd_may_dial_at_once_though_vapi_takes_its_time(vapi: FakeVap
 async def test_a_list_that_is_none_cannot_be_read(vapi: FakeVapi, client: VapiClient) -> None:
     vapi.answer_next(200, {"results": []})
     with pytest.raises(UpstreamError, match="cannot be read") as raised:
-        await client.list_calls()
+        await client.list_assistants()
     assert not raised.value.is_outcome_unknown

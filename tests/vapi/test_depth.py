@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from service.api.webhook import understand
+from service.api.webhook import decode_body
 from service.errors import InvalidMessageError
 from tests.support.for_each import for_each
 from tests.support.message_decoding import NOT_JSON, around, refusal_of
@@ -57,7 +57,7 @@ PLACES = (skipped, kept, merged, opened, replied, beside_an_odd_field)
 def test_128_levels_are_taken_wherever_they_stand(nest: Callable[[int], str], place: Place) -> None:
     _, around_it = place("1")
     body, _ = place(nest(128 - around_it))
-    understand(body)
+    decode_body(body)
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -65,7 +65,7 @@ def test_beyond_them_a_body_is_taken_or_refused_and_never_breaks_anything(place:
     for levels in range(129, 1100, 7):
         body, _ = place(arrays(levels))
         try:
-            understand(body)
+            decode_body(body)
         except InvalidMessageError as exc:
             assert str(exc) == NOT_JSON
 

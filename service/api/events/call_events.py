@@ -10,11 +10,10 @@ from starlette.types import Receive, Scope, Send
 from service.api.auth import Access
 from service.api.events.stream import EventStream, answer_head, longest_of
 from service.api.poll_request import read_call_id, read_view
-from service.api.responses import LARGE_BODY_BYTES, SharedBody
+from service.api.responses import SHARED_ABOVE_BYTES, SharedBody
 from service.api.state import State
 from service.api.watched_call import Call, WatchedCall, without_facts
 from service.calls.record import View, etag_of, render_pending, render_record
-from service.calls.status import DataStatus
 from service.calls.stored_call import StoredCall, Tombstone
 from service.errors import UnavailableError
 from service.event_format import render_event
@@ -85,7 +84,7 @@ class CallEvents:
         if shared := self._state.large_bodies.find(key):
             return shared
         content = render_event(b"call", render_record(call, view), etag)
-        if len(content) <= LARGE_BODY_BYTES:
+        if len(content) <= SHARED_ABOVE_BYTES:
             return SharedBody(content)
         try:
             return self._state.large_bodies.keep(key, content)
@@ -93,7 +92,7 @@ class CallEvents:
             return _NO_ROOM
 
     async def _send_event(self, stream: EventStream, event: SharedBody, told_at: float | None) -> None:
-        if len(event.content) > LARGE_BODY_BYTES:
+        if len(event.content) > SHARED_ABOVE_BYTES:
             await self._state.large_bodies.wait_for_turn()
         self._state.metrics.events_sent("one_call", bool(event.content))
         if told_at is not None:
@@ -104,7 +103,7 @@ class CallEvents:
 def is_last(call: Call) -> bool:
     """Whether nothing will follow: the record is final, or the call was deleted or is unknown to VAPI."""
     if isinstance(call, StoredCall):
-        return DataStatus(call.data_status).is_final
+        return call.is_final
     return call is not None
 
 
