@@ -58,7 +58,7 @@ async def test_each_user_sees_the_calls_of_its_own_requests_and_nothing_else(
     assert seen("anon") == []
     assert seen("service_role") == ["of-nobody", "of-one", "of-other", "unlinked"]
     for table in TABLES[1:]:
-        assert postgres_process.ask(f"SELECT count(*) FROM {table}", supabase) == "1"
+        assert postgres_process.ask(f"SELECT count(*) > 0 FROM {table}", supabase) == "t"
         assert postgres_process.ask(f"SELECT count(*) FROM {table}", supabase, "anon") == "0"
     for role in ("anon", "authenticated"):
         with pytest.raises(PostgresRefusedError, match="row-level security"):

@@ -79,10 +79,10 @@ async def test_a_deletion_and_the_end_of_the_grace_wake_too(open_store: OpenStor
             await opened.store.delete(b"call-1")
         else:
 
-            async def should_answer() -> bool:
+            async def is_expired() -> bool:
                 return (await opened.store.expire_grace(b"call-1")).is_changed
 
-            await until(should_answer)
+            await until(is_expired)
 
         assert await is_woken(watch)
 

@@ -63,10 +63,10 @@ async def test_who_waits_is_due_when_the_grace_is_over(open_store: OpenStore) ->
     await subscriptions.subscribe(CALL, b"execution")
     await opened.store.merge(change_from(ENDED))
 
-    async def should_answer() -> bool:
+    async def is_expired() -> bool:
         return (await opened.store.expire_grace(CALL)).is_changed
 
-    await until(should_answer)
+    await until(is_expired)
     assert await executions_due(subscriptions) == [b"execution"]
 
 
