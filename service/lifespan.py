@@ -111,7 +111,7 @@ def _log_start(state: State) -> None:
     if state.settings.is_open:
         log.warning(
             "service.unauthenticated",
-            advice="anybody on this machine may do everything; set VAPI_WEBHOOK_SECRET, API_READ_TOKENS and "
+            advice="anybody on this machine may do everything but place calls; set VAPI_WEBHOOK_SECRET, API_READ_TOKENS and "
             "API_ADMIN_TOKENS",
         )
     if state.settings.can_place_calls and state.settings.can_fail_over and not state.settings.store_wait_replicas:
