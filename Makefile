@@ -43,7 +43,7 @@ $(SHIP): $(STAMP)
 run: $(STAMP) ## Serve; on http://127.0.0.1:8000 with the embedded store unless the environment says otherwise
 	@exec $(BIN)/python -m service
 
-test: $(STAMP) ## Run all tests; gets redis-server and what else they need through apt when it is missing
+test: $(STAMP) ## Run the tests; gets redis-server and what else they need through apt when it is missing
 	@tests/support/get_tools.sh
 	@$(COMPILE_TESTS)
 	@$(PYTEST)
@@ -56,7 +56,7 @@ test-operate: $(SHIP) ## Run the tests of what operators use: alerts, dashboard,
 	@tests/support/get_tools.sh operate
 	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder tests/operate
 
-coverage: $(STAMP) ## Run all tests and fail below 95 % branch coverage
+coverage: $(STAMP) ## Run the tests and fail below 95 % branch coverage
 	@tests/support/get_tools.sh
 	@$(COMPILE_TESTS)
 	@$(PYTEST) --cov --cov-report=term-missing:skip-covered

@@ -7,8 +7,12 @@ if [ -z "$python" ]; then
   exit 1
 fi
 echo "Making $venv with everything in it; that takes about a minute" >&2
-if ! "$python" -m venv "$venv" >/dev/null 2>&1; then
+if ! said="$("$python" -m venv "$venv" 2>&1)"; then
   # Debian ships Python without what venv needs.
+  if "$python" -c 'import ensurepip' 2>/dev/null; then
+    echo "$said" >&2
+    exit 1
+  fi
   package="$("$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')"
   echo "$python cannot make a virtual environment; installing $package" >&2
   "$(dirname "$0")/apt_install.sh" "$package"
