@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import shlex
@@ -22,7 +23,8 @@ OPERATING = (ROOT / "deploy" / "README.md").read_text()
 SECURITY = (ROOT / "SECURITY.md").read_text()
 KESTRA = ROOT / "deploy" / "kestra" / "README.md"
 
-LOGGED = re.compile(r'''log\.(?:debug|info|warning|error|exception)\(\s*"([a-z_]+\.[a-z_]+)"''')
+THE_LOG = OPERATING.partition("## The log")[2]
+EVENT = re.compile(r"[a-z_]+\.[a-z_]+")
 
 
 def documented_settings() -> dict[str, str]:
@@ -132,11 +134,41 @@ def sections_of(text: str) -> set[str]:
     return {re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+def logged_events() -> dict[str, set[str]]:
+    """The fields of each event that the service logs."""
+    events: dict[str, set[str]] = {}
+    for file in (ROOT / "service").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            match node:
+                case ast.Call(
+                    func=ast.Attribute(value=ast.Name("log") | ast.Attribute(attr="_log"), attr=level),
+                    args=[ast.Constant(str(event))],
+                ) if EVENT.fullmatch(event):
+                    fields = events.setdefault(event, set())
+                    fields |= {keyword.arg for keyword in node.keywords if keyword.arg}
+                    fields |= {"exception"} if level == "exception" else set()
+    return events
+
+
 def test_every_event_of_the_log_is_in_the_table_of_the_log() -> None:
-    events = {event for file in (ROOT / "service").rglob("*.py") for event in LOGGED.findall(file.read_text())}
-    documented = set(re.findall(r"`([a-z_]+\.[a-z_]+)`", OPERATING.partition("## The log")[2]))
+    events = logged_events().keys()
     assert "request.finished" in events
-    assert events - documented == set()
+    assert events - set(re.findall(r"`([a-z_]+\.[a-z_]+)`", THE_LOG)) == set()
+
+
+def test_every_field_of_an_event_is_in_its_row() -> None:
+    documented: dict[str, str] = {}
+    for row in re.findall(r"^\| `.*$", THE_LOG, re.MULTILINE):
+        names, _, rest = row.partition(" | ")
+        documented |= dict.fromkeys(EVENT.findall(names), rest)
+    lacking = {
+        (event, field)
+        for event, fields in logged_events().items()
+        for field in fields
+        if event in documented and f"`{field}`" not in documented[event]
+    }
+    assert len(documented) > 50
+    assert lacking == set()
 
 
 def test_the_redis_user_is_the_one_that_is_tested() -> None:
