@@ -145,7 +145,8 @@ def logged_events() -> dict[str, set[str]]:
                     args=[ast.Constant(str(event))],
                 ) if EVENT.fullmatch(event):
                     fields = events.setdefault(event, set())
-                    fields |= {keyword.arg for keyword in node.keywords if keyword.arg}
+                    named = {keyword.arg for keyword in node.keywords if keyword.arg}
+                    fields |= {"exception" if name == "exc_info" else name for name in named}
                     fields |= {"exception"} if level == "exception" else set()
     return events
 
