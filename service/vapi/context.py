@@ -53,11 +53,11 @@ def add_context(
     number, call_number = message.phoneNumber or _PHONE_NUMBER, call.phoneNumber or _PHONE_NUMBER
     if phone := _customer_phone(message.customer or _CUSTOMER, call.customer or _CUSTOMER):
         facts["customer_phone"] = json_text(phone)
-    if assistant_id := fields.text(call.assistantId, assistant.id, inline.id):
+    if assistant_id := fields.short_text(call.assistantId, assistant.id, inline.id):
         facts["assistant_id"] = assistant_id
-    if phone_number_id := fields.text(call.phoneNumberId, number.id, call_number.id):
+    if phone_number_id := fields.short_text(call.phoneNumberId, number.id, call_number.id):
         facts["phone_number_id"] = phone_number_id
-    if call_type := fields.text(call.type):
+    if call_type := fields.short_text(call.type):
         facts["call_type"] = call_type
     places = (call.metadata, *[each.metadata for each in overrides], assistant.metadata, inline.metadata)
     texts = dict.fromkeys([bytes(place) for place in places if place is not ABSENT])
@@ -105,5 +105,5 @@ def _add_provider(facts: Facts, attached: bytes, fields: FieldReader) -> None:
     """Add the callers' values that are not known yet; called with metadata first, the prompt's variables last."""
     places = msgspec.structs.astuple(_ATTACHED.decode(attached))
     for fact, place in zip(PROVIDER_KEYS.values(), places, strict=True):
-        if place is not ABSENT and fact not in facts and (text := fields.text(place)):
+        if place is not ABSENT and fact not in facts and (text := fields.short_text(place)):
             facts[fact] = text

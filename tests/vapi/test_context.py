@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
-from tests.support.call_record import facts_of, intake_of, record_of
+from tests.support.call_record import change_by, facts_of, intake_of, record_of
 from tests.support.for_each import for_each
 from tests.support.vapi_sender import full_report, message, status_update
 
@@ -191,6 +192,19 @@ VALUES = [
 @for_each(("fact", "key"), SPELLINGS)
 def test_the_callers_words_are_found_in_every_place_in_either_spelling(fact: str, key: str, place: str) -> None:
     assert facts_of(with_context(place, {key: "said"})).get(fact) == "said"
+
+
+def test_a_short_text_is_stored_alike_however_its_sender_escapes_it() -> None:
+    """Otherwise a request's id would be no UUID to the archive, and a repetition from another sender would be a change."""
+    escaped = (
+        rb'{"message":{"type":"hang","call":{"id":"c","assistantId":"a\u002d1","phoneNumberId":"p\/1","type":"\u0078",'
+        rb'"metadata":{"providerName":"S\u00f6hne","serviceRequestId":"550e8400\u002de29b-41d4-a716-446655440000"}}}}'
+    )
+    facts, plain = (
+        change_by(body).facts for body in (escaped, json.dumps(json.loads(escaped), ensure_ascii=False).encode())
+    )
+    assert facts["service_request_id"] == b'"550e8400-e29b-41d4-a716-446655440000"'
+    assert {**facts, "metadata": b""} == {**plain, "metadata": b""}
 
 
 def test_metadata_outweighs_variable_values_and_the_calls_own_the_assistants() -> None:
