@@ -122,11 +122,6 @@ class FieldReader:
             self.dropped += 1
         return b""
 
-    def short_text(self, *places: Raw) -> bytes:
-        """As ``text``, with characters in place of escapes, so that equal texts are equal bytes whoever wrote them."""
-        value = self.text(*places)
-        return json_text(_decode_text(value)) if b"\\" in value else value
-
     def number(self, *places: Raw) -> bytes:
         for place in places:
             if place is ABSENT or is_empty(value := bytes(place)):
@@ -195,6 +190,11 @@ class FieldReader:
                 return text
             return urlunsplit((parts.scheme, parts.netloc, parts.path, "", ""))
         return None
+
+
+def without_escapes(text: bytes) -> bytes:
+    """A JSON string with characters in place of escapes, so that equal texts are equal bytes whoever wrote them."""
+    return json_text(_decode_text(text)) if b"\\" in text else text
 
 
 def is_empty(value: bytes) -> bool:

@@ -9,7 +9,7 @@ from msgspec import Raw
 
 from service.calls.facts import Facts
 from service.calls.phone import MAX_PHONE_LENGTH, find_e164_in_sip, is_e164, normalize_phone
-from service.vapi.coercion import ABSENT, FieldReader, Text, is_blank, is_empty, json_text
+from service.vapi.coercion import ABSENT, FieldReader, Text, is_blank, is_empty, json_text, without_escapes
 from service.vapi.messages import Artifact, Assistant, Call, Customer, PhoneNumber, ServerMessage
 
 _ARTIFACT: Final = Artifact()
@@ -53,12 +53,12 @@ def add_context(
     number, call_number = message.phoneNumber or _PHONE_NUMBER, call.phoneNumber or _PHONE_NUMBER
     if phone := _customer_phone(message.customer or _CUSTOMER, call.customer or _CUSTOMER):
         facts["customer_phone"] = json_text(phone)
-    if assistant_id := fields.short_text(call.assistantId, assistant.id, inline.id):
-        facts["assistant_id"] = assistant_id
-    if phone_number_id := fields.short_text(call.phoneNumberId, number.id, call_number.id):
-        facts["phone_number_id"] = phone_number_id
-    if call_type := fields.short_text(call.type):
-        facts["call_type"] = call_type
+    if assistant_id := fields.text(call.assistantId, assistant.id, inline.id):
+        facts["assistant_id"] = without_escapes(assistant_id)
+    if phone_number_id := fields.text(call.phoneNumberId, number.id, call_number.id):
+        facts["phone_number_id"] = without_escapes(phone_number_id)
+    if call_type := fields.text(call.type):
+        facts["call_type"] = without_escapes(call_type)
     places = (call.metadata, *[each.metadata for each in overrides], assistant.metadata, inline.metadata)
     texts = dict.fromkeys([bytes(place) for place in places if place is not ABSENT])
     own = [found for text in texts if (found := fields.object(text))]
@@ -105,5 +105,5 @@ def _add_provider(facts: Facts, attached: bytes, fields: FieldReader) -> None:
     """Add the callers' values that are not known yet; called with metadata first, the prompt's variables last."""
     places = msgspec.structs.astuple(_ATTACHED.decode(attached))
     for fact, place in zip(PROVIDER_KEYS.values(), places, strict=True):
-        if place is not ABSENT and fact not in facts and (text := fields.short_text(place)):
-            facts[fact] = text
+        if place is not ABSENT and fact not in facts and (text := fields.text(place)):
+            facts[fact] = without_escapes(text)
