@@ -6,6 +6,7 @@ presigned URLs (https://docs.vapi.ai/server-url/events shows few of them). What 
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Final
 
 import msgspec
@@ -15,14 +16,18 @@ from service.vapi.coercion import FieldReader
 from service.vapi.json_checks import replace_lone_surrogates
 
 
-class _Url:
-    """Marks a URL: a presigned one loses its query."""
+class _Part(Enum):
+    """How a part of the message is kept."""
+
+    WHOLE = 1
+    """As VAPI sent it."""
+    URL = 2
+    """A URL; a presigned one loses its query."""
 
 
-WHOLE: Final = None
-"""Marks a part that is kept as VAPI sent it."""
+WHOLE: Final = _Part.WHOLE
 
-Allowed = dict[str, "Allowed | type[_Url] | None"]
+Allowed = dict[str, "Allowed | _Part"]
 
 _CUSTOMER: Final[Allowed] = dict.fromkeys(("number", "name", "externalId", "extension"), WHOLE)
 _DESTINATION: Final[Allowed] = dict.fromkeys(("type", "number", "assistantName", "description"), WHOLE)
@@ -37,8 +42,8 @@ _RESULTS: Final[Allowed] = {
         ),
         WHOLE,
     ),
-    "recordingUrl": _Url,
-    "stereoRecordingUrl": _Url,
+    "recordingUrl": _Part.URL,
+    "stereoRecordingUrl": _Part.URL,
     "customer": _CUSTOMER,
     "destination": _DESTINATION,
     "phoneNumber": _PHONE_NUMBER,
@@ -51,8 +56,8 @@ _RESULTS: Final[Allowed] = {
             ),
             WHOLE,
         ),
-        "recordingUrl": _Url,
-        "stereoRecordingUrl": _Url,
+        "recordingUrl": _Part.URL,
+        "stereoRecordingUrl": _Part.URL,
     },
 }  # fmt: skip
 
@@ -90,7 +95,7 @@ def raw_payload_of(body: bytes) -> bytes:
 
 
 def _kept(text: bytes, allowed: Allowed) -> bytes:
-    """The allowed parts of an object; empty where it is none."""
+    """The allowed parts of an object; empty bytes when the text is no object."""
     if text[:1] != b"{":
         return b""
     fields = _OBJECT.decode(text)
@@ -99,7 +104,7 @@ def _kept(text: bytes, allowed: Allowed) -> bytes:
         value = bytes(fields.get(name, b""))
         if isinstance(kind, dict):
             value = _kept(value, kind)
-        elif kind is _Url:
+        elif kind is _Part.URL:
             value = _url(value)
         if value:
             parts.append(b'"%b":%b' % (name.encode(), value))
