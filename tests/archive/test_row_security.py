@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from service.archive.migrate import numbered_migrations
 from tests.support.archives import make_tables, open_archive
 from tests.support.postgres_server import PostgresProcess, PostgresRefusedError
 from tests.support.store_events import change, lifetime_of
@@ -58,7 +59,8 @@ async def test_each_user_sees_the_calls_of_its_own_requests_and_nothing_else(
     assert seen("anon") == []
     assert seen("service_role") == ["of-nobody", "of-one", "of-other", "unlinked"]
     for table in TABLES[1:]:
-        assert postgres_process.ask(f"SELECT count(*) > 0 FROM {table}", supabase) == "t"
+        rows = len(numbered_migrations()) if table == "vapi_archive_migrations" else 1
+        assert postgres_process.ask(f"SELECT count(*) FROM {table}", supabase) == str(rows)
         assert postgres_process.ask(f"SELECT count(*) FROM {table}", supabase, "anon") == "0"
     for role in ("anon", "authenticated"):
         with pytest.raises(PostgresRefusedError, match="row-level security"):

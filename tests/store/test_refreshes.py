@@ -208,7 +208,6 @@ async def test_a_replica_of_the_first_version_reads_and_merges_what_is_put_by(op
 
 
 def test_the_places_that_the_script_knows_are_those_of_the_facts() -> None:
-    names = FACTS
-    assert (names[7], names[19], names[22], names[23]) == (
+    assert (FACTS[7], FACTS[19], FACTS[22], FACTS[23]) == (
         "recording_url", "customer_spoke", "recording_enabled", "outputs_awaited",
     )  # fmt: skip

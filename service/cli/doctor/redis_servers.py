@@ -124,9 +124,8 @@ class RedisServers:
         try:
             facts = await self._ask_facts(bucket)
         except StoreUnavailableError as exc:
-            cause = exc.__cause__ or exc
             advice = "give the user +info; until then see for yourself: deploy/redis.conf"
-            return [warning("settings", f"Redis does not show its settings: {cause}", advice)]
+            return [warning("settings", f"Redis does not show its settings: {exc.reason}", advice)]
         return list(judge(facts, self._settings))
 
     async def _look_at_latency(self, bucket: int) -> list[Finding]:
