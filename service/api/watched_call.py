@@ -50,11 +50,7 @@ async def _read_with_archive(
     state: State, archived: ArchivedCalls, call_id: bytes, view: View, *, is_plain: bool
 ) -> Call:
     deadline = time.monotonic() + state.settings.store_timeout_s
-    try:
-        call = await read_call(state, call_id, view, deadline=deadline)
-    except StoreUnavailableError:
-        state.metrics.store_error()
-        raise
+    call = await _read(state, call_id, view, deadline)
     if archived.may_have_more(call):
         found = await archived.find(call_id, view, call, is_plain=is_plain, deadline=deadline)
         if found is not None:
@@ -65,13 +61,17 @@ async def _read_with_archive(
 
 async def read_and_reconcile(state: State, call_id: bytes, view: View) -> Call:
     """The call as it is now. It is queued for reconciling if that is due. Raises StoreUnavailableError, counted."""
+    call = await _read(state, call_id, view, None)
+    _reconcile_if_due(state, call_id, call)
+    return call
+
+
+async def _read(state: State, call_id: bytes, view: View, deadline: float | None) -> Call:
     try:
-        call = await read_call(state, call_id, view)
+        return await read_call(state, call_id, view, deadline=deadline)
     except StoreUnavailableError:
         state.metrics.store_error()
         raise
-    _reconcile_if_due(state, call_id, call)
-    return call
 
 
 def _reconcile_if_due(state: State, call_id: bytes, call: Call) -> None:
