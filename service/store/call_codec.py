@@ -8,7 +8,7 @@ It may grow: a reader takes the facts that it knows and leaves the rest of the f
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from itertools import compress, repeat
 from typing import Any, Final
 
@@ -28,15 +28,16 @@ FIRST_FACTS: Final = SMALL_FACTS[:19]
 """The facts of the first layout: the phone first, the ended reason second."""
 
 LATER_FACTS: Final = SMALL_FACTS[19:]
+_NO_LATER_FACTS: Final = [b""] * len(LATER_FACTS)
 
-LARGE_FIELDS: Final = {name: number for number, name in enumerate(LARGE_FACTS, 1)}
+LARGE_FIELDS: Final = {name: str(number) for number, name in enumerate(LARGE_FACTS, 1)}
 """The field of the call's hash that holds each of the large facts."""
 
 STAMP_DIGITS: Final = 17
 
 STAMPED_FIELDS: Final = (
     "state", "facts", "facts2", "stamps", "no_analysis", "deleted_at_vapi", "raw", "raw_stamp",
-    *map(str, LARGE_FIELDS.values()),
+    *LARGE_FIELDS.values(),
 )  # fmt: skip
 """The fields of the call's hash that the archive needs."""
 
@@ -68,7 +69,24 @@ class _SpooledChange(msgspec.Struct):
     raw: bytes = b""
 
 
+class _State(msgspec.Struct, array_like=True):
+    """The numbers in the hash's field ``state``, in their order; see merge_call.lua."""
+
+    version: int
+    created_at_ms: int
+    updated_at_ms: int
+    expires_at_ms: int
+    status: int
+    ending: int
+    over_at_ms: int
+    data_status: int
+    was_final: int
+    was_complete: int
+    has_transcript: int
+
+
 _DECODER: Final = msgspec.msgpack.Decoder(_SpooledChange)
+_decode_state: Final = msgspec.json.Decoder(_State).decode
 _decode_text: Final = msgspec.json.Decoder(str).decode
 
 
@@ -116,33 +134,29 @@ def decode_stored_call(
     state: bytes,
     first: bytes,
     later: bytes | None,
-    large: Iterable[tuple[str, bytes | None]] = (),
+    large_names: tuple[str, ...] = (),
+    large: Sequence[bytes | None] = (),
 ) -> StoredCall:
     """A record from the fields of its hash: ``state``, ``facts``, ``facts2`` and the large facts that were read."""
-    (
-        version, created_at_ms, updated_at_ms, expires_at_ms, status, ending, over_at_ms, data_status,
-        _was_final, _was_complete, has_transcript,
-    ) = map(int, state.split())  # fmt: skip
-    texts = first.split(SEPARATOR)
-    texts.pop()  # what follows the last separator
-    if later:
-        texts += [stamped[STAMP_DIGITS:] for stamped in later.split(SEPARATOR)]
-    # zip drops what follows the facts that this version knows.
-    facts = dict(compress(zip(SMALL_FACTS, texts, strict=False), texts))
-    facts |= {name: text for name, text in large if text}
+    stored = _decode_state(b"[%b]" % state.replace(b" ", b","))
+    texts: list[bytes | None] = [*first.split(SEPARATOR)[: len(FIRST_FACTS)]]
+    texts += [stamped[STAMP_DIGITS:] for stamped in later.split(SEPARATOR)] if later else ()
+    texts += _NO_LATER_FACTS  # another version may have stored fewer, or more, than this one knows
+    texts[len(SMALL_FACTS) :] = large
+    facts: dict[str, Any] = dict(compress(zip(SMALL_FACTS + large_names, texts, strict=True), texts))
     if marked := facts.get("ended_reason"):
         facts["ended_reason"] = marked[1:]  # without the mark that merge_call.lua keeps before it
     return StoredCall(
         call_id=call_id,
-        version=version,
-        created_at_ms=created_at_ms,
-        updated_at_ms=updated_at_ms,
-        expires_at_ms=expires_at_ms,
-        status=status,
-        ending=ending,
-        over_at_ms=over_at_ms,
-        data_status=data_status,
-        has_transcript=has_transcript == 1,
+        version=stored.version,
+        created_at_ms=stored.created_at_ms,
+        updated_at_ms=stored.updated_at_ms,
+        expires_at_ms=stored.expires_at_ms,
+        status=stored.status,
+        ending=stored.ending,
+        over_at_ms=stored.over_at_ms,
+        data_status=stored.data_status,
+        has_transcript=stored.has_transcript == 1,
         facts=facts,
     )
 
@@ -150,8 +164,8 @@ def decode_stored_call(
 def decode_stamped_call(call_id: bytes, fields: Mapping[str, bytes | None]) -> StampedCall:
     """A record with its stamps, from the fields STAMPED_FIELDS of its hash."""
     state, first, later = fields["state"] or b"", fields["facts"] or b"", fields["facts2"]
-    large = [(name, fields[str(number)]) for name, number in LARGE_FIELDS.items()]
-    call = decode_stored_call(call_id, state, first, later, large)
+    large = [fields[field] for field in LARGE_FIELDS.values()]
+    call = decode_stored_call(call_id, state, first, later, LARGE_FACTS, large)
     packed = fields["stamps"] or b""
     each = [packed[start : start + STAMP_DIGITS] for start in range(0, len(packed), STAMP_DIGITS)]
     stamps = dict(zip((*FIRST_FACTS, *LARGE_FACTS), each, strict=False))

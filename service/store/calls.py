@@ -146,14 +146,14 @@ class CallStore:
             b"facts2",
             b"deleted",
             b"gone",
-            *[LARGE_FIELDS[name] for name in large],
+            *map(LARGE_FIELDS.__getitem__, large),
             bucket=bucket,
             coalesce_key=(call_id, large),
             deadline=deadline,
         )
         if state is None:
             return TOMBSTONE if deleted is not None else UNKNOWN_TO_VAPI if gone and self._asks_vapi else None
-        return decode_stored_call(call_id, state, first, later, zip(large, texts, strict=True))
+        return decode_stored_call(call_id, state, first, later, large, texts)
 
     async def find_stamped(self, call_id: bytes, *, deadline: float | None = None) -> StampedCall | None:
         """The record with all its facts and their stamps; None if it is unknown or deleted."""
