@@ -80,7 +80,5 @@ async def _read_live(
     """Without those that have another number by now."""
     found = await asyncio.gather(*(read_call(state, call_id, "summary", deadline=deadline) for call_id in call_ids))
     return {
-        call.call_id: call
-        for call in found
-        if isinstance(call, StoredCall) and call.facts.get("customer_phone") == fragment
+        call.call_id: call for call in found if isinstance(call, StoredCall) and call.facts.customer_phone == fragment
     }

@@ -81,7 +81,7 @@ async def _find_live_page(state: State, phone: str, limit: int, offset: int) -> 
         reads = (read_call(state, call_id, "summary", deadline=deadline) for call_id in page.call_ids)
         found = await asyncio.gather(*reads)
     # Leave out calls that expired, were deleted or changed their number since the index was read.
-    calls = [call for call in found if isinstance(call, StoredCall) and call.facts.get("customer_phone") == fragment]
+    calls = [call for call in found if isinstance(call, StoredCall) and call.facts.customer_phone == fragment]
     calls.sort(key=lambda call: (call.updated_at_ms, call.call_id), reverse=True)
     return _LivePage(calls, page.count, page.missing_buckets)
 

@@ -141,7 +141,7 @@ def _spool(state: State) -> dict[str, int] | None:
 def _entry(call: StoredCall) -> dict[str, Any]:
     """``timestamp`` and all times but two are by Redis's clock; ``startedAt`` and ``endedAt`` are VAPI's."""
     facts, meaning = call.facts, meaning_of_call(call)
-    phone, reason = _text_of(facts.get("customer_phone")), _text_of(facts.get("ended_reason"))
+    phone, reason = _text_of(facts.customer_phone), _text_of(facts.ended_reason)
     return {
         "callId": call.call_id.decode(),
         "status": status_at(call.status),
@@ -150,8 +150,8 @@ def _entry(call: StoredCall) -> dict[str, Any]:
         "expiresAt": call.expires_at_ms,
         "createdAt": call.created_at_ms,
         "overAt": call.over_at_ms or None,
-        "startedAt": _epoch_ms_of(facts.get("started_at")),
-        "endedAt": _epoch_ms_of(facts.get("ended_at")),
+        "startedAt": _epoch_ms_of(facts.started_at),
+        "endedAt": _epoch_ms_of(facts.ended_at),
         "durationMinutes": duration_minutes_of(call),
         "outcome": meaning.outcome if meaning else None,
         "retry": meaning.retry if meaning else None,
@@ -160,12 +160,12 @@ def _entry(call: StoredCall) -> dict[str, Any]:
     }
 
 
-def _text_of(fragment: bytes | None) -> str | None:
+def _text_of(fragment: bytes) -> str | None:
     return msgspec.json.decode(fragment, type=str) if fragment else None
 
 
-def _epoch_ms_of(fragment: bytes | None) -> int | None:
-    """An ISO time, as it is stored, in epoch milliseconds."""
+def _epoch_ms_of(fragment: bytes) -> int | None:
+    """An ISO time, as it is stored, in epoch milliseconds; None where it is empty."""
     return round(msgspec.json.decode(fragment, type=datetime).timestamp() * 1000) if fragment else None
 
 
@@ -220,8 +220,8 @@ def _replica(replica: Replica) -> dict[str, Any]:
     return {
         "id": replica.id,
         "version": replica.version,
-        "started_at": iso_of(replica.started_at_ms).decode(),
-        "last_seen": iso_of(replica.last_seen_ms).decode(),
+        "started_at": iso_of(replica.started_at_ms),
+        "last_seen": iso_of(replica.last_seen_ms),
         "processes": replica.processes,
         "parked_polls": replica.parked_polls,
         "spool": replica.spool,

@@ -17,6 +17,7 @@ from service.api.archived_calls import ArchivedCalls
 from service.api.departure import watch_for_departure
 from service.api.reading import read_call
 from service.api.state import State
+from service.calls.facts import NO_FACTS
 from service.calls.record import View
 from service.calls.status import DataStatus
 from service.calls.stored_call import StoredCall, Tombstone
@@ -175,7 +176,7 @@ class WatchedCall:
 
 def without_facts(call: Call) -> Call:
     """What a watcher needs to know of a call while it is parked. The facts may be 9 MB, and thousands may wait."""
-    return msgspec.structs.replace(call, facts={}) if isinstance(call, StoredCall) and call.facts else call
+    return msgspec.structs.replace(call, facts=NO_FACTS) if isinstance(call, StoredCall) else call
 
 
 def _pause_after(overdue_s: float) -> float:

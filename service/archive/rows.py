@@ -15,8 +15,8 @@ import msgspec
 from msgspec import Raw
 
 from service.calls.call_record import CallRecord
-from service.calls.facts import LARGE_FACTS
-from service.calls.record import iso_of, record_fragments
+from service.calls.facts import LARGE_FACTS, Facts
+from service.calls.record import moment_text, record_fragments
 from service.calls.stamped_call import StampedCall
 from service.calls.status import DataStatus, rank_of
 from service.calls.stored_call import StoredCall
@@ -101,7 +101,7 @@ def encode_row(stamped: StampedCall) -> bytes:
         RAW: stamped.raw or _NULL,
         "fact_stamps": b"{%b}" % b",".join(stamps),
         "ending": b"%d" % call.ending,
-        "over_at": b'"%b"' % iso_of(call.over_at_ms) if call.over_at_ms else _NULL,
+        "over_at": moment_text(call.over_at_ms) if call.over_at_ms else _NULL,
         "has_transcript": _boolean(call.has_transcript),
         "no_analysis": _boolean(stamped.no_analysis),
         "deleted_at_vapi": _boolean(stamped.deleted_at_vapi),
@@ -142,7 +142,7 @@ def without_request_id(row: bytes) -> bytes:
 
 def request_id_of(stamped: StampedCall) -> str | None:
     """The id of the request that the call was made for, if it can be one."""
-    text = stamped.call.facts.get("service_request_id", _NULL)
+    text = stamped.call.facts.service_request_id
     return text[1:-1].decode().lower() if _UUID.fullmatch(text) else None
 
 
@@ -180,7 +180,7 @@ def decode_row(text: str, retention_ms: int) -> StampedCall:
         over_at_ms=_ms_of(row["over_at"]),
         data_status=DataStatus[_decode_text(row["data_status"]).upper()],
         has_transcript=row["has_transcript"] == b"true",
-        facts=facts,
+        facts=Facts(**facts),
         is_archived=True,
     )
     raw = row.get(RAW, _NULL)

@@ -9,50 +9,59 @@ api/openapi/examples.py, and a column of the archive, which needs a migration.
 from __future__ import annotations
 
 import re
-from typing import Final, TypedDict
+from typing import Final
+
+import msgspec
 
 BLANK: Final = re.compile(r"[\s\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\u2800\u3164\ufeff]*")
 """White space of any language, and characters that show nothing: zero-width ones, marks of direction, blank glyphs."""
 
 
-class Facts(TypedDict, total=False):
-    """The facts that one message gives of its call, each as JSON text. Empty values are no facts, nor is blank text."""
+class Facts(msgspec.Struct):
+    """What is known of a call, or what one message gives of it: each fact as JSON text, empty if it is unknown.
 
-    customer_phone: bytes
-    ended_reason: bytes
-    assistant_id: bytes
-    phone_number_id: bytes
-    started_at: bytes
-    ended_at: bytes
-    duration_minutes: bytes
-    recording_url: bytes
-    analysis_summary: bytes
-    analysis_success_evaluation: bytes
-    provider_name: bytes
-    provider_phone: bytes
-    service_type: bytes
-    location: bytes
-    user_criteria: bytes
-    urgency: bytes
-    service_request_id: bytes
-    cost: bytes
-    metadata: bytes
+    Empty values that VAPI sends are no facts, nor is blank text.
+    """
+
+    customer_phone: bytes = b""
+    ended_reason: bytes = b""
+    assistant_id: bytes = b""
+    phone_number_id: bytes = b""
+    started_at: bytes = b""
+    ended_at: bytes = b""
+    duration_minutes: bytes = b""
+    recording_url: bytes = b""
+    analysis_summary: bytes = b""
+    analysis_success_evaluation: bytes = b""
+    provider_name: bytes = b""
+    provider_phone: bytes = b""
+    service_type: bytes = b""
+    location: bytes = b""
+    user_criteria: bytes = b""
+    urgency: bytes = b""
+    service_request_id: bytes = b""
+    cost: bytes = b""
+    metadata: bytes = b""
     # Since the second layout.
-    customer_spoke: bytes
-    call_type: bytes
-    forwarded_to: bytes
-    recording_enabled: bytes
+    customer_spoke: bytes = b""
+    call_type: bytes = b""
+    forwarded_to: bytes = b""
+    recording_enabled: bytes = b""
     """Whether VAPI was told to record the call or not to. This and the next are for the late refresh, not the record."""
-    outputs_awaited: bytes
+    outputs_awaited: bytes = b""
     """True: structured outputs were asked for and are not here. False: they are here, or VAPI skipped them."""
     # The large ones.
-    transcript: bytes
-    messages: bytes
-    analysis_structured_data: bytes
-    structured_outputs: bytes
+    transcript: bytes = b""
+    messages: bytes = b""
+    analysis_structured_data: bytes = b""
+    structured_outputs: bytes = b""
+
+    def known(self) -> dict[str, bytes]:
+        """The facts that are known, by name."""
+        return {name: text for name, text in zip(FACTS, msgspec.structs.astuple(self), strict=True) if text}
 
 
-FACTS: Final = tuple(Facts.__annotations__)
+FACTS: Final = Facts.__struct_fields__
 """The names of all facts, in their order."""
 
 LARGE_FACTS: Final = ("transcript", "messages", "analysis_structured_data", "structured_outputs")
@@ -63,3 +72,5 @@ CONVERSATION_FACTS: Final = (*LARGE_FACTS, "recording_url", "analysis_summary", 
 
 SMALL_FACTS: Final = FACTS[: -len(LARGE_FACTS)]
 """All other facts. They are stored together."""
+
+NO_FACTS: Final = Facts()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
 
-from service.calls.facts import CONVERSATION_FACTS
+from service.calls.facts import CONVERSATION_FACTS, Facts
 from service.calls.stamped_call import StampedCall
 from service.calls.status import DataStatus, Ending, stamped_at_ms
 from service.calls.stored_call import StoredCall
@@ -22,11 +23,12 @@ def merge_calls(one: StampedCall, other: StampedCall) -> StampedCall:
     JSON in its own way. Only two events of the same rank in the same millisecond can tell the difference.
     """
     ours, theirs = one.call, other.call
-    weighed = {name: (stamp, comparable(ours.facts[name])) for name, stamp in one.stamps.items()}
-    facts, stamps = dict(ours.facts), dict(one.stamps)
+    facts, others = ours.facts.known(), theirs.facts.known()
+    weighed = {name: (stamp, comparable(facts[name])) for name, stamp in one.stamps.items()}
+    stamps = dict(one.stamps)
     for name, stamp in other.stamps.items():
-        if name not in weighed or (stamp, comparable(theirs.facts[name])) > weighed[name]:
-            facts[name], stamps[name] = theirs.facts[name], stamp
+        if name not in weighed or (stamp, comparable(others[name])) > weighed[name]:
+            facts[name], stamps[name] = others[name], stamp
     no_analysis = one.no_analysis or other.no_analysis
     ending = max(ours.ending, theirs.ending)
     call = StoredCall(
@@ -40,7 +42,7 @@ def merge_calls(one: StampedCall, other: StampedCall) -> StampedCall:
         over_at_ms=min(ours.over_at_ms or theirs.over_at_ms, theirs.over_at_ms or ours.over_at_ms),
         data_status=_data_status(ours, theirs, ending, no_analysis=no_analysis),
         has_transcript=ours.has_transcript or theirs.has_transcript,
-        facts=facts,
+        facts=Facts(**facts),
         is_archived=ours.is_archived or theirs.is_archived,
     )
     raw_stamp, raw = max((one.raw_stamp, one.raw), (other.raw_stamp, other.raw))
@@ -64,7 +66,7 @@ def without_facts_before(stamped: StampedCall, deleted_at_ms: int) -> StampedCal
     kept = {name: stamp for name, stamp in stamped.stamps.items() if stamped_at_ms(stamp) > deleted_at_ms}
     if not kept:
         return None
-    call = msgspec.structs.replace(stamped.call, facts={name: stamped.call.facts[name] for name in kept})
+    call = msgspec.structs.replace(stamped.call, facts=_only(kept, stamped.call.facts))
     is_raw_kept = stamped.raw_stamp != b"" and stamped_at_ms(stamped.raw_stamp) > deleted_at_ms
     return msgspec.structs.replace(
         stamped,
@@ -78,10 +80,13 @@ def without_facts_before(stamped: StampedCall, deleted_at_ms: int) -> StampedCal
 def without_results(stamped: StampedCall) -> StampedCall:
     """The record without what was said in the call."""
     call = stamped.call
-    facts = {name: text for name, text in call.facts.items() if name not in CONVERSATION_FACTS}
     stamps = {name: stamp for name, stamp in stamped.stamps.items() if name not in CONVERSATION_FACTS}
-    call = msgspec.structs.replace(call, facts=facts, has_transcript=False)
+    call = msgspec.structs.replace(call, facts=_only(stamps, call.facts), has_transcript=False)
     return msgspec.structs.replace(stamped, call=call, stamps=stamps, raw=b"", raw_stamp=b"")
+
+
+def _only(names: Iterable[str], facts: Facts) -> Facts:
+    return Facts(**{name: getattr(facts, name) for name in names})
 
 
 def _data_status(ours: StoredCall, theirs: StoredCall, ending: int, *, no_analysis: bool) -> int:

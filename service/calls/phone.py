@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
 from typing import Final
 
 import msgspec
+
+from service.calls.facts import Facts
 
 MAX_PHONE_LENGTH: Final = 128
 """Limits the name of an index key. The longest addresses seen have 60 characters."""
@@ -56,7 +57,7 @@ def digest_of_phone(number: str) -> str:
     return hashlib.sha256(normalize_phone(number).encode(errors="replace")).hexdigest()
 
 
-def phone_digests(facts: Mapping[str, bytes]) -> tuple[str, ...]:
+def phone_digests(facts: Facts) -> tuple[str, ...]:
     """The digests of the numbers by which a call may have to be forgotten, from its facts as JSON text."""
-    numbers = (facts.get("customer_phone"), facts.get("provider_phone"))
+    numbers = (facts.customer_phone, facts.provider_phone)
     return tuple(digest_of_phone(_decode_text(number)) for number in numbers if number)

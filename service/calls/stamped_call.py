@@ -25,4 +25,4 @@ class StampedCall(msgspec.Struct, frozen=True):
     @property
     def size_bytes(self) -> int:
         """Of all that takes room: the facts and the raw webhook."""
-        return len(self.raw) + sum(map(len, self.call.facts.values()))
+        return len(self.raw) + sum(map(len, msgspec.structs.astuple(self.call.facts)))

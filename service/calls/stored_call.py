@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from service.calls.facts import Facts
 from service.calls.status import DataStatus
 
 
@@ -29,8 +30,8 @@ class CallChange(msgspec.Struct, frozen=True):
     """How far the event ends the call, see Ending."""
     rules_out_analysis: bool
     """True when the event says that the call is over for a reason after which no analysis can come."""
-    facts: dict[str, bytes]
-    """JSON text by the fact's name, for the facts that the event gives."""
+    facts: Facts
+    """The facts that the event gives."""
     token: bytes = b""
     """Sent with every merge of this change; if it is empty, each merge has a token of its own. Redis may apply a merge
     whose reply comes too late. When the change is merged again, also from the spool, the reply to that merge repeats
@@ -57,8 +58,8 @@ class StoredCall(msgspec.Struct, frozen=True):
     """When the first event that ends the call was applied; 0 if none was."""
     data_status: int
     has_transcript: bool
-    facts: dict[str, bytes]
-    """JSON text by the fact's name, for the facts that are known. Of the large ones only those that were asked for."""
+    facts: Facts
+    """The facts that are known. Of the large ones only those that were asked for."""
     is_archived: bool = False
     """True when it was read from the archive, also with what Redis has of a later lifetime."""
 

@@ -50,7 +50,7 @@ def _add_selection(action: argparse.ArgumentParser) -> None:
 
 def _list(settings: Settings, _: argparse.Namespace) -> int:
     for spooled in _open(settings).list():
-        spooled_at = iso_of(spooled.spooled_at_ms).decode()
+        spooled_at = iso_of(spooled.spooled_at_ms)
         state = f"rejected: {spooled.rejected}" if spooled.rejected else "waiting"
         print(f"{spooled.id}\t{spooled.call_id}\t{spooled_at}\t{len(spooled.change)} bytes\t{state}")
     return 0
@@ -70,11 +70,11 @@ def _described(spooled: SpooledChange) -> str:
         change = decode_spooled(spooled.change)
     except (UnknownLayoutError, UnreadableChangeError) as exc:
         return f"change {spooled.id} of call {spooled.call_id} cannot be read: {exc}"
-    shown = {name: msgspec.Raw(fragment) for name, fragment in change.facts.items()}
+    shown = {name: msgspec.Raw(fragment) for name, fragment in change.facts.known().items()}
     described = {
         "id": spooled.id,
         "call_id": spooled.call_id,
-        "spooled_at": iso_of(spooled.spooled_at_ms).decode(),
+        "spooled_at": iso_of(spooled.spooled_at_ms),
         "rejected": spooled.rejected,
         "status": status_at(change.status),
         "timestamp_ms": change.timestamp_ms,

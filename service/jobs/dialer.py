@@ -98,7 +98,7 @@ class Dialer:
         change = change_of_api_call(answer, expects_analysis=self._settings.expect_analysis)
         ours = msgspec.json.encode({"id": change.call_id.decode(), "status": QUEUED, **stated})
         asked = change_of_api_call(ours, expects_analysis=self._settings.expect_analysis)
-        facts = {**asked.facts, **change.facts}
+        facts = msgspec.structs.replace(asked.facts, **change.facts.known())
         if not change.status:
             change = msgspec.structs.replace(change, rank=asked.rank, status=asked.status)
         return msgspec.structs.replace(change, facts=facts, token=new_token())

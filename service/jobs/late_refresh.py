@@ -100,8 +100,8 @@ def lacks_late_results(call: StoredCall | Tombstone | None) -> bool:
     if not isinstance(call, StoredCall) or call.data_status != DataStatus.COMPLETE:
         return False
     facts = call.facts
-    if facts.get("customer_spoke") != b"true":
+    if facts.customer_spoke != b"true":
         return False
-    if "recording_url" not in facts and facts.get("recording_enabled") != b"false":
+    if not facts.recording_url and facts.recording_enabled != b"false":
         return True
-    return facts.get("outputs_awaited") == b"true" and not has_structured_output(facts.get("structured_outputs", b""))
+    return facts.outputs_awaited == b"true" and not has_structured_output(facts.structured_outputs)

@@ -189,7 +189,7 @@ class Metrics:
             self._counts["vapi_calls_ended", UNKNOWN_OUTCOME] += 1
             return
         self._counts["vapi_calls_ended", meaning.outcome] += 1
-        reason = msgspec.json.decode(call.facts["ended_reason"], type=str)[:MAX_REASON_LENGTH]
+        reason = msgspec.json.decode(call.facts.ended_reason, type=str)[:MAX_REASON_LENGTH]
         known = f"reason.{reason}" in sums or len(sums) < MAX_REASONS
         sums[f"reason.{reason}" if known else "reason.other"] += 1
         if meaning.retry is not None:

@@ -9,13 +9,14 @@ It may grow: a reader takes the facts that it knows and leaves the rest of the f
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import compress, repeat
-from typing import Any, Final
+from copy import copy
+from typing import Final
 
 import msgspec
+from msgspec.structs import astuple
 
 from service.calls.ended_reasons import meaning_of
-from service.calls.facts import LARGE_FACTS, SMALL_FACTS
+from service.calls.facts import LARGE_FACTS, SMALL_FACTS, Facts
 from service.calls.phone import phone_digests
 from service.calls.stamped_call import StampedCall
 from service.calls.stored_call import CallChange, StoredCall
@@ -28,7 +29,11 @@ FIRST_FACTS: Final = SMALL_FACTS[:19]
 """The facts of the first layout: the phone first, the ended reason second."""
 
 LATER_FACTS: Final = SMALL_FACTS[19:]
-_NO_LATER_FACTS: Final = [b""] * len(LATER_FACTS)
+
+_FIRST: Final = slice(len(FIRST_FACTS))
+_LATER: Final = slice(len(FIRST_FACTS), len(SMALL_FACTS))
+_LARGE: Final = slice(len(SMALL_FACTS), None)
+"""The places of the three kinds of facts among all."""
 
 LARGE_FIELDS: Final = {name: str(number) for number, name in enumerate(LARGE_FACTS, 1)}
 """The field of the call's hash that holds each of the large facts."""
@@ -94,18 +99,18 @@ def event_arguments(
     change: CallChange, token: bytes, *, digests: bytes = b"", raw: bytes = b""
 ) -> tuple[Argument, ...]:
     """The event's part of merge_call.lua's ARGV."""
-    facts = change.facts
+    texts = astuple(change.facts)
     return (
         change.stamp,
         change.status,
         int(change.ending),
         b"1" if change.rules_out_analysis else b"0",
-        _joined(facts, FIRST_FACTS),
-        _joined(facts, LATER_FACTS),
+        SEPARATOR.join((*texts[_FIRST], b"")),
+        SEPARATOR.join((*texts[_LATER], b"")),
         token,
         digests,
         raw,
-        *_large_texts(facts),
+        *texts[_LARGE],
     )
 
 
@@ -114,14 +119,6 @@ def no_event_arguments(token: bytes) -> tuple[Argument, ...]:
     stamp = facts = later = digests = raw = b""
     status, ending, rules_out_analysis = 0, 0, b"0"
     return (stamp, status, ending, rules_out_analysis, facts, later, token, digests, raw)
-
-
-def _joined(facts: dict[str, bytes], names: tuple[str, ...]) -> bytes:
-    return SEPARATOR.join((*map(facts.get, names, repeat(b"")), b""))
-
-
-def _large_texts(facts: dict[str, bytes]) -> tuple[bytes, ...]:
-    return tuple(map(facts.get, LARGE_FACTS, repeat(b"")))
 
 
 def number_digests(change: CallChange) -> bytes:
@@ -139,13 +136,14 @@ def decode_stored_call(
 ) -> StoredCall:
     """A record from the fields of its hash: ``state``, ``facts``, ``facts2`` and the large facts that were read."""
     stored = _decode_state(b"[%b]" % state.replace(b" ", b","))
-    texts: list[bytes | None] = [*first.split(SEPARATOR)[: len(FIRST_FACTS)]]
-    texts += [stamped[STAMP_DIGITS:] for stamped in later.split(SEPARATOR)] if later else ()
-    texts += _NO_LATER_FACTS  # another version may have stored fewer, or more, than this one knows
-    texts[len(SMALL_FACTS) :] = large
-    facts: dict[str, Any] = dict(compress(zip(SMALL_FACTS + large_names, texts, strict=True), texts))
-    if marked := facts.get("ended_reason"):
-        facts["ended_reason"] = marked[1:]  # without the mark that merge_call.lua keeps before it
+    texts = first.split(SEPARATOR)[_FIRST]
+    if later:
+        texts += [stamped[STAMP_DIGITS:] for stamped in later.split(SEPARATOR)]
+        del texts[_LARGE]  # a later version's facts
+    facts = Facts(*texts)
+    facts.ended_reason = facts.ended_reason[1:]  # without the mark that merge_call.lua keeps before it
+    for name, text in zip(large_names, large, strict=True):
+        setattr(facts, name, text or b"")
     return StoredCall(
         call_id=call_id,
         version=stored.version,
@@ -174,7 +172,7 @@ def decode_stamped_call(call_id: bytes, fields: Mapping[str, bytes | None]) -> S
     marked = first.split(SEPARATOR, 2)[1]
     return StampedCall(
         call,
-        {name: stamps[name] for name in call.facts},
+        {name: stamps[name] for name in call.facts.known()},
         no_analysis=fields["no_analysis"] is not None or marked[:1] == b"1",
         deleted_at_vapi=fields["deleted_at_vapi"] is not None,
         raw=fields["raw"] or b"",
@@ -184,10 +182,10 @@ def decode_stamped_call(call_id: bytes, fields: Mapping[str, bytes | None]) -> S
 
 def encode_spooled(change: CallChange) -> bytes:
     """A change as the spool keeps it. A process of the previous version can merge it, but without the later facts."""
-    said = change.facts
-    first = {name: said.get(name, b"") for name in FIRST_FACTS}
-    if reason := first["ended_reason"]:
-        first["ended_reason"] = (b"1" if change.rules_out_analysis else b"0") + reason
+    facts = copy(change.facts)
+    if facts.ended_reason:
+        facts.ended_reason = (b"1" if change.rules_out_analysis else b"0") + facts.ended_reason
+    texts, known = astuple(facts), facts.known()
     return msgspec.msgpack.encode(
         _SpooledChange(
             call_id=change.call_id,
@@ -195,9 +193,9 @@ def encode_spooled(change: CallChange) -> bytes:
             timestamp_ms=change.timestamp_ms,
             status=change.status,
             ending=change.ending,
-            small=tuple(first.values()),
-            large=_large_texts(said),
-            later={name: said[name] for name in LATER_FACTS if name in said},
+            small=texts[_FIRST],
+            large=texts[_LARGE],
+            later={name: known[name] for name in LATER_FACTS if name in known},
             token=change.token,
             raw=change.raw,
         )
@@ -216,12 +214,12 @@ def decode_spooled(text: bytes) -> CallChange:
 
 
 def _change_of(spooled: _SpooledChange) -> CallChange:
-    named: dict[str, Any] = dict(zip(FIRST_FACTS + LARGE_FACTS, spooled.small + spooled.large, strict=False))
-    facts = {name: text for name, text in (named | spooled.later).items() if text}
-    reason = facts.pop("ended_reason", b"")[1:]
-    if reason and spooled.ending:  # the previous version also kept passing states of running calls
-        facts["ended_reason"] = reason
-    rules_out = "ended_reason" in facts and meaning_of(_decode_text(reason)).rules_out_analysis
+    named = dict(zip(FIRST_FACTS + LARGE_FACTS, spooled.small + spooled.large, strict=False))
+    named |= {name: text for name, text in spooled.later.items() if name in LATER_FACTS}
+    facts = Facts(**named)
+    # The previous version also kept passing states of running calls.
+    reason = facts.ended_reason = facts.ended_reason[1:] if spooled.ending else b""
+    rules_out = reason != b"" and meaning_of(_decode_text(reason)).rules_out_analysis
     return CallChange(
         call_id=spooled.call_id,
         rank=spooled.rank,

@@ -56,7 +56,7 @@ def _change_of(call: Call, *, expects_analysis: bool) -> CallChange:
     fields = FieldReader()
     # Copy the call's fields into a message, so that they are read exactly like a report's.
     message = ServerMessage(type=REPORT, **{name: getattr(call, name) for name in Results.__struct_fields__})
-    facts: Facts = {}
+    facts = Facts()
     overrides = call.overrides()
     add_context(facts, message, call, overrides, fields)
     plans = artifact_plans(message, call, overrides)

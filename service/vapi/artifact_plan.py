@@ -28,13 +28,13 @@ def add_what_was_asked_for(facts: Facts, plans: list[ArtifactPlan], message: Ser
     """
     said = [answer for plan in plans if (answer := _BOOLEANS.get(bytes(plan.recordingEnabled)))]
     if said:
-        facts["recording_enabled"] = said[0]
-    if _are_outputs_skipped(message, call) or has_structured_output(facts.get("structured_outputs", b"")):
-        facts["outputs_awaited"] = b"false"
+        facts.recording_enabled = said[0]
+    if _are_outputs_skipped(message, call) or has_structured_output(facts.structured_outputs):
+        facts.outputs_awaited = b"false"
     elif any(
         not is_empty(bytes(asked)) for plan in plans for asked in (plan.structuredOutputIds, plan.structuredOutputs)
     ):
-        facts["outputs_awaited"] = b"true"
+        facts.outputs_awaited = b"true"
 
 
 def has_structured_output(outputs: bytes) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from operator import attrgetter
+from typing import Final
 
 import msgspec
 from msgspec import Raw
@@ -17,11 +18,7 @@ _ASSISTANT: Final = Assistant()
 _CUSTOMER: Final = Customer()
 _PHONE_NUMBER: Final = PhoneNumber()
 
-ProviderFact = Literal[
-    "provider_name", "provider_phone", "service_type", "location", "user_criteria", "urgency", "service_request_id"
-]
-
-PROVIDER_KEYS: Final[dict[str, ProviderFact]] = {
+PROVIDER_KEYS: Final = {
     "providerName": "provider_name",
     "provider_name": "provider_name",
     "providerPhone": "provider_phone",
@@ -39,7 +36,7 @@ PROVIDER_KEYS: Final[dict[str, ProviderFact]] = {
 }
 """The keys that callers attach to a call when they place it. Of several keys for one fact the first counts."""
 
-_ALL_PROVIDER_FACTS: Final = frozenset(PROVIDER_KEYS.values())
+_provider_facts: Final = attrgetter(*dict.fromkeys(PROVIDER_KEYS.values()))
 _ATTACHED: Final = msgspec.json.Decoder(
     msgspec.defstruct("ProviderContext", [(key, Raw, ABSENT) for key in PROVIDER_KEYS])
 )
@@ -52,21 +49,21 @@ def add_context(
     assistant, inline = message.assistant or _ASSISTANT, call.assistant or _ASSISTANT
     number, call_number = message.phoneNumber or _PHONE_NUMBER, call.phoneNumber or _PHONE_NUMBER
     if phone := _customer_phone(message.customer or _CUSTOMER, call.customer or _CUSTOMER):
-        facts["customer_phone"] = json_text(phone)
+        facts.customer_phone = json_text(phone)
     if assistant_id := fields.text(call.assistantId, assistant.id, inline.id):
-        facts["assistant_id"] = without_escapes(assistant_id)
+        facts.assistant_id = without_escapes(assistant_id)
     if phone_number_id := fields.text(call.phoneNumberId, number.id, call_number.id):
-        facts["phone_number_id"] = without_escapes(phone_number_id)
+        facts.phone_number_id = without_escapes(phone_number_id)
     if call_type := fields.text(call.type):
-        facts["call_type"] = without_escapes(call_type)
+        facts.call_type = without_escapes(call_type)
     places = (call.metadata, *[each.metadata for each in overrides], assistant.metadata, inline.metadata)
     texts = dict.fromkeys([bytes(place) for place in places if place is not ABSENT])
     own = [found for text in texts if (found := fields.object(text))]
     if own:
-        facts["metadata"] = _merged(own)
+        facts.metadata = _merged(own)
     for text in own:
         _add_provider(facts, text, fields)
-    if facts.keys() >= _ALL_PROVIDER_FACTS:
+    if all(_provider_facts(facts)):
         return
     artifact = message.artifact or _ARTIFACT
     values = (*[each.variableValues for each in overrides], artifact.variableValues, artifact.variables)
@@ -105,5 +102,5 @@ def _add_provider(facts: Facts, attached: bytes, fields: FieldReader) -> None:
     """Add the callers' values that are not known yet; called with metadata first, the prompt's variables last."""
     places = msgspec.structs.astuple(_ATTACHED.decode(attached))
     for fact, place in zip(PROVIDER_KEYS.values(), places, strict=True):
-        if place is not ABSENT and fact not in facts and (text := fields.text(place)):
-            facts[fact] = without_escapes(text)
+        if place is not ABSENT and not getattr(facts, fact) and (text := fields.text(place)):
+            setattr(facts, fact, without_escapes(text))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Final, cast
+from typing import Final
 
 from msgspec import Struct
 
@@ -37,7 +37,6 @@ CALL_ID: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,127}")
 DELETED_REASON: Final = "call-deleted"
 
 _NO_CALL: Final = Call()
-_OF_ANALYSIS: Final = ("analysis_summary", "analysis_structured_data", "analysis_success_evaluation")
 
 
 class Intake(Struct, frozen=True):
@@ -74,7 +73,7 @@ def change_of(received: Received, token: bytes = b"") -> Intake:
                 "Invalid webhook payload", details=(Detail("$.message.call.id", "missing, or not a call id"),)
             )
         return Intake(None, fields.dropped)
-    facts: Facts = {}
+    facts = Facts()
     overrides = call.overrides()
     add_context(facts, message, call, overrides, fields)
     plans = artifact_plans(message, call, overrides)
@@ -97,7 +96,7 @@ def create_change(
 ) -> CallChange:
     """The change that these facts and the ended reason make. ``timestamp`` in ms; ``token``: see CallChange."""
     if reason is not None:
-        facts["ended_reason"] = json_text(reason)
+        facts.ended_reason = json_text(reason)
     return CallChange(
         call_id=call_id.encode(),
         rank=weight.rank,
@@ -105,7 +104,7 @@ def create_change(
         status=weight.status,
         ending=weight.ending,
         rules_out_analysis=reason is not None and meaning_of(reason).rules_out_analysis,
-        facts=cast("dict[str, bytes]", facts),  # what it is; mypy takes a TypedDict for no dict
+        facts=facts,
         token=token,
     )
 
@@ -128,7 +127,7 @@ def _weigh(message: ServerMessage, call: Call, facts: Facts) -> Weight:
 
 def _weigh_report(message: ServerMessage, call: Call, facts: Facts) -> Weight:
     """A full report follows a preliminary one. VAPI may send a report before its structured outputs are ready."""
-    if facts.get("outputs_awaited") == b"true":
+    if facts.outputs_awaited == b"true":
         return Weight(Rank.PRELIMINARY_REPORT, ENDED, Ending.PRELIMINARY_REPORT)
     if has_analysis(message, call, facts):
         return Weight(Rank.FULL_REPORT_WITH_ANALYSIS, ENDED, Ending.FULL_REPORT)
@@ -139,7 +138,7 @@ def _weigh_report(message: ServerMessage, call: Call, facts: Facts) -> Weight:
 
 def has_analysis(message: Results, call: Results, facts: Facts) -> bool:
     """True when the message or its call has a summary, structured data, a verdict or a structured output."""
-    if not facts.keys().isdisjoint(_OF_ANALYSIS):
+    if facts.analysis_summary or facts.analysis_structured_data or facts.analysis_success_evaluation:
         return True
     # A value of an odd type is dropped, but it shows that there was an analysis.
     places = (message.analysis, call.analysis)
@@ -149,4 +148,4 @@ def has_analysis(message: Results, call: Results, facts: Facts) -> bool:
         if place is not None
         for value in (place.summary, place.structuredData, place.structuredDataMulti, place.successEvaluation)
     ]
-    return not all(map(is_empty, values)) or has_structured_output(facts.get("structured_outputs", b""))
+    return not all(map(is_empty, values)) or has_structured_output(facts.structured_outputs)

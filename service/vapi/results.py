@@ -54,27 +54,27 @@ def add_results(
     artifact, call_artifact = message.artifact or _ARTIFACT, call.artifact or _ARTIFACT
     analysis, call_analysis = message.analysis or _ANALYSIS, call.analysis or _ANALYSIS
     if started_at := fields.time(message.startedAt, call.startedAt):
-        facts["started_at"] = started_at
+        facts.started_at = started_at
     if ended_at := fields.time(message.endedAt, call.endedAt):
-        facts["ended_at"] = ended_at
+        facts.ended_at = ended_at
     if duration := _duration(message, fields) or _duration(call, fields):
-        facts["duration_minutes"] = duration
+        facts.duration_minutes = duration
     if recording_url := _recording(artifact, message, fields) or _recording(call_artifact, call, fields):
-        facts["recording_url"] = json_text(recording_url)
+        facts.recording_url = json_text(recording_url)
     if summary := fields.text(analysis.summary, message.summary, call_analysis.summary, call.summary):
-        facts["analysis_summary"] = summary
+        facts.analysis_summary = summary
     if evaluation := fields.text(
         analysis.successEvaluation, message.successEvaluation, call_analysis.successEvaluation, call.successEvaluation
     ):
-        facts["analysis_success_evaluation"] = evaluation
+        facts.analysis_success_evaluation = evaluation
     if cost := _cost(message, fields) or _cost_of_snapshot(call, fields):
-        facts["cost"] = cost
+        facts.cost = cost
     if structured_data := fields.anything(
         analysis.structuredData, message.structuredData, call_analysis.structuredData, call.structuredData
     ):
-        facts["analysis_structured_data"] = structured_data
+        facts.analysis_structured_data = structured_data
     if outputs := _outputs(fields.object(artifact.structuredOutputs, call_artifact.structuredOutputs), fields):
-        facts["structured_outputs"] = json_text(outputs)
+        facts.structured_outputs = json_text(outputs)
     if destination := fields.object(message.destination, call.destination):
         _add_forwarding(facts, destination, fields)
     _add_what_was_said(facts, (artifact, message, call_artifact, call), plans, fields)
@@ -85,21 +85,21 @@ def _add_what_was_said(
 ) -> None:
     messages = fields.array(*[place.messages for place in places])
     if messages:
-        facts["messages"] = messages
+        facts.messages = messages
     said = b""
     for place in places:
         if place.transcript is ABSENT:
             continue
         text = _transcript_as_text(bytes(place.transcript))
         if transcript := fields.text(text):
-            facts["transcript"] = said = transcript
+            facts.transcript = said = transcript
             break
         # A blank transcript counts as empty but shows that nobody spoke; "" and [] show nothing.
         if not said and text[:1] == b'"' and text != b'""':
             said = text
     spoke = customer_spoke(messages, said, plans)
     if spoke is not None:
-        facts["customer_spoke"] = json_text(spoke)
+        facts.customer_spoke = json_text(spoke)
 
 
 def _transcript_as_text(transcript: bytes) -> bytes:
@@ -147,7 +147,7 @@ def _add_forwarding(facts: Facts, destination: bytes, fields: FieldReader) -> No
     given = fields.decode(destination, _DESTINATION)
     number = first_not_blank(given.number)
     if to := normalize_phone(number) if number else first_not_blank(given.sipUri):
-        facts["forwarded_to"] = json_text(to)
+        facts.forwarded_to = json_text(to)
 
 
 def _recording(artifact: Artifact, report: Results, fields: FieldReader) -> Text:

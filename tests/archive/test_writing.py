@@ -14,6 +14,7 @@ import pytest
 
 from service.archive.database import Archive
 from service.archive.rows import COLUMNS
+from service.calls.facts import Facts
 from service.calls.merging import merge_calls
 from service.calls.record import render_record
 from service.calls.stamped_call import StampedCall
@@ -30,7 +31,7 @@ PHONE = "+18645550123"
 def said(call_id: str, facts: dict[str, str], *, at_ms: int = 1) -> StampedCall:
     """A call of which one message gave these facts."""
     texts = {name: text.encode() for name, text in facts.items()}
-    return lifetime_of(msgspec.structs.replace(change(call_id, at_ms=at_ms), facts=texts))
+    return lifetime_of(msgspec.structs.replace(change(call_id, at_ms=at_ms), facts=Facts(**texts)))
 
 
 def changed_at(updated_at_ms: int, stamped: StampedCall) -> StampedCall:
@@ -139,7 +140,7 @@ async def test_replicas_that_write_one_call_at_once_lose_nothing(
     for number in range(20):
         found = await archive.find(f"call-{number}".encode(), deadline=soon())
         assert found is not None
-        assert found.call.facts.keys() == {*facts}
+        assert found.call.facts.known().keys() == {*facts}
 
 
 async def test_a_deleted_call_comes_back_only_by_what_was_said_later(archive: Archive) -> None:
@@ -153,7 +154,7 @@ async def test_a_deleted_call_comes_back_only_by_what_was_said_later(archive: Ar
     await archive.write([old, new], {})
     found = await archive.find(b"call-1", deadline=soon())
     assert found is not None
-    assert found.call.facts == {"location": b'"Bonn"'}
+    assert found.call.facts == Facts(location=b'"Bonn"')
     # The stream may bring the deletion after what was said later.
     await archive.write([], {b"call-1": 6000})
     assert await shown(archive) is not None
@@ -181,7 +182,7 @@ async def test_a_row_loses_what_was_said_once_vapi_has_deleted_the_call(
         assert record is not None
         assert (record["transcript"], record["messages"], record["recording_url"]) == (None, None, None)
         assert (record["analysis_summary"], record["analysis_structured_data"]) == (None, None)
-        assert record["ended_reason"] == report.call.facts["ended_reason"].decode().strip('"')
+        assert record["ended_reason"] == report.call.facts.ended_reason.decode().strip('"')
         raw = "SELECT count(*) FROM vapi_call_results WHERE raw_webhook_payload IS NOT NULL"
         assert postgres_process.ask(raw, database) == "0"
         postgres_process.ask("DELETE FROM vapi_call_results", database)

@@ -218,11 +218,11 @@ def test_the_id_is_the_uuid5_of_the_calls_name(call_id: str) -> None:
 @pytest.mark.parametrize(
     ("epoch_ms", "text"),
     [
-        (0, b"1970-01-01T00:00:00.000Z"),
-        (1_788_264_045_260, b"2026-09-01T12:00:45.260Z"),
-        (1_788_264_045_999, b"2026-09-01T12:00:45.999Z"),
-        (1_788_264_046_000, b"2026-09-01T12:00:46.000Z"),
+        (0, "1970-01-01T00:00:00.000Z"),
+        (1_788_264_045_260, "2026-09-01T12:00:45.260Z"),
+        (1_788_264_045_999, "2026-09-01T12:00:45.999Z"),
+        (1_788_264_046_000, "2026-09-01T12:00:46.000Z"),
     ],
 )
-def test_a_time_of_the_store_is_iso_8601_in_utc(epoch_ms: int, text: bytes) -> None:
+def test_a_time_of_the_store_is_iso_8601_in_utc(epoch_ms: int, text: str) -> None:
     assert iso_of(epoch_ms) == text

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from service.calls.facts import Facts
 from service.calls.stamped_call import StampedCall
 from service.calls.stored_call import TOMBSTONE
 from service.store.archive_stream import ArchiveEntry, ArchiveStream, StreamLook
@@ -192,9 +193,9 @@ async def test_a_record_is_read_with_the_stamp_of_each_fact(opened: OpenedStore)
     assert isinstance(call, StampedCall)
     early, late = b"3%016d" % 5, b"8%016d" % 7
     assert call.stamps == {"customer_phone": early, "ended_reason": early, "transcript": late, "customer_spoke": late}
-    assert call.call.facts == {
-        "customer_phone": b'"+1"', "ended_reason": b'"x"', "transcript": b'"hi"', "customer_spoke": b"true",
-    }  # fmt: skip
+    assert call.call.facts == Facts(
+        customer_phone=b'"+1"', ended_reason=b'"x"', transcript=b'"hi"', customer_spoke=b"true"
+    )
     assert (call.no_analysis, call.deleted_at_vapi, call.raw) == (False, False, b"")
     assert await opened.store.find_stamped(b"call-unknown") is None
 

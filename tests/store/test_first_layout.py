@@ -170,8 +170,8 @@ async def test_what_both_versions_merge_in_any_order_is_complete_and_says_the_sa
 def test_a_change_that_the_first_version_spooled_is_read_by_name(name: str) -> None:
     spooled = decode_spooled(bytes.fromhex(SPOOLED[name]))
     today = sent(name, name)
-    known = {fact: text for fact, text in today.facts.items() if fact not in LATER_FACTS}
-    assert {fact: spooled.facts.get(fact) for fact in known} == known
+    known = {fact: text for fact, text in today.facts.known().items() if fact not in LATER_FACTS}
+    assert spooled.facts.known() == known
     assert (spooled.call_id, spooled.status, spooled.rules_out_analysis) == (
         today.call_id, today.status, today.rules_out_analysis,
     )  # fmt: skip
@@ -210,5 +210,5 @@ async def test_facts_of_a_later_version_stay_where_they_are(opened: OpenedStore)
     call = await opened.store.find(b"call-1", LARGE_OF_VIEW["full"])
     assert isinstance(call, StoredCall)
     assert call.data_status == DataStatus.COMPLETE
-    assert set(LARGE_FACTS) <= call.facts.keys()
+    assert set(LARGE_FACTS) <= call.facts.known().keys()
     assert render_record(call, "full")

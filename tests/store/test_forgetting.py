@@ -7,6 +7,7 @@ import time
 import msgspec
 import pytest
 
+from service.calls.facts import Facts
 from service.calls.stored_call import TOMBSTONE, StoredCall
 from service.store.calls import CallStore
 from service.store.forgetting import FORGOTTEN_FOR_MS, Forgetting
@@ -35,7 +36,7 @@ def now_ms() -> int:
 async def test_the_calls_of_a_forgotten_number_are_erased_and_stay_so(opened: OpenedStore, name: str) -> None:
     for call_id, number in (("mine", NUMBER), ("other", OTHER)):
         event = change(call_id, rank=8, at_ms=5)
-        await opened.store.merge(msgspec.structs.replace(event, facts={name: number.encode()}))
+        await opened.store.merge(msgspec.structs.replace(event, facts=Facts(**{name: number.encode()})))
 
     assert await forget(opened, [b"only-in-the-archive"]) == [b"mine"]
 

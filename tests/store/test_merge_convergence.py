@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.calls.facts import LARGE_FACTS, SMALL_FACTS
+from service.calls.facts import FACTS, Facts
 from service.calls.stored_call import CallChange
 from service.store.calls import CallStore
 from tests.store.conftest import OpenedStore
@@ -84,7 +84,7 @@ CHANGES = st.builds(
     status=st.integers(0, 6),
     ending=st.integers(0, 3),
     rules_out_analysis=st.booleans(),
-    facts=st.dictionaries(st.sampled_from((*SMALL_FACTS, *LARGE_FACTS)), FRAGMENTS, max_size=12),
+    facts=st.dictionaries(st.sampled_from(FACTS), FRAGMENTS, max_size=12).map(lambda texts: Facts(**texts)),
 )
 
 
@@ -106,7 +106,7 @@ async def _state_after(store: CallStore, changes: list[CallChange]) -> tuple[obj
     for change in changes:
         await store.merge(msgspec.structs.replace(change, call_id=call_id.encode()))
     call = await stored(store, call_id)
-    return call.status, call.ending, call.data_status, call.has_transcript, call.facts
+    return call.status, call.ending, call.data_status, call.has_transcript, call.facts.known()
 
 
 @PROPERTY
@@ -146,15 +146,15 @@ async def test_each_fact_is_the_value_with_the_highest_stamp(store: CallStore, c
     status, ending, _, has_transcript, facts = await _state_after(store, changes)
 
     def winner(fact: str) -> bytes:
-        said = [change for change in changes if fact in change.facts]
-        weighed = [(change.rank, change.timestamp_ms, change.facts[fact]) for change in said]
+        said = [change for change in changes if getattr(change.facts, fact)]
+        weighed = [(change.rank, change.timestamp_ms, getattr(change.facts, fact)) for change in said]
         return max(weighed, default=(0, 0, b""))[2]
 
-    known = {fact: text for fact in (*SMALL_FACTS, *LARGE_FACTS) if (text := winner(fact))}
+    known = {fact: text for fact in FACTS if (text := winner(fact))}
     assert facts == known
     assert status == max(change.status for change in changes)
     assert ending == max(change.ending for change in changes)
-    assert has_transcript == any("transcript" in change.facts for change in changes)
+    assert has_transcript == any(change.facts.transcript for change in changes)
 
 
 @PROPERTY

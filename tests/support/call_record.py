@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from service.calls.facts import NO_FACTS, Facts
 from service.calls.record import View, render_record
 from service.calls.status import DataStatus, Ending
 from service.calls.stored_call import CallChange, StoredCall
@@ -29,7 +30,7 @@ def change_by(body: dict[str, Any] | bytes) -> CallChange:
 
 def facts_of(body: dict[str, Any] | bytes) -> dict[str, Any]:
     """The facts that a body states, decoded."""
-    return {name: json.loads(fragment) for name, fragment in change_by(body).facts.items()}
+    return {name: json.loads(fragment) for name, fragment in change_by(body).facts.known().items()}
 
 
 def stored_by(change: CallChange) -> StoredCall:
@@ -48,7 +49,7 @@ def stored_by(change: CallChange) -> StoredCall:
         ending=change.ending,
         over_at_ms=STORED_AT_MS if change.ending else 0,
         data_status=DataStatus.COMPLETE if is_complete else partial,
-        has_transcript="transcript" in change.facts,
+        has_transcript=change.facts.transcript != b"",
         facts=change.facts,
     )
 
@@ -70,11 +71,11 @@ EMPTY = StoredCall(
     over_at_ms=0,
     data_status=DataStatus.PENDING,
     has_transcript=False,
-    facts={},
+    facts=NO_FACTS,
 )
 """A stored call of which nothing is known."""
 
 
 def call_with(facts: dict[str, bytes] | None = None, **stored: Any) -> StoredCall:
     """A stored call with these fragments; keyword arguments are its other fields."""
-    return msgspec.structs.replace(EMPTY, facts={name: text for name, text in (facts or {}).items() if text}, **stored)
+    return msgspec.structs.replace(EMPTY, facts=Facts(**facts or {}), **stored)

@@ -7,7 +7,7 @@ import json
 import secrets
 from typing import Any, Final
 
-from service.calls.facts import LARGE_FACTS, SMALL_FACTS
+from service.calls.facts import Facts
 from service.calls.record import LARGE_OF_VIEW, render_record
 from service.calls.stamped_call import StampedCall
 from service.calls.status import CALL_DELETED_OFFSET_MS, DataStatus
@@ -46,7 +46,6 @@ def change(
     **facts: str,
 ) -> CallChange:
     """A change with the named facts, each JSON text."""
-    assert facts.keys() <= {*SMALL_FACTS, *LARGE_FACTS}
     return CallChange(
         call_id=call_id.encode(),
         rank=rank,
@@ -54,7 +53,7 @@ def change(
         status=status,
         ending=ending,
         rules_out_analysis=rules_out_analysis,
-        facts={name: text.encode() for name, text in facts.items()},
+        facts=Facts(**{name: text.encode() for name, text in facts.items()}),
     )
 
 
@@ -65,9 +64,9 @@ def lifetime_of(event: CallChange) -> StampedCall:
     data_status = DataStatus.COMPLETE if is_complete else DataStatus.PARTIAL if event.ending else DataStatus.PENDING
     call = StoredCall(
         event.call_id, 1, 1000, updated_at_ms, 1000, event.status, event.ending, 1000 if event.ending else 0, data_status,
-        "transcript" in event.facts, event.facts,
+        event.facts.transcript != b"", event.facts,
     )  # fmt: skip
-    return StampedCall(call, dict.fromkeys(event.facts, event.stamp), event.rules_out_analysis)
+    return StampedCall(call, dict.fromkeys(event.facts.known(), event.stamp), event.rules_out_analysis)
 
 
 async def stored(store: CallStore, call_id: str = "call-1") -> StoredCall:

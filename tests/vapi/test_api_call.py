@@ -46,7 +46,7 @@ def change_of(*, expects_analysis: bool = True, **call: Any) -> CallChange:
 
 
 def facts_in(change: CallChange) -> dict[str, Any]:
-    return {name: json.loads(fragment) for name, fragment in change.facts.items()}
+    return {name: json.loads(fragment) for name, fragment in change.facts.known().items()}
 
 
 def weight_of(change: CallChange) -> tuple[int, int, int]:

@@ -89,9 +89,9 @@ def test_an_answer_of_vapis_api_says_the_same() -> None:
     }
     answer["assistantOverrides"] = asked(structuredOutputIds=["u1"])
     change = change_of_api_call(msgspec.json.encode(answer), expects_analysis=True)
-    assert (change.facts["recording_enabled"], change.facts["outputs_awaited"]) == (b"false", b"true")
+    assert (change.facts.recording_enabled, change.facts.outputs_awaited) == (b"false", b"true")
     change = change_of_api_call(msgspec.json.encode(answer | {"artifact": OUTPUTS}), expects_analysis=True)
-    assert change.facts["outputs_awaited"] == b"false"
+    assert change.facts.outputs_awaited == b"false"
 
 
 def test_a_real_report_with_outputs_awaits_none() -> None:

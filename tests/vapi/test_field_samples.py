@@ -79,7 +79,7 @@ def test_a_report_without_the_outputs_that_were_asked_for_is_preliminary() -> No
 def test_a_call_deleted_at_vapi_is_complete_and_any_other_reason_outranks_its_own() -> None:
     deleted = change_by(message("call.deleted", timestamp=1_788_264_050_000))
     assert stored_by(deleted).data_status == DataStatus.COMPLETE
-    assert deleted.facts["ended_reason"] == b'"call-deleted"'
+    assert deleted.facts.ended_reason == b'"call-deleted"'
     ended = change_by(message("status-update", status="ended", endedReason="customer-ended-call", timestamp=1))
     forwarding = change_by(message("status-update", status="forwarding", timestamp=1_999_999_999_999))
     assert forwarding.stamp < deleted.stamp < ended.stamp

@@ -27,7 +27,7 @@ def test_a_sample_concerns_the_call_that_was_named_and_happens_now(name: str) ->
     change = change_by(name)
     assert change.call_id == b"call-42"
     assert before_ms - 1 <= change.timestamp_ms <= time.time() * 1000 + 1
-    assert change.facts["customer_phone"] == b'"+18641234567"'
+    assert change.facts.customer_phone == b'"+18641234567"'
 
 
 @pytest.mark.parametrize("name", SAMPLES)
