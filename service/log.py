@@ -102,7 +102,6 @@ class AccessLog:
         else:
             fields["event"], fields["level"], fields["timestamp"] = "request.finished", "info", self._clock.iso()
             self._lines.write(self._render(None, "info", fields) + b"\n")
-            self._lines.flush()
 
 
 class Clock:

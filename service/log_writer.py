@@ -54,14 +54,12 @@ class LogWriter(io.RawIOBase):
             self._waiting.append(line)
         else:
             self.lines_lost += 1
+        if not self._has_lines.is_set():
+            self._has_lines.set()
         return len(line)
 
     def close(self) -> None:
         """Do nothing. A dropped text layer closes what is below it, but others still write here."""
-
-    def flush(self) -> None:
-        if not self._has_lines.is_set():
-            self._has_lines.set()
 
     def drain(self, within_s: float = LAST_LINES_S) -> None:
         """Wait until all lines are written, for at most ``within_s``."""
