@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Raw
 
 from service.calls.call_record import CallRecord
-from service.calls.facts import LARGE_FACTS, Facts
+from service.calls.facts import FACTS, LARGE_FACTS, Facts
 from service.calls.record import moment_text, record_fragments
 from service.calls.stamped_call import StampedCall
 from service.calls.status import DataStatus, rank_of
@@ -167,7 +167,7 @@ def decode_row(text: str, retention_ms: int) -> StampedCall:
     raw_stamp = stamps.pop(RAW, b"")
     for name in ("started_at", "ended_at"):
         row[name] = row[name].replace(b'000Z"', b'Z"')  # whole milliseconds, as Redis has them
-    facts = {name: row[name] for name in stamps if row.get(name, _NULL) != _NULL}
+    facts = {name: row[name] for name in FACTS if name in stamps and row.get(name, _NULL) != _NULL}
     created_at_ms = _ms_of(row["created_at"])
     call = StoredCall(
         call_id=_decode_text(row["call_id"]).encode(),

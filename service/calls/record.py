@@ -81,7 +81,7 @@ def render_record(call: StoredCall, view: View) -> bytes:
 
 
 def record_fragments(call: StoredCall) -> dict[str, bytes]:
-    """Each field of the record as JSON text. ``call`` must have its large facts."""
+    """Each field of the record, and each fact, as JSON text. ``call`` must have its large facts."""
     return dict(zip(_NAMES, _texts_of(call), strict=True))
 
 

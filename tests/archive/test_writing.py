@@ -270,6 +270,17 @@ async def test_large_calls_are_written_in_several_transactions_and_deletions_cou
     assert sorted(await archive.find_many([b"a", b"b", b"c", b"d"], (), deadline=soon())) == [b"a", b"c", b"d"]
 
 
+async def test_a_stamp_that_somebody_gave_to_a_column_that_is_no_fact_counts_for_nothing(
+    archive: Archive, postgres_process: PostgresProcess, database: str
+) -> None:
+    await archive.write([said("call-1", {"location": '"x"'})], {})
+    more = """fact_stamps || '{"version": "90000000000000001", "unheard_of": "90000000000000001"}'"""
+    postgres_process.ask(f"UPDATE vapi_call_results SET fact_stamps = {more}", database)
+    found = await archive.find(b"call-1", deadline=soon())
+    assert found is not None
+    assert found.stamps.keys() == {"location"}
+
+
 async def test_a_row_that_somebody_made_unreadable_harms_no_other(
     archive: Archive, postgres_process: PostgresProcess, database: str
 ) -> None:
