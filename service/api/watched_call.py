@@ -176,7 +176,9 @@ class WatchedCall:
 
 def without_facts(call: Call) -> Call:
     """What a watcher needs to know of a call while it is parked. The facts may be 9 MB, and thousands may wait."""
-    return msgspec.structs.replace(call, facts=NO_FACTS) if isinstance(call, StoredCall) else call
+    if not isinstance(call, StoredCall) or call.facts is NO_FACTS:
+        return call
+    return msgspec.structs.replace(call, facts=NO_FACTS)
 
 
 def _pause_after(overdue_s: float) -> float:

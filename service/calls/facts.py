@@ -3,7 +3,8 @@
 A new fact is one line in Facts and one where it is read from VAPI (vapi/results.py or vapi/context.py, with its field in
 vapi/messages.py). Put a small one last before the large ones: stored facts have no names, only their order
 (store/call_codec.py). One that the record shows is also a field of CallRecord, with an example in
-api/openapi/examples.py, and a column of the archive, which needs a migration.
+api/openapi/examples.py, and a column of the archive, which needs a migration, and a type in archive/rows.py unless it
+is text. Tests that list facts or fields fail until they list it, too.
 """
 
 from __future__ import annotations
@@ -74,3 +75,4 @@ SMALL_FACTS: Final = FACTS[: -len(LARGE_FACTS)]
 """All other facts. They are stored together."""
 
 NO_FACTS: Final = Facts()
+"""Shared; never change it."""

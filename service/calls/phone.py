@@ -58,6 +58,6 @@ def digest_of_phone(number: str) -> str:
 
 
 def phone_digests(facts: Facts) -> tuple[str, ...]:
-    """The digests of the numbers by which a call may have to be forgotten, from its facts as JSON text."""
+    """The digests of the numbers by which a call may have to be forgotten, from its facts."""
     numbers = (facts.customer_phone, facts.provider_phone)
     return tuple(digest_of_phone(_decode_text(number)) for number in numbers if number)

@@ -70,6 +70,8 @@ class _WorkedOut(msgspec.Struct):
 
 
 _NAMES: Final = (*FACTS, *_WorkedOut.__struct_fields__)
+"""Of all facts, then of the other fields of the record."""
+
 _in_order: Final = {view: itemgetter(*map(_NAMES.index, names)) for view, names in _FIELDS.items()}
 """Picks the fields of a view, in their order, from the texts of _NAMES."""
 
@@ -111,7 +113,7 @@ def _shown_facts(call: StoredCall) -> Facts:
         facts = _filled_from_outputs(facts)
     return replace(
         facts,
-        # The version before stored passing states of running calls.
+        # An earlier version also stored passing states of running calls.
         ended_reason=facts.ended_reason if call.data_status != DataStatus.PENDING else b"",
         duration_minutes=facts.duration_minutes or _minutes_between(facts.started_at, facts.ended_at),
         transcript=facts.transcript and b'{"text":%b}' % facts.transcript,
@@ -202,7 +204,7 @@ def meaning_of_call(call: StoredCall) -> ReasonMeaning | None:
 def duration_minutes_of(call: StoredCall) -> float | None:
     facts = call.facts
     fragment = facts.duration_minutes or _minutes_between(facts.started_at, facts.ended_at)
-    return float(fragment) if fragment else None
+    return msgspec.json.decode(fragment, type=float) if fragment else None
 
 
 def is_past_grace(call: StoredCall, now_ms: int, grace_ms: int) -> bool:

@@ -139,7 +139,7 @@ def decode_stored_call(
     texts = first.split(SEPARATOR)[_FIRST]
     if later:
         texts += [stamped[STAMP_DIGITS:] for stamped in later.split(SEPARATOR)]
-        del texts[_LARGE]  # a later version's facts
+        del texts[_LARGE]  # what follows the facts that this version knows
     facts = Facts(*texts)
     facts.ended_reason = facts.ended_reason[1:]  # without the mark that merge_call.lua keeps before it
     for name, text in zip(large_names, large, strict=True):

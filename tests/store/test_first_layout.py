@@ -190,6 +190,13 @@ def test_the_first_version_finds_its_facts_in_what_we_spool(name: str) -> None:
     assert spooled["small"][1][:1] in {b"", b"0", b"1"}
 
 
+def test_a_spooled_fact_that_only_a_later_version_knows_is_left_out() -> None:
+    change = sent(FULL)
+    theirs = msgspec.msgpack.decode(encode_spooled(change), type=dict[str, Any])
+    theirs["later"]["a_fact_that_we_do_not_know"] = b"true"
+    assert decode_spooled(msgspec.msgpack.encode(theirs)) == change
+
+
 def test_a_layout_of_the_future_is_told_from_damage() -> None:
     later = msgspec.msgpack.decode(encode_spooled(sent(FULL)), type=dict[str, Any])
     with pytest.raises(UnknownLayoutError):
@@ -212,3 +219,6 @@ async def test_facts_of_a_later_version_stay_where_they_are(opened: OpenedStore)
     assert call.data_status == DataStatus.COMPLETE
     assert set(LARGE_FACTS) <= call.facts.known().keys()
     assert render_record(call, "full")
+    small = await opened.store.find(b"call-1")
+    assert isinstance(small, StoredCall)
+    assert small.facts == msgspec.structs.replace(call.facts, **dict.fromkeys(LARGE_FACTS, b""))
