@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import socketserver
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -18,8 +20,10 @@ from tests.bench.filling import TTL_S, Filling, call_id, phone_of
 from tests.bench.generator import Generator, Requests
 from tests.bench.load import exchange
 from tests.bench.peers import TOKEN
+from tests.bench.servers import ROOT
 from tests.bench.soak import slope_a_minute
 from tests.bench.workloads import REPORT, Workload, all_workloads
+from tests.support.eventually import eventually_sync
 
 STALL_S = 0.4
 
@@ -67,6 +71,20 @@ def test_a_stall_is_charged_with_every_request_that_was_due_meanwhile() -> None:
     assert outcome.worst >= 1000 * STALL_S
     # Forty of the hundred were due during the stall, though only four could be sent then.
     assert outcome.p99 >= 1000 * STALL_S * 0.9
+
+
+def test_no_server_outlives_a_benchmark_that_is_killed(tmp_path: Path) -> None:
+    start_and_wait = (
+        "import pathlib, sys; from tests.bench.servers import Server;"
+        "print(Server(['sleep', '600'], {}, pathlib.Path(sys.argv[1])).pid, flush=True); input()"
+    )
+    command = [sys.executable, "-c", start_and_wait, str(tmp_path / "log")]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as benchmark:
+        assert benchmark.stdout is not None
+        server = Path("/proc", benchmark.stdout.readline().decode().strip())
+        eventually_sync(lambda: b"sleep" in (server / "cmdline").read_bytes().split(b"\0")[:1])
+        benchmark.kill()
+    eventually_sync(lambda: not server.exists())
 
 
 def test_every_generated_request_is_whole_and_about_its_own_call() -> None:

@@ -12,7 +12,7 @@ import sys
 import time
 
 from tests.bench import sections
-from tests.bench.servers import ROOT
+from tests.bench.servers import ENDS_WITH_ITS_STARTER, ROOT
 
 BENCHMARKS: dict[str, tuple[str, ...]] = {
     "compare": (),
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def succeeds(name: str, *arguments: str) -> bool:
-    command = [sys.executable, "-m", f"tests.bench.{name}", *arguments]
+    command = [*ENDS_WITH_ITS_STARTER, sys.executable, "-m", f"tests.bench.{name}", *arguments]
     with subprocess.Popen(command, cwd=ROOT) as process:
         try:
             return process.wait(LIMIT_S) == 0

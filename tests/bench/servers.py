@@ -19,6 +19,9 @@ SERVER_CORE = CORES[0]
 LOAD_CORE = CORES[-1]
 """Of wrk and Redis; the server's own where there is only one."""
 
+ENDS_WITH_ITS_STARTER = ("setpriv", "--pdeathsig", "TERM")
+"""Before a command: it gets SIGTERM when the process that started it ends, even by SIGKILL. No server outlives a benchmark."""
+
 START_S = 20.0
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
@@ -39,7 +42,7 @@ class Server:
         inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
         with log.open("wb") as output:
             self._process = subprocess.Popen(
-                pinned(core, *(word.replace("{port}", str(self.port)) for word in command)),
+                [*ENDS_WITH_ITS_STARTER, *pinned(core, *(word.replace("{port}", str(self.port)) for word in command))],
                 cwd=ROOT,
                 env={**inherited, **settings, "PORT": str(self.port)},
                 stdout=output,
