@@ -74,24 +74,8 @@ class _SpooledChange(msgspec.Struct):
     raw: bytes = b""
 
 
-class _State(msgspec.Struct, array_like=True):
-    """The numbers in the hash's field ``state``, in their order; see merge_call.lua."""
-
-    version: int
-    created_at_ms: int
-    updated_at_ms: int
-    expires_at_ms: int
-    status: int
-    ending: int
-    over_at_ms: int
-    data_status: int
-    was_final: int
-    was_complete: int
-    has_transcript: int
-
-
 _DECODER: Final = msgspec.msgpack.Decoder(_SpooledChange)
-_decode_state: Final = msgspec.json.Decoder(_State).decode
+_decode_numbers: Final = msgspec.json.Decoder(list[int]).decode
 _decode_text: Final = msgspec.json.Decoder(str).decode
 
 
@@ -135,7 +119,11 @@ def decode_stored_call(
     large: Sequence[bytes | None] = (),
 ) -> StoredCall:
     """A record from the fields of its hash: ``state``, ``facts``, ``facts2`` and the large facts that were read."""
-    stored = _decode_state(b"[%b]" % state.replace(b" ", b","))
+    # Read as a JSON array: int() for each number takes twice as long.
+    (
+        version, created_at_ms, updated_at_ms, expires_at_ms, status, ending, over_at_ms, data_status,
+        _was_final, _was_complete, has_transcript,
+    ) = _decode_numbers(b"[%b]" % state.replace(b" ", b","))  # fmt: skip
     texts = first.split(SEPARATOR)[_FIRST]
     if later:
         texts += [stamped[STAMP_DIGITS:] for stamped in later.split(SEPARATOR)]
@@ -146,15 +134,15 @@ def decode_stored_call(
         setattr(facts, name, text or b"")
     return StoredCall(
         call_id=call_id,
-        version=stored.version,
-        created_at_ms=stored.created_at_ms,
-        updated_at_ms=stored.updated_at_ms,
-        expires_at_ms=stored.expires_at_ms,
-        status=stored.status,
-        ending=stored.ending,
-        over_at_ms=stored.over_at_ms,
-        data_status=stored.data_status,
-        has_transcript=stored.has_transcript == 1,
+        version=version,
+        created_at_ms=created_at_ms,
+        updated_at_ms=updated_at_ms,
+        expires_at_ms=expires_at_ms,
+        status=status,
+        ending=ending,
+        over_at_ms=over_at_ms,
+        data_status=data_status,
+        has_transcript=has_transcript == 1,
         facts=facts,
     )
 
