@@ -29,9 +29,9 @@ from service.errors import (
 from service.store.rate_limit import RateLimit
 from service.store.spool import SpoolUnavailableError
 from service.vapi.authentication import SignatureCheck
-from service.vapi.intake import Intake, change_of
+from service.vapi.intake import change_of
 from service.vapi.json_checks import TOO_DEEP, NotJSONError
-from service.vapi.messages import ServerMessage, decode_message
+from service.vapi.messages import decode_message
 from service.vapi.raw_payload import raw_payload_of
 from service.vapi.replies import Reply, find_reply
 
@@ -51,10 +51,12 @@ REPLY_DELAY_S: Final = 0.05
 
 
 class _Decoded(msgspec.Struct, frozen=True):
-    """The decoded message, the change it makes, and the reply it expects."""
+    """What a message means for us. It does not hold the message, whose undecoded parts are the body."""
 
-    message: ServerMessage
-    intake: Intake
+    message_type: str
+    change: CallChange | None
+    dropped: int
+    """How many fields of an impossible type were left out."""
     reply: Reply | None
 
 
@@ -97,6 +99,7 @@ class Webhook:
             received_at = time.perf_counter()
             try:
                 decoded = await self._decode(body)
+                del body  # its memory serves the next request while this one waits for Redis
                 # STORE_TIMEOUT_S covers waiting for Redis, also for the rate limit, but not receiving and decoding.
                 deadline = time.monotonic() + self._state.settings.store_timeout_s - waited_s
                 await self._merge_and_answer(decoded, scope, send, deadline)
@@ -155,30 +158,30 @@ class Webhook:
         except InvalidMessageError:
             self._state.metrics.webhook_undecoded("invalid")
             raise
-        if decoded.intake.dropped:
-            self._state.metrics.fields_dropped(decoded.intake.dropped)
+        if decoded.dropped:
+            self._state.metrics.fields_dropped(decoded.dropped)
         return decoded
 
     async def _merge_and_answer(self, decoded: _Decoded, scope: Scope, send: Send, deadline: float) -> None:
         """Merge the change, then acknowledge. A reply that a live call waits for is sent within REPLY_DELAY_S."""
-        message, change, reply = decoded.message, decoded.intake.change, decoded.reply
-        scope["log"]["type"] = message.type[:MAX_TYPE_LENGTH]
+        message_type, change, reply = decoded.message_type, decoded.change, decoded.reply
+        scope["log"]["type"] = message_type[:MAX_TYPE_LENGTH]
         if change is not None:
             scope["log"]["call_id"] = change.call_id.decode()
         if reply is not None:
-            merging = asyncio.ensure_future(self._merge(message.type, change, deadline))
+            merging = asyncio.ensure_future(self._merge(message_type, change, deadline))
             await asyncio.wait((merging,), timeout=REPLY_DELAY_S)
             await send_answer(send, 200, reply.body, content_type=reply.content_type)
             scope["log"]["result"] = (await merging).word
             return
-        result = await self._merge(message.type, change, deadline)
+        result = await self._merge(message_type, change, deadline)
         scope["log"]["result"] = result.word
         if result.error is None:
             self._state.metrics.webhook_acknowledged()
         elif self._state.settings.store_failure_status == 503:
             self._state.metrics.webhook_refused()
             raise result.error
-        await send_answer(send, 200, _acknowledgement(message.type, change))
+        await send_answer(send, 200, _acknowledgement(message_type, change))
 
     async def _merge(self, message_type: str, change: CallChange | None, deadline: float) -> _MergeResult:
         metrics = self._state.metrics
@@ -212,7 +215,8 @@ def decode_body(body: bytes) -> _Decoded:
     """Raises InvalidMessageError."""
     try:
         received = decode_message(body)
-        return _Decoded(received.message, change_of(received, new_token()), find_reply(received.message))
+        intake = change_of(received, new_token())
+        return _Decoded(received.message.type, intake.change, intake.dropped, find_reply(received.message))
     except RecursionError:  # parts that decode_message skipped are decoded a few stack levels deeper
         raise NotJSONError(TOO_DEEP) from None
 
@@ -225,11 +229,10 @@ def keeps_raw(settings: Settings) -> bool:
 def decode_body_and_keep(body: bytes) -> _Decoded:
     """As ``decode_body``, with the part of the body that the archive keeps. Raises InvalidMessageError."""
     decoded = decode_body(body)
-    change = decoded.intake.change
-    if change is None:
+    if decoded.change is None:
         return decoded
-    change = msgspec.structs.replace(change, raw=raw_payload_of(body))
-    return _Decoded(decoded.message, Intake(change, decoded.intake.dropped), decoded.reply)
+    change = msgspec.structs.replace(decoded.change, raw=raw_payload_of(body))
+    return msgspec.structs.replace(decoded, change=change)
 
 
 def _acknowledgement(message_type: str, change: CallChange | None) -> bytes:
