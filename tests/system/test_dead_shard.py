@@ -116,14 +116,22 @@ async def test_what_living_shards_take_leaves_the_spool_while_another_is_dead(
     client: httpx2.AsyncClient, cluster: ClusterSetup, begin: Start, tmp_path: Path
 ) -> None:
     replica = begin(spool_dir=tmp_path, store_timeout_s=0.5)
+
+    async def send(call_id: str) -> None:
+        """Again after a 503: a busy disk may be too late for some of 300 at once."""
+
+        async def is_taken() -> bool:
+            return (await post_webhook(client, replica, full_report(call_id))).status_code == 200
+
+        await until(is_taken, WITHIN_S)
+
     with one_shard_dead(cluster) as shard:
         others = shard.living_masters
         dead, living = shard.dead_ids("spooled", 300), shard.living_ids("spooled", 100)
         for node in others:
             ask(node, "CONFIG", "SET", "maxmemory", "1")
         for call_ids in (dead, living):
-            answers = await asyncio.gather(*(post_webhook(client, replica, full_report(one)) for one in call_ids))
-            assert {answer.status_code for answer in answers} == {200}
+            await asyncio.gather(*map(send, call_ids))
         for node in others:
             ask(node, "CONFIG", "SET", "maxmemory", "0")
 
