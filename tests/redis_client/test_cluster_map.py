@@ -35,7 +35,7 @@ async def three_nodes() -> AsyncIterator[list[AnsweringRedis]]:
 
 async def master_seen_by(nodes: list[AnsweringRedis]) -> list[str]:
     seeds = [("127.0.0.1", node.port) for node in nodes]
-    pipeline = ClusterPipeline(connect_to, seeds, [b"{a}"], connections=1, timeout_s=1.0, wait_replicas=0)
+    pipeline = ClusterPipeline(connect_to, seeds, [b"{a}"], connections=1, timeout_s=10.0, wait_replicas=0)
     try:
         while (masters := list(await pipeline.find_masters())) == ["unknown"]:
             pass  # a busy machine let nobody answer in time
