@@ -10,15 +10,14 @@ from operator import itemgetter
 from typing import Final, Literal
 
 import msgspec
-from msgspec import Raw
 from msgspec.structs import astuple, replace
 
-from service.calls.call_answers import SUCCESS_OUTPUT, SUMMARY_OUTPUT, StructuredCallData
 from service.calls.call_record import CallRecord
 from service.calls.ended_reasons import UNRELIABLE_OUTCOMES, ReasonMeaning, meaning_of
-from service.calls.facts import BLANK, FACTS, LARGE_FACTS, Facts
+from service.calls.facts import FACTS, LARGE_FACTS, Facts
 from service.calls.status import DataStatus, status_at
 from service.calls.stored_call import StoredCall
+from service.calls.structured_outputs import filled_from_outputs
 
 View = Literal["full", "summary"]
 
@@ -29,11 +28,6 @@ LARGE_OF_VIEW: Final[dict[str, tuple[str, ...]]] = {
     "summary": tuple(name for name in LARGE_FACTS if name not in NOT_IN_SUMMARY),
 }
 """The large facts that each view needs."""
-
-STRUCTURED_FIELDS: Final = frozenset(StructuredCallData.__struct_fields__)
-ENOUGH_STRUCTURED_FIELDS: Final = len(STRUCTURED_FIELDS) // 2
-"""VAPI's model leaves keys out. An output with half of our fields is ours; one that only shares "notes" is not."""
-
 
 _FIELDS: Final[dict[str, tuple[str, ...]]] = {
     "full": CallRecord.__struct_fields__,
@@ -47,7 +41,6 @@ _STATUS: Final = tuple(msgspec.json.encode(status_at(rank)) for rank in range(7)
 _DATA_STATUS: Final = tuple(b'"%b"' % status.name.lower().encode() for status in DataStatus)
 _ARCHIVED: Final = b',"archived":true}'
 _NULL: Final = b"null"
-_OBJECT: Final = msgspec.json.Decoder(dict[str, Raw])
 _decode_text: Final = msgspec.json.Decoder(str).decode
 _VARIANT: Final = {digit: b"89ab"[int(chr(digit), 16) & 3 :][:1] for digit in b"0123456789abcdef"}
 _NAMESPACE: Final = hashlib.sha1(uuid.NAMESPACE_URL.bytes + b"urn:vapi:call:", usedforsecurity=False)
@@ -110,7 +103,7 @@ def _shown_facts(call: StoredCall) -> Facts:
     """The facts as the record shows them."""
     facts = call.facts
     if facts.structured_outputs:
-        facts = _filled_from_outputs(facts)
+        facts = filled_from_outputs(facts)
     return replace(
         facts,
         # An earlier version also stored passing states of running calls.
@@ -119,37 +112,6 @@ def _shown_facts(call: StoredCall) -> Facts:
         transcript=facts.transcript and b'{"text":%b}' % facts.transcript,
         metadata=facts.metadata or b"{}",
     )
-
-
-def _filled_from_outputs(facts: Facts) -> Facts:
-    """The facts, with what the analysis lacks taken from the structured outputs."""
-    if facts.analysis_summary and facts.analysis_success_evaluation and facts.analysis_structured_data:
-        return facts
-    outputs = _OBJECT.decode(facts.structured_outputs)
-    return replace(
-        facts,
-        analysis_summary=facts.analysis_summary or _text_of(outputs, SUMMARY_OUTPUT),
-        analysis_success_evaluation=facts.analysis_success_evaluation or _text_of(outputs, SUCCESS_OUTPUT),
-        analysis_structured_data=facts.analysis_structured_data or _find_structured_data(outputs),
-    )
-
-
-def _text_of(outputs: dict[str, Raw], name: str) -> bytes:
-    """A scalar output as a JSON string; empty if it is missing, blank or not a scalar."""
-    text = bytes(outputs.get(name, _NULL))  # a number is not decoded: it may be too large for any type
-    if text[:1] == b'"':
-        return b"" if BLANK.fullmatch(_decode_text(text)) else text
-    return b"" if text[:1] in b"[{" or text == b"null" else b'"%b"' % text
-
-
-def _find_structured_data(outputs: dict[str, Raw]) -> bytes:
-    """The output with the most fields of our own schema; empty if none has enough of them."""
-    best, most = b"", ENOUGH_STRUCTURED_FIELDS - 1
-    for result in outputs.values():
-        text = bytes(result)
-        if text[:1] == b"{" and (shared := len(STRUCTURED_FIELDS & _OBJECT.decode(text).keys())) > most:
-            best, most = text, shared
-    return best
 
 
 def render_pending(call_id: bytes, call: StoredCall | None) -> bytes:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from service.calls.record import ENOUGH_STRUCTURED_FIELDS, STRUCTURED_FIELDS
+from service.calls.structured_outputs import ENOUGH_STRUCTURED_FIELDS, STRUCTURED_FIELDS
 from tests.support.call_record import facts_of, intake_of, record_of
 from tests.support.for_each import for_each
 from tests.support.vapi_sender import message, sample
