@@ -9,11 +9,10 @@ It may grow: a reader takes the facts that it knows and leaves the rest of the f
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from copy import copy
 from typing import Final
 
 import msgspec
-from msgspec.structs import astuple
+from msgspec.structs import astuple, replace
 
 from service.calls.ended_reasons import meaning_of
 from service.calls.facts import LARGE_FACTS, SMALL_FACTS, Facts
@@ -170,9 +169,10 @@ def decode_stamped_call(call_id: bytes, fields: Mapping[str, bytes | None]) -> S
 
 def encode_spooled(change: CallChange) -> bytes:
     """A change as the spool keeps it. A process of the previous version can merge it, but without the later facts."""
-    facts = copy(change.facts)
+    facts = change.facts
     if facts.ended_reason:
-        facts.ended_reason = (b"1" if change.rules_out_analysis else b"0") + facts.ended_reason
+        mark = b"1" if change.rules_out_analysis else b"0"
+        facts = replace(facts, ended_reason=mark + facts.ended_reason)
     texts, known = astuple(facts), facts.known()
     return msgspec.msgpack.encode(
         _SpooledChange(
