@@ -158,8 +158,8 @@ async def test_one_odd_record_does_not_keep_others_from_the_end_of_their_grace(
         async def are_both_counted() -> bool:
             # Nobody reads the two records: only the sweep can have ended their grace.
             answer = await client.get(STATS, params={"limit": "0"})
-            ended: int = answer.json()["stats"]["calls"]["ended"]
-            return ended == 2
+            counted: dict[str, int] = answer.json()["stats"]["calls"] or {}  # null when Redis is late
+            return counted.get("ended") == 2
 
         await eventually(are_both_counted)
 

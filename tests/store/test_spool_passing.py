@@ -13,12 +13,14 @@ import pytest
 
 from service.calls.stored_call import CallChange, Merged
 from service.errors import StoreUnavailableError
+from service.store import spool_file
 from service.store.bucket_pauses import LONGEST_PAUSE_S, SHORTEST_PAUSE_S, BucketPauses
 from service.store.call_codec import SPOOL_LAYOUT, encode_spooled
 from service.store.keys import BUCKETS, bucket_of
 from service.store.spool import Spool
 from service.store.spool_drain import DRAIN_BATCH
 from service.store.spool_file import SpoolFile
+from tests.support.eventually import PATIENCE_S
 from tests.support.store_events import change, until
 
 MERGED = Merged(is_deleted=False, is_changed=True, became_final=None, became_complete=False)
@@ -72,7 +74,9 @@ Opened = Callable[[], Spool]
 
 
 @pytest.fixture
-async def open_spool(tmp_path: Path) -> AsyncIterator[Opened]:
+async def open_spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Opened]:
+    """Opens one more spool over the same file. None of them gives up while another one's commit takes long."""
+    monkeypatch.setattr(spool_file, "LOCK_WAIT_S", PATIENCE_S)
     opened: list[Spool] = []
 
     def open_one() -> Spool:
