@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import structlog
 
@@ -39,6 +40,10 @@ WAITING_SHARE = 0.8
 
 LINES_SHOWN = 20
 """Of each replica's log, when a test fails."""
+
+# A busy machine may take any time for an example, and a run leaves no examples behind.
+hypothesis.settings.register_profile("suite", deadline=None, database=None)
+hypothesis.settings.load_profile("suite")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -19,7 +19,7 @@ from service.headers import REQUEST_ID, by_name, request_id_of
 from service.load_config import load_settings
 from service.vapi.authentication import WebhookProof
 
-FUZZ = settings(max_examples=300, deadline=None, derandomize=True, database=None)
+FUZZ = settings(max_examples=300, derandomize=True)
 
 PREFIX = "/api/v1/vapi/calls/"
 PROOF_HEADERS = [b"x-vapi-secret", b"authorization", b"x-signature", b"x-timestamp", b"x-vapi-signature", b"svix-id"]

@@ -58,14 +58,14 @@ def test_what_is_no_number_stays_as_it_is(text: str) -> None:
 
 
 @given(st.text(max_size=40))
-@settings(max_examples=500, derandomize=True, deadline=None, database=None)
+@settings(max_examples=500, derandomize=True)
 def test_normalizing_again_changes_nothing(text: str) -> None:
     once = normalize_phone(text)
     assert normalize_phone(once) == once
 
 
 @given(st.from_regex(r"\+[1-9][0-9]{1,14}", fullmatch=True), st.lists(st.integers(2, 12), max_size=4))
-@settings(max_examples=200, derandomize=True, deadline=None, database=None)
+@settings(max_examples=200, derandomize=True)
 def test_punctuation_anywhere_does_not_matter(number: str, places: list[int]) -> None:
     written = number
     for place in places:

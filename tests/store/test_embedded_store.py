@@ -62,7 +62,7 @@ async def _rendered(store: CallStore, call_id: bytes, view: View) -> Any:
     return {name: value for name, value in record.items() if name not in CLOCKS}
 
 
-@settings(max_examples=80, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
 async def test_the_same_steps_leave_the_same_record(both: tuple[OpenedStore, OpenedStore], steps: list[Any]) -> None:
     embedded, real = (one.store for one in both)
@@ -74,7 +74,7 @@ async def test_the_same_steps_leave_the_same_record(both: tuple[OpenedStore, Ope
     assert await _rendered(embedded, call_id, "summary") == await _rendered(real, call_id, "summary")
 
 
-@settings(max_examples=15, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
 async def test_the_same_steps_leave_the_same_keys(both: tuple[OpenedStore, OpenedStore], steps: list[Any]) -> None:
     for one in both:

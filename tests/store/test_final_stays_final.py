@@ -20,9 +20,7 @@ from tests.support.vapi_sender import full_report, message, preliminary_report, 
 CALL: Final = b"call-1"
 RESULT_MS: Final = 1_800_000
 
-PROPERTY: Final = settings(
-    max_examples=40, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+PROPERTY: Final = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 REASONS: Final = st.sampled_from((None, "voicemail", "customer-busy", "assistant-ended-call", "pipeline-error"))
 TIMESTAMPS: Final = st.sampled_from((0, 1, 1, 2))

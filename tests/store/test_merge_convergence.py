@@ -19,9 +19,7 @@ from tests.support.store_events import change as change_of
 from tests.support.store_events import change_from, merged_facts, stored
 from tests.support.vapi_sender import full_report, message, preliminary_report, sample, sample_names, status_update
 
-PROPERTY: Final = settings(
-    max_examples=60, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+PROPERTY: Final = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 _numbers = itertools.count()
 

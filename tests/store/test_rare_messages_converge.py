@@ -16,9 +16,7 @@ from service.vapi.api_call import change_of_api_call
 from tests.support.store_events import change_from, merged_facts
 from tests.support.vapi_sender import SAMPLES
 
-PROPERTY: Final = settings(
-    max_examples=80, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+PROPERTY: Final = settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 SAID: Final = {"role": "user", "message": "Yes."}
 ASKED: Final = {"artifactPlan": {"structuredOutputIds": ["u"]}}
 PLANS: Final = (None, ASKED, {"artifactPlan": {"recordingEnabled": "false"}}, {"artifactPlan": {"transcriptPlan": 5}})

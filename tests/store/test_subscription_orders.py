@@ -22,9 +22,7 @@ from tests.store.conftest import OpenedStore
 from tests.support.store_events import change_from
 from tests.support.vapi_sender import full_report, preliminary_report, status_update
 
-PROPERTY: Final = settings(
-    max_examples=60, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+PROPERTY: Final = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 MESSAGES: Final = {
     "ring": change_from(status_update("ringing")),

@@ -143,14 +143,19 @@ class PostgresProcess:
         shutil.rmtree(self.folder)
 
     def _signal_all(self, number: signal.Signals) -> None:
-        """The postmaster first, so that it starts no further process. Each of its children is a group of its own."""
+        """One by one, because each child is a process group of its own.
+
+        The postmaster stands still while its children are listed, so that it starts no further one, and gets the signal
+        last: once it is dead, they are not listed any more.
+        """
         if self._process is None:
             return
         pid = self._process.pid
-        self._process.send_signal(number)
+        self._process.send_signal(signal.SIGSTOP)
         for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(child), number)
+        self._process.send_signal(number)
 
     def _end(self, number: signal.Signals) -> None:
         if self._process is None:

@@ -191,7 +191,7 @@ def iso_text_of(stamp_ms: int) -> Raw:
 
 
 @given(st.integers(min_value=1_577_836_800_000, max_value=2_145_916_800_000))
-@settings(max_examples=1000, derandomize=True, deadline=None, database=None)
+@settings(max_examples=1000, derandomize=True)
 def test_a_timestamp_from_2020_to_2037_is_the_same_as_text_and_as_a_number(stamp_ms: int) -> None:
     assert timestamp_ms(iso_text_of(stamp_ms)) == timestamp_ms(Raw(str(stamp_ms).encode())) == stamp_ms
 

@@ -22,8 +22,6 @@ from tests.support.vapi_sender import full_report, message, preliminary_report, 
 FUZZ = settings(
     max_examples=300,
     derandomize=True,
-    deadline=None,
-    database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
 )
 
