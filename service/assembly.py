@@ -49,6 +49,7 @@ from service.store.memory import RedisMemory
 from service.store.phone_index import PhoneIndex
 from service.store.rate_limit import RateLimit
 from service.store.reconcile_leases import ReconcileLeases
+from service.store.redis_clock import RedisClock
 from service.store.spool import Spool
 from service.store.subscription_room import SubscriptionRoom
 from service.store.subscriptions import SubscriptionStore
@@ -56,10 +57,10 @@ from service.vapi.authentication import WebhookProof
 from service.vapi.client import VapiClient
 
 REPLICA_ID_VARIABLE: Final = "SERVICE_REPLICA_ID"
-"""Set by the process that starts the workers, so that all workers of a replica have the same id."""
+"""See ``replica_id``."""
 
 METRICS_FOLDER_VARIABLE: Final = "SERVICE_METRICS_FOLDER"
-"""Set by that process too, if there are several workers: where each writes its metrics for the others."""
+"""Set by the process that starts several workers: where each writes its metrics for the others."""
 
 
 def assemble(settings: Settings) -> tuple[State, RedisTopology]:
@@ -71,10 +72,10 @@ def assemble(settings: Settings) -> tuple[State, RedisTopology]:
     vapi = VapiClient(settings) if settings.vapi_api_key else None
     kestra = KestraClient(settings) if settings.kestra_url else None
     room = SubscriptionRoom(settings, commands, keys)
-    subscriptions = None
+    resumer = None
     if kestra is not None:
-        subscriptions = Resumer(SubscriptionStore(settings, commands, keys, room), kestra, metrics.subscription)
-    due = DueQueues(subscriptions)
+        resumer = Resumer(SubscriptionStore(settings, commands, keys, room), kestra, metrics.subscription)
+    due = DueQueues(resumer)
     calls = CallStore(settings, commands, keys, on_due=due.wake)
     archive = Archive(settings) if settings.database_url else None
     archived_calls = ArchivedCalls(settings, calls, archive) if archive else None
@@ -85,13 +86,14 @@ def assemble(settings: Settings) -> tuple[State, RedisTopology]:
     shutdown.on_begin += [changes.wake_all, change_feed.wake_all]
     if redis.sentinels is not None:
         redis.sentinels.on_new_master.append(changes.leave_server)
-    sweep = Sweep(calls, changes, metrics.merged)
+    redis_clock = RedisClock()
+    sweep = Sweep(calls, changes, redis_clock, metrics.merged)
     addresses = ClientAddresses(settings.forwarded_allow_ips)
     failed_proofs, refusals = FailedProofs(addresses), RefusalLog(addresses)
     spool = Spool(settings.spool_dir, settings.spool_max_bytes) if settings.spool_dir else None
     idempotency = IdempotencyStore(commands, keys)
     leases = ReconcileLeases(settings, commands, keys)
-    reconciler = _reconciler(settings, vapi, calls, sweep, metrics, leases)
+    reconciler = _reconciler(settings, vapi, calls, sweep, redis_clock, metrics, leases)
     archive_stream = _archive_stream(settings, commands, keys)
     state = State(
         settings=settings,
@@ -101,6 +103,7 @@ def assemble(settings: Settings) -> tuple[State, RedisTopology]:
         change_feed=change_feed,
         shutdown=shutdown,
         sweep=sweep,
+        redis_clock=redis_clock,
         counts=CountStore(commands, keys, replica_id=replica_id(), process_id=os.getpid(), version=__version__),
         store_health=StoreHealth(commands, keys),
         rate_limit=_rate_limit(settings, commands, keys),
@@ -113,7 +116,7 @@ def assemble(settings: Settings) -> tuple[State, RedisTopology]:
         archive_stream=archive_stream,
         archiver=_archiver(settings, archive, archive_stream, calls, commands, metrics),
         kestra=kestra,
-        subscriptions=subscriptions,
+        resumer=resumer,
         callbacks=callbacks,
         placing=Placing(
             settings, vapi, kestra, calls, idempotency,
@@ -189,6 +192,7 @@ def _reconciler(
     vapi: VapiClient | None,
     calls: CallStore,
     sweep: Sweep,
+    redis_clock: RedisClock,
     metrics: Metrics,
     leases: ReconcileLeases,
 ) -> Reconciler | None:
@@ -196,7 +200,7 @@ def _reconciler(
     if vapi is None:
         return None
     reconciler = Reconciler(
-        settings, vapi, calls, leases, sweep.now_ms, on_merged=metrics.merged, on_result=metrics.reconciled
+        settings, vapi, calls, leases, redis_clock.now_ms, on_merged=metrics.merged, on_result=metrics.reconciled
     )
     sweep.on_subscribed = reconciler.schedule
     return reconciler
@@ -233,4 +237,5 @@ def _archiver(
 
 
 def replica_id() -> str:
-    return os.environ.get(REPLICA_ID_VARIABLE) or f"{socket.gethostname()}-{secrets.token_hex(3)}"
+    """One id for all processes of this replica: the first that asks makes it, and its workers inherit it."""
+    return os.environ.setdefault(REPLICA_ID_VARIABLE, f"{socket.gethostname()}-{secrets.token_hex(3)}")

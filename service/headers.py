@@ -1,10 +1,11 @@
-"""Reads request headers by name, and the request id."""
+"""Reads request headers: by name, the request id, bearer tokens and other secrets."""
 
 from __future__ import annotations
 
+import hmac
 import random
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
@@ -26,3 +27,17 @@ def request_id_of(headers: Mapping[bytes, bytes]) -> bytes:
     if given is not None and REQUEST_ID.fullmatch(given):
         return given
     return b"%016x" % random.getrandbits(64)
+
+
+def bearer_token(headers: Mapping[bytes, bytes]) -> bytes | None:
+    """The token of the ``Authorization: Bearer`` header (RFC 6750); None without one."""
+    value = headers.get(b"authorization", b"")
+    return value[7:].strip() if value[:7].lower() == b"bearer " else None
+
+
+def is_any_of(sent: bytes, wanted: Iterable[bytes]) -> bool:
+    """Compares with every candidate, each in constant time, so that the time taken reveals nothing."""
+    found = False
+    for candidate in wanted:
+        found |= hmac.compare_digest(sent, candidate)
+    return found

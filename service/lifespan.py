@@ -90,8 +90,8 @@ def _start_background(
     if state.spool is not None:
         drain = partial(state.spool.drain_in_background, state.calls.merge, state.metrics.merged)
         start("spool-drain", drain, DRAIN_EVERY_S)
-    if state.subscriptions is not None:
-        start("subscriptions", state.subscriptions.try_due, 0.0)
+    if state.resumer is not None:
+        start("resumer", state.resumer.try_due, 0.0)
     if state.callbacks is not None:
         start("callback-look", state.callbacks.look, SWEEP_EVERY_S)
         for destination in state.callbacks.destinations:
@@ -132,8 +132,8 @@ async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
 async def _finish_work(state: State) -> None:
     """Close these parts concurrently. In sequence they would take longer than orchestrators wait."""
     closing = [state.sweep.close(), state.placing.close(), state.batches.close(), state.change_feed.close()]
-    if state.subscriptions is not None:
-        closing.append(state.subscriptions.close())
+    if state.resumer is not None:
+        closing.append(state.resumer.close())
     if state.archiver is not None:
         closing.append(state.archiver.close())
     if state.callbacks is not None:

@@ -21,11 +21,11 @@ async def test_nothing_runs_on_after_the_end_though_redis_hangs() -> None:
         async with lifespan_of(state, topology)(Router()):
             await state.store_health.probe()
             redis.pause()
-            assert state.subscriptions is not None
+            assert state.resumer is not None
             await asyncio.sleep(0.3)  # the last probe is not valid any more
             await state.store_health.probe(within_s=0.01)
             with suppress(TimeoutError):
-                await asyncio.wait_for(state.subscriptions.subscribe(b"call-1", b"execution1"), 0.01)
+                await asyncio.wait_for(state.resumer.subscribe(b"call-1", b"execution1"), 0.01)
         assert asyncio.all_tasks() - before == set()
     finally:
         redis.resume()

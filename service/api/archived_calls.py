@@ -37,21 +37,21 @@ class ArchivedCalls:
         return call is None or isinstance(call, UnknownToVapi)
 
     async def find(
-        self, call_id: bytes, view: View, known: StoredCall | Tombstone | None, *, is_plain: bool, deadline: float
+        self, call_id: bytes, view: View, known: StoredCall | Tombstone | None, *, is_wait: bool, deadline: float
     ) -> StoredCall | None:
         """The archived record with what Redis has of the call merged in; None where the archive has nothing to add.
 
-        A poll that waits (``is_plain`` is false) gets only a final archived record. So does any poll of a record that is in
+        A poll that waits gets only a final archived record. So does any poll of a record that is in
         Redis.
 
         Raises:
-            ArchiveUnavailableError: the archive does not answer by ``deadline``, ``is_plain`` is true, and Redis has no
+            ArchiveUnavailableError: the archive does not answer by ``deadline``, ``is_wait`` is false, and Redis has no
                 record to answer with.
         """
         try:
             archived = await self._archive.find(call_id, LARGE_OF_VIEW[view], deadline=deadline)
         except ArchiveUnavailableError:
-            if is_plain and not isinstance(known, StoredCall):
+            if not is_wait and not isinstance(known, StoredCall):
                 raise
             return None
         is_final = archived is not None and archived.call.is_final
@@ -61,7 +61,7 @@ class ArchivedCalls:
                 return None
             live = await self._calls.find_stamped(call_id, deadline=deadline)
             return merge_calls(archived, live).call if live else archived.call
-        if archived is None or not (is_final or is_plain):
+        if archived is None or (is_wait and not is_final):
             return None
         return archived.call
 
@@ -74,7 +74,7 @@ class ArchivedCalls:
         if not self.may_have_more(known):
             return known
         deadline = time.monotonic() + self._timeout_s
-        found = await self.find(call_id, "summary", known, is_plain=True, deadline=deadline)
+        found = await self.find(call_id, "summary", known, is_wait=False, deadline=deadline)
         return found or known
 
     async def has_final(self, call_id: bytes) -> bool:

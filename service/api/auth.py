@@ -12,8 +12,8 @@ from starlette.types import Scope
 from service.api.limits import FailedProofs, RefusalLog
 from service.config import Secret, Settings
 from service.errors import ForbiddenError, UnauthorizedError
+from service.headers import bearer_token, is_any_of
 from service.metrics.declared import LACKS_ADMIN, NO_BEARER, UNKNOWN_BEARER
-from service.vapi.plain_secrets import bearer_token, is_any_of
 
 
 class Access(IntEnum):

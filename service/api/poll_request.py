@@ -11,9 +11,9 @@ from urllib.parse import parse_qsl
 import msgspec
 from starlette.types import Scope
 
+from service.calls.call_id import is_call_id
 from service.calls.record import View
 from service.errors import Detail, InvalidRequestError
-from service.vapi.intake import is_call_id
 
 MAX_QUERY_KEPT: Final = 100
 """Longest query string whose parsed form is cached, in bytes."""

@@ -30,7 +30,7 @@ class _Answer(msgspec.Struct, frozen=True):
     body: bytes
     headers: Headers
     shared: SharedBody | None = None
-    """Set when other answers may share the body."""
+    """Only held: SharedBodies knows a body as long as an answer that sends it holds it."""
 
 
 class Polling:
@@ -68,7 +68,7 @@ class Polling:
     async def _answer_now(self, poll: PollRequest) -> _Answer:
         started = time.perf_counter()
         try:
-            call = await read_first(self._state, poll.call_id, poll.view, is_plain=True)
+            call = await read_first(self._state, poll.call_id, poll.view, is_wait=False)
             self._count_first(call, is_wait=False)
             return self._as_it_stands(poll, call)
         finally:

@@ -39,7 +39,7 @@ async def read_call(
     if (
         isinstance(call, StoredCall)
         and call.data_status == DataStatus.PARTIAL  # checked first: most calls are not, and the clock costs 1 us
-        and is_past_grace(call, state.sweep.now_ms(call_id), state.settings.report_grace_ms)
+        and is_past_grace(call, state.redis_clock.now_ms(call_id), state.settings.report_grace_ms)
     ):
         try:
             state.metrics.merged(await state.calls.expire_grace(call_id, deadline=deadline))

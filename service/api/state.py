@@ -33,6 +33,7 @@ from service.store.counts import CountStore
 from service.store.health import StoreHealth
 from service.store.phone_index import PhoneIndex
 from service.store.rate_limit import RateLimit
+from service.store.redis_clock import RedisClock
 from service.store.spool import Spool
 from service.vapi.authentication import WebhookProof
 from service.vapi.client import VapiClient
@@ -47,6 +48,7 @@ class State:
     change_feed: ChangeFeed
     shutdown: Shutdown
     sweep: Sweep
+    redis_clock: RedisClock
     counts: CountStore
     store_health: StoreHealth
     rate_limit: RateLimit | None
@@ -69,7 +71,7 @@ class State:
     """None without ``DATABASE_URL``."""
     kestra: KestraClient | None
     """None without ``KESTRA_URL``."""
-    subscriptions: Resumer | None
+    resumer: Resumer | None
     """None without ``KESTRA_URL``."""
     callbacks: Callbacks | None
     """None without ``CALLBACK_ALLOWED_PREFIXES``."""

@@ -106,7 +106,7 @@ def _counts(state: State, scan: IndexScan, counted: tuple[Counts[str], list[Repl
         "placed": {result: sums[f"placed.{result}"] for result in PLACED},
         "replicas": [_replica(replica) for replica in replicas],
     }
-    if state.subscriptions is not None:
+    if state.resumer is not None:
         counts["subscriptions"] = _subscriptions(scan, sums)
     if state.callbacks is not None:
         counts["callbacks"] = _callbacks(state.callbacks.standing, sums)

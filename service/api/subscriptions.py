@@ -32,7 +32,7 @@ async def subscribe(state: State, request: Request) -> Response:
     """202 once Redis has stored it. Repeating a subscription changes nothing and gets the same answer."""
     call_id = read_call_id(request.path_params["call_id"])
     request.scope["log"]["call_id"] = call_id.decode()
-    if state.subscriptions is None and state.callbacks is None:
+    if state.resumer is None and state.callbacks is None:
         raise NotConfiguredError(
             "KESTRA_URL must be set to resume executions, and CALLBACK_ALLOWED_PREFIXES to send callbacks"
         )
@@ -43,12 +43,12 @@ async def subscribe(state: State, request: Request) -> Response:
         url = read_url(body, state.callbacks)
         await state.callbacks.subscribe(call_id, url, is_archived=await _is_archived(state, call_id))
         return JSONResponse(202)
-    if state.subscriptions is None:
+    if state.resumer is None:
         raise NotConfiguredError("KESTRA_URL must be set to resume executions")
     execution_id = read_execution_id(body)
     request.scope["log"]["execution_id"] = execution_id
     is_archived = await _is_archived(state, call_id)
-    await state.subscriptions.subscribe(call_id, execution_id.encode(), is_archived=is_archived)
+    await state.resumer.subscribe(call_id, execution_id.encode(), is_archived=is_archived)
     return JSONResponse(202)
 
 

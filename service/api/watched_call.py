@@ -35,35 +35,35 @@ Call = StoredCall | Tombstone | None
 """What a read finds; None for a call that nobody has heard of."""
 
 
-def read_first(state: State, call_id: bytes, view: View, *, is_plain: bool) -> Awaitable[Call]:
-    """As ``read_and_reconcile``, and from the archive what Redis does not have. VAPI is not asked for that.
+def read_first(state: State, call_id: bytes, view: View, *, is_wait: bool) -> Awaitable[Call]:
+    """As ``read_and_schedule``, and from the archive what Redis does not have. VAPI is not asked for that.
 
     Raises:
-        ArchiveUnavailableError: the archive is away, Redis does not have the call, and ``is_plain`` is true: the poll does
-            not wait for a final record.
+        ArchiveUnavailableError: the archive is away, Redis does not have the call, and ``is_wait`` is false: the poll
+            wants an answer at once.
     """
     if state.archived_calls is None:
-        return read_and_reconcile(state, call_id, view)
-    return _read_with_archive(state, state.archived_calls, call_id, view, is_plain=is_plain)
+        return read_and_schedule(state, call_id, view)
+    return _read_with_archive(state, state.archived_calls, call_id, view, is_wait=is_wait)
 
 
 async def _read_with_archive(
-    state: State, archived: ArchivedCalls, call_id: bytes, view: View, *, is_plain: bool
+    state: State, archived: ArchivedCalls, call_id: bytes, view: View, *, is_wait: bool
 ) -> Call:
     deadline = time.monotonic() + state.settings.store_timeout_s
     call = await _read(state, call_id, view, deadline)
     if archived.may_have_more(call):
-        found = await archived.find(call_id, view, call, is_plain=is_plain, deadline=deadline)
+        found = await archived.find(call_id, view, call, is_wait=is_wait, deadline=deadline)
         if found is not None:
             return found
-    _reconcile_if_due(state, call_id, call)
+    _schedule_if_due(state, call_id, call)
     return call
 
 
-async def read_and_reconcile(state: State, call_id: bytes, view: View) -> Call:
+async def read_and_schedule(state: State, call_id: bytes, view: View) -> Call:
     """The call as it is now. It is queued for reconciling if that is due. Raises StoreUnavailableError, counted."""
     call = await _read(state, call_id, view, None)
-    _reconcile_if_due(state, call_id, call)
+    _schedule_if_due(state, call_id, call)
     return call
 
 
@@ -75,7 +75,7 @@ async def _read(state: State, call_id: bytes, view: View, deadline: float | None
         raise
 
 
-def _reconcile_if_due(state: State, call_id: bytes, call: Call) -> None:
+def _schedule_if_due(state: State, call_id: bytes, call: Call) -> None:
     if state.reconciler is not None:
         state.reconciler.schedule_if_due(call_id, call)
 
@@ -124,7 +124,7 @@ class WatchedCall:
 
     def first_read(self) -> Awaitable[Call]:
         """See ``read_first``."""
-        return read_first(self._state, self._watch.call_id, self.view, is_plain=False)
+        return read_first(self._state, self._watch.call_id, self.view, is_wait=True)
 
     async def ask_archive_again(self, known: Call) -> Call:
         """Ask the archive again: it may have been away at the first read. ``known`` while it or Redis is away."""
@@ -156,7 +156,7 @@ class WatchedCall:
         if self.is_over or is_archived or not (is_woken or reads_at_end or now >= due_at):
             return known
         try:
-            return await read_and_reconcile(self._state, self._watch.call_id, self.view)
+            return await read_and_schedule(self._state, self._watch.call_id, self.view)
         except StoreUnavailableError:
             if reads_at_end and now >= until:
                 raise
@@ -169,7 +169,7 @@ class WatchedCall:
         """When the report grace of the call ends, in loop time; soon if it has ended, infinity for a call that is in none."""
         if not isinstance(call, StoredCall) or call.data_status != DataStatus.PARTIAL:
             return math.inf
-        now_ms = self._state.sweep.now_ms(self._watch.call_id)
+        now_ms = self._state.redis_clock.now_ms(self._watch.call_id)
         ends_in_s = (call.over_at_ms + self._state.settings.report_grace_ms - now_ms) / 1000
         return asyncio.get_running_loop().time() + (ends_in_s if ends_in_s > 0 else _pause_after(-ends_in_s))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Final
@@ -16,7 +15,8 @@ from service.errors import StoreUnavailableError
 from service.store.calls import CallStore
 from service.store.changes import Changes
 from service.store.index_scan import BucketScan
-from service.store.keys import BUCKETS, bucket_of
+from service.store.keys import BUCKETS
+from service.store.redis_clock import RedisClock
 
 log = structlog.get_logger(__name__)
 
@@ -37,7 +37,7 @@ class Standing(msgspec.Struct, frozen=True):
     running: int
     """Records that are not final."""
     longest_silence_s: float
-    """Time since the last event of that one of them that has been silent for longest; 0 if there is none."""
+    """Since the last event of the running call that has been silent longest; 0 if no call runs."""
     subscribed_calls: int
     due_subscriptions: int
 
@@ -46,11 +46,14 @@ class Sweep:
     """Wakes the polls of calls that changed unnoticed, and ends the grace of reports that did not come.
 
     Each bucket is scanned by itself, so a shard that is away or full does not stop the others. The store reports due
-    subscriptions by its ``on_due``.
+    subscriptions by its ``on_due``. ``clock`` is set by each scan.
     """
 
-    def __init__(self, store: CallStore, changes: Changes, on_merged: Callable[[Merged], None]) -> None:
+    def __init__(
+        self, store: CallStore, changes: Changes, clock: RedisClock, on_merged: Callable[[Merged], None]
+    ) -> None:
         self._store = store
+        self.clock = clock
         self._changes = changes
         self._on_merged = on_merged
         self.on_subscribed: Callable[[bytes], None] | None = None
@@ -63,17 +66,6 @@ class Sweep:
         self._last_scans: dict[int, BucketScan] = {}
         self.missing_buckets: set[int] = set()
         """The buckets whose last scan got no answer."""
-        self._clock_offsets_ms: dict[int, float] = {}
-
-    def now_ms(self, call_id: bytes | None = None) -> int:
-        """Redis's clock, as known from the last sweep: that of the call's master, or else the clock that is most ahead.
-
-        In a Cluster the masters' clocks differ. A call's grace is over by the clock of its own master. By a clock ahead
-        of that, its parked polls would read the record every 50 ms until then.
-        """
-        latest_ms = max(self._clock_offsets_ms.values(), default=0.0)
-        offset_ms = latest_ms if call_id is None else self._clock_offsets_ms.get(bucket_of(call_id), latest_ms)
-        return round(time.time() * 1000 + offset_ms)
 
     async def sweep(self) -> None:
         """Scan every bucket that no earlier sweep still scans. Raises nothing: the next sweep repeats what failed."""
@@ -112,7 +104,7 @@ class Sweep:
         try:
             due = await self._scan(bucket)
         except StoreUnavailableError:
-            self._clock_offsets_ms.pop(bucket, None)
+            self.clock.forget(bucket)
             self._last_scans.pop(bucket, None)
             self.missing_buckets.add(bucket)
             log.debug("sweep.bucket_missing", bucket=bucket)
@@ -129,7 +121,7 @@ class Sweep:
         scan = await self._store.scan_bucket(
             bucket, since, takes_turns=True, takes_refreshes=self.on_refreshable is not None
         )
-        self._clock_offsets_ms[bucket] = scan.now_ms - time.time() * 1000
+        self.clock.set(bucket, scan.now_ms)
         self._scanned_at_ms[bucket] = scan.now_ms - LOOK_BACK_MS
         self._last_scans[bucket] = scan
         self.missing_buckets.discard(bucket)

@@ -6,7 +6,6 @@ import ctypes
 import gc
 import os
 import resource
-import secrets
 import signal
 import socket
 import sys
@@ -18,7 +17,7 @@ from typing import Any, Final
 import uvicorn
 from uvicorn.supervisors.multiprocess import Multiprocess
 
-from service.assembly import METRICS_FOLDER_VARIABLE, REPLICA_ID_VARIABLE
+from service.assembly import METRICS_FOLDER_VARIABLE, replica_id
 from service.config import Settings
 from service.server.connections import backlog_of, descriptor_limit
 from service.server.protocol import BoundedProtocol
@@ -51,7 +50,7 @@ class Supervisor(Multiprocess):
 def serve(settings: Settings) -> int:
     """Run until stopped; returns the exit status."""
     raise_file_limit()
-    os.environ.setdefault(REPLICA_ID_VARIABLE, f"{socket.gethostname()}-{secrets.token_hex(3)}")
+    replica_id()  # made here, so that all workers have the same
     options: dict[str, Any] = {
         "factory": True,
         "host": settings.host,

@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from service.calls.call_id import is_call_id
 from service.calls.ended_reasons import meaning_of
 from service.calls.facts import Facts
 from service.calls.status import ENDED, Ending, Rank, rank_of
@@ -17,7 +18,7 @@ from service.errors import InvalidMessageError
 from service.vapi.artifact_plan import add_what_was_asked_for, artifact_plans
 from service.vapi.coercion import ABSENT, FieldReader, Text, first_not_blank
 from service.vapi.context import add_context
-from service.vapi.intake import REPORT, Weight, create_change, has_analysis, is_call_id
+from service.vapi.intake import REPORT, Weight, create_change, has_analysis
 from service.vapi.json_checks import TOO_DEEP, NotJSONError, replace_lone_surrogates
 from service.vapi.messages import Call, Results, ServerMessage, decode_message
 from service.vapi.results import add_results

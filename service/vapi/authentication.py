@@ -15,11 +15,11 @@ from typing import Final
 
 from service.config import Settings
 from service.errors import InvalidSignatureError
+from service.headers import is_any_of
 from service.vapi.plain_secrets import (
     LEGACY_HEADER,
     as_sent,
     header_name,
-    is_any_of,
     secret_headers_of,
     without_bearer,
 )

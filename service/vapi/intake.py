@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 from msgspec import Struct
 
+from service.calls.call_id import is_call_id
 from service.calls.ended_reasons import meaning_of
 from service.calls.facts import Facts
 from service.calls.status import (
@@ -31,8 +31,6 @@ from service.vapi.times import timestamp_ms
 REPORT: Final = "end-of-call-report"
 STATUS_UPDATE: Final = "status-update"
 CALL_DELETED: Final = "call.deleted"
-
-CALL_ID: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,127}")
 
 DELETED_REASON: Final = "call-deleted"
 
@@ -107,10 +105,6 @@ def create_change(
         facts=facts,
         token=token,
     )
-
-
-def is_call_id(text: str) -> bool:
-    return CALL_ID.fullmatch(text) is not None
 
 
 def _weigh(message: ServerMessage, call: Call, facts: Facts) -> Weight:

@@ -1,9 +1,7 @@
-"""Secrets that a header holds as they are: VAPI's webhook secret, callers' tokens. Pure."""
+"""VAPI's webhook secret as a header holds it. Pure."""
 
 from __future__ import annotations
 
-import hmac
-from collections.abc import Iterable, Mapping
 from typing import Final
 
 from service.config import Settings
@@ -31,20 +29,6 @@ def as_sent(secrets: list[str]) -> tuple[bytes, ...]:
     sent = {secret.encode(): None for secret in secrets}
     sent |= {secret.encode("latin-1"): None for secret in secrets if max(secret) < "\u0100"}
     return tuple(sent)
-
-
-def bearer_token(headers: Mapping[bytes, bytes]) -> bytes | None:
-    """The token of the ``Authorization: Bearer`` header (RFC 6750); None without one."""
-    value = headers.get(b"authorization", b"")
-    return value[7:].strip() if value[:7].lower() == b"bearer " else None
-
-
-def is_any_of(sent: bytes, wanted: Iterable[bytes]) -> bool:
-    """Compares with every candidate, each in constant time, so that the time taken reveals nothing."""
-    found = False
-    for candidate in wanted:
-        found |= hmac.compare_digest(sent, candidate)
-    return found
 
 
 def header_name(name: str) -> bytes:

@@ -21,8 +21,8 @@ EXECUTION = b"execution"
 async def test_a_report_resumes_who_waits_without_a_sweep(opened: OpenedStore, kestra: FakeKestra) -> None:
     execution, other = paused_execution(kestra), paused_execution(kestra, "other")
     async with OneReplica(opened, sweeps=False) as replica:
-        await replica.subscriptions.subscribe(CALL, EXECUTION)
-        await replica.subscriptions.subscribe(b"call-2", b"other")
+        await replica.resumer.subscribe(CALL, EXECUTION)
+        await replica.resumer.subscribe(b"call-2", b"other")
         await replica.calls.merge(change_from(status_update("ringing")))
         assert resumes_sent(kestra) == 0
         await replica.calls.merge(change_from(full_report()))
@@ -36,9 +36,9 @@ async def test_who_comes_too_late_to_wait_is_resumed_at_once(opened: OpenedStore
     async with OneReplica(opened, sweeps=False) as replica:
         await replica.calls.merge(change_from(full_report()))
         for _ in range(3):
-            await replica.subscriptions.subscribe(CALL, EXECUTION)
+            await replica.resumer.subscribe(CALL, EXECUTION)
         await replica.until_counted(resumed=1)
-        await replica.subscriptions.subscribe(CALL, EXECUTION)
+        await replica.resumer.subscribe(CALL, EXECUTION)
 
     assert (execution.resumes, resumes_sent(kestra)) == (1, 1)
 
@@ -46,7 +46,7 @@ async def test_who_comes_too_late_to_wait_is_resumed_at_once(opened: OpenedStore
 async def test_what_another_process_made_due_is_found_by_the_sweep(opened: OpenedStore, kestra: FakeKestra) -> None:
     execution = paused_execution(kestra)
     async with OneReplica(opened) as replica:
-        await replica.subscriptions.subscribe(CALL, EXECUTION)
+        await replica.resumer.subscribe(CALL, EXECUTION)
         await opened.store.merge(change_from(full_report()))
         await replica.until_counted(resumed=1)
 
@@ -60,7 +60,7 @@ async def test_an_execution_that_is_not_paused_yet_is_tried_again_until_it_is(
     execution.histories = execution.histories[:-1]
     async with OneReplica(opened, sweeps=False) as replica:
         await replica.calls.merge(change_from(full_report()))
-        await replica.subscriptions.subscribe(CALL, EXECUTION)
+        await replica.resumer.subscribe(CALL, EXECUTION)
         await replica.until_counted(retried=1)
         execution.move("PAUSED")
         await replica.until_counted(resumed=1)
@@ -73,8 +73,8 @@ async def test_an_execution_that_was_resumed_by_somebody_else_counts_as_resumed(
 ) -> None:
     execution, over = paused_execution(kestra), paused_execution(kestra, "over")
     async with OneReplica(opened, sweeps=False) as replica:
-        await replica.subscriptions.subscribe(CALL, EXECUTION)
-        await replica.subscriptions.subscribe(CALL, b"over")
+        await replica.resumer.subscribe(CALL, EXECUTION)
+        await replica.resumer.subscribe(CALL, b"over")
         await asyncio.sleep(0.002)  # a pause that ends in the millisecond of the subscription may be an earlier one
         execution.resume({})
         over.end("KILLED")
@@ -87,9 +87,9 @@ async def test_an_execution_that_was_resumed_by_somebody_else_counts_as_resumed(
 async def test_an_execution_that_kestra_does_not_know_is_dropped(opened: OpenedStore, kestra: FakeKestra) -> None:
     async with OneReplica(opened) as replica:
         await replica.calls.merge(change_from(full_report()))
-        await replica.subscriptions.subscribe(CALL, b"unknown")
+        await replica.resumer.subscribe(CALL, b"unknown")
         await replica.until_counted(dropped=1)
-        await replica.subscriptions.subscribe(CALL, b"unknown")
+        await replica.resumer.subscribe(CALL, b"unknown")
         await asyncio.sleep(0.3)
 
     assert (resumes_sent(kestra), replica.results) == (0, {"dropped": 1})
@@ -100,7 +100,7 @@ async def test_many_replicas_resume_each_execution_once(opened: OpenedStore, kes
     async with OneReplica(opened) as one, OneReplica(opened) as two, OneReplica(opened) as three:
         replicas = (one, two, three)
         for number in range(24):
-            await one.subscriptions.subscribe(b"call-%d" % (number % 12), b"execution%d" % number)
+            await one.resumer.subscribe(b"call-%d" % (number % 12), b"execution%d" % number)
         reports = [change_from(full_report(f"call-{number}")) for number in range(12)]
         await asyncio.gather(*(replica.calls.merge(report) for report in reports for replica in replicas))
 
@@ -115,16 +115,16 @@ async def test_many_replicas_resume_each_execution_once(opened: OpenedStore, kes
 async def test_the_hundred_and_first_subscription_of_a_call_is_refused(opened: OpenedStore) -> None:
     async with OneReplica(opened) as replica:
         for number in range(SUBSCRIPTIONS_AT_MOST):
-            await replica.subscriptions.subscribe(CALL, b"execution%d" % number)
+            await replica.resumer.subscribe(CALL, b"execution%d" % number)
         with pytest.raises(TooManyRequestsError, match="100 subscriptions"):
-            await replica.subscriptions.subscribe(CALL, b"another")
+            await replica.resumer.subscribe(CALL, b"another")
 
 
 async def test_the_sweep_names_each_call_that_is_waited_for(opened: OpenedStore) -> None:
     named: list[bytes] = []
     async with OneReplica(opened) as replica:
         replica.sweep.on_subscribed = named.append
-        await replica.subscriptions.subscribe(CALL, EXECUTION)
+        await replica.resumer.subscribe(CALL, EXECUTION)
 
         async def is_named() -> bool:
             return named == [CALL]

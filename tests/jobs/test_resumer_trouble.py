@@ -24,7 +24,7 @@ async def test_trouble_is_tried_again(opened: OpenedStore, kestra: FakeKestra, s
     execution = paused_execution(kestra)
     kestra.answer_next(status, method="POST")
     async with OneReplica(opened, sweeps=False) as replica:
-        await replica.subscriptions.subscribe(CALL, EXECUTION)
+        await replica.resumer.subscribe(CALL, EXECUTION)
         await replica.calls.merge(change_from(full_report()))
         await replica.until_counted(resumed=1)
 
@@ -36,7 +36,7 @@ async def test_a_kestra_that_hangs_is_given_up_in_time_and_tried_again(opened: O
     kestra.hang_next(method="POST", is_done=True)
     async with OneReplica(opened, try_within_s=1.5, sweeps=False) as replica:
         await replica.calls.merge(change_from(full_report()))
-        await replica.subscriptions.subscribe(CALL, EXECUTION)
+        await replica.resumer.subscribe(CALL, EXECUTION)
         await replica.until_counted(resumed=1)
 
     assert (execution.resumes, replica.results) == (1, {"retried": 1, "resumed": 1})
@@ -52,7 +52,7 @@ async def test_what_never_comes_right_is_dropped_at_last(
         kestra.answer_next(503, method="POST", times=99)
     await opened.store.merge(change_from(full_report()))
     async with OneReplica(opened) as replica:
-        await replica.subscriptions.subscribe(CALL, EXECUTION)
+        await replica.resumer.subscribe(CALL, EXECUTION)
         await replica.until_counted(retried=1)
         # Aged by hand: nobody waits for an hour.
         bucket = bucket_of(CALL)
@@ -71,7 +71,7 @@ async def test_ten_at_most_are_resumed_at_a_time_and_all_in_the_end(opened: Open
         sent_before = resumes_sent(kestra)
         kestra.hang_next(method="POST", times=10)
         for number in range(35):
-            await replica.subscriptions.subscribe(b"call-%d" % number, b"execution%d" % number)
+            await replica.resumer.subscribe(b"call-%d" % number, b"execution%d" % number)
         for number in range(35):
             await replica.calls.merge(change_from(full_report(f"call-{number}")))
 
@@ -90,7 +90,7 @@ async def kestra_is_known(replica: OneReplica, kestra: FakeKestra) -> None:
     """Its version was asked for: from now on a try is one request."""
     paused_execution(kestra, "first")
     await replica.calls.merge(change_from(full_report("first")))
-    await replica.subscriptions.subscribe(b"first", b"first")
+    await replica.resumer.subscribe(b"first", b"first")
     await replica.until_counted(resumed=1)
 
 
@@ -111,7 +111,7 @@ async def test_a_try_that_outlived_its_lease_counts_nothing(opened: OpenedStore,
     await opened.store.merge(change_from(full_report()))
     kestra.hang_next(method="POST")
     async with OneReplica(opened, lease_ms=100, try_within_s=1.0, sweeps=False) as slow:
-        await slow.subscriptions.subscribe(CALL, EXECUTION)
+        await slow.resumer.subscribe(CALL, EXECUTION)
         await until(lambda: has_sent(kestra))
         async with OneReplica(opened) as quick:
             await quick.until_counted(resumed=1)
@@ -123,8 +123,8 @@ async def test_what_nobody_foresaw_hurts_nobody_else(opened: OpenedStore, kestra
     execution = paused_execution(kestra)
     await opened.store.merge(change_from(full_report()))
     async with OneReplica(opened, sweeps=False) as replica:
-        await replica.subscriptions.subscribe(CALL, b"\xff")  # no request can say so
-        await replica.subscriptions.subscribe(CALL, EXECUTION)
+        await replica.resumer.subscribe(CALL, b"\xff")  # no request can say so
+        await replica.resumer.subscribe(CALL, EXECUTION)
         await replica.until_counted(resumed=1)
 
     assert (execution.resumes, replica.results) == (1, {"resumed": 1})
@@ -134,7 +134,7 @@ async def test_what_is_under_way_at_the_end_is_finished(opened: OpenedStore, kes
     execution = paused_execution(kestra)
     await opened.store.merge(change_from(full_report()))
     async with OneReplica(opened, sweeps=False) as replica:
-        await replica.subscriptions.subscribe(CALL, EXECUTION)
+        await replica.resumer.subscribe(CALL, EXECUTION)
 
         async def is_asked() -> bool:
             return bool(kestra.requests)
@@ -149,7 +149,7 @@ async def test_what_is_cut_off_at_the_end_is_given_back(opened: OpenedStore, kes
     await opened.store.merge(change_from(full_report()))
     kestra.hang_next(method="POST")
     async with OneReplica(opened, lease_ms=60_000, sweeps=False) as leaving:
-        await leaving.subscriptions.subscribe(CALL, EXECUTION)
+        await leaving.resumer.subscribe(CALL, EXECUTION)
         await until(lambda: has_sent(kestra))
     async with OneReplica(opened) as staying:
         await staying.until_counted(resumed=1)
@@ -164,12 +164,12 @@ async def test_an_outage_of_redis_delays_and_loses_nothing(kestra: FakeKestra) -
     opened = OpenedStore(redis.url, {"KESTRA_URL": kestra.url, "STORE_TIMEOUT_S": "0.3"})
     try:
         async with OneReplica(opened, lease_ms=300, try_within_s=0.2) as replica:
-            await replica.subscriptions.subscribe(CALL, EXECUTION)
+            await replica.resumer.subscribe(CALL, EXECUTION)
             kestra.hang_next(method="POST")
             await replica.calls.merge(change_from(full_report()))
             await until(lambda: has_sent(kestra))
             await asyncio.to_thread(redis.kill)
-            replica.subscriptions.wake(0)
+            replica.resumer.wake(0)
             await asyncio.sleep(0.5)
             await asyncio.to_thread(redis.start)
             await replica.until_counted(resumed=1)

@@ -42,14 +42,14 @@ async def test_a_resume_whose_answer_got_lost_does_not_end_the_next_pause(
     lose = kestra.cut_next if trouble == "cut" else kestra.hang_next
     lose(method="POST", is_done=True)
     async with OneReplica(opened, try_within_s=1.0) as replica:
-        await replica.subscriptions.subscribe(FIRST, EXECUTION)
+        await replica.resumer.subscribe(FIRST, EXECUTION)
         await replica.calls.merge(change_from(full_report()))
         await until_resumed(execution, 1)
         execution.pause()
         await replica.until_counted(resumed=1)
         assert (execution.resumes, execution.state, resumes_sent(kestra)) == (1, "PAUSED", 1)
 
-        await replica.subscriptions.subscribe(SECOND, EXECUTION)
+        await replica.resumer.subscribe(SECOND, EXECUTION)
         await replica.calls.merge(change_from(full_report("call-2")))
         await replica.until_counted(resumed=2)
 
@@ -80,7 +80,7 @@ async def test_the_same_pause_is_tried_again_until_it_ends(
     kestra.cut_next(method="POST")
     kestra.answer_next(503, method="POST")
     async with OneReplica(opened) as replica:
-        await replica.subscriptions.subscribe(FIRST, EXECUTION)
+        await replica.resumer.subscribe(FIRST, EXECUTION)
         await replica.calls.merge(change_from(full_report()))
         await replica.until_counted(retried=2, resumed=1)
 
@@ -91,11 +91,11 @@ async def test_a_pause_that_somebody_ended_before_the_record_was_final_is_not_ta
     opened: OpenedStore, kestra: FakeKestra, execution: FakeExecution
 ) -> None:
     async with OneReplica(opened) as replica:
-        await replica.subscriptions.subscribe(FIRST, EXECUTION)
+        await replica.resumer.subscribe(FIRST, EXECUTION)
         await asyncio.sleep(0.01)  # the clock has milliseconds
         execution.resume({})
         execution.pause()
-        await replica.subscriptions.subscribe(SECOND, EXECUTION)
+        await replica.resumer.subscribe(SECOND, EXECUTION)
         await replica.calls.merge(change_from(full_report()))
         await replica.until_counted(resumed=1)
         assert (execution.resumes, resumes_sent(kestra)) == (1, 0)
@@ -113,7 +113,7 @@ async def test_a_second_pause_that_is_not_stored_yet_is_waited_for(
     await asyncio.sleep(0.01)  # the clock has milliseconds
     async with OneReplica(opened) as replica:
         await replica.calls.merge(change_from(full_report("call-2")))
-        await replica.subscriptions.subscribe(SECOND, EXECUTION)
+        await replica.resumer.subscribe(SECOND, EXECUTION)
         await replica.until_counted(retried=1)
         execution.pause()
         await replica.until_counted(resumed=1)
@@ -127,7 +127,7 @@ async def test_many_pauses_one_after_the_other_are_each_ended_once(
     async with OneReplica(opened) as one, OneReplica(opened) as two:
         for number in range(1, 6):
             call_id = f"call-{number}"
-            await one.subscriptions.subscribe(call_id.encode(), EXECUTION)
+            await one.resumer.subscribe(call_id.encode(), EXECUTION)
             await two.calls.merge(change_from(status_update("ended", call_id)))
             await two.calls.merge(change_from(full_report(call_id)))
             await until_resumed(execution, number)
@@ -140,7 +140,7 @@ async def test_what_a_replica_of_the_version_before_noted_is_resumed(
     opened: OpenedStore, execution: FakeExecution
 ) -> None:
     async with OneReplica(opened) as replica:
-        await replica.subscriptions.subscribe(FIRST, EXECUTION)
+        await replica.resumer.subscribe(FIRST, EXECUTION)
         await opened.redis.hdel((opened.keys.subscriptions[bucket_of(FIRST)] + FIRST).decode(), "for:execution")
         await replica.calls.merge(change_from(full_report()))
         await replica.until_counted(resumed=1)

@@ -12,6 +12,7 @@ from service.store.calls import CallStore
 from service.store.changes import Changes
 from service.store.index_scan import BucketScan
 from service.store.keys import BUCKETS, bucket_of
+from service.store.redis_clock import RedisClock
 from tests.store.conftest import OpenedStore
 
 AHEAD_MS: Final = 60_000
@@ -32,8 +33,8 @@ class _OneMasterAhead(CallStore):
 
 async def test_a_master_whose_clock_is_ahead_ends_no_grace_of_another_masters_calls(opened: OpenedStore) -> None:
     store = _OneMasterAhead(opened.settings, opened.pipeline, opened.keys)
-    sweep = Sweep(store, Changes(opened.connect, opened.keys.changes), Metrics().merged)
+    sweep = Sweep(store, Changes(opened.connect, opened.keys.changes), RedisClock(), Metrics().merged)
     await sweep.sweep()
 
-    assert abs(sweep.now_ms(OTHER) - sweep.now_ms(CALL) - AHEAD_MS) < AHEAD_MS / 2
-    assert sweep.now_ms(OTHER) <= sweep.now_ms()  # in this order: time passes between the two
+    assert abs(sweep.clock.now_ms(OTHER) - sweep.clock.now_ms(CALL) - AHEAD_MS) < AHEAD_MS / 2
+    assert sweep.clock.now_ms(OTHER) <= sweep.clock.now_ms()  # in this order: time passes between the two

@@ -14,6 +14,7 @@ from service.jobs.sweep import SWEEP_EVERY_S, Sweep
 from service.lifespan import repeat
 from service.metrics.process import Metrics
 from service.store.changes import Changes
+from service.store.redis_clock import RedisClock
 from tests.store.conftest import OpenedStore, OpenStore
 from tests.support.redis_server import RedisProcess
 from tests.support.store_events import change, change_from, is_woken, until
@@ -32,7 +33,7 @@ async def sweeping() -> AsyncIterator[Sweeping]:
 
     def start(opened: OpenedStore) -> tuple[Sweep, Changes, Metrics]:
         changes, metrics = Changes(opened.connect, opened.keys.changes), Metrics()
-        sweep = Sweep(opened.store, changes, metrics.merged)
+        sweep = Sweep(opened.store, changes, RedisClock(), metrics.merged)
         tasks.append(asyncio.create_task(repeat(sweep.sweep, SWEEP_EVERY_S)))
         return sweep, changes, metrics
 
@@ -87,7 +88,7 @@ async def test_the_sweep_survives_an_outage_and_knows_redis_clock_after_it(
 
         assert await is_woken(watch)
     seconds, _ = await opened.redis.time()
-    assert abs(sweep.now_ms() - seconds * 1000) < 5_000
+    assert abs(sweep.clock.now_ms() - seconds * 1000) < 5_000
 
 
 async def _is_served(opened: OpenedStore) -> bool:

@@ -18,6 +18,7 @@ from service.redis_client.topology import open_redis
 from service.store.calls import CallStore
 from service.store.changes import Changes
 from service.store.keys import Keys, bucket_of
+from service.store.redis_clock import RedisClock
 from service.store.subscriptions import SubscriptionStore
 from tests.store.conftest import OpenedStore, OpenStore
 from tests.support.cluster_setup import ClusterSetup
@@ -34,7 +35,7 @@ FAILED = 3
 @asynccontextmanager
 async def sweeping(store: CallStore, changes: Changes) -> AsyncIterator[tuple[Sweep, list[bytes]]]:
     """A sweep beside a listener that hears nothing, and the calls that it was told somebody waits for."""
-    sweep, subscribed = Sweep(store, changes, Metrics().merged), list[bytes]()
+    sweep, subscribed = Sweep(store, changes, RedisClock(), Metrics().merged), list[bytes]()
     sweep.on_subscribed = subscribed.append
     task = asyncio.create_task(repeat(sweep.sweep, SWEEP_EVERY_S))
     yield sweep, subscribed
@@ -86,7 +87,7 @@ async def test_the_look_at_living_shards_is_on_time_while_another_hangs(cluster:
     keys = Keys(settings.redis_key_prefix)
     redis = open_redis(settings, keys.probes)
     store = CallStore(settings, redis.commands, keys)
-    sweep = Sweep(store, Changes(redis.connect_subscriber, keys.changes), Metrics().merged)
+    sweep = Sweep(store, Changes(redis.connect_subscriber, keys.changes), RedisClock(), Metrics().merged)
     await sweep.sweep()
     with one_shard_dead(cluster) as shard:
         living = next(bucket for bucket in range(32) if bucket not in shard.buckets)
@@ -96,7 +97,7 @@ async def test_the_look_at_living_shards_is_on_time_while_another_hangs(cluster:
             await until(partial(_differs, sweep, living, before), WITHIN_S)
             assert not sweeping_once.done(), "what the living bucket had to say is known before the dead one gives up"
             await sweeping_once
-        assert sweep.now_ms() > 0
+        assert sweep.clock.now_ms() > 0
     cluster.wait_until_whole()
     await redis.commands.close()
 
@@ -105,7 +106,7 @@ async def test_looks_that_were_left_behind_end_when_it_is_closed(
     opened: OpenedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(opened.store, "scan_bucket", lambda *_, **__: asyncio.Event().wait())
-    sweep = Sweep(opened.store, Changes(opened.connect, opened.keys.changes), Metrics().merged)
+    sweep = Sweep(opened.store, Changes(opened.connect, opened.keys.changes), RedisClock(), Metrics().merged)
     await sweep.sweep()
     left = [task for task in asyncio.all_tasks() if task.get_name().startswith("sweep-")]
     assert len(left) == 32
@@ -152,7 +153,7 @@ async def test_a_redis_that_refuses_writes_is_swept_all_the_same(
             assert await is_woken(watch, WITHIN_S)
             scan = await opened.store.scan(newest=10, takes_turns=True)
             assert (scan.missing, b"changed" in [one for _, one in scan.newest]) == ((), True)
-            assert abs(sweep.now_ms() - max(scan.now_ms)) < 60_000
+            assert abs(sweep.clock.now_ms() - max(scan.now_ms)) < 60_000
             ask(own_redis, *end)
             subscribed.clear()
             await until(lambda: _has(subscribed, "awaited"), WITHIN_S)

@@ -15,6 +15,7 @@ from service.jobs.sweep import Sweep
 from service.metrics.process import Metrics
 from service.store.changes import Changes
 from service.store.reconcile_leases import ReconcileLeases
+from service.store.redis_clock import RedisClock
 from service.vapi.client import VapiClient
 from tests.store.conftest import OpenedStore
 from tests.support.fake_vapi import FakeVapi
@@ -39,7 +40,9 @@ class OneReplica:
             on_result=self._metrics.reconciled,
         )
         self.late_refresh = LateRefresh(self.reconciler, opened.store, asking, on_result=self._metrics.refreshed)
-        self.sweep = Sweep(opened.store, Changes(opened.connect, opened.keys.changes), self._metrics.merged)
+        self.sweep = Sweep(
+            opened.store, Changes(opened.connect, opened.keys.changes), RedisClock(), self._metrics.merged
+        )
         self.sweep.on_refreshable = self.late_refresh.schedule
         self._stack = AsyncExitStack()
 

@@ -13,6 +13,7 @@ from service.kestra.client import KestraClient
 from service.lifespan import repeat
 from service.store.calls import CallStore
 from service.store.changes import Changes
+from service.store.redis_clock import RedisClock
 from service.store.subscriptions import LEASE_MS, SubscriptionStore
 from tests.store.conftest import OpenedStore
 from tests.support.fake_kestra import FakeKestra
@@ -37,16 +38,16 @@ class OneReplica:
         store = SubscriptionStore(opened.settings, opened.pipeline, opened.keys, lease_ms=lease_ms)
         self.results: Counter[str] = Counter()
         self._kestra = KestraClient(opened.settings)
-        self.subscriptions = Resumer(store, self._kestra, self._count, try_within_s=try_within_s)
+        self.resumer = Resumer(store, self._kestra, self._count, try_within_s=try_within_s)
         self.calls = CallStore(
-            opened.settings, opened.pipeline, opened.keys, on_due=lambda bucket, _: self.subscriptions.wake(bucket)
+            opened.settings, opened.pipeline, opened.keys, on_due=lambda bucket, _: self.resumer.wake(bucket)
         )
-        self.sweep = Sweep(self.calls, Changes(opened.connect, opened.keys.changes), lambda _: None)
+        self.sweep = Sweep(self.calls, Changes(opened.connect, opened.keys.changes), RedisClock(), lambda _: None)
         self._sweeps = sweeps
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
-        self._tasks.append(asyncio.create_task(repeat(self.subscriptions.try_due, 0.0)))
+        self._tasks.append(asyncio.create_task(repeat(self.resumer.try_due, 0.0)))
         if self._sweeps:
             self._tasks.append(asyncio.create_task(repeat(self.sweep.sweep, SWEEP_EVERY_S)))
         return self
@@ -57,7 +58,7 @@ class OneReplica:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.subscriptions.close()
+        await self.resumer.close()
         await self._kestra.close()
 
     async def until_counted(self, **counts: int) -> None:

@@ -8,9 +8,9 @@ import hmac
 import pytest
 
 from service.errors import InvalidSignatureError
+from service.headers import bearer_token
 from service.load_config import load_settings
 from service.vapi.authentication import WebhookProof
-from service.vapi.plain_secrets import bearer_token
 from tests.support.for_each import for_each
 from tests.support.vapi_sender import sign
 from tests.support.webhook_proofs import BODY, NOW_S, SECRET, is_taken, lower, proof_with, refusal

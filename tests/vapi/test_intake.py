@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from service.calls.call_id import is_call_id
 from service.calls.status import ENDED, Ending, Rank
 from service.errors import InvalidMessageError
-from service.vapi.intake import is_call_id
 from tests.support.call_record import change_by, facts_of, intake_of
 from tests.support.for_each import for_each
 from tests.support.vapi_sender import full_report, message, preliminary_report, sample, status_update

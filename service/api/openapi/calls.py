@@ -12,10 +12,10 @@ from service.api.openapi.examples import A_CALL_ID, A_PHONE, AN_ETAG, a_record, 
 from service.api.openapi.operation import Answer, Body, Header, Operation, Parameter, ok
 from service.api.poll_request import SECONDS
 from service.callback_url import LONGEST_URL
+from service.calls.call_id import CALL_ID
 from service.calls.call_record import PendingCall
 from service.calls.phone import MAX_PHONE_LENGTH
 from service.calls.record import View
-from service.vapi.intake import CALL_ID
 
 CALLS: Final = "calls"
 

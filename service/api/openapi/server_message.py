@@ -8,7 +8,8 @@ from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from service.vapi.intake import CALL_ID, REPORT, STATUS_UPDATE
+from service.calls.call_id import CALL_ID
+from service.vapi.intake import REPORT, STATUS_UPDATE
 from service.vapi.messages import ServerMessage
 
 _ANY_JSON: Final = str | int | float | bool | list[Any] | dict[str, Any] | None
