@@ -45,13 +45,12 @@ DECODED_IN_THREAD_ABOVE_BYTES: Final = 512 * 1024
 MAX_TYPE_LENGTH: Final = 200
 """A longer message type is cut in logs and answers; VAPI's longest has 36 characters."""
 
-
 REPLY_DELAY_S: Final = 0.05
 """How long a live call's reply waits for the merge, so that the record usually exists when VAPI gets it."""
 
 
 class _Decoded(msgspec.Struct, frozen=True):
-    """What a message means for us. It does not hold the message, whose undecoded parts are the body."""
+    """What a message means for us. It does not keep the message: its undecoded fields would keep the whole body."""
 
     message_type: str
     change: CallChange | None
@@ -83,18 +82,20 @@ class Webhook:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["route_path"] = PATHS[0]
-        with BoundedBody(self._state.bodies, self._state.settings.max_body_bytes) as held:
+        with BoundedBody(self._state.bodies, self._state.settings.max_body_bytes) as incoming:
             waited_s = 0.0
             try:
-                check = self._verify_headers(scope["named_headers"])
-                held.is_proven = check is None
+                check = self._check_headers(scope["named_headers"])
+                incoming.is_proven = check is None
                 if self._state.rate_limit is not None:
                     waited_s = await self._check_rate(self._state.rate_limit, scope)
-                body = await self._read_proven(held, check, scope, receive)
+                body = await self._read_proven(incoming, check, scope, receive)
             except ClientGoneError:
                 return
             except ServiceError as exc:
-                await held.refuse(scope, receive, send, self._record_refusal(scope, exc, is_proven=held.is_proven))
+                limited = self._limit_failed_proofs(scope, exc)
+                self._record_refusal(scope, exc, is_proven=incoming.is_proven, is_limited=limited is not None)
+                await incoming.refuse(scope, receive, send, limited or exc)
                 return
             received_at = time.perf_counter()
             try:
@@ -106,20 +107,20 @@ class Webhook:
             finally:
                 self._state.metrics.webhook_duration.add(time.perf_counter() - received_at)
 
-    def _verify_headers(self, headers: Mapping[bytes, bytes]) -> SignatureCheck | None:
+    def _check_headers(self, headers: Mapping[bytes, bytes]) -> SignatureCheck | None:
         """None when the sender is proven; otherwise the check that is left for the body. Raises ServiceError."""
         if b"content-encoding" in headers:
             raise UnsupportedEncodingError("Content-Encoding is not supported; send the body as it is")
         return self._state.proof.verify_headers(headers, time.time())
 
     def _read_proven(
-        self, held: BoundedBody, check: SignatureCheck | None, scope: Scope, receive: Receive
+        self, incoming: BoundedBody, check: SignatureCheck | None, scope: Scope, receive: Receive
     ) -> Awaitable[bytes]:
         """The body of a request that was proved to come from VAPI, by its headers or by ``check``."""
         if check is None:
-            return held.read(scope, receive)
+            return incoming.read(scope, receive)
         address = self._state.addresses.network_of(scope)
-        return held.read_among(self._state.unproven_bodies, address, check, scope, receive)
+        return incoming.read_among(self._state.unproven_bodies, address, check, scope, receive)
 
     async def _check_rate(self, limit: RateLimit, scope: Scope) -> float:
         """Returns the seconds that the check took. Raises TooManyRequestsError beyond the limit."""
@@ -130,23 +131,28 @@ class Webhook:
             raise TooManyRequestsError("Too many webhooks from this address", headers=headers)
         return time.monotonic() - started
 
-    def _record_refusal(self, scope: Scope, error: ServiceError, *, is_proven: bool) -> ServiceError:
-        """Log and count a request that was refused before it was decoded. May turn its 401 into a 429."""
-        metrics, now_s = self._state.metrics, time.monotonic()
-        is_logged = is_proven or self._state.refusals.admit(scope, now_s)
+    def _limit_failed_proofs(self, scope: Scope, error: ServiceError) -> TooManyRequestsError | None:
+        """The error to answer with instead, when too many proofs from this address have failed."""
+        if isinstance(error, InvalidSignatureError):
+            try:
+                self._state.failed_proofs.count(scope, time.monotonic())
+            except TooManyRequestsError as limited:
+                return limited
+        return None
+
+    def _record_refusal(self, scope: Scope, error: ServiceError, *, is_proven: bool, is_limited: bool) -> None:
+        """Log and count a request that was refused before it was decoded."""
+        metrics = self._state.metrics
+        is_logged = is_proven or self._state.refusals.admit(scope, time.monotonic())
         if isinstance(error, InvalidSignatureError):
             metrics.auth_failed(error.reason)
             if is_logged:
                 log.warning("webhook.unauthorized", reason=error.reason, address=scope["log"]["address"])
-            try:
-                self._state.failed_proofs.count(scope, now_s)
-            except TooManyRequestsError as limited:
-                return limited
-            metrics.webhook_undecoded("unauthorized")
+            if not is_limited:
+                metrics.webhook_undecoded("unauthorized")
         elif error.status == 503:
             metrics.webhook_undecoded("failed")
             metrics.webhook_refused()
-        return error
 
     async def _decode(self, body: bytes) -> _Decoded:
         try:
@@ -169,12 +175,12 @@ class Webhook:
         if change is not None:
             scope["log"]["call_id"] = change.call_id.decode()
         if reply is not None:
-            merging = asyncio.ensure_future(self._merge(message_type, change, deadline))
+            merging = asyncio.ensure_future(self._merge_or_spool(message_type, change, deadline))
             await asyncio.wait((merging,), timeout=REPLY_DELAY_S)
             await send_answer(send, 200, reply.body, content_type=reply.content_type)
             scope["log"]["result"] = (await merging).word
             return
-        result = await self._merge(message_type, change, deadline)
+        result = await self._merge_or_spool(message_type, change, deadline)
         scope["log"]["result"] = result.word
         if result.error is None:
             self._state.metrics.webhook_acknowledged()
@@ -183,7 +189,8 @@ class Webhook:
             raise result.error
         await send_answer(send, 200, _acknowledgement(message_type, change))
 
-    async def _merge(self, message_type: str, change: CallChange | None, deadline: float) -> _MergeResult:
+    async def _merge_or_spool(self, message_type: str, change: CallChange | None, deadline: float) -> _MergeResult:
+        """Merge the change, or spool it when Redis cannot take it; count what became of it."""
         metrics = self._state.metrics
         result = _IGNORED
         if change is not None:

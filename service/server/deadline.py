@@ -47,9 +47,6 @@ class Deadline:
     def set(self, seconds: float) -> None:
         self._at = self._loop.time() + seconds
 
-    def set_if_sooner(self, seconds: float) -> None:
-        self._at = min(self._at, self._loop.time() + seconds)
-
     def clear(self) -> None:
         """Remove the deadline, while the application works on a request."""
         self._at = inf

@@ -121,7 +121,8 @@ class BoundedProtocol(HttpToolsProtocol):
         if phase != self._timed and not (self._is_refused or self.pipeline):
             self._timed = phase
             if phase == "head":
-                self._deadline.set_if_sooner(HEADERS_DEADLINE_S)
+                if self._answering is not None:  # the first head has the deadline that was set with the connection
+                    self._deadline.set(HEADERS_DEADLINE_S)
             elif phase == "body":
                 self._deadline.set(BODY_DEADLINE_S)
         if phase != "start" or self.pipeline:

@@ -50,7 +50,7 @@ class BucketScan(msgspec.Struct, frozen=True):
     running: int
     """Records that are not final, unless they have been silent for PENDING_TTL_S - RESULT_TTL_S."""
     longest_silence_ms: int
-    """Time since the last event of that one of them that has been silent for longest; 0 if there is none."""
+    """Since the last event of the running call that has been silent longest; 0 if no call runs."""
 
 
 class IndexScan(msgspec.Struct, frozen=True):

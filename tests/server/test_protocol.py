@@ -88,6 +88,17 @@ async def test_an_idle_connection_is_closed_and_one_in_use_is_not(connection: Ra
     assert loop.time() - last > 0.95 * KEEP_ALIVE_S
 
 
+async def test_a_head_that_begins_late_in_the_keep_alive_has_time_of_its_own(connection: RawConnection) -> None:
+    await connection.send(get(b"/"))
+    await connection.answer()
+    await asyncio.sleep(0.25 * KEEP_ALIVE_S)
+    start, rest = get(b"/late").split(b" ", 1)
+    await connection.send(start)
+    await asyncio.sleep(KEEP_ALIVE_S)
+    await connection.send(b" " + rest)
+    assert (await connection.answer()).json()["path"] == "/late"
+
+
 @pytest.mark.parametrize("drop", [b"\r\n", b""], ids=["line breaks", "one line break"])
 async def test_line_breaks_do_not_keep_an_idle_connection(connection: RawConnection, drop: bytes) -> None:
     await connection.send(get(b"/"))
