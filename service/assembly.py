@@ -45,11 +45,11 @@ from service.store.counts import CountStore
 from service.store.health import StoreHealth
 from service.store.idempotency import IdempotencyStore
 from service.store.keys import Keys
-from service.store.memory import RedisMemory
 from service.store.phone_index import PhoneIndex
 from service.store.rate_limit import RateLimit
 from service.store.reconcile_leases import ReconcileLeases
 from service.store.redis_clock import RedisClock
+from service.store.redis_memory import RedisMemory
 from service.store.spool import Spool
 from service.store.subscription_room import SubscriptionRoom
 from service.store.subscriptions import SubscriptionStore

@@ -8,6 +8,11 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+NO_STORE: Final = (b"cache-control", b"no-store")
+"""Every answer's: records are personal data, and change."""
+
+RETRY_AFTER_1_S: Final = (b"retry-after", b"1")
+
 REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 

@@ -18,10 +18,10 @@ from service.api.events.all_events import STATS_EVERY_S, publish_stats
 from service.api.metrics import publish
 from service.api.state import State
 from service.errors import StoreUnavailableError
-from service.jobs.archiver import LOOK_EVERY_S
+from service.jobs.archiver import ARCHIVE_EVERY_S
 from service.jobs.late_refresh import WORKERS
 from service.jobs.sweep import SWEEP_EVERY_S
-from service.log_writer import drain_logs
+from service.log_writer import write_remaining_lines
 from service.redis_client.embedded import FREE_EVERY_S, free_expired
 from service.redis_client.topology import RedisTopology
 from service.shutdown import begin_on_signal
@@ -51,7 +51,7 @@ def lifespan_of(state: State, redis: RedisTopology) -> Callable[[Router], Any]:
             )
 
         async with AsyncExitStack() as at_the_end:  # closes the other parts even if closing one fails
-            at_the_end.callback(drain_logs)
+            at_the_end.callback(write_remaining_lines)
             at_the_end.callback(log.info, "service.stopped")
             _close_parts(at_the_end, state, redis)
             at_the_end.push_async_callback(_write_last_counts, write_counts)
@@ -97,7 +97,7 @@ def _start_background(
         for destination in state.callbacks.destinations:
             start("callbacks", destination.try_due, 0.0)
     if state.archiver is not None:
-        start("archiver", state.archiver.archive_changes, LOOK_EVERY_S)
+        start("archiver", state.archiver.archive_changes, ARCHIVE_EVERY_S)
     if redis.sentinels is not None:
         start("sentinels", redis.sentinels.watch, 0.0)
     if (reconciler := state.reconciler) is not None:

@@ -61,7 +61,7 @@ class LogWriter(io.RawIOBase):
     def close(self) -> None:
         """Do nothing. A dropped text layer closes what is below it, but others still write here."""
 
-    def drain(self, within_s: float = LAST_LINES_S) -> None:
+    def write_remaining(self, within_s: float = LAST_LINES_S) -> None:
         """Wait until all lines are written, for at most ``within_s``."""
         deadline = time.monotonic() + within_s
         self._is_in_a_hurry.set()
@@ -111,14 +111,14 @@ _writers: Final[dict[int, LogWriter]] = {}
 def writer_to(descriptor: int) -> LogWriter:
     if descriptor not in _writers:
         _writers[descriptor] = LogWriter(descriptor)
-        atexit.register(_writers[descriptor].drain)
+        atexit.register(_writers[descriptor].write_remaining)
     return _writers[descriptor]
 
 
-def drain_logs() -> None:
+def write_remaining_lines() -> None:
     """Write all waiting lines. Called at the end, because a signal may end the process before its exit handlers run."""
     for writer in _writers.values():
-        writer.drain()
+        writer.write_remaining()
 
 
 def count_lines_lost() -> int:

@@ -15,7 +15,7 @@ from service.api.unfinished import BodyGivenUpError, UnfinishedBodies
 from service.errors import BodyTooLargeError, ServiceError
 from service.vapi.authentication import SignatureCheck
 
-DRAIN_LIMIT_S: Final = 5.0
+DISCARD_LIMIT_S: Final = 5.0
 """How long we keep reading a refused body, so that its sender sees the answer and not a reset."""
 
 
@@ -125,7 +125,7 @@ class BoundedBody:
         self._budget.give_back(self._held)
         self._held = 0
         with suppress(TimeoutError):
-            async with asyncio.timeout(DRAIN_LIMIT_S):
+            async with asyncio.timeout(DISCARD_LIMIT_S):
                 await _drop(receive, allowance)
         await send({"type": "http.response.body", "body": b""})
 

@@ -11,11 +11,12 @@ import structlog
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.api import docs, ops
 from service.api.auth import Access
-from service.api.responses import RETRY_AFTER_1_S, render_error, send_answer
+from service.api.responses import render_error, send_answer
 from service.api.state import State
 from service.errors import ForbiddenError, ServiceError
-from service.headers import by_name, request_id_of
+from service.headers import NO_STORE, RETRY_AFTER_1_S, by_name, request_id_of
 from service.log import AccessLog
 from service.urls import is_loopback, is_own_host
 
@@ -24,10 +25,11 @@ log = structlog.get_logger("access")
 UNMATCHED: Final = "unmatched"
 """The route name in logs and metrics for a path that we do not serve. Callers choose paths; labels must be ours."""
 
-_FOR_PEOPLE: Final = frozenset((UNMATCHED, "/", "/openapi.json", "/docs", "/docs/{file}", "/ops", "/ops/{file}"))
+_LOGGED_SELDOM: Final = frozenset(
+    (UNMATCHED, "/", "/openapi.json", docs.ROUTE, docs.FILE_ROUTE, ops.ROUTE, ops.FILE_ROUTE)
+)
 """Routes open to everybody that no program asks for often: strangers cannot fill the log through them."""
 
-_NO_STORE: Final = (b"cache-control", b"no-store")
 _CLOSE: Final = (b"connection", b"close")
 
 
@@ -60,31 +62,31 @@ class RequestMiddleware:
         scope["log"] = fields
         status = 0
 
-        def send_dressed(message: Message) -> Awaitable[None]:
+        def send_with_common_headers(message: Message) -> Awaitable[None]:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                dressed = [*message["headers"], (b"x-request-id", request_id), _NO_STORE]
+                headers_sent = [*message["headers"], (b"x-request-id", request_id), NO_STORE]
                 if status == 503:
-                    dressed.append(RETRY_AFTER_1_S)
+                    headers_sent.append(RETRY_AFTER_1_S)
                 if self._state.shutdown.has_begun:
-                    dressed.append(_CLOSE)
-                message["headers"] = dressed
+                    headers_sent.append(_CLOSE)
+                message["headers"] = headers_sent
             return send(message)
 
         try:
             if self._is_guarded:
                 self._refuse_strangers(scope, headers)
-            await self._app(scope, receive, send_dressed)
+            await self._app(scope, receive, send_with_common_headers)
         except (ServiceError, HTTPException) as exc:
             if status:
                 raise
-            await _send_error(send_dressed, exc)
+            await _send_error(send_with_common_headers, exc)
         except Exception:
             if status:
                 raise
             log.exception("request.failed", request_id=request_id.decode())
-            await _send_error(send_dressed, ServiceError("Internal server error"))
+            await _send_error(send_with_common_headers, ServiceError("Internal server error"))
         finally:
             seconds = time.perf_counter() - started
             route = scope.get("route_path", UNMATCHED)
@@ -92,7 +94,7 @@ class RequestMiddleware:
                 self._state.metrics.request(route, seconds)
             fields["route"], fields["status"], fields["duration_ms"] = route, status, round(seconds * 100_000) / 100
             # A page for people that a stranger got is logged as seldom as a refusal.
-            if route in _FOR_PEOPLE and self._state.tokens.access_of(headers) is Access.OPEN:
+            if route in _LOGGED_SELDOM and self._state.tokens.access_of(headers) is Access.OPEN:
                 self._state.refusals.admit(scope, time.monotonic())
             if "is_left_out_of_log" not in scope:
                 self._log.finished(fields, is_routine=route.startswith("/health"))

@@ -11,19 +11,20 @@ from starlette.types import Receive, Scope, Send
 
 from service.api.auth import Access
 from service.api.poll_request import PollRequest, is_known, read_poll_request
-from service.api.responses import RETRY_AFTER_1_S, SHARED_ABOVE_BYTES, Headers, SharedBody, send_answer, send_unchanged
+from service.api.responses import SHARED_ABOVE_BYTES, Headers, SharedBody, send_answer, send_unchanged
 from service.api.state import State
 from service.api.watched_call import WatchedCall, read_first, without_facts
 from service.calls.record import etag_of, render_pending, render_record
 from service.calls.status import DataStatus
 from service.calls.stored_call import StoredCall, Tombstone
 from service.errors import NotFoundError, ServiceError
+from service.headers import RETRY_AFTER_1_S
 
 PREFIX: Final = "/api/v1/vapi/calls/"
 ROUTE: Final = PREFIX + "{call_id}"
 
 
-class _Answer(msgspec.Struct, frozen=True):
+class _PollAnswer(msgspec.Struct, frozen=True):
     """The answer to a poll. It does not hold the record, so the record is freed while a slow client reads the body."""
 
     status: int
@@ -48,7 +49,7 @@ class Polling:
             poll = read_poll_request(scope, PREFIX, self._state.settings.max_wait_s)
             scope["log"]["call_id"] = poll.call_id.decode()
             if poll.wait_s is None:
-                answer: _Answer | None = await self._answer_now(poll)
+                answer: _PollAnswer | None = await self._answer_now(poll)
             else:
                 scope["log"]["wait_s"] = poll.wait_s
                 answer = await self._answer_after_waiting(poll, poll.wait_s, receive)
@@ -65,7 +66,7 @@ class Polling:
         else:
             await send_answer(send, answer.status, answer.body, answer.headers)
 
-    async def _answer_now(self, poll: PollRequest) -> _Answer:
+    async def _answer_now(self, poll: PollRequest) -> _PollAnswer:
         started = time.perf_counter()
         try:
             call = await read_first(self._state, poll.call_id, poll.view, is_wait=False)
@@ -74,7 +75,7 @@ class Polling:
         finally:
             self._state.metrics.poll_duration.add(time.perf_counter() - started)
 
-    def _as_it_stands(self, poll: PollRequest, call: StoredCall | Tombstone | None) -> _Answer:
+    def _as_it_stands(self, poll: PollRequest, call: StoredCall | Tombstone | None) -> _PollAnswer:
         if not isinstance(call, StoredCall):
             raise NotFoundError("Call result not found")
         etag = etag_of(call, poll.view)
@@ -82,7 +83,7 @@ class Polling:
             return self._unchanged(etag, ())
         return self._record(poll, call, etag, ())
 
-    async def _answer_after_waiting(self, poll: PollRequest, wait_s: float, receive: Receive) -> _Answer | None:
+    async def _answer_after_waiting(self, poll: PollRequest, wait_s: float, receive: Receive) -> _PollAnswer | None:
         """None when the poller has left."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait_s
@@ -99,14 +100,14 @@ class Polling:
             if watched.has_left:
                 return None
         answer = self._answer_for_waiter(poll, call)
-        if watched.told_at is not None and answer.status != 202:  # 202: a change, but the deadline ended the poll
-            self._state.metrics.wake_latency.add(time.perf_counter() - watched.told_at)
+        if watched.notified_at is not None and answer.status != 202:  # 202: a change, but the deadline ended the poll
+            self._state.metrics.wake_latency.add(time.perf_counter() - watched.notified_at)
         return answer
 
     def _count_first(self, call: StoredCall | Tombstone | None, *, is_wait: bool) -> None:
         self._state.metrics.poll_found(is_hit=isinstance(call, StoredCall), is_wait=is_wait)
 
-    def _answer_for_waiter(self, poll: PollRequest, call: StoredCall | Tombstone | None) -> _Answer:
+    def _answer_for_waiter(self, poll: PollRequest, call: StoredCall | Tombstone | None) -> _PollAnswer:
         echo = poll.preference_applied
         if isinstance(call, Tombstone):
             raise NotFoundError("Call result not found")
@@ -119,23 +120,23 @@ class Polling:
             return self._record(poll, call, etag, echo)
         return self._pending(poll, call, ((b"etag", etag), *echo))
 
-    def _record(self, poll: PollRequest, call: StoredCall, etag: bytes, more: Headers) -> _Answer:
+    def _record(self, poll: PollRequest, call: StoredCall, etag: bytes, more: Headers) -> _PollAnswer:
         headers = ((b"etag", etag), *more)
         key = (call.call_id, etag, call.expires_at_ms)
         shared = self._shared_bodies.find(key)
         if shared is not None:
-            return _Answer(200, shared.content, headers, shared)
+            return _PollAnswer(200, shared.content, headers, shared)
         body = b'{"success":true,"data":%b}' % render_record(call, poll.view)
-        return _Answer(
+        return _PollAnswer(
             200, body, headers, self._shared_bodies.keep(key, body) if len(body) > SHARED_ABOVE_BYTES else None
         )
 
-    def _pending(self, poll: PollRequest, call: StoredCall | None, more: Headers) -> _Answer:
+    def _pending(self, poll: PollRequest, call: StoredCall | None, more: Headers) -> _PollAnswer:
         body = b'{"success":true,"data":%b}' % render_pending(poll.call_id, call)
-        return _Answer(202, body, (RETRY_AFTER_1_S, *more))
+        return _PollAnswer(202, body, (RETRY_AFTER_1_S, *more))
 
-    def _unchanged(self, etag: bytes, more: Headers) -> _Answer:
-        return _Answer(304, b"", ((b"etag", etag), *more))
+    def _unchanged(self, etag: bytes, more: Headers) -> _PollAnswer:
+        return _PollAnswer(304, b"", ((b"etag", etag), *more))
 
 
 def should_answer(poll: PollRequest, call: StoredCall | Tombstone | None) -> bool:

@@ -11,7 +11,7 @@ from service.calls.status import DataStatus
 from service.calls.stored_call import StoredCall, Tombstone
 from service.errors import StoreUnavailableError
 
-LOOK_SHARE: Final = 0.5
+SCAN_SHARE: Final = 0.5
 """Share of ``STORE_TIMEOUT_S`` for reading the indexes; one attempt at a server takes as long."""
 
 
@@ -22,7 +22,7 @@ def deadlines_of(state: State) -> tuple[float, float]:
     leave no time to read the calls in the other buckets.
     """
     now, timeout_s = time.monotonic(), state.settings.store_timeout_s
-    return now + timeout_s * LOOK_SHARE, now + timeout_s
+    return now + timeout_s * SCAN_SHARE, now + timeout_s
 
 
 async def read_call(

@@ -15,7 +15,6 @@ from starlette.types import Receive, Scope, Send
 from service.errors import Detail, ServiceError, UnavailableError
 
 JSON: Final = b"application/json"
-RETRY_AFTER_1_S: Final = (b"retry-after", b"1")
 Headers = Sequence[tuple[bytes, bytes]]
 
 SHARED_ABOVE_BYTES: Final = 64 * 1024

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.api.calls import read_int
-from service.api.reading import LOOK_SHARE, deadlines_of, read_call
+from service.api.reading import SCAN_SHARE, deadlines_of, read_call
 from service.api.responses import JSONResponse
 from service.api.state import State
 from service.calls.phone import mask_phone
@@ -50,7 +50,7 @@ async def get_stats(state: State, request: Request) -> Response:
 async def collect_stats(state: State, limit: int) -> dict[str, Any]:
     """The stats, with at most ``limit`` entries. Raises StoreUnavailableError."""
     (scan, entries), counted, probe = await asyncio.gather(
-        _scan(state, limit), _find_counts(state), state.store_health.probe(LOOK_SHARE * state.settings.store_timeout_s)
+        _scan(state, limit), _find_counts(state), state.store_health.probe(SCAN_SHARE * state.settings.store_timeout_s)
     )
     stats: dict[str, Any] = {
         "size": scan.size,

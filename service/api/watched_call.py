@@ -118,9 +118,9 @@ class WatchedCall:
         return self._state.shutdown.has_begun or self.has_left
 
     @property
-    def told_at(self) -> float | None:
+    def notified_at(self) -> float | None:
         """When a change was heard of (``time.perf_counter``), if that ended a wait and caused the last read."""
-        return self._watch.told_at if self._departure is not None else None
+        return self._watch.notified_at if self._departure is not None else None
 
     def first_read(self) -> Awaitable[Call]:
         """See ``read_first``."""

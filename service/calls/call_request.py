@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, Literal, get_args
 import msgspec
 from msgspec import Meta
 
+from service.calls.phone import E164_PATTERN
 from service.errors import Detail, InvalidRequestError
 
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
@@ -18,8 +19,7 @@ Paragraph = Annotated[str, Meta(min_length=1, max_length=4000)]
 """VAPI repeats the whole prompt about four times in every report, so each text is bounded."""
 Identifier = Annotated[str, Meta(min_length=1, max_length=128)]
 Instructions = Annotated[str, Meta(min_length=1, max_length=10_000)]
-E164 = Annotated[str, Meta(pattern=r"^\+[1-9][0-9]{1,14}\Z")]
-"""https://www.itu.int/rec/T-REC-E.164"""
+E164 = Annotated[str, Meta(pattern=rf"^{E164_PATTERN}\Z")]
 Urgency = Literal["immediate", "within_24_hours", "within_2_days", "flexible"]
 
 

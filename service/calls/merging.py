@@ -17,10 +17,10 @@ _HOW_FAR: Final = (DataStatus.PENDING, DataStatus.PARTIAL, DataStatus.FETCH_FAIL
 
 
 def merge_calls(one: StampedCall, other: StampedCall) -> StampedCall:
-    """What one record would hold if it had got the events of both. It does not matter which is first.
+    """What one record would hold if it had got the messages of both. It does not matter which is first.
 
     Equal stamps are decided by the greater bytes, so both must write their facts in the same way. The archive writes
-    JSON in its own way. Only two events of the same rank in the same millisecond can tell the difference.
+    JSON in its own way. Only two messages of the same rank in the same millisecond can tell the difference.
     """
     ours, theirs = one.call, other.call
     facts, others = ours.facts.known(), theirs.facts.known()
@@ -90,7 +90,7 @@ def _only(names: Iterable[str], facts: Facts) -> Facts:
 
 
 def _data_status(ours: StoredCall, theirs: StoredCall, ending: int, *, no_analysis: bool) -> int:
-    """The further one; complete where the events of both together complete the record and those of neither alone."""
+    """The further one; complete where the messages of both together complete the record and those of neither alone."""
     if ending == Ending.FULL_REPORT or (ending == Ending.PRELIMINARY_REPORT and no_analysis):
         return DataStatus.COMPLETE
     return max(ours.data_status, theirs.data_status, key=lambda status: _HOW_FAR.index(DataStatus(status)))

@@ -13,8 +13,10 @@ from service.calls.facts import Facts
 MAX_PHONE_LENGTH: Final = 128
 """Limits the name of an index key. The longest addresses seen have 60 characters."""
 
-_E164: Final = re.compile(r"\+[1-9][0-9]{1,14}")
+E164_PATTERN: Final = r"\+[1-9][0-9]{1,14}"
 """https://www.itu.int/rec/T-REC-E.164: at most 15 digits."""
+
+_E164: Final = re.compile(E164_PATTERN)
 
 _SIP_USER: Final = re.compile(r"sips?:([^@;]+)", re.IGNORECASE)
 _decode_text: Final = msgspec.json.Decoder(str).decode

@@ -13,9 +13,9 @@ class StampedCall(msgspec.Struct, frozen=True):
     call: StoredCall
     """With its large facts."""
     stamps: dict[str, bytes]
-    """For each fact of ``call`` the stamp of the event that gave it: 17 digits, the rank, then the timestamp in ms."""
+    """For each fact of ``call`` the stamp of the message that gave it: 17 digits, the rank, then the timestamp in ms."""
     no_analysis: bool
-    """True once an event said that the call is over for a reason after which no analysis can come."""
+    """True once a message said that the call is over for a reason after which no analysis can come."""
     deleted_at_vapi: bool = False
     """True once ``call.deleted`` was applied. The archive then keeps no transcript, messages, recording or analysis."""
     raw: bytes = b""

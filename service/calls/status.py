@@ -25,7 +25,7 @@ def status_at(rank: int) -> str | None:
 
 
 class Ending(IntEnum):
-    """How far an event ends a call."""
+    """How far a message ends a call."""
 
     NONE = 0
     OVER = 1
@@ -36,7 +36,7 @@ class Ending(IntEnum):
 
 
 class Rank(IntEnum):
-    """Which kind of event outweighs which, whatever their timestamps. A status has the rank of ``rank_of``."""
+    """Which kind of message outweighs which, whatever their timestamps. A status has the rank of ``rank_of``."""
 
     OTHER_MESSAGE = 0
     PRELIMINARY_REPORT = ENDED + 1

@@ -17,21 +17,21 @@ def new_token() -> bytes:
 
 
 class CallChange(msgspec.Struct, frozen=True):
-    """The content of one event of a call, ready to be merged."""
+    """What one message says of a call, or VAPI's API when it was asked: ready to be merged."""
 
     call_id: bytes
     rank: int
-    """0..9: which kind of event outweighs which."""
+    """0..9: which kind of message outweighs which."""
     timestamp_ms: int
-    """The event's own timestamp, 0 if it has none; fewer than 17 digits."""
+    """The message's own, 0 if it has none; that of call.deleted is raised by 2**53 (status.py). Fewer than 17 digits."""
     status: int
-    """Position among the statuses, from 1; 0 when the event gives none."""
+    """Position among the statuses, from 1; 0 when the message gives none."""
     ending: int
-    """How far the event ends the call, see Ending."""
+    """How far the message ends the call, see Ending."""
     rules_out_analysis: bool
-    """True when the event says that the call is over for a reason after which no analysis can come."""
+    """True when the message says that the call is over for a reason after which no analysis can come."""
     facts: Facts
-    """The facts that the event gives."""
+    """The facts that the message gives."""
     token: bytes = b""
     """Sent with every merge of this change; if it is empty, each merge has a token of its own. Redis may apply a merge
     whose reply comes too late. When the change is merged again, also from the spool, the reply to that merge repeats
@@ -55,7 +55,7 @@ class StoredCall(msgspec.Struct, frozen=True):
     status: int
     ending: int
     over_at_ms: int
-    """When the first event that ends the call was applied; 0 if none was."""
+    """When the first message that ends the call was applied; 0 if none was."""
     data_status: int
     has_transcript: bool
     facts: Facts

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Raw
 from msgspec.structs import replace
 
-from service.calls.call_answers import SUCCESS_OUTPUT, SUMMARY_OUTPUT, StructuredCallData
+from service.calls.analysis_schema import SUCCESS_OUTPUT, SUMMARY_OUTPUT, StructuredCallData
 from service.calls.facts import BLANK, Facts
 
 STRUCTURED_FIELDS: Final = frozenset(StructuredCallData.__struct_fields__)

@@ -6,13 +6,13 @@ import argparse
 import asyncio
 import sys
 from pathlib import Path
-from typing import Final
 
 import msgspec
 
 from service.calls.record import iso_of
 from service.calls.status import status_at
 from service.calls.stored_call import Merged
+from service.cli.connecting import EXIT_FAILED
 from service.config import Settings
 from service.errors import SettingsError
 from service.redis_client.topology import open_redis
@@ -21,8 +21,6 @@ from service.store.calls import CallStore
 from service.store.keys import Keys
 from service.store.spool import Spool, open_file
 from service.store.spool_file import FILE_NAME, SpooledChange, SpoolFile
-
-EXIT_FAILED: Final = 1
 
 
 def add_spool_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

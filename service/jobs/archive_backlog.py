@@ -11,7 +11,7 @@ import structlog
 from service.errors import StoreUnavailableError
 from service.store.archive_stream import ArchiveStream, StreamLook
 from service.store.keys import HELD_FOR_MS
-from service.store.memory import RedisMemory
+from service.store.redis_memory import RedisMemory
 
 log = structlog.get_logger(__name__)
 

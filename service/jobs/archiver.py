@@ -22,7 +22,7 @@ from service.store.keys import BUCKETS
 
 log = structlog.get_logger(__name__)
 
-LOOK_EVERY_S: Final = 0.5
+ARCHIVE_EVERY_S: Final = 0.5
 """A call is a row within 2 s of its report."""
 
 READ_PER_BUCKET: Final = 50
@@ -78,7 +78,7 @@ class Archiver:
         return self.backlog.age_s > LATE_S
 
     async def archive_changes(self) -> None:
-        """Write what has changed. Call it every LOOK_EVERY_S; a round that has begun is not cancelled with it."""
+        """Write what has changed. Call it every ARCHIVE_EVERY_S; a round that has begun is not cancelled with it."""
         if self._round is None or self._round.done():
             self._round = asyncio.create_task(self._archive_changes(), name="archive-round")
         await asyncio.shield(self._round)

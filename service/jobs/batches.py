@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 HEARTBEAT_S: Final = 1.0
 """A tenth of the lease: Redis may be away for seconds before this replica counts as dead."""
 
-LOOK_EVERY_S: Final = 0.25
+READ_EVERY_S: Final = 0.25
 """How often a batch that another replica dials is read."""
 
 WRITTEN_WITHIN_S: Final = 1.0
@@ -201,7 +201,7 @@ class Batches:
             left_s = until - loop.time()
             if standing.is_done or left_s <= 0 or self._is_shutting_down():
                 return standing
-            await asyncio.sleep(min(LOOK_EVERY_S, left_s))
+            await asyncio.sleep(min(READ_EVERY_S, left_s))
 
     async def find(self, batch_id: str) -> BatchStanding | None:
         """The batch's progress; None if there is none, or no longer. Gives results to the calls of a dead replica.

@@ -15,13 +15,13 @@ from service.calls.record import LARGE_OF_VIEW, render_record
 from service.calls.stored_call import StoredCall, Tombstone
 from service.config import Settings
 from service.errors import ArchiveUnavailableError, UpstreamError
+from service.jobs.backoff import Backoff
 from service.jobs.leased_tries import LeasedTries
-from service.jobs.rest import Rest
 from service.name_lookup import NameLookup
 from service.standard_webhooks import decode_secret, signed_headers
 from service.store.calls import CallStore
 from service.store.keys import HELD_FOR_MS
-from service.store.subscriptions import Claim, Result, SubscriptionStore
+from service.store.subscriptions import SubscriptionStore, TryClaim, TryResult
 
 if TYPE_CHECKING:
     from service.outbound import HttpAnswer, HttpSession
@@ -65,7 +65,7 @@ class Destination(LeasedTries):
         store: SubscriptionStore,
         calls: CallStore,
         open_session: Callable[[str], HttpSession],
-        on_result: Callable[[Result], None],
+        on_result: Callable[[TryResult], None],
         find_archived: FindArchived | None = None,
     ) -> None:
         super().__init__(store, on_result)
@@ -77,10 +77,10 @@ class Destination(LeasedTries):
         self._open_session = open_session
         self._session: HttpSession | None = None
         self._lookup = NameLookup()
-        self._rest = Rest()
-        self._path_rests: dict[str, Rest] = {}
+        self._backoff = Backoff()
+        self._path_backoffs: dict[str, Backoff] = {}
 
-    def ids_of(self, claim: Claim) -> dict[str, str]:
+    def ids_of(self, claim: TryClaim) -> dict[str, str]:
         return {
             "call_id": claim.call_id.decode(errors="replace"),
             "callback": claim.subscriber.decode(errors="replace"),
@@ -89,11 +89,11 @@ class Destination(LeasedTries):
 
     async def until_ready(self) -> None:
         # A try that is still under way may lengthen the rest.
-        while (left_s := self._rest.left_s) > 0:  # noqa: ASYNC110
+        while (left_s := self._backoff.left_s) > 0:  # noqa: ASYNC110
             await asyncio.sleep(left_s)
 
-    def pause_after(self, claim: Claim) -> float:
-        rest = self._path_rests.get(path_of(claim))
+    def pause_after(self, claim: TryClaim) -> float:
+        rest = self._path_backoffs.get(path_of(claim))
         return rest.left_s + 0.01 if rest and rest.left_s > 0 else super().pause_after(claim)
 
     def note_expired(self, count: int) -> None:
@@ -102,14 +102,14 @@ class Destination(LeasedTries):
         if count:
             log.warning("callback.dropped", reason="undelivered for too long", origin=self._origin, count=count)
 
-    async def attempt(self, claim: Claim) -> Result:
+    async def attempt(self, claim: TryClaim) -> TryResult:
         try:
             url = parse_callback_url(claim.purpose.decode())
         except CallbackUrlError:
             return self._drop(claim, "the URL cannot be read")
         if url.origin != self._origin or not is_allowed(url, self._prefixes):
             return self._drop(claim, "CALLBACK_ALLOWED_PREFIXES no longer allows it")
-        rest = self._path_rests.get(path_of(claim))
+        rest = self._path_backoffs.get(path_of(claim))
         if rest is not None and rest.left_s > 0:
             return self._retry(claim, "its path rests")
         try:
@@ -156,7 +156,7 @@ class Destination(LeasedTries):
             return None
         return b'{"success":true,"data":%b}' % render_record(call, "summary")
 
-    async def _send(self, url: CallbackUrl, claim: Claim, body: bytes) -> HttpAnswer:
+    async def _send(self, url: CallbackUrl, claim: TryClaim, body: bytes) -> HttpAnswer:
         """POST to the first address that takes a connection."""
         if self._session is None:
             self._session = self._open_session(self._origin)
@@ -178,41 +178,41 @@ class Destination(LeasedTries):
     ) -> HttpAnswer:
         return await session.post_to(address, url.target, within_s=TRY_WITHIN_S, headers=headers, content=body)
 
-    def _drop(self, claim: Claim, reason: str) -> Result:
+    def _drop(self, claim: TryClaim, reason: str) -> TryResult:
         log.warning("callback.dropped", reason=reason, tries=claim.number, **self.ids_of(claim))
         return "dropped"
 
-    def _retry(self, claim: Claim, reason: str) -> Result:
+    def _retry(self, claim: TryClaim, reason: str) -> TryResult:
         if claim.tried_for_ms >= HELD_FOR_MS:
             return self._drop(claim, "undelivered for too long")
         log.debug("callback.retried", reason=reason, tries=claim.number, **self.ids_of(claim))
         return "retried"
 
-    def _begin_rest(self, claim: Claim | None, reason: str) -> None:
+    def _begin_rest(self, claim: TryClaim | None, reason: str) -> None:
         """Send nothing for a while: to the path of the claim, or to the origin without one.
 
         Logged once when an outage begins and once when it ends.
         """
-        if not (self._rest.failures or self._path_rests):
+        if not (self._backoff.failures or self._path_backoffs):
             log.warning("callback_origin.failed", origin=self._origin, reason=reason)
         if claim is None:
-            self._rest.begin()
+            self._backoff.begin()
             return
-        self._rest = Rest()
+        self._backoff = Backoff()
         path = path_of(claim)
-        if path not in self._path_rests and len(self._path_rests) >= PATHS_REMEMBERED:
-            del self._path_rests[next(iter(self._path_rests))]
-        self._path_rests.setdefault(path, Rest()).begin()
+        if path not in self._path_backoffs and len(self._path_backoffs) >= PATHS_REMEMBERED:
+            del self._path_backoffs[next(iter(self._path_backoffs))]
+        self._path_backoffs.setdefault(path, Backoff()).begin()
 
-    def _end_rest(self, claim: Claim) -> None:
-        was_away = self._rest.failures or self._path_rests
-        self._rest = Rest()
-        self._path_rests.pop(path_of(claim), None)
-        if was_away and not self._path_rests:
+    def _end_rest(self, claim: TryClaim) -> None:
+        was_away = self._backoff.failures or self._path_backoffs
+        self._backoff = Backoff()
+        self._path_backoffs.pop(path_of(claim), None)
+        if was_away and not self._path_backoffs:
             log.info("callback_origin.recovered", origin=self._origin)
 
 
-def path_of(claim: Claim) -> str:
+def path_of(claim: TryClaim) -> str:
     """The URL without its query."""
     return claim.purpose.decode(errors="replace").partition("?")[0]
 
@@ -221,7 +221,7 @@ def prefixes_of(settings: Settings) -> list[CallbackUrl]:
     return [parse_callback_url(prefix) for prefix in settings.callback_allowed_prefixes]
 
 
-def message_id_of(claim: Claim) -> str:
+def message_id_of(claim: TryClaim) -> str:
     """The same for all tries of one subscription, and for no other."""
     subscription = b"%b %b %d" % (claim.call_id, claim.subscriber, claim.subscribed_at_ms)
     return "msg_" + sha256(subscription).hexdigest()[:32]

@@ -15,7 +15,7 @@ from service.config import Settings
 from service.jobs.callback_destination import MAX_CONCURRENT, Destination, FindArchived, prefixes_of
 from service.store.callback_calls import CallbackCalls, CallbackStanding
 from service.store.calls import CallStore
-from service.store.subscriptions import Result, SubscriptionStore
+from service.store.subscriptions import SubscriptionStore, TryResult
 
 if TYPE_CHECKING:
     from service.outbound import Failure, HttpSession
@@ -32,7 +32,7 @@ class Callbacks:
         calls: CallStore,
         looks: CallbackCalls,
         stores: Mapping[bytes, SubscriptionStore],
-        on_result: Callable[[Result], None],
+        on_result: Callable[[TryResult], None],
         find_archived: FindArchived | None = None,
     ) -> None:
         self._prefixes = prefixes_of(settings)

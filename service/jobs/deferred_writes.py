@@ -45,7 +45,7 @@ class DeferredWrites:
         if len(self._tasks) >= self._max_waiting:
             log.error("write.given_up", what=what, reason="too many wait")
             return
-        task = asyncio.get_running_loop().create_task(self._repeat(what, work), name=f"belated-{what}")
+        task = asyncio.get_running_loop().create_task(self._repeat(what, work), name=f"deferred-{what}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -15,7 +15,7 @@ import structlog
 
 from service.errors import StoreUnavailableError
 from service.store.keys import bucket_of
-from service.store.subscriptions import Claim, Result, SubscriptionStore
+from service.store.subscriptions import SubscriptionStore, TryClaim, TryResult
 
 log = structlog.get_logger(__name__)
 
@@ -40,21 +40,21 @@ class LeasedTries(ABC):
     max_backoff_s: ClassVar[float]
     """Longest pause between two tries. The first pause is a second, each further one is twice as long."""
 
-    def __init__(self, store: SubscriptionStore, on_result: Callable[[Result], None]) -> None:
+    def __init__(self, store: SubscriptionStore, on_result: Callable[[TryResult], None]) -> None:
         self._store = store
         self._on_result = on_result
         self._not_recorded, self._broke = f"{self.event}.not_recorded", f"{self.event}.broke"
         self._due: dict[int, None] = {}
         """Buckets in which something is due, longest known first."""
         self._has_due = asyncio.Event()
-        self._under_way: dict[asyncio.Task[None], Claim] = {}
+        self._under_way: dict[asyncio.Task[None], TryClaim] = {}
 
     @abstractmethod
-    async def attempt(self, claim: Claim) -> Result:
+    async def attempt(self, claim: TryClaim) -> TryResult:
         """Try once. May raise StoreUnavailableError: the lease then ends and another try follows."""
 
     @abstractmethod
-    def ids_of(self, claim: Claim) -> dict[str, str]:
+    def ids_of(self, claim: TryClaim) -> dict[str, str]:
         """For the log."""
 
     async def until_ready(self) -> None:  # noqa: B027 - only some queues have to wait
@@ -108,7 +108,7 @@ class LeasedTries(ABC):
         if claimed.are_more_left:
             self.wake(bucket)
 
-    def pause_after(self, claim: Claim) -> float:
+    def pause_after(self, claim: TryClaim) -> float:
         """Seconds until the next try."""
         return min(2.0 ** min(claim.number - 1, 20), self.max_backoff_s)
 
@@ -128,7 +128,7 @@ class LeasedTries(ABC):
         giving_back = [self._store.end_claim(claim, "retried") for claim in unfinished]
         await asyncio.gather(*giving_back, return_exceptions=True)
 
-    async def _try(self, claim: Claim) -> None:
+    async def _try(self, claim: TryClaim) -> None:
         """Try once and record the result. Without a recorded result the lease ends and another try follows."""
         try:
             result = await self.attempt(claim)

@@ -12,7 +12,7 @@ from service.errors import ServiceError, StoreUnavailableError
 from service.jobs.leased_tries import LeasedTries
 from service.kestra.client import KestraClient, Resumption
 from service.kestra.execution import Pause
-from service.store.subscriptions import Claim, Result, SubscriptionStore
+from service.store.subscriptions import SubscriptionStore, TryClaim, TryResult
 
 log = structlog.get_logger(__name__)
 
@@ -25,7 +25,7 @@ NOT_PAUSED_FOR_MS: Final = 10 * 60_000
 TROUBLE_FOR_MS: Final = 60 * 60_000
 """How long Kestra may fail, from the first try. The record expires earlier, unless it is renewed."""
 
-_OF_RESUMPTION: Final[dict[Resumption, Result]] = {
+_OF_RESUMPTION: Final[dict[Resumption, TryResult]] = {
     Resumption.RESUMED: "resumed",
     Resumption.ALREADY_RESUMED: "resumed",
     Resumption.NOT_PAUSED_YET: "retried",
@@ -44,7 +44,7 @@ class Resumer(LeasedTries):
         self,
         store: SubscriptionStore,
         kestra: KestraClient,
-        on_result: Callable[[Result], None],
+        on_result: Callable[[TryResult], None],
         *,
         try_within_s: float = TRY_WITHIN_S,
     ) -> None:
@@ -53,13 +53,13 @@ class Resumer(LeasedTries):
         self._try_within_s = try_within_s
         self._is_kestra_in_trouble = False
 
-    def ids_of(self, claim: Claim) -> dict[str, str]:
+    def ids_of(self, claim: TryClaim) -> dict[str, str]:
         return {
             "call_id": claim.call_id.decode(errors="replace"),
             "execution_id": claim.subscriber.decode(errors="replace"),
         }
 
-    async def attempt(self, claim: Claim) -> Result:
+    async def attempt(self, claim: TryClaim) -> TryResult:
         try:
             async with asyncio.timeout(self._try_within_s):
                 resumption = await self._resume_pause(claim)
@@ -78,7 +78,7 @@ class Resumer(LeasedTries):
             log.info("resume.succeeded", resumption=resumption.value, tries=claim.number, **self.ids_of(claim))
         return result
 
-    async def _resume_pause(self, claim: Claim) -> Resumption:
+    async def _resume_pause(self, claim: TryClaim) -> Resumption:
         """Resume the pause that the subscription is for, and no other.
 
         Kestra's answer may get lost, or this process may die before it. So the pause is stored before it is resumed.
@@ -97,7 +97,7 @@ class Resumer(LeasedTries):
             return Resumption.NOT_PAUSED_YET  # this try took too long, another one has the lease
         return await self._kestra.resume(execution_id)
 
-    def _retried_unless(self, claim: Claim, reason: str, at_most_ms: int) -> Literal["retried", "dropped"]:
+    def _retried_unless(self, claim: TryClaim, reason: str, at_most_ms: int) -> Literal["retried", "dropped"]:
         if claim.tried_for_ms < at_most_ms:
             log.debug("resume.retried", tries=claim.number, **self.ids_of(claim))
             return "retried"

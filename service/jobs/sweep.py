@@ -23,7 +23,7 @@ log = structlog.get_logger(__name__)
 SWEEP_EVERY_S: Final = 1.5
 """Including the time of a sweep, a lost notification delays a poll by less than 2 s."""
 
-LOOK_BACK_MS: Final = 1000
+SCAN_OVERLAP_MS: Final = 1000
 """Each scan starts a little before the last one: after a failover Redis's clock may be another one."""
 
 WAIT_S: Final = 1.0
@@ -122,7 +122,7 @@ class Sweep:
             bucket, since, takes_turns=True, takes_refreshes=self.on_refreshable is not None
         )
         self.clock.set(bucket, scan.now_ms)
-        self._scanned_at_ms[bucket] = scan.now_ms - LOOK_BACK_MS
+        self._scanned_at_ms[bucket] = scan.now_ms - SCAN_OVERLAP_MS
         self._last_scans[bucket] = scan
         self.missing_buckets.discard(bucket)
         for call_id in scan.changed:

@@ -98,7 +98,7 @@ class Command:
         self.waiters[waiter] = deadline
         self._earliest = min(self._earliest, deadline)
 
-    def expire(self, now: float, responsive_s: float, cause: Exception) -> None:
+    def fail_late(self, now: float, responsive_s: float, cause: Exception) -> None:
         """Fail the waiters whose time is up. The command is done once no waiter is left.
 
         ``responsive_s`` is the time of the pipeline's ResponsiveClock. No waiter is late before it reaches

@@ -16,8 +16,9 @@ from typing import Any
 from redis.asyncio.connection import AbstractConnection
 
 from service.redis_client.command import Command, unavailable
-from service.redis_client.command_queue import USUAL_BATCH, CommandQueue, ResponsiveClock
+from service.redis_client.command_queue import USUAL_BATCH, CommandQueue
 from service.redis_client.redis_connection import RedisConnection
+from service.redis_client.responsive_clock import ResponsiveClock
 from service.redis_client.wrong_topology import WrongTopology
 
 
@@ -52,7 +53,7 @@ class Pipeline:
         self._queue = CommandQueue(connections)
         self._timeout_s = timeout_s
         self._attempt_s = timeout_s / 2
-        self._clock = ResponsiveClock(self._expire)
+        self._clock = ResponsiveClock(self._fail_late)
         self._is_closed = False
         self._wrong_topology = WrongTopology()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -164,15 +165,15 @@ class Pipeline:
                 connection.wake()
                 return
 
-    def _expire(self) -> bool:
+    def _fail_late(self) -> bool:
         """Fail late commands: queued ones are dropped unsent, the replies to written ones are read and ignored.
 
         Returns whether commands are left that may become late.
         """
         now = time.monotonic()
-        self._queue.expire(now, self._clock.now_s, self._trouble() or TimeoutError("Redis is too slow"))
+        self._queue.fail_late(now, self._clock.now_s, self._trouble() or TimeoutError("Redis is too slow"))
         for connection in self._connections:
-            connection.expire(now, self._clock.now_s)
+            connection.fail_late(now, self._clock.now_s)
         return bool(self._queue) or any(connection.has_batch for connection in self._connections)
 
     def _trouble(self) -> Exception | None:

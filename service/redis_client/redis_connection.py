@@ -98,11 +98,11 @@ class RedisConnection:
     def has_batch(self) -> bool:
         return bool(self._batch)
 
-    def expire(self, now: float, responsive_s: float) -> None:
+    def fail_late(self, now: float, responsive_s: float) -> None:
         """Fail the late commands of the batch under way. Their replies are still read, and ignored."""
         cause = self.trouble or TimeoutError("no answer in time")
         for command in self._batch:
-            command.expire(now, responsive_s, cause)
+            command.fail_late(now, responsive_s, cause)
 
     def start(self, name: str) -> None:
         self._task = asyncio.get_running_loop().create_task(self._run(), name=name)

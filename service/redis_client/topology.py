@@ -93,7 +93,7 @@ def _behind_sentinels(settings: Settings, on_roundtrip: Callable[[float], None])
     """``redis+sentinel://[user:password@]host:port,host:port/<service>[/<db>][?options]``; the password is for the
     servers, not the Sentinels. With ``rediss+sentinel`` both use TLS, with the same options.
     """
-    address = _Address.parse(settings.redis_url)
+    address = _SeveralHosts.parse(settings.redis_url)
     service, _, database = address.path.partition("/")
     if not service:
         raise SettingsError("REDIS_URL: must name the service: redis+sentinel://host:port,host:port/<service>")
@@ -111,7 +111,7 @@ def _behind_sentinels(settings: Settings, on_roundtrip: Callable[[float], None])
 
 def _cluster(settings: Settings, probe_keys: Sequence[bytes], on_roundtrip: Callable[[float], None]) -> RedisTopology:
     """``redis+cluster://[user:password@]host:port,host:port[?options]``"""
-    address = _Address.parse(settings.redis_url)
+    address = _SeveralHosts.parse(settings.redis_url)
     options = {**_connection_options(settings), **address.options}
     connection_class = SSLConnection if address.has_tls else Connection
 
@@ -148,7 +148,7 @@ def _connection_options(settings: Settings) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Address:
+class _SeveralHosts:
     """The parts of a URL with several hosts. redis-py parses everything but the hosts and the path."""
 
     nodes: list[Address]
@@ -158,7 +158,7 @@ class _Address:
     path: str
 
     @classmethod
-    def parse(cls, url: str) -> _Address:
+    def parse(cls, url: str) -> _SeveralHosts:
         parts = urlsplit(url)
         user_info, _, hosts = parts.netloc.rpartition("@")
         nodes = [_node(host) for host in hosts.split(",") if host]

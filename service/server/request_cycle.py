@@ -11,7 +11,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from service.errors import ServiceError
-from service.headers import request_id_of
+from service.headers import NO_STORE, RETRY_AFTER_1_S, request_id_of
 from service.server.request_target import scope_of
 
 LINGER_S: Final = 2.0
@@ -145,10 +145,10 @@ def _messages_of(error: ServiceError, headers: dict[bytes, bytes]) -> tuple[dict
         (b"content-type", b"application/json"),
         (b"content-length", b"%d" % len(body)),
         (b"x-request-id", request_id_of(headers)),
-        (b"cache-control", b"no-store"),
+        NO_STORE,
         (b"connection", b"close"),
     ]
     if error.status == 503:
-        lines.append((b"retry-after", b"1"))
+        lines.append(RETRY_AFTER_1_S)
     start = {"type": "http.response.start", "status": error.status, "headers": lines}
     return start, {"type": "http.response.body", "body": body}

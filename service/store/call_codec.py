@@ -78,10 +78,10 @@ _decode_numbers: Final = msgspec.json.Decoder(list[int]).decode
 _decode_text: Final = msgspec.json.Decoder(str).decode
 
 
-def event_arguments(
+def change_arguments(
     change: CallChange, token: bytes, *, digests: bytes = b"", raw: bytes = b""
 ) -> tuple[Argument, ...]:
-    """The event's part of merge_call.lua's ARGV."""
+    """The change's part of merge_call.lua's ARGV."""
     texts = astuple(change.facts)
     return (
         change.stamp,
@@ -97,15 +97,15 @@ def event_arguments(
     )
 
 
-def no_event_arguments(token: bytes) -> tuple[Argument, ...]:
-    """As ``event_arguments``, where only time has passed."""
+def no_change_arguments(token: bytes) -> tuple[Argument, ...]:
+    """As ``change_arguments``, where only time has passed."""
     stamp = facts = later = digests = raw = b""
     status, ending, rules_out_analysis = 0, 0, b"0"
     return (stamp, status, ending, rules_out_analysis, facts, later, token, digests, raw)
 
 
 def number_digests(change: CallChange) -> bytes:
-    """Digests of the phone numbers that an event names, as merge_call.lua takes them."""
+    """Digests of the phone numbers that a change names, as merge_call.lua takes them."""
     return "".join(f"{digest} " for digest in phone_digests(change.facts)).encode() or b"-"
 
 

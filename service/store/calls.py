@@ -14,10 +14,10 @@ from service.redis_client.command import Argument, Commands
 from service.store.call_codec import (
     LARGE_FIELDS,
     STAMPED_FIELDS,
+    change_arguments,
     decode_stamped_call,
     decode_stored_call,
-    event_arguments,
-    no_event_arguments,
+    no_change_arguments,
     number_digests,
 )
 from service.store.index_scan import BucketScan, IndexScan, IndexScanner
@@ -82,10 +82,10 @@ class CallStore:
         self._scanner = IndexScanner(settings, redis, keys)
 
     def merge(self, change: CallChange, *, deadline: float | None = None) -> Coroutine[Any, Any, Merged]:
-        """Apply an event to its call's record, or create the record, and renew its life."""
+        """Apply a change to its call's record, or create the record, and renew its life."""
         if self._has_archive:
             return self._merge_archived(change, deadline)
-        return self._run_merge(change.call_id, event_arguments(change, change.token or new_token()), deadline)
+        return self._run_merge(change.call_id, change_arguments(change, change.token or new_token()), deadline)
 
     async def _merge_archived(self, change: CallChange, deadline: float | None) -> Merged:
         """As ``merge``, where forgotten numbers are refused. While there are none, their digests are not made."""
@@ -93,17 +93,17 @@ class CallStore:
         token = change.token or new_token()
         while True:
             digests = number_digests(change) if bucket in self._forgetful else b""
-            event = event_arguments(change, token, digests=digests, raw=change.raw)
-            merged = await self._run_merge(change.call_id, event, deadline)
+            arguments = change_arguments(change, token, digests=digests, raw=change.raw)
+            merged = await self._run_merge(change.call_id, arguments, deadline)
             if merged is not _DIGESTS_WANTED:
                 return merged
             self._forgetful.add(bucket)
 
     def expire_grace(self, call_id: bytes, *, deadline: float | None = None) -> Coroutine[Any, Any, Merged]:
         """Mark a partial record as fetch_failed if its report grace is over."""
-        return self._run_merge(call_id, no_event_arguments(new_token()), deadline)
+        return self._run_merge(call_id, no_change_arguments(new_token()), deadline)
 
-    async def _run_merge(self, call_id: bytes, event: tuple[Argument, ...], deadline: float | None) -> Merged:
+    async def _run_merge(self, call_id: bytes, arguments: tuple[Argument, ...], deadline: float | None) -> Merged:
         bucket = bucket_of(call_id)
         result, queues, first_final, first_complete, state, facts, later = await self._merge_script.run(
             self._redis,
@@ -115,7 +115,7 @@ class CallStore:
             self._keys.refreshes[bucket],
             *self._optional[bucket],
             *self._life,
-            *event,
+            *arguments,
             keys=8,
             is_durable=True,
             deadline=deadline,

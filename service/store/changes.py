@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 HEARTBEAT_S: Final = 3.0
 """How often the connection is pinged. It is opened anew after twice this time without an answer."""
 
-SECOND_LOOK_S: Final = 0.1
+LAST_READ_S: Final = 0.1
 
 RECONNECT_PAUSE_S: Final = 0.2
 
@@ -77,18 +77,18 @@ class Changes:
     def wake(self, call_id: bytes) -> None:
         """Wake the polls of a call that changed."""
         if watches := self._parked.get(call_id):
-            told_at = time.perf_counter()
+            notified_at = time.perf_counter()
             if len(watches) <= WAKES_AT_ONCE:
-                _wake(watches, told_at)
+                _wake(watches, notified_at)
             else:
-                self._wake_in_batches(list(watches), told_at)
+                self._wake_in_batches(list(watches), notified_at)
         if self.follower is not None:
             self.follower.call_changed(call_id)
 
-    def _wake_in_batches(self, watches: list[Watch], told_at: float) -> None:
-        _wake(watches[:WAKES_AT_ONCE], told_at)
+    def _wake_in_batches(self, watches: list[Watch], notified_at: float) -> None:
+        _wake(watches[:WAKES_AT_ONCE], notified_at)
         if rest := watches[WAKES_AT_ONCE:]:
-            asyncio.get_running_loop().call_later(WAKE_PAUSE_S, self._wake_in_batches, rest, told_at)
+            asyncio.get_running_loop().call_later(WAKE_PAUSE_S, self._wake_in_batches, rest, notified_at)
 
     def wake_all(self) -> None:
         for watches in self._parked.values():
@@ -167,7 +167,7 @@ class Changes:
         while True:
             await asyncio.sleep(HEARTBEAT_S)
             if self._is_overdue():
-                await asyncio.sleep(SECOND_LOOK_S)  # the reply may be in the socket buffer: let the loop read it
+                await asyncio.sleep(LAST_READ_S)  # the reply may be in the socket buffer: let the loop read it
             if self._is_overdue():
                 raise TimeoutError("the subscription's connection does not answer")
             if self.is_subscribed:
@@ -180,12 +180,12 @@ class Changes:
 class Waiter:
     """Something parked. Whatever may end its wait wakes the same future, so a parked poll costs one future."""
 
-    __slots__ = ("_future", "_is_awake", "told_at")
+    __slots__ = ("_future", "_is_awake", "notified_at")
 
     def __init__(self) -> None:
         self._future: asyncio.Future[None] | None = None
         self._is_awake = False
-        self.told_at: float | None = None
+        self.notified_at: float | None = None
         """When a change was last heard of (``time.perf_counter``), if a change ended the last wait."""
 
     def wake(self) -> None:
@@ -199,7 +199,7 @@ class Waiter:
     async def wait_until(self, deadline: float) -> bool:
         """Return True when woken, also if that happened since the last return; False at ``deadline`` (loop time)."""
         if not self._is_awake:
-            self.told_at = None
+            self.notified_at = None
             loop = asyncio.get_running_loop()
             self._future = loop.create_future()
             timer = loop.call_at(deadline, self._end_wait)
@@ -232,7 +232,7 @@ class Watch(Waiter):
         self._changes.remove(self)
 
 
-def _wake(watches: Iterable[Watch], told_at: float) -> None:
+def _wake(watches: Iterable[Watch], notified_at: float) -> None:
     for watch in watches:
-        watch.told_at = told_at
+        watch.notified_at = notified_at
         watch.wake()

@@ -12,7 +12,7 @@ from service.errors import StoreUnavailableError
 from service.redis_client.command import Commands
 from service.store.keys import BUCKETS, Keys
 from service.store.lua import load_script
-from service.store.memory import RedisMemory
+from service.store.redis_memory import RedisMemory
 
 Refusal = Literal["", "too_many", "too_many_unknown", "nearly_full"]
 

@@ -26,7 +26,7 @@ CALLBACK_MARK: Final = b"callback "
 UNKNOWN_LIFE_MS: Final = 3_600_000
 """An hour: the life of a subscription to a call that has no record yet."""
 
-Result = Literal["resumed", "delivered", "dropped", "retried"]
+TryResult = Literal["resumed", "delivered", "dropped", "retried"]
 """Of a try. Executions are resumed, callbacks delivered."""
 
 
@@ -41,7 +41,7 @@ _REFUSALS: Final[dict[bytes, tuple[type[ServiceError], str]]] = {
 }
 
 
-class Claim(msgspec.Struct, frozen=True):
+class TryClaim(msgspec.Struct, frozen=True):
     """One try to reach a subscriber. Only this process may try while the lease lasts."""
 
     call_id: bytes
@@ -57,8 +57,8 @@ class Claim(msgspec.Struct, frozen=True):
     """A callback's URL; for an execution what ``note_pause`` stored."""
 
 
-class Claimed(msgspec.Struct, frozen=True):
-    claims: list[Claim]
+class ClaimedTries(msgspec.Struct, frozen=True):
+    claims: list[TryClaim]
     are_more_left: bool
     expired: int
     """How many were due, but are gone with their record; nobody has told them."""
@@ -144,8 +144,8 @@ class SubscriptionStore:
             raise refusal[0](refusal[1])
         return bool(outcome == b"due")
 
-    async def claim(self, bucket: int, limit: int) -> Claimed:
-        """Claim up to ``limit`` due subscriptions of a bucket, longest due first.
+    async def claim(self, bucket: int, limit: int) -> ClaimedTries:
+        """TryClaim up to ``limit`` due subscriptions of a bucket, longest due first.
 
         After a claim whose reply was lost, the next claim returns the same subscriptions with a new lease.
         """
@@ -167,10 +167,10 @@ class SubscriptionStore:
         except StoreUnavailableError:
             self._unanswered[bucket] = token
             raise
-        claims = [Claim(*flat[place : place + 6]) for place in range(0, len(flat), 6)]
-        return Claimed(claims, left > 0, expired)
+        claims = [TryClaim(*flat[place : place + 6]) for place in range(0, len(flat), 6)]
+        return ClaimedTries(claims, left > 0, expired)
 
-    async def note_pause(self, claim: Claim, number: int, task_run_id: bytes) -> bool:
+    async def note_pause(self, claim: TryClaim, number: int, task_run_id: bytes) -> bool:
         """Store which pause of its execution a try is about to end; False if another try holds the subscription."""
         event: tuple[Argument, ...] = (claim.subscriber, claim.number, number, task_run_id)
         key = self._subscriptions_key(claim.call_id)
@@ -180,7 +180,7 @@ class SubscriptionStore:
             )
         )
 
-    async def end_claim(self, claim: Claim, result: Result, *, retry_in_ms: int = 0) -> bool:
+    async def end_claim(self, claim: TryClaim, result: TryResult, *, retry_in_ms: int = 0) -> bool:
         """Record the result of a try; False if another try recorded one, or the subscription is gone."""
         bucket = bucket_of(claim.call_id)
         return bool(

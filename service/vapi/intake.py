@@ -47,7 +47,7 @@ class Intake(Struct, frozen=True):
 
 
 class Weight(Struct, frozen=True):
-    """How much an event counts against others, and how far it ends the call."""
+    """How much a message counts against others, and how far it ends the call."""
 
     rank: int
     status: int

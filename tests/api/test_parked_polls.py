@@ -64,7 +64,7 @@ async def test_a_delete_answers_a_parked_poll_with_404(client: httpx2.AsyncClien
     assert (answer.status_code, answer.json()["error"]) == (404, "Call result not found")
 
 
-async def test_a_delete_of_an_unknown_call_answers_its_parked_polls_too(client: httpx2.AsyncClient) -> None:
+async def test_a_delete_of_an_unknown_analysis_schema_its_parked_polls_too(client: httpx2.AsyncClient) -> None:
     call_id = new_call_id()
     async with parked_poll(client, call_id) as poll:
         assert (await client.delete(CALLS + call_id)).status_code == 404

@@ -15,7 +15,7 @@ from service.jobs.callbacks import Callbacks, origins_of
 from service.lifespan import repeat
 from service.store.callback_calls import CallbackCalls
 from service.store.keys import HELD_FOR_MS
-from service.store.subscriptions import Claim, SubscriptionStore
+from service.store.subscriptions import SubscriptionStore, TryClaim
 from tests.store.conftest import OpenedStore
 from tests.support.callback_receiver import SECRET, CallbackReceiver
 from tests.support.eventually import eventually
@@ -65,9 +65,9 @@ def destination(callbacks: Callbacks) -> Destination:
     return next(callbacks.destinations)
 
 
-def claim_to(receiver: CallbackReceiver, path: str = "/hooks/x", *, tried_for_ms: int = 0) -> Claim:
+def claim_to(receiver: CallbackReceiver, path: str = "/hooks/x", *, tried_for_ms: int = 0) -> TryClaim:
     url = parse_callback_url(receiver.url + path)
-    return Claim(CALL, b"callback:%b:%b" % (url.origin_tag, url.tag), 1, tried_for_ms, 1, url.text.encode())
+    return TryClaim(CALL, b"callback:%b:%b" % (url.origin_tag, url.tag), 1, tried_for_ms, 1, url.text.encode())
 
 
 @pytest.mark.parametrize(

@@ -32,9 +32,9 @@ class Work:
 
 @pytest.fixture
 async def writes() -> AsyncIterator[DeferredWrites]:
-    belated = DeferredWrites(try_every_s=EVERY_S, tries=3, max_waiting=2)
-    yield belated
-    await belated.close()
+    deferred = DeferredWrites(try_every_s=EVERY_S, tries=3, max_waiting=2)
+    yield deferred
+    await deferred.close()
 
 
 async def comes_to_hold(condition: Callable[[], bool]) -> None:

@@ -154,7 +154,7 @@ async def test_a_loop_that_does_not_keep_up_delays_a_failure_by_three_seconds_at
     command = Command((b"PING",), None, None, waiter, 10.0, 1.0, is_durable=False, needs_asking=False)
 
     for now, is_over in ((9.0, False), (10.5, False), (12.9, False), (13.1, True)):
-        command.expire(now, 0.5, TimeoutError())
+        command.fail_late(now, 0.5, TimeoutError())
         assert waiter.done() is is_over, now
     assert isinstance(waiter.exception(), StoreUnavailableError)
 

@@ -7,7 +7,7 @@ import pytest
 from service.store.callback_calls import CallbackCalls
 from service.store.calls import CallStore
 from service.store.keys import bucket_of
-from service.store.subscriptions import Claim, SubscriptionStore
+from service.store.subscriptions import SubscriptionStore, TryClaim
 from tests.store.conftest import OpenedStore, OpenStore
 from tests.support.callback_receiver import SECRET
 from tests.support.store_events import change_from
@@ -35,7 +35,7 @@ class Callbacks:
     async def subscribe(self) -> bool:
         return await self.store.subscribe(CALL, SUBSCRIBER, URL)
 
-    async def claimed(self) -> list[Claim]:
+    async def claimed(self) -> list[TryClaim]:
         return (await self.store.claim(BUCKET, 10)).claims
 
     async def look(self) -> tuple[int, int]:

@@ -9,7 +9,7 @@ import pytest
 from service.errors import StoreUnavailableError
 from service.store.keys import bucket_of
 from service.store.lua import load_script
-from service.store.subscriptions import LEASE_MS, Claim, SubscriptionStore
+from service.store.subscriptions import LEASE_MS, SubscriptionStore, TryClaim
 from tests.store.conftest import OpenedStore
 from tests.support.cutting_proxy import CuttingProxy
 from tests.support.redis_server import RedisProcess
@@ -45,7 +45,7 @@ async def subscriptions(opened: OpenedStore) -> SubscriptionStore:
     return store
 
 
-async def claimed(store: SubscriptionStore) -> list[Claim]:
+async def claimed(store: SubscriptionStore) -> list[TryClaim]:
     claims = (await store.claim(BUCKET, 10)).claims
     return sorted(claims, key=lambda claim: claim.subscriber)
 

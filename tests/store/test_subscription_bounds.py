@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from service.errors import TooManyRequestsError, UnavailableError
 from service.store.calls import CallStore
 from service.store.keys import bucket_of
-from service.store.memory import is_nearly_full
+from service.store.redis_memory import is_nearly_full
 from service.store.subscriptions import SubscriptionStore
 from tests.store.conftest import OpenedStore, OpenStore
 from tests.support.redis_server import RedisProcess

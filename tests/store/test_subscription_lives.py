@@ -10,7 +10,7 @@ import pytest
 
 from service.store.calls import CallStore
 from service.store.keys import BUCKETS, bucket_of
-from service.store.subscriptions import LEASE_MS, Claim, SubscriptionStore
+from service.store.subscriptions import LEASE_MS, SubscriptionStore, TryClaim
 from tests.store.conftest import OpenedStore, OpenStore
 from tests.support.store_events import change_from, stored, until
 from tests.support.vapi_sender import full_report, status_update
@@ -24,7 +24,7 @@ def with_lease(opened: OpenedStore, lease_ms: int) -> SubscriptionStore:
     return SubscriptionStore(opened.settings, opened.pipeline, opened.keys, lease_ms=lease_ms)
 
 
-async def claimed(subscriptions: SubscriptionStore, limit: int = 10) -> list[Claim]:
+async def claimed(subscriptions: SubscriptionStore, limit: int = 10) -> list[TryClaim]:
     return (await subscriptions.claim(BUCKET, limit)).claims
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from service.store.calls import CallStore
 from service.store.keys import bucket_of
-from service.store.subscriptions import Claim, SubscriptionStore
+from service.store.subscriptions import SubscriptionStore, TryClaim
 from tests.store.conftest import OpenedStore
 from tests.support.store_events import change_from
 from tests.support.vapi_sender import full_report, preliminary_report, status_update
@@ -82,13 +82,13 @@ class World:
         self.is_over = self.is_over or step in ENDS
 
     async def work(self, limit: int, manner: str, lease_ms: int) -> bool:
-        """Claim, resume and settle, or die in between; True when there was something to do."""
+        """TryClaim, resume and settle, or die in between; True when there was something to do."""
         subscriptions = self.subscriptions[self.way()][lease_ms]
         claims = (await subscriptions.claim(bucket_of(self.call_id), limit)).claims
         await asyncio.gather(*(self._resume(subscriptions, claim, manner) for claim in claims))
         return bool(claims)
 
-    async def _resume(self, subscriptions: SubscriptionStore, claim: Claim, manner: str) -> None:
+    async def _resume(self, subscriptions: SubscriptionStore, claim: TryClaim, manner: str) -> None:
         if manner == "dies before":
             return
         if manner == "fails":

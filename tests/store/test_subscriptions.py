@@ -9,7 +9,7 @@ import pytest
 from service.errors import TooManyRequestsError
 from service.store.calls import CallStore
 from service.store.keys import bucket_of
-from service.store.subscriptions import LEASE_MS, SUBSCRIPTIONS_AT_MOST, Claim, SubscriptionStore
+from service.store.subscriptions import LEASE_MS, SUBSCRIPTIONS_AT_MOST, SubscriptionStore, TryClaim
 from tests.store.conftest import OpenedStore, OpenStore
 from tests.support.store_events import change_from, until
 from tests.support.vapi_sender import full_report, message, status_update
@@ -28,7 +28,7 @@ def with_lease(opened: OpenedStore, lease_ms: int) -> SubscriptionStore:
     return SubscriptionStore(opened.settings, opened.pipeline, opened.keys, lease_ms=lease_ms)
 
 
-async def claimed(subscriptions: SubscriptionStore, limit: int = 10) -> list[Claim]:
+async def claimed(subscriptions: SubscriptionStore, limit: int = 10) -> list[TryClaim]:
     return (await subscriptions.claim(BUCKET, limit)).claims
 
 
@@ -130,7 +130,7 @@ async def test_what_is_claimed_is_nobody_elses_until_the_lease_ends(opened: Open
     await subscriptions.subscribe(CALL, b"execution")
 
     first = await claimed(hasty)
-    again: list[Claim] = []
+    again: list[TryClaim] = []
 
     async def is_claimed_again() -> bool:
         again.extend(await claimed(subscriptions))

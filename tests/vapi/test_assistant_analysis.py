@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.calls.call_answers import StructuredCallData
+from service.calls.analysis_schema import StructuredCallData
 from service.config import Settings
 from service.vapi.assistant.analysis import create_analysis_plan, json_schema_of
 from tests.support.for_each import for_each

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.calls.call_answers import SUCCESS_OUTPUT, SUMMARY_OUTPUT, StructuredCallData
+from service.calls.analysis_schema import SUCCESS_OUTPUT, SUMMARY_OUTPUT, StructuredCallData
 from service.load_config import load_settings
 from service.vapi.assistant.config import create_saved_assistant_config
 from tests.support.call_record import record_of

@@ -62,7 +62,7 @@ class CallEvents:
             event = self._event_of(watched, call) if event_id != known else None
             call, known = without_facts(call), event_id
             if event is not None:
-                await self._send_event(stream, event, watched.told_at)
+                await self._send_event(stream, event, watched.notified_at)
                 del event
             if is_final or watched.is_over or stream.is_expired:
                 break
@@ -91,12 +91,12 @@ class CallEvents:
         except UnavailableError:
             return _NO_ROOM
 
-    async def _send_event(self, stream: EventStream, event: SharedBody, told_at: float | None) -> None:
+    async def _send_event(self, stream: EventStream, event: SharedBody, notified_at: float | None) -> None:
         if len(event.content) > SHARED_ABOVE_BYTES:
             await self._state.large_bodies.wait_for_turn()
         self._state.metrics.events_sent("one_call", bool(event.content))
-        if told_at is not None:
-            self._state.metrics.event_latency.add(time.perf_counter() - told_at)
+        if notified_at is not None:
+            self._state.metrics.event_latency.add(time.perf_counter() - notified_at)
         await stream.send(event.content)
 
 

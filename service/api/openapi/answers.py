@@ -9,7 +9,7 @@ from msgspec import UNSET
 
 from service.api.auth import Access
 from service.api.openapi.bodies import Failure, FailureDetail
-from service.api.openapi.operation import Answer, Body, Header, Operation, json_of
+from service.api.openapi.operation import Body, DescribedAnswer, Header, Operation, json_of
 from service.api.openapi.schemas import Schemas
 
 _EVERY_HEADER: Final = ("X-Request-ID", "Cache-Control")
@@ -122,21 +122,21 @@ def _shared_by(access: Access | None, *, is_guarded: bool) -> list[str]:
     return names
 
 
-def _failure(status: int, description: str) -> Answer:
+def _failure(status: int, description: str) -> DescribedAnswer:
     details = [FailureDetail("limit", "must be a whole number, 1 to 100")] if status == 400 else UNSET
     body = json_of(Failure, failure=Failure(False, _SENTENCES[status], details))
-    return Answer(status=status, description=description, bodies=(body,), headers=_HEADERS.get(status, ()))
+    return DescribedAnswer(status=status, description=description, bodies=(body,), headers=_HEADERS.get(status, ()))
 
 
-def _with_failure(answer: Answer) -> Answer:
+def _with_failure(answer: DescribedAnswer) -> DescribedAnswer:
     """An answer whose status means a failure as well."""
     body = answer.bodies[0]
     both = Body(types=(*body.types, Failure), examples=body.examples, media_type=body.media_type)
     headers = (*answer.headers, *_HEADERS.get(answer.status, ()))
-    return Answer(status=answer.status, description=answer.description, bodies=(both,), headers=headers)
+    return DescribedAnswer(status=answer.status, description=answer.description, bodies=(both,), headers=headers)
 
 
-def _answer(schemas: Schemas, answer: Answer) -> dict[str, Any]:
+def _answer(schemas: Schemas, answer: DescribedAnswer) -> dict[str, Any]:
     headers = {name: {"$ref": f"#/components/headers/{name}"} for name in _EVERY_HEADER}
     headers |= {header.name: _header(schemas, header) for header in answer.headers}
     rendered = {"description": answer.description, "headers": headers}

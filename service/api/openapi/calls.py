@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 from service.api.calls import MAX_LIMIT, MAX_OFFSET
 from service.api.openapi.bodies import AwaitedCall, CallPage, DeletedCall, Done, FoundCall, Pagination
 from service.api.openapi.examples import A_CALL_ID, A_PHONE, AN_ETAG, a_record, a_summary
-from service.api.openapi.operation import Answer, Body, Header, Operation, Parameter, ok
+from service.api.openapi.operation import Body, DescribedAnswer, Header, Operation, Parameter, ok
 from service.api.poll_request import SECONDS
 from service.callback_url import LONGEST_URL
 from service.calls.call_id import CALL_ID
@@ -92,7 +92,7 @@ GET_CALL: Final = Operation(
             running=AwaitedCall(True, PendingCall(A_CALL_ID, "in-progress", "pending", "2026-09-01T12:00:50.000Z")),
             unknown=AwaitedCall(True, PendingCall(A_CALL_ID, None, "pending", None)),
         ),
-        Answer(status=304, description="Unchanged since `If-None-Match`", headers=(_ETAG, _APPLIED)),
+        DescribedAnswer(status=304, description="Unchanged since `If-None-Match`", headers=(_ETAG, _APPLIED)),
     ),
     failures={400: "The call id, `wait` or `view` is wrong", 404: NO_RECORD},
 )
@@ -138,7 +138,7 @@ GET_RECORDING: Final = Operation(
     "A page cannot follow it to another host: open it in a tab of its own.",
     parameters=(THE_CALL,),
     answers=(
-        Answer(
+        DescribedAnswer(
             status=302,
             description="Where the recording is",
             headers=(

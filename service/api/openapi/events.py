@@ -8,7 +8,7 @@ from msgspec import Meta
 
 from service.api.openapi.calls import CALLS, INVALID_ID, THE_CALL
 from service.api.openapi.examples import A_CALL_ID, AN_ETAG
-from service.api.openapi.operation import Answer, Body, Header, Operation, Parameter
+from service.api.openapi.operation import Body, DescribedAnswer, Header, Operation, Parameter
 from service.api.poll_request import SECONDS
 from service.calls.record import View
 
@@ -16,11 +16,11 @@ _UNBUFFERED: Final = Header(name="X-Accel-Buffering", description="Makes nginx p
 _FULL: Final = "10,000 streams of this process are open"
 
 
-def _stream(example: str) -> Answer:
+def _stream(example: str) -> DescribedAnswer:
     """OpenAPI 3.1 has no schema for the single event, so an example shows them."""
     body = Body(types=(bytes,), examples={}, media_type="text/event-stream")
     description = f"The stream:\n\n```\n{example.strip()}\n```"
-    return Answer(status=200, description=description, bodies=(body,), headers=(_UNBUFFERED,))
+    return DescribedAnswer(status=200, description=description, bodies=(body,), headers=(_UNBUFFERED,))
 
 
 def _last_event_id(description: str, example: str) -> Parameter:
@@ -60,7 +60,7 @@ FOLLOW_CALL: Final = Operation(
             f'retry: 1000\n\nevent: call\nid: {AN_ETAG}\ndata: {{"call_id":"{A_CALL_ID}","status":"in-progress",'
             '"data_status":"pending","updated_at":"2026-09-01T12:00:50.000Z"}\n\n',
         ),
-        Answer(status=204, description="Nothing will come after `Last-Event-ID`"),
+        DescribedAnswer(status=204, description="Nothing will come after `Last-Event-ID`"),
     ),
     failures={400: INVALID_ID, 503: f"Redis did not answer in time, or {_FULL}"},
 )

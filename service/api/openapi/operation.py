@@ -43,7 +43,7 @@ class Header(Struct, frozen=True, kw_only=True):
     is_required: bool = True
 
 
-class Answer(Struct, frozen=True, kw_only=True):
+class DescribedAnswer(Struct, frozen=True, kw_only=True):
     """An answer that is no failure."""
 
     status: int
@@ -64,7 +64,7 @@ class Operation(Struct, frozen=True, kw_only=True):
     description: str = ""
     parameters: tuple[Parameter, ...] = ()
     body: Body | None = None
-    answers: tuple[Answer, ...]
+    answers: tuple[DescribedAnswer, ...]
     takes_token: bool = False
     """Whether an open route tells callers with a token more."""
     has_callback: bool = False
@@ -89,9 +89,11 @@ def json_of(type_: Any, **examples: Any) -> Body:
     return Body(types=(type_,), examples=examples)
 
 
-def ok(description: str, type_: Any, *headers: Header, status: int = 200, **examples: Any) -> Answer:
+def ok(description: str, type_: Any, *headers: Header, status: int = 200, **examples: Any) -> DescribedAnswer:
     """An answer with one JSON body."""
-    return Answer(status=status, description=description, bodies=(json_of(type_, **examples),), headers=headers)
+    return DescribedAnswer(
+        status=status, description=description, bodies=(json_of(type_, **examples),), headers=headers
+    )
 
 
 def listed_endpoints(routes: Iterable[ServedRoute]) -> list[dict[str, str]]:

@@ -8,7 +8,7 @@ from typing import Annotated, Final
 from msgspec import Meta
 
 from service.api import docs, ops
-from service.api.openapi.operation import Answer, Body, Header, Operation, Parameter
+from service.api.openapi.operation import Body, DescribedAnswer, Header, Operation, Parameter
 
 PAGES: Final = "pages"
 
@@ -25,7 +25,7 @@ _WHY: Final = {
 
 def _page(name: str, summary: str, headers: Mapping[str, str]) -> Operation:
     body = Body(types=(str,), examples={"page": "<!doctype html>..."}, media_type="text/html; charset=utf-8")
-    answer = Answer(
+    answer = DescribedAnswer(
         status=200, description="The page, which holds no data", bodies=(body,), headers=_described(headers)
     )
     return Operation(id=f"get{name}", tag=PAGES, summary=summary, answers=(answer,), failures={})
@@ -35,7 +35,7 @@ def _file(
     name: str, summary: str, files: Mapping[str, str], headers: Mapping[str, str], *, is_large: bool
 ) -> Operation:
     bodies = tuple(map(_body_of, dict.fromkeys(files.values())))
-    answer = Answer(status=200, description="The file", bodies=bodies, headers=_described(headers))
+    answer = DescribedAnswer(status=200, description="The file", bodies=bodies, headers=_described(headers))
     return Operation(
         id=f"get{name}",
         tag=PAGES,

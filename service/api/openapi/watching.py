@@ -16,7 +16,7 @@ from service.api.openapi.bodies import (
     Ready,
 )
 from service.api.openapi.examples import A_CALL_ID
-from service.api.openapi.operation import Answer, Body, Operation, Parameter, ok
+from service.api.openapi.operation import Body, DescribedAnswer, Operation, Parameter, ok
 from service.api.openapi.pages import PAGES, TOO_MANY_UNTAKEN
 from service.api.openapi.stats_bodies import (
     ArchiveState,
@@ -160,7 +160,7 @@ GET_METRICS: Final = Operation(
     summary="Prometheus metrics",
     description="All workers of the replica together. `METRICS_PUBLIC=1` opens them to all.",
     answers=(
-        Answer(
+        DescribedAnswer(
             status=200,
             description="The metrics",
             bodies=(_text(CONTENT_TYPE, one="# TYPE vapi_polls_waiting gauge\nvapi_polls_waiting 3.0\n"),),

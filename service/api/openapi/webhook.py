@@ -8,7 +8,7 @@ from msgspec import Meta, Struct, structs
 
 from service.api.openapi.bodies import Succeeded
 from service.api.openapi.examples import A_CALL_ID, A_PHONE
-from service.api.openapi.operation import Answer, Body, Operation, json_of
+from service.api.openapi.operation import Body, DescribedAnswer, Operation, json_of
 from service.api.openapi.server_message import WebhookBody
 from service.vapi.intake import CALL_DELETED, REPORT, STATUS_UPDATE
 from service.vapi.replies import ENDPOINTING_TIMEOUT_S, NOT_HANDLED
@@ -108,7 +108,7 @@ TAKE_WEBHOOK: Final = Operation(
     "message changes nothing, and the order of messages does not matter.",
     body=json_of(WebhookBody, **{REPORT: MESSAGES[REPORT], STATUS_UPDATE: MESSAGES[STATUS_UPDATE]}),
     answers=(
-        Answer(
+        DescribedAnswer(
             status=200,
             description="It is kept, or there was nothing to keep",
             bodies=(
@@ -155,5 +155,5 @@ def _sent(type_: str, who: str, example: dict[str, Any], answer: Body) -> Operat
         summary=f"{who}: {type_}",
         description="",
         body=json_of(WebhookBody, **{type_: example}),
-        answers=(Answer(status=200, description="It was taken", bodies=(answer,)),),
+        answers=(DescribedAnswer(status=200, description="It was taken", bodies=(answer,)),),
     )

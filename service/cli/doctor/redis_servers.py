@@ -16,7 +16,7 @@ from service.redis_client.topology import RedisTopology
 from service.store.health import StoreHealth
 from service.store.keys import Keys
 from service.store.rights import find_missing_rights
-from service.store.server_facts import ServerFacts, measure_pings, read_clock, read_facts
+from service.store.server_info import ServerInfo, measure_pings, read_clock, read_info
 
 PINGS: Final = 21
 
@@ -38,7 +38,7 @@ class RedisServers:
         self._within_s = within_s
         self._redis = redis
         self._reached: asyncio.Task[tuple[dict[str, int], list[Finding]]] | None = None
-        self._facts: dict[int, asyncio.Task[ServerFacts]] = {}
+        self._info: dict[int, asyncio.Task[ServerInfo]] = {}
 
     @property
     def checks(self) -> list[Check]:
@@ -115,14 +115,14 @@ class RedisServers:
 
         return find
 
-    async def _ask_facts(self, bucket: int) -> ServerFacts:
-        if bucket not in self._facts:
-            self._facts[bucket] = asyncio.create_task(read_facts(self._redis.commands, bucket), name="doctor-facts")
-        return await asyncio.shield(self._facts[bucket])
+    async def _ask_info(self, bucket: int) -> ServerInfo:
+        if bucket not in self._info:
+            self._info[bucket] = asyncio.create_task(read_info(self._redis.commands, bucket), name="doctor-info")
+        return await asyncio.shield(self._info[bucket])
 
     async def _look_at_settings(self, bucket: int) -> list[Finding]:
         try:
-            facts = await self._ask_facts(bucket)
+            facts = await self._ask_info(bucket)
         except StoreUnavailableError as exc:
             advice = "give the user +info; until then see for yourself: deploy/redis.conf"
             return [warning("settings", f"Redis does not show its settings: {exc.reason}", advice)]
@@ -138,7 +138,7 @@ class RedisServers:
 
     async def _look_at_rights(self, bucket: int) -> list[Finding]:
         try:
-            if is_replica(await self._ask_facts(bucket)):
+            if is_replica(await self._ask_info(bucket)):
                 return []  # it refuses writes for another reason
         except StoreUnavailableError:
             pass

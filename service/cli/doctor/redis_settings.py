@@ -9,7 +9,7 @@ from typing import Final
 from service.cli.doctor.findings import Finding, error, ok, warning
 from service.config import Settings
 from service.redis_client.wrong_topology import IS_A_CLUSTER
-from service.store.server_facts import ServerFacts
+from service.store.server_info import ServerInfo
 
 OLDEST: Final = (7, 0)
 
@@ -26,7 +26,7 @@ SIGNATURES_FAIL_S: Final = 120.0
 """A signature's timestamp may be five minutes off. This leaves room for VAPI's own clock."""
 
 
-def judge(facts: ServerFacts, settings: Settings) -> Iterator[Finding]:
+def judge(facts: ServerInfo, settings: Settings) -> Iterator[Finding]:
     yield _version(facts)
     yield from _topology(facts, settings)
     yield _eviction(facts)
@@ -36,11 +36,11 @@ def judge(facts: ServerFacts, settings: Settings) -> Iterator[Finding]:
         yield _replicas(facts, settings)
 
 
-def is_replica(facts: ServerFacts) -> bool:
+def is_replica(facts: ServerInfo) -> bool:
     return facts.info.get("role") == "slave"
 
 
-def _version(facts: ServerFacts) -> Finding:
+def _version(facts: ServerInfo) -> Finding:
     found = re.match(r"(\d+)\.(\d+)", facts.version)
     if found is None:
         return warning("version", "Redis does not tell its version", f"see that it is {_dotted(OLDEST)} or newer")
@@ -49,7 +49,7 @@ def _version(facts: ServerFacts) -> Finding:
     return ok("version", facts.version)
 
 
-def _topology(facts: ServerFacts, settings: Settings) -> Iterator[Finding]:
+def _topology(facts: ServerInfo, settings: Settings) -> Iterator[Finding]:
     scheme = settings.redis_url.split("://")[0]
     if facts.is_cluster and not scheme.endswith("+cluster"):
         yield error("topology", "REDIS_URL names one server, and it is a node of a Cluster", IS_A_CLUSTER)
@@ -72,7 +72,7 @@ def _topology(facts: ServerFacts, settings: Settings) -> Iterator[Finding]:
         yield ok("topology", kind)
 
 
-def _eviction(facts: ServerFacts) -> Finding:
+def _eviction(facts: ServerInfo) -> Finding:
     policy = facts.info.get("maxmemory_policy")
     if policy is None:
         return warning("eviction", "Redis does not tell its maxmemory-policy", "see that it is noeviction")
@@ -84,7 +84,7 @@ def _eviction(facts: ServerFacts) -> Finding:
     return warning("eviction", f"maxmemory-policy is {policy}: with a maxmemory, results would be evicted", mend)
 
 
-def _memory(facts: ServerFacts) -> Finding:
+def _memory(facts: ServerInfo) -> Finding:
     used, most = facts.number("used_memory"), facts.number("maxmemory")
     if not most:
         return warning(
@@ -99,7 +99,7 @@ def _memory(facts: ServerFacts) -> Finding:
     return ok("memory", found)
 
 
-def _persistence(facts: ServerFacts, settings: Settings) -> Finding:
+def _persistence(facts: ServerInfo, settings: Settings) -> Finding:
     fsync = facts.config.get("appendfsync")
     if facts.info.get("aof_enabled") != "1":
         mend = "CONFIG SET appendonly yes, and the same in redis.conf"
@@ -120,7 +120,7 @@ def _persistence(facts: ServerFacts, settings: Settings) -> Finding:
     return ok("persistence", f"appendonly is yes, appendfsync {fsync}: {loses}")
 
 
-def _replicas(facts: ServerFacts, settings: Settings) -> Finding:
+def _replicas(facts: ServerInfo, settings: Settings) -> Finding:
     replicas, waited_for = facts.replicas, settings.store_wait_replicas
     least = int(facts.config.get("min-replicas-to-write") or ("min_slaves_good_slaves" in facts.info))
     has = f"{replicas} replica{'' if replicas == 1 else 's'} connected"

@@ -6,7 +6,7 @@ from typing import Any, Final, get_args, get_type_hints
 
 import msgspec
 
-from service.calls.call_answers import RESULT_OUTPUT, SUCCESS_OUTPUT, SUMMARY_OUTPUT
+from service.calls.analysis_schema import RESULT_OUTPUT, SUCCESS_OUTPUT, SUMMARY_OUTPUT
 
 ANALYSIS_TIMEOUT_S: Final = 15
 """VAPI's default of 5 s leaves results empty. Three timeouts in a row stay below the 60 s of ``REPORT_GRACE_S``."""

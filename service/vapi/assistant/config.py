@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from service.calls.call_answers import StructuredCallData
+from service.calls.analysis_schema import StructuredCallData
 from service.calls.call_request import CallRequest
 from service.config import Settings
 from service.vapi.assistant.analysis import create_analysis_plan, create_structured_outputs

@@ -12,7 +12,7 @@ from service.cli.doctor.redis_settings import judge
 from service.config import Settings
 from service.load_config import load_settings
 from service.outbound import HttpAnswer
-from service.store.server_facts import ServerFacts
+from service.store.server_info import ServerInfo
 
 WELL = {
     "redis_version": "7.0.15",
@@ -33,7 +33,7 @@ def answer(code: int, **body: Any) -> HttpAnswer:
 
 def troubles(info: dict[str, str | None], settings: Settings, **config: str) -> list[str]:
     shown = {name: value for name, value in {**WELL, **info}.items() if value is not None}
-    found = judge(ServerFacts(shown, config), settings)
+    found = judge(ServerInfo(shown, config), settings)
     return [f"{each.check}: {each.level}" for each in found if each.level != "ok"]
 
 

@@ -17,7 +17,7 @@ CONFIGS: Final = ("appendfsync", "min-replicas-to-write", "cluster-require-full-
 _LINE: Final = re.compile(r"^([a-z0-9_]+):(.*?)\r?$", re.MULTILINE)
 
 
-class ServerFacts(msgspec.Struct, frozen=True):
+class ServerInfo(msgspec.Struct, frozen=True):
     """The reply to INFO, and those of CONFIGS that the server shows to this user."""
 
     info: dict[str, str]
@@ -48,7 +48,7 @@ class ServerClock(msgspec.Struct, frozen=True):
     """The true figure may differ by so much: half of a round trip."""
 
 
-async def read_facts(redis: Commands, bucket: int) -> ServerFacts:
+async def read_info(redis: Commands, bucket: int) -> ServerInfo:
     """Of the master of that bucket.
 
     Raises:
@@ -58,7 +58,7 @@ async def read_facts(redis: Commands, bucket: int) -> ServerFacts:
     config: dict[str, str] = {}
     for name in CONFIGS:
         config |= await _find_config(redis, bucket, name)
-    return ServerFacts(dict(_LINE.findall(info.decode(errors="replace"))), config)
+    return ServerInfo(dict(_LINE.findall(info.decode(errors="replace"))), config)
 
 
 async def _find_config(redis: Commands, bucket: int, name: str) -> dict[str, str]:
