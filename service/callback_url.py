@@ -169,7 +169,7 @@ def _host(text: str) -> str:
     if not _NAME.fullmatch(text):
         raise CallbackUrlError("must have a host name without empty labels or a dot at its end")
     if _NUMBER.fullmatch(text.rpartition(".")[2]) and find_address(text) is None:
-        raise CallbackUrlError("must have a host that is no shortened, decimal, octal or hexadecimal IPv4 address")
+        raise CallbackUrlError("must have a host that is not a shortened, decimal, octal or hexadecimal IPv4 address")
     return text
 
 

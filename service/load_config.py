@@ -81,7 +81,7 @@ def _secret_in(variable: str, path: str) -> str:
     try:
         if not Path(path).is_file():
             # A pipe could be read only once, and every worker reads it.
-            raise SettingsError(f"{variable}: there is no such file, or it is no regular one")
+            raise SettingsError(f"{variable}: there is no such file, or it is not a regular file")
         with Path(path).open("rb") as file:
             content = file.read(LARGEST_SECRET_BYTES + 1)
     except (OSError, ValueError) as exc:

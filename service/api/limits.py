@@ -14,7 +14,10 @@ from service.errors import TooManyRequestsError, UnavailableError
 
 FAILURES_ALLOWED: Final = 30
 FAILURES_WINDOW_S: Final = 60.0
+"""30 failures a minute: enough for somebody who sets it up, too few to guess a secret."""
+
 ADDRESSES_REMEMBERED: Final = 10_000
+"""Bounds the memory that strangers can make us use."""
 
 REFUSALS_LOGGED_EVERY_S: Final = 60.0
 

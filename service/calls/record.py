@@ -15,7 +15,7 @@ from msgspec.structs import astuple, replace
 from service.calls.call_record import CallRecord
 from service.calls.ended_reasons import UNRELIABLE_OUTCOMES, ReasonMeaning, meaning_of
 from service.calls.facts import FACTS, LARGE_FACTS, Facts
-from service.calls.status import DataStatus, status_at
+from service.calls.status import ENDED, DataStatus, status_at
 from service.calls.stored_call import StoredCall
 from service.calls.structured_outputs import filled_from_outputs
 
@@ -37,7 +37,7 @@ _TEMPLATES: Final = {
     view: b"{%b}" % b",".join(b'"%b":%%b' % name.encode() for name in names) for view, names in _FIELDS.items()
 }
 
-_STATUS: Final = tuple(msgspec.json.encode(status_at(rank)) for rank in range(7))
+_STATUS: Final = tuple(msgspec.json.encode(status_at(rank)) for rank in range(ENDED + 1))
 _DATA_STATUS: Final = tuple(b'"%b"' % status.name.lower().encode() for status in DataStatus)
 _ARCHIVED: Final = b',"archived":true}'
 _NULL: Final = b"null"

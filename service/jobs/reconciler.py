@@ -48,9 +48,9 @@ MAX_WORKERS: Final = 32
 """Requests at once, as many as the client has connections."""
 
 LOOK_AGAIN_S: Final = 5.0
-"""When a parked poll considers a queued call again: after the first pause between two requests."""
+"""How long after it queued a call a parked poll may queue it again: the first pause between two requests for a call."""
 
-WANTED_EVERY_S: Final = 7.0
+SCHEDULED_EVERY_S: Final = 7.0
 """Within this time a subscribed call is scheduled again: its turn comes every 5 s, and sweeps are 1.5 s apart."""
 
 CLOCK_SLACK_MS: Final = 20
@@ -102,7 +102,7 @@ class Reconciler:
         self._queue: asyncio.PriorityQueue[tuple[bool, int, bytes]] = asyncio.PriorityQueue()
         self._numbers = itertools.count()
         self._taken_up: set[bytes] = set()
-        self._wanted: set[bytes] = set()
+        self._scheduled_again: set[bytes] = set()
         self._plans: dict[bytes, _Plan] = {}
         self._complained_at = -math.inf
         self.workers = min(math.ceil(settings.reconcile_per_second), MAX_WORKERS)
@@ -127,10 +127,14 @@ class Reconciler:
         return now + LOOK_AGAIN_S
 
     def schedule(self, call_id: bytes) -> None:
-        """Queue a call, for as soon as Redis grants a lease within WANTED_EVERY_S. Never waits."""
+        """Queue a call. Never waits.
+
+        If the call is being reconciled now, it is queued again when Redis would grant the next lease, if that is within
+        SCHEDULED_EVERY_S.
+        """
         self._queue_up(call_id, is_unknown=False)
         if call_id in self._taken_up:
-            self._wanted.add(call_id)
+            self._scheduled_again.add(call_id)
 
     @property
     def has_waiting(self) -> bool:
@@ -153,7 +157,7 @@ class Reconciler:
                 log.exception("reconciling.broke", call_id=call_id.decode(errors="replace"))
             finally:
                 self._taken_up.discard(call_id)
-                self._wanted.discard(call_id)
+                self._scheduled_again.discard(call_id)
 
     def _queue_up(self, call_id: bytes, *, is_unknown: bool) -> None:
         most = MAX_UNKNOWN_QUEUED if is_unknown else MAX_QUEUED
@@ -181,7 +185,7 @@ class Reconciler:
         lease_ends_at = asyncio.get_running_loop().time() + ASK_WITHIN_S
         claim = await self._leases.claim(call_id)
         self._plan(call_id, claim.kind, claim.next_in_s)
-        if call_id in self._wanted and claim.next_in_s is not None and claim.next_in_s < WANTED_EVERY_S:
+        if call_id in self._scheduled_again and claim.next_in_s is not None and claim.next_in_s < SCHEDULED_EVERY_S:
             self._queue_up_in(claim.next_in_s, call_id)
         if not claim.is_granted:
             return

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from service.config import Settings
-from service.errors import NotFoundError, UpstreamError
+from service.errors import UpstreamError
 from service.kestra.api_version import ApiVersion, Style
 from service.kestra.cached_probe import CachedProbe
 from service.kestra.connection import RETRIED, RETRY_PAUSES_S, decode, open_session, verify
@@ -102,24 +102,6 @@ class KestraClient:
         answer = await self._find_execution(execution_id)
         return None if answer is None else execution_of(answer)
 
-    async def get_outputs(self, execution_id: str) -> dict[str, Any]:
-        """The outputs of the flow by name; empty while there are none.
-
-        Raises:
-            NotFoundError: Kestra does not know the execution.
-        """
-        answer = await self._find_execution(execution_id)
-        if answer is None:
-            raise NotFoundError("Kestra does not know the execution")
-        if answer.outputs is not None:
-            return answer.outputs
-        # 2.x has its own route: the first in its source, the second in its OpenAPI document of July 2026.
-        for route in ("outputs/executions", "outputs"):
-            outputs = await self._get(f"{self._tenant}/{route}/{path_part(execution_id)}")
-            if outputs.is_success:
-                return decode(outputs, dict[str, Any])
-        return {}
-
     async def resume(self, execution_id: str) -> Resumption:
         """Try once. If the execution is not paused yet, the caller may try again later.
 
@@ -139,18 +121,13 @@ class KestraClient:
                 return Resumption.UNKNOWN_EXECUTION
             answer = await self._send_resume(execution_id, await self._style.get_other(style))
         if answer.is_success:
-            log.info("execution.resumed", execution_id=execution_id)
             return Resumption.RESUMED
         if answer.status == 409:
             return await self._find_why_not_paused(execution_id)
         raise UpstreamError(f"Kestra refused to resume the execution ({answer.status})")
 
-    async def is_healthy(self) -> bool:
-        """True when Kestra answered and accepted our credentials at most ``health_valid_s`` ago; never raises."""
-        return await self.find_problem() is None
-
     async def find_problem(self) -> str | None:
-        """A sentence that says what is wrong with Kestra; None when it is healthy. Cached like ``is_healthy``."""
+        """A sentence that says what is wrong with Kestra; None when it is healthy. Cached for ``health_valid_s``."""
         try:
             self._style.verify(await self._health.get())
         except UpstreamError as exc:

@@ -52,8 +52,6 @@ class ExecutionAnswer(msgspec.Struct, frozen=True):
     id: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
     state: ExecutionState | None = None
     taskRunList: tuple[TaskRun, ...] | None = None  # noqa: N815 - Kestra's spelling
-    outputs: dict[str, Any] | None = None
-    """Always absent in 2.x."""
 
 
 class Pause(msgspec.Struct, frozen=True):

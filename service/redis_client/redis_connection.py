@@ -35,6 +35,7 @@ from service.redis_client.wrong_topology import IS_A_CLUSTER, WrongTopology
 log = structlog.get_logger(__name__)
 
 RETRY_PAUSE_S: Final = 0.05
+"""A Redis that is restarting refuses a connection within a millisecond: without a pause we would ask in a busy loop."""
 
 ONLY_CLUSTERS_ANSWER: Final = (MovedError, AskError, TryAgainError, ClusterDownError, ClusterCrossSlotError)
 """But not MasterDownError, which redis-py derives from ClusterDownError: a replica of a single master answers it too."""

@@ -17,7 +17,7 @@ IS_A_CLUSTER: Final = (
     "REDIS_URL leads to a node of a Redis Cluster: it must begin with redis+cluster:// (with TLS: rediss+cluster://)"
 )
 IS_NO_CLUSTER: Final = (
-    "REDIS_URL leads to a Redis that is no Cluster: it must begin with redis:// (with TLS: rediss://)"
+    "REDIS_URL leads to a Redis that is not a Cluster: it must begin with redis:// (with TLS: rediss://)"
 )
 
 BELIEVED_FOR_S: Final = 10.0

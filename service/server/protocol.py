@@ -18,6 +18,8 @@ from service.server.request_target import head_without_offer, in_origin_form
 
 HEADERS_DEADLINE_S: Final = 10.0
 BODY_DEADLINE_S: Final = 30.0
+"""Senders in use take milliseconds. A slower one would keep a connection and memory from them."""
+
 UNTAKEN_DEADLINE_S: Final = 30.0
 """How long a client may read nothing of an answer that waits for it."""
 

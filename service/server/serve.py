@@ -29,6 +29,7 @@ GRACEFUL_S: Final = 5
 """Time for requests in flight after ``DRAIN_S``. The sum must stay below the 10 s after which orchestrators kill."""
 
 YOUNG_OBJECTS: Final = 50_000
+"""New objects between two collections of the youngest. Python's default is 700."""
 
 PR_SET_PDEATHSIG: Final = 1
 
@@ -105,7 +106,9 @@ def collect_less_often() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(YOUNG_OBJECTS, 20, 50)
+    gc.set_threshold(
+        YOUNG_OBJECTS, 20, 50
+    )  # the older ones with every 20th of those, the oldest with every 50th of these
 
 
 def end_with_parent() -> None:

@@ -27,6 +27,7 @@ TAKEN_OVER_AFTER_MS: Final = 15_000
 """A process that has not written an entry by then is dead or has lost it: a write takes 10 s at most."""
 
 CONSUMER_DEAD_AFTER_MS: Final = 600_000
+"""A consumer that asks for nothing for so long was a process that is gone: each asks twice a second."""
 
 STREAM_LIFE_MS: Final = 7 * 86_400_000
 """So the streams go away once no replica has an archive."""
@@ -162,11 +163,11 @@ class ArchiveStream:
             )  # fmt: skip
         await self._redis.execute("PEXPIRE", self._keys.archive_failures, STREAM_LIFE_MS, bucket=COUNTS_BUCKET)
 
-    async def find_set_aside(self, *, deadline: float | None = None) -> list[SetAside]:
+    async def find_set_aside(self) -> list[SetAside]:
         """Newest first. Empty also while the bucket that holds them is away."""
         try:
             entries: list[Any] = await self._redis.execute(
-                "XRANGE", self._keys.archive_failures, "-", "+", bucket=COUNTS_BUCKET, deadline=deadline
+                "XRANGE", self._keys.archive_failures, "-", "+", bucket=COUNTS_BUCKET
             )
         except StoreUnavailableError:
             return []

@@ -26,6 +26,7 @@ HEARTBEAT_S: Final = 3.0
 """How often the connection is pinged. It is opened anew after twice this time without an answer."""
 
 LAST_READ_S: Final = 0.1
+"""Time to read what arrived while we were busy, before a connection counts as lost."""
 
 RECONNECT_PAUSE_S: Final = 0.2
 

@@ -14,6 +14,8 @@ from service.redis_client.command import Commands
 CONFIGS: Final = ("appendfsync", "min-replicas-to-write", "cluster-require-full-coverage")
 """Settings that INFO does not show."""
 
+CLOCK_READS: Final = 5
+
 _LINE: Final = re.compile(r"^([a-z0-9_]+):(.*?)\r?$", re.MULTILINE)
 
 
@@ -71,13 +73,13 @@ async def _find_config(redis: Commands, bucket: int, name: str) -> dict[str, str
     return dict(zip(texts[::2], texts[1::2], strict=False))
 
 
-async def read_clock(redis: Commands, bucket: int, *, tries: int = 5) -> ServerClock:
-    """The best of some tries. Raises StoreUnavailableError."""
-    clocks = [await _look_at_clock(redis, bucket) for _ in range(tries)]
+async def read_clock(redis: Commands, bucket: int) -> ServerClock:
+    """The least uncertain of CLOCK_READS readings. Raises StoreUnavailableError."""
+    clocks = [await _read_clock_once(redis, bucket) for _ in range(CLOCK_READS)]
     return min(clocks, key=lambda clock: clock.uncertain_s)
 
 
-async def _look_at_clock(redis: Commands, bucket: int) -> ServerClock:
+async def _read_clock_once(redis: Commands, bucket: int) -> ServerClock:
     before, started = time.time(), time.monotonic()
     reply: list[Any] = await redis.execute(b"TIME", bucket=bucket)
     half_s = (time.monotonic() - started) / 2

@@ -53,7 +53,7 @@ def change_of_api_call(body: bytes, *, expects_analysis: bool) -> CallChange:
 def _change_of(call: Call, *, expects_analysis: bool) -> CallChange:
     call_id = call.id or ""
     if not is_call_id(call_id):
-        raise InvalidMessageError("VAPI's answer is no call: its id is missing or unusable")
+        raise InvalidMessageError("VAPI's answer is not a call: its id is missing or unusable")
     fields = FieldReader()
     # Copy the call's fields into a message, so that they are read exactly like a report's.
     message = ServerMessage(type=REPORT, **{name: getattr(call, name) for name in Results.__struct_fields__})

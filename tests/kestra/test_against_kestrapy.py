@@ -114,17 +114,15 @@ async def test_asking_for_nobody(kestra: FakeKestra, official: Kestrapy, ours: K
     assert await ours.resume("nobody") is Resumption.UNKNOWN_EXECUTION
 
 
-async def test_reading_outputs(kestra: FakeKestra, official: Kestrapy, ours: KestraClient, style: Style) -> None:
+async def test_reading_outputs(kestra: FakeKestra, official: Kestrapy, style: Style) -> None:
+    """We read none, but the flows do, and the fake must have them where Kestra does."""
     execution_id = created(official, kestra)
     kestra.executions[execution_id].end(outputs={"call_id": "c-1"})
-    sent(kestra)
     if style == "v1":
         outputs = official.do("executions", "execution", execution_id, "main")["result"]["outputs"]
     else:
         outputs = official.do("outputs", "execution_outputs", execution_id, "main")["result"]
-    expected = sent(kestra, execution_id)
-    assert outputs == await ours.get_outputs(execution_id) == {"call_id": "c-1"}
-    assert sent(kestra, execution_id)[-1:] == expected
+    assert outputs == {"call_id": "c-1"}
 
 
 async def test_looking_at_a_flow(kestra: FakeKestra, official: Kestrapy, ours: KestraClient) -> None:
@@ -146,5 +144,5 @@ async def test_asking_for_the_version(kestra: FakeKestra, official: Kestrapy, ou
     sent(kestra)
     assert official.do("misc", "configuration")["result"]["version"] == "2.0.7"
     expected = sent(kestra)
-    assert await ours.is_healthy()
+    assert await ours.find_problem() is None
     assert sent(kestra) == expected

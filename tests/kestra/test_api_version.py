@@ -113,10 +113,10 @@ async def test_what_the_version_does_not_tell_can_be_set(kestra: FakeKestra, cli
     assert "set KESTRA_API_STYLE" in str(await client.find_problem())
     async with connected(kestra, kestra_api_style="v1") as told:
         assert await told.resume(await paused(kestra, told)) is Resumption.RESUMED
-        assert await told.is_healthy()
+        assert await told.find_problem() is None
 
 
 async def test_what_is_not_kestra_is_not_healthy(kestra: FakeKestra) -> None:
     kestra.answer_next(404, b"<html>")
     async with connected(kestra, kestra_api_style="v1") as client:
-        assert not await client.is_healthy()
+        assert await client.find_problem() is not None

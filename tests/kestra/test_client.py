@@ -1,4 +1,4 @@
-"""The client against a Kestra of both versions: create, look, resume, outputs."""
+"""The client against a Kestra of both versions: create, look, resume."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from service.errors import NotFoundError, UpstreamError
+from service.errors import UpstreamError
 from service.kestra.client import KestraClient, Resumption
 from tests.support.fake_kestra import FakeKestra
 from tests.support.kestra_talk import PASSWORD, connected
@@ -100,26 +100,6 @@ async def test_other_states_and_unknown_ones_are_not(kestra: FakeKestra, client:
     execution = await client.find_execution(execution_id)
     assert execution is not None
     assert not execution.is_terminal
-
-
-async def test_the_outputs_of_a_flow_are_read(kestra: FakeKestra, client: KestraClient) -> None:
-    execution_id = (await client.create_execution({"request": "{}"}, labels={})).id
-    assert await client.get_outputs(execution_id) == {}
-    kestra.executions[execution_id].end(outputs={"call_id": "c-1", "disqualified": False})
-    assert await client.get_outputs(execution_id) == {"call_id": "c-1", "disqualified": False}
-
-
-async def test_outputs_are_found_where_kestras_documents_say_they_are() -> None:
-    async with FakeKestra("v2") as kestra, connected(kestra) as client:
-        kestra.outputs_route = "outputs"
-        execution_id = (await client.create_execution({"request": "{}"}, labels={})).id
-        kestra.executions[execution_id].end(outputs={"call_id": "c-1"})
-        assert await client.get_outputs(execution_id) == {"call_id": "c-1"}
-
-
-async def test_an_unknown_execution_has_no_outputs(client: KestraClient) -> None:
-    with pytest.raises(NotFoundError):
-        await client.get_outputs("nobody")
 
 
 async def test_a_paused_execution_is_resumed(kestra: FakeKestra, client: KestraClient) -> None:

@@ -97,7 +97,11 @@ class House:
         return await self.wait_until(execution_id, lambda execution: execution.is_terminal, within_s)
 
     async def outputs(self, execution_id: str) -> dict[str, Any]:
-        return await self.kestra.get_outputs(execution_id)
+        """Those of the flow by name; 2.x has a route for them."""
+        execution: dict[str, Any] = (await self.http.get(f"/api/v1/main/executions/{execution_id}")).json()
+        if "outputs" not in execution:
+            return dict((await self.http.get(f"/api/v1/main/outputs/executions/{execution_id}")).json())
+        return dict(execution["outputs"])
 
     async def log_with(self, execution_id: str, sentence: str) -> str:
         """What its tasks warned of, with that sentence if it comes: the engine writes its log a little later."""

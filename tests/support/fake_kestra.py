@@ -67,8 +67,6 @@ class FakeKestra(Misbehaviour):
         self.play = play
         self.version: str | None = None
         """What it says its version is, where that is not the usual one of its style."""
-        self.outputs_route = "outputs/executions"
-        """In 2.x; Kestra's documents also say ``outputs``."""
         self.executions: dict[str, FakeExecution] = {}
         self.flows: dict[str, dict[str, Any]] = {}
         """By ``namespace/id``, as its API shows them."""
@@ -142,7 +140,7 @@ class FakeKestra(Misbehaviour):
             ("POST", r"executions/([^/]+)/([^/]+)", self._create),
         ]
         if self.style == "v2":
-            routes.append(("GET", rf"{self.outputs_route}/([^/]+)", self._show_outputs))
+            routes.append(("GET", r"outputs/executions/([^/]+)", self._show_outputs))
         for method, pattern, answer in routes:
             if method == request.method and (found := re.fullmatch(pattern, route)):
                 return answer(request, *map(unquote, found.groups()))

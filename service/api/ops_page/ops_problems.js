@@ -128,7 +128,7 @@ function ofGrowth(stats, before, add) {
   else if (grown("callbacks", "retried") && stats.callbacks?.due) add("warn", "vapisubscriptionsundelivered", "Callbacks wait to be delivered", `${plural(stats.callbacks.due, "callback")} could not be delivered yet and will be sent again.`);
   const missing = grown("archive", "set_aside") + grown("archive", "given_up");
   if (missing) add("bad", "vapiarchiveincomplete", "Calls are missing in the archive", `${plural(missing, "change")} in the last minute: PostgreSQL refused what was written, or it waited for too long.`);
-  if (grown("reconciled", "failed")) add("warn", "vapiapifailing", "VAPI does not answer", "Results whose webhook did not come cannot be asked for.");
+  if (grown("reconciled", "failed")) add("warn", "vapiapifailing", "VAPI does not answer", "Results whose webhook did not come cannot be fetched.");
 }
 
 const sentence = (text) => (text ? `${text[0].toUpperCase()}${text.slice(1).replace(/\.$/, "")}.` : "It does not answer.");

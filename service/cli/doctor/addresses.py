@@ -40,7 +40,7 @@ def _base_of(hook: str) -> str:
 def shown(url: object) -> str:
     """The address without user, password and query, which may hold secrets."""
     if not isinstance(url, str):
-        return "what is no address"
+        return "something that is not an address"
     try:
         parts = urlsplit(url)
         host = parts.netloc.rpartition("@")[2]
