@@ -15,9 +15,8 @@
 --       15 status, 0 (none) upward  16 how far the event ends the call: 0 no, 1 over, 2 preliminary report, 3 full report
 --       17 '1' when the event says that the call is over for a reason after which no analysis can come
 --       18 facts of the first layout and 19 later ones: JSON fragments, each followed by \31; a fact that the event
---          does not give is empty. In 18 the 1st is the phone, in quotes, the 2nd the ended reason, the 8th the
---          recording; in 19 the 1st is whether the customer spoke, the 4th whether the call is recorded, the 5th
---          whether structured outputs are awaited.
+--          does not give is empty. In 18 the 1st is the phone, in quotes; take_facts.lua names the places of the
+--          others that the script knows.
 --       20 token of this run: a repetition, after a lost reply, gets the same "for the first time" answers
 --       21 digests of the event's phone numbers, each followed by a space, '-' for none; '' when they were not made
 --       22 the event as the archive keeps it, '' where it keeps none

@@ -7,11 +7,19 @@
 local stamp, reason_mark, first_facts, later_facts = ARGV[14], ARGV[17], ARGV[18], ARGV[19]
 local FIRST_LARGE = 23  -- in ARGV
 
+-- Places of facts, in the order of service/calls/facts.py; a test compares them. Patterns use places without a name:
+-- phone_of reads the 1st of first_facts, and take_all and merge_call.lua look for the mark of the reason in the 2nd.
+local ENDED_REASON, RECORDING_URL = 2, 8  -- in first_facts
+local CUSTOMER_SPOKE, RECORDING_ENABLED, OUTPUTS_AWAITED = 1, 4, 5  -- in later_facts
+-- The later facts that a record does not show; they do not count as a change.
+local NOT_SHOWN = {[RECORDING_ENABLED] = true, [OUTPUTS_AWAITED] = true}
+
 -- The record: merge_call.lua sets it as it is stored, and the functions change it.
 local facts_text, stamps_text, later_text  -- the fields facts, stamps and facts2; false in a new record
 local is_changed = false  -- whether pollers see a change
 local writes = {'state', ''}  -- fields and values of the one HSET in the end
 
+local STAMP_DIGITS = 17
 local BLANK = '00000000000000000'  -- the stamp where no fact is stored
 local sub = string.sub
 
@@ -53,7 +61,10 @@ local function outweighs(value, old, is_higher, is_reason)
 end
 
 -- The stored stamp of a small or large fact, by its place among both.
-local function stamp_at(place) return sub(stamps_text, 17 * place - 16, 17 * place) end
+local function stamp_at(place) return sub(stamps_text, STAMP_DIGITS * (place - 1) + 1, STAMP_DIGITS * place) end
+
+-- A later fact from its entry in facts2, where it stands behind its stamp.
+local function without_stamp(stamped_fact) return sub(stamped_fact, STAMP_DIGITS + 1) end
 
 -- A call's first event: take all its facts.
 local function take_all()
@@ -70,7 +81,7 @@ local new_stamps  -- a list; nil until a stamp is replaced
 local function stamp_anew(place)
   if not new_stamps then
     new_stamps = {}
-    for n = 1, #stamps_text / 17 do new_stamps[n] = stamp_at(n) end
+    for n = 1, #stamps_text / STAMP_DIGITS do new_stamps[n] = stamp_at(n) end
   end
   new_stamps[place] = stamp
 end
@@ -83,9 +94,9 @@ local function take_small()
     count = count + 1
     local old_stamp = value ~= '' and stamp_at(count)
     if old_stamp and stamp >= old_stamp then
-      if count == 2 then value = reason_mark .. value end
+      if count == ENDED_REASON then value = reason_mark .. value end
       facts = facts or split(facts_text)
-      if outweighs(value, facts[count] or '', stamp > old_stamp, count == 2) then
+      if outweighs(value, facts[count] or '', stamp > old_stamp, count == ENDED_REASON) then
         facts[count], is_taken = value, true
       end
       if stamp > old_stamp then stamp_anew(count) end
@@ -124,7 +135,7 @@ local function take_large(small_count)
 end
 
 -- The same for the later facts, each of which stands behind its stamp. A later version may have written more of them
--- than we know: they stay as they are. The 4th and 5th are not shown in a record, so they do not count as a change.
+-- than we know: they stay as they are.
 local stamped_facts  -- the later facts as they are now
 local function take_later()
   stamped_facts = split(later_text or '')
@@ -132,12 +143,12 @@ local function take_later()
   for value in string.gmatch(later_facts, '([^\31]*)\31') do
     count = count + 1
     local stamped_fact = stamped_facts[count] or BLANK
-    local old_stamp = value ~= '' and sub(stamped_fact, 1, 17)
+    local old_stamp = value ~= '' and sub(stamped_fact, 1, STAMP_DIGITS)
     if old_stamp and stamp >= old_stamp then
-      local old = sub(stamped_fact, 18)
+      local old = without_stamp(stamped_fact)
       if not outweighs(value, old, stamp > old_stamp) then
         value = old
-      elseif count ~= 4 and count ~= 5 then
+      elseif not NOT_SHOWN[count] then
         is_changed = true
       end
       stamped_fact = stamp .. value
@@ -157,10 +168,10 @@ local function take_raw(raw)
 end
 
 -- Whether VAPI may still add something: it adds recordings and structured outputs after the report. A recording is here
--- once the 8th fact has a stamp. Awaited outputs may have come by another message; that is checked just before VAPI is
+-- once its fact has a stamp. Awaited outputs may have come by another message; that is checked just before VAPI is
 -- asked.
 local function lacks_late_results()
-  if sub(stamped_facts[1], 18) ~= 'true' then return false end
-  if sub(stamped_facts[5], 18) == 'true' then return true end
-  return stamp_at(8) == BLANK and sub(stamped_facts[4], 18) ~= 'false'
+  if without_stamp(stamped_facts[CUSTOMER_SPOKE]) ~= 'true' then return false end
+  if without_stamp(stamped_facts[OUTPUTS_AWAITED]) == 'true' then return true end
+  return stamp_at(RECORDING_URL) == BLANK and without_stamp(stamped_facts[RECORDING_ENABLED]) ~= 'false'
 end
