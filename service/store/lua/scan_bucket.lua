@@ -17,10 +17,12 @@
 --         silent for longest expires or ''}
 
 local expiry, updates, partial, deleted, due, subscribed = unpack(KEYS)
+local grace, changed_since, newest_wanted = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local subscribed_wanted, subscribed_every, subscriptions, index_ttl = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
+local refreshes_wanted, refresh_lease, refresh, result_ttl, held = ARGV[8], ARGV[9], ARGV[10], ARGV[11], ARGV[12]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
-local held = ARGV[12]
 for _, by_expiry in ipairs({expiry, held}) do
   local dead = redis.pcall('ZRANGEBYSCORE', by_expiry, '-inf', '(' .. now, 'LIMIT', 0, 1000)
   if #dead > 0 then  -- an error, as in a Cluster slot that is moving, has no entries
@@ -34,52 +36,53 @@ if type(held_count) ~= 'number' then held_count = 0 end
 local function lives_until(id)
   return redis.call('ZSCORE', expiry, id) or held_count > 0 and redis.call('ZSCORE', held, id)
 end
-local past_grace = redis.call('ZRANGEBYSCORE', partial, '-inf', now - ARGV[1], 'LIMIT', 0, 100)
+local past_grace = redis.call('ZRANGEBYSCORE', partial, '-inf', now - grace, 'LIMIT', 0, 100)
 local changed = {}
-if ARGV[2] ~= '' then
-  changed = redis.call('ZRANGEBYSCORE', updates, ARGV[2], '+inf')
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', deleted, ARGV[2], '+inf')) do changed[#changed + 1] = id end
+if changed_since ~= '' then
+  changed = redis.call('ZRANGEBYSCORE', updates, changed_since, '+inf')
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', deleted, changed_since, '+inf')) do changed[#changed + 1] = id end
 end
-local newest, wanted, at = {}, 2 * ARGV[3], 0
-while #newest < wanted do
-  local some = redis.call('ZREVRANGE', updates, at, at + ARGV[3] - 1, 'WITHSCORES')
+local newest, at = {}, 0
+while #newest < 2 * newest_wanted do
+  local some = redis.call('ZREVRANGE', updates, at, at + newest_wanted - 1, 'WITHSCORES')
   if #some == 0 then break end
   for i = 1, #some, 2 do
     -- When very many calls expire at once, some are not dropped yet.
     local expires = lives_until(some[i])
-    if expires and tonumber(expires) >= now and #newest < wanted then
+    if expires and tonumber(expires) >= now and #newest < 2 * newest_wanted then
       newest[#newest + 1] = some[i]
       newest[#newest + 1] = some[i + 1]
     end
   end
-  at = at + ARGV[3]
+  at = at + newest_wanted
 end
-local in_turn = {}
-if ARGV[4] ~= '0' then
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', subscribed, '-inf', now, 'LIMIT', 0, ARGV[4])) do
-    if redis.call('HLEN', ARGV[6] .. id) == 0 then
+local to_reconcile = {}
+if subscribed_wanted ~= '0' then
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', subscribed, '-inf', now, 'LIMIT', 0, subscribed_wanted)) do
+    if redis.call('HLEN', subscriptions .. id) == 0 then
       redis.pcall('ZREM', subscribed, id)
-    elseif type(redis.pcall('ZADD', subscribed, now + ARGV[5], id)) == 'number' then
-      in_turn[#in_turn + 1] = id
+    elseif type(redis.pcall('ZADD', subscribed, now + subscribed_every, id)) == 'number' then
+      to_reconcile[#to_reconcile + 1] = id
     end
   end
-  redis.pcall('PEXPIRE', subscribed, ARGV[7])
+  redis.pcall('PEXPIRE', subscribed, index_ttl)
 end
 local refreshable = {}
-if ARGV[8] ~= '0' then
+if refreshes_wanted ~= '0' then
   -- The reply may be an error; ipairs finds no entries in it.
-  for _, id in ipairs(redis.pcall('ZRANGEBYSCORE', ARGV[10], '-inf', now, 'LIMIT', 0, ARGV[8])) do
-    if type(redis.pcall('ZADD', ARGV[10], now + ARGV[9], id)) == 'number' then refreshable[#refreshable + 1] = id end
+  for _, id in ipairs(redis.pcall('ZRANGEBYSCORE', refresh, '-inf', now, 'LIMIT', 0, refreshes_wanted)) do
+    local written = redis.pcall('ZADD', refresh, now + refresh_lease, id)
+    if type(written) == 'number' then refreshable[#refreshable + 1] = id end
   end
 end
 -- A record that is not final lives longer after its last event, so its expiry tells it from a final one. Final records
 -- that live longer are in the held index instead.
 local running, first = 0, ''
-if ARGV[11] ~= '' then
-  local above = '(' .. (now + ARGV[11])
+if result_ttl ~= '' then
+  local above = '(' .. (now + result_ttl)
   running = redis.call('ZCOUNT', expiry, above, '+inf')
   first = redis.call('ZRANGEBYSCORE', expiry, above, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2] or ''
 end
 return {now, redis.call('ZCOUNT', expiry, now, '+inf') + held_count, past_grace, changed, newest,
-  redis.call('ZCOUNT', due, '-inf', now), redis.call('ZCOUNT', subscribed, '-inf', '+inf'), in_turn,
+  redis.call('ZCOUNT', due, '-inf', now), redis.call('ZCOUNT', subscribed, '-inf', '+inf'), to_reconcile,
   refreshable, running, first}
