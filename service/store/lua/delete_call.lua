@@ -12,37 +12,38 @@
 -- Returns {1 when there was a record else 0, the queues in which something is due now (see resume_waiting.lua)}
 
 local call, expiry, updates, partial, deleted, due, subscribed, subscriptions = unpack(KEYS)
-local id = ARGV[1]
+local id, channel, phone_prefix, tombstone_ttl, deletion_ttl = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local token, index_ttl, held, archive, due_callbacks = ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local facts, deleted_by = unpack(redis.call('HMGET', call, 'facts', 'deleted_by'))
-local life = ARGV[9] ~= '' and math.max(ARGV[4], UNARCHIVED_DELETION_LIFE_MS) or ARGV[4]
-if deleted_by == ARGV[6] then
+local life = archive ~= '' and math.max(tombstone_ttl, UNARCHIVED_DELETION_LIFE_MS) or tombstone_ttl
+if deleted_by == token then
   -- Write it again: without a write WAIT would confirm nothing (idempotency_claim.lua).
   redis.call('PEXPIRE', call, life)
-  return {1, resume_waiting(subscriptions, due, ARGV[10], subscribed, id, now, ARGV[7])}
+  return {1, resume_waiting(subscriptions, due, due_callbacks, subscribed, id, now, index_ttl)}
 end
 
 -- While a Cluster slot is moving, Redis aborts the script at the first missing key, even one that the script itself has
 -- emptied. So the phone's key, which is not declared, comes first, and the call's hash is never empty.
 local entry
-if ARGV[9] ~= '' then
-  entry = redis.call('XADD', ARGV[9], '*', 'layout', '1', 'deleted', id, 'at', string.format('%.0f', now))
+if archive ~= '' then
+  entry = redis.call('XADD', archive, '*', 'layout', '1', 'deleted', id, 'at', string.format('%.0f', now))
 end
 if facts then
   local phone = phone_of(facts)
   if phone ~= '' then
-    redis.call('ZREM', ARGV[3] .. phone, id)
+    redis.call('ZREM', phone_prefix .. phone, id)
     redis.call('ZREM', updates .. ':' .. phone, id)
   end
 end
 redis.call('ZREM', expiry, id)
 redis.call('ZREM', updates, id)
 redis.call('ZREM', partial, id)
-redis.pcall('ZREM', ARGV[8], id)  -- not declared, so it may be missing
+redis.pcall('ZREM', held, id)  -- not declared, so it may be missing
 redis.call('ZADD', deleted, now, id)
-redis.call('ZREMRANGEBYSCORE', deleted, '-inf', '(' .. now - ARGV[5])
-redis.call('PEXPIRE', deleted, ARGV[5])
+redis.call('ZREMRANGEBYSCORE', deleted, '-inf', '(' .. now - deletion_ttl)
+redis.call('PEXPIRE', deleted, deletion_ttl)
 
 redis.call('HSET', call, 'deleted', now)
 -- By name: reading a record of 9 MB only to remove it took Redis 50 ms.
@@ -58,13 +59,13 @@ elseif redis.call('HLEN', call) > 1 then  -- fields of a later version
     if rest[i] ~= 'deleted' then redis.call('HDEL', call, rest[i]) end
   end
 end
-if facts then redis.call('HSET', call, 'deleted_by', ARGV[6]) end
-if entry then redis.call('HSET', call, 'unarchived', entry, 'life', ARGV[4]) end
+if facts then redis.call('HSET', call, 'deleted_by', token) end
+if entry then redis.call('HSET', call, 'unarchived', entry, 'life', tombstone_ttl) end
 redis.call('PEXPIRE', call, life)
 
 local queues = {}
-if redis.call('PEXPIRE', subscriptions, ARGV[4]) == 1 then
-  queues = resume_waiting(subscriptions, due, ARGV[10], subscribed, id, now, ARGV[7])
+if redis.call('PEXPIRE', subscriptions, tombstone_ttl) == 1 then
+  queues = resume_waiting(subscriptions, due, due_callbacks, subscribed, id, now, index_ttl)
 end
-redis.call('PUBLISH', ARGV[2], id)
+redis.call('PUBLISH', channel, id)
 return {facts and 1 or 0, queues}
