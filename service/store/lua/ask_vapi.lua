@@ -14,8 +14,11 @@
 --
 -- Hash: asked ("<kind> <how often> <may be claimed at, ms> <first 404 at, ms> <token>"), gone. A merge ignores both.
 
-local call, action, token = KEYS[1], ARGV[1], ARGV[4]
-local silent_for = tonumber(ARGV[7])
+local call, deleted_index, due_index, subscribed_index, subscriptions = unpack(KEYS)
+local action, id, channel, token = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local pending_ttl, partial_for, silent_for = ARGV[5], ARGV[6], tonumber(ARGV[7])
+local first_pause, longest_pause, release_pause = ARGV[8], tonumber(ARGV[9]), ARGV[10]
+local missing_for, unknown_ttl, gone_ttl, due_callbacks = tonumber(ARGV[11]), ARGV[12], ARGV[13], ARGV[14]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
@@ -24,9 +27,9 @@ local kind, due = 'unknown', 0
 if state then
   local expires, over_at, data_status = life_of(state)
   if data_status == PENDING then
-    kind, due = 'pending', expires - ARGV[5] + silent_for
+    kind, due = 'pending', expires - pending_ttl + silent_for
   elseif data_status == PARTIAL then
-    kind, due = 'partial', over_at + ARGV[6]
+    kind, due = 'partial', over_at + partial_for
   else
     kind = ''
   end
@@ -42,7 +45,7 @@ local function keep()
   -- A lease that was released unused lives only for its pause. So polls of made-up ids keep no more hashes than VAPI
   -- gets requests.
   local is_unused = count == 0 and missing_at == 0
-  if not state then redis.call('PEXPIRE', call, is_unused and ARGV[10] or ARGV[12]) end
+  if not state then redis.call('PEXPIRE', call, is_unused and release_pause or unknown_ttl) end
 end
 
 if action == 'claim' then
@@ -50,14 +53,14 @@ if action == 'claim' then
   local claimable_at = math.max(due, next_at)
   if now < claimable_at then return {0, claimable_at - now, kind} end
   count, holder = count + 1, token
-  next_at = now + (kind == 'pending' and silent_for or math.min(count * ARGV[8], tonumber(ARGV[9])))
+  next_at = now + (kind == 'pending' and silent_for or math.min(count * first_pause, longest_pause))
   keep()
   return {1, next_at - now, kind}
 end
 
 if action == 'release' then
   if holder == token then
-    count, next_at, holder = count - 1, now + ARGV[10], ''
+    count, next_at, holder = count - 1, now + release_pause, ''
     keep()
   end
   return {0, math.max(due, next_at) - now, kind}
@@ -67,14 +70,14 @@ if kind ~= 'unknown' or held_kind ~= kind then return {0, -1, kind} end
 if missing_at == 0 then
   missing_at = now
   keep()
-elseif not gone and now - missing_at >= tonumber(ARGV[11]) then
+elseif not gone and now - missing_at >= missing_for then
   redis.call('HSET', call, 'gone', now)
-  redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - ARGV[13])
-  redis.call('ZADD', KEYS[2], now, ARGV[2])
-  redis.call('PEXPIRE', KEYS[2], ARGV[13])
-  redis.call('PUBLISH', ARGV[3], ARGV[2])
+  redis.call('ZREMRANGEBYSCORE', deleted_index, '-inf', now - gone_ttl)
+  redis.call('ZADD', deleted_index, now, id)
+  redis.call('PEXPIRE', deleted_index, gone_ttl)
+  redis.call('PUBLISH', channel, id)
   gone = now
   -- Paused executions are resumed as well: there will be no record to wait for.
-  resume_waiting(KEYS[5], KEYS[3], ARGV[14], KEYS[4], ARGV[2], now, ARGV[5])
+  resume_waiting(subscriptions, due_index, due_callbacks, subscribed_index, id, now, pending_ttl)
 end
 return {gone and 1 or 0, math.max(0, next_at - now), kind}
