@@ -10,22 +10,23 @@
 -- Returns {how many of known calls, how many of unknown calls}
 
 local known, unknown = KEYS[1], KEYS[2]
+local subscriptions, calls, pause, most, index_ttl = unpack(ARGV)
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 local function look_through(index, is_known)
-  for _, member in ipairs(redis.call('ZRANGEBYSCORE', index, '-inf', now, 'LIMIT', 0, ARGV[4])) do
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', index, '-inf', now, 'LIMIT', 0, most)) do
     local id, subscriber = string.match(member, '^(%S+) (%S+)$')
-    if not redis.call('HGET', ARGV[1] .. id, subscriber) then
+    if not redis.call('HGET', subscriptions .. id, subscriber) then
       redis.call('ZREM', index, member)
-    elseif is_known or redis.call('HGET', ARGV[2] .. id, 'state') then
+    elseif is_known or redis.call('HGET', calls .. id, 'state') then
       if not is_known then redis.call('ZREM', unknown, member) end
-      redis.call('ZADD', known, now + ARGV[3], member)
+      redis.call('ZADD', known, now + pause, member)
     else
       redis.call('ZADD', unknown, now, member)  -- looked at each time, longest ago first
     end
   end
-  redis.call('PEXPIRE', index, ARGV[5])
+  redis.call('PEXPIRE', index, index_ttl)
 end
 
 look_through(unknown, false)

@@ -13,7 +13,8 @@
 local index = KEYS[1]
 local names = {expiry = KEYS[2], updates = KEYS[3], held = KEYS[4], calls = ARGV[1], subscriptions = ARGV[2],
   phones = ARGV[3]}
-local most, index_ttl, result_ttl = tonumber(ARGV[5]), tonumber(ARGV[8]), tonumber(ARGV[9])
+local due_callbacks, most, pause, pause_if_over = ARGV[4], tonumber(ARGV[5]), ARGV[6], ARGV[7]
+local index_ttl, result_ttl = tonumber(ARGV[8]), tonumber(ARGV[9])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
@@ -41,15 +42,15 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', index, '-inf', now, 'LIMIT', 0, 
     if is_final then hold_record(names, id, facts, expires - result_ttl, index_ttl) end
     for _, callback in ipairs(is_over and undelivered or {}) do
       -- An entry that is there, a lease or a pause, is left as it is; one that got lost is put back.
-      redis.call('ZADD', ARGV[4] .. callback.origin, 'NX', now, id .. ' ' .. callback.subscriber)
-      redis.call('PEXPIRE', ARGV[4] .. callback.origin, index_ttl)
+      redis.call('ZADD', due_callbacks .. callback.origin, 'NX', now, id .. ' ' .. callback.subscriber)
+      redis.call('PEXPIRE', due_callbacks .. callback.origin, index_ttl)
     end
-    redis.call('ZADD', index, now + (is_over and ARGV[7] or ARGV[6]), id)
+    redis.call('ZADD', index, now + (is_over and pause_if_over or pause), id)
   end
   if looked_at >= most then break end
 end
 redis.call('PEXPIRE', index, index_ttl)
 
 local counts = {redis.call('ZCOUNT', index, '-inf', '+inf')}
-for i = 10, #ARGV do counts[#counts + 1] = redis.call('ZCOUNT', ARGV[4] .. ARGV[i], '-inf', now) end
+for i = 10, #ARGV do counts[#counts + 1] = redis.call('ZCOUNT', due_callbacks .. ARGV[i], '-inf', now) end
 return counts

@@ -21,8 +21,10 @@
 --       `for:<subscriber>`: <ms when it was subscribed>, then the callback's URL; or, once the execution's pause was
 --       seen, the pause's <number> <task run id>.
 
-local call, subscriptions, due, subscribed = unpack(KEYS)
-local id, subscriber, mark, url = ARGV[1], ARGV[2], ARGV[9], ARGV[10]
+local call, subscriptions, due, subscribed, of_known_calls, of_unknown_calls, callback_calls = unpack(KEYS)
+local id, subscriber, unknown_ttl, tombstone_ttl, index_ttl, most = unpack(ARGV, 1, 6)
+local known_refusal, unknown_refusal, mark, url = ARGV[7], ARGV[8], ARGV[9], ARGV[10]
+local is_final_in_archive = ARGV[11] == '1'
 local member = id .. ' ' .. subscriber
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -31,7 +33,7 @@ local expires, _, data_status = life_of(state)
 local is_final = deleted
 if state then is_final = data_status >= COMPLETE elseif gone then is_final = true end
 local is_final_here = state and is_final
-is_final = is_final or ARGV[11] == '1'
+is_final = is_final or is_final_in_archive
 if is_final_here and (mark ~= '' or is_held(unarchived, '')) then
   expires = string.format('%.0f', held_until(expires, now))
 end
@@ -39,26 +41,26 @@ end
 local known, added = redis.call('HGET', subscriptions, subscriber), ''
 if not known then
   local is_known_call = state or deleted
-  local refusal = is_known_call and ARGV[7] or ARGV[8]
-  if redis.call('HLEN', subscriptions) >= 2 * ARGV[6] then return {'call_is_full', ''} end  -- two fields each
+  local refusal = is_known_call and known_refusal or unknown_refusal
+  if redis.call('HLEN', subscriptions) >= 2 * most then return {'call_is_full', ''} end  -- two fields each
   if refusal ~= '' then return {refusal, ''} end
   local purpose = string.format('%.0f', now) .. (url ~= '' and ' ' .. url or '')
   redis.call('HSET', subscriptions, subscriber, mark .. 'waiting', 'for:' .. subscriber, purpose)
   if mark ~= '' then
-    redis.call('ZADD', KEYS[7], now, id)
-    redis.call('PEXPIRE', KEYS[7], ARGV[5])
+    redis.call('ZADD', callback_calls, now, id)
+    redis.call('PEXPIRE', callback_calls, index_ttl)
     -- Until look_at_callbacks.lua holds the whole record.
     if is_final_here then redis.call('PEXPIREAT', call, expires) end
   end
   if state then
     redis.call('PEXPIREAT', subscriptions, expires)
   else
-    redis.call('PEXPIRE', subscriptions, deleted and ARGV[4] or ARGV[3])
+    redis.call('PEXPIRE', subscriptions, deleted and tombstone_ttl or unknown_ttl)
   end
   added = is_known_call and 'known' or 'unknown'
-  local counted = is_known_call and KEYS[5] or KEYS[6]
+  local counted = is_known_call and of_known_calls or of_unknown_calls
   redis.call('ZADD', counted, now, member)
-  redis.call('PEXPIRE', counted, ARGV[5])
+  redis.call('PEXPIRE', counted, index_ttl)
 else
   -- Write it again: without a write WAIT would confirm nothing for a repetition (idempotency_claim.lua).
   redis.call('HSET', subscriptions, subscriber, known)
@@ -66,9 +68,9 @@ else
 end
 if is_final then
   redis.call('ZADD', due, now, member)
-  redis.call('PEXPIRE', due, ARGV[5])
+  redis.call('PEXPIRE', due, index_ttl)
   return {'due', added}
 end
 redis.call('ZADD', subscribed, 'NX', now, id)
-redis.call('PEXPIRE', subscribed, ARGV[5])
+redis.call('PEXPIRE', subscribed, index_ttl)
 return {'noted', added}
