@@ -7,21 +7,21 @@
 --       4 ms after which a consumer is dead
 -- Returns 1
 
-local stream, group, consumer = KEYS[1], ARGV[1], ARGV[2]
+local stream, group, consumer, action, dead_after = KEYS[1], unpack(ARGV)
 local consumers = redis.pcall('XINFO', 'CONSUMERS', stream, group)
 if consumers.err then return 1 end  -- nothing was ever written, or read
 
 for _, flat in ipairs(consumers) do
   local one = {}
   for i = 1, #flat, 2 do one[flat[i]] = flat[i + 1] end
-  if ARGV[3] == 'tidy' then
-    if tonumber(one.pending) == 0 and tonumber(one.idle) > tonumber(ARGV[4]) then
+  if action == 'tidy' then
+    if tonumber(one.pending) == 0 and tonumber(one.idle) > tonumber(dead_after) then
       redis.call('XGROUP', 'DELCONSUMER', stream, group, one.name)
     end
   elseif one.name == consumer then
     local pending = redis.call('XPENDING', stream, group, '-', '+', 1000, consumer)
     for _, entry in ipairs(pending) do
-      redis.call('XCLAIM', stream, group, consumer, 0, entry[1], 'IDLE', ARGV[4], 'JUSTID')
+      redis.call('XCLAIM', stream, group, consumer, 0, entry[1], 'IDLE', dead_after, 'JUSTID')
     end
     if #pending == 0 then redis.call('XGROUP', 'DELCONSUMER', stream, group, consumer) end
   end

@@ -11,21 +11,22 @@
 -- An entry stays in the stream until it is done (archive_done.lua).
 
 local stream, group, consumer, most = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3])
+local dead_after, stream_ttl, calls = ARGV[4], ARGV[5], ARGV[6]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 -- Calls that still run but have had their time, see archive_later in record_life.lua.
 local later = redis.pcall('ZRANGEBYSCORE', stream .. '_later', '-inf', now, 'LIMIT', 0, 100)
 for _, id in ipairs(later) do
-  if redis.call('HGET', ARGV[6] .. id, 'unarchived') == 'later' then
+  if redis.call('HGET', calls .. id, 'unarchived') == 'later' then
     local entry = redis.call('XADD', stream, '*', 'layout', '1', 'call', id)
-    redis.call('HSET', ARGV[6] .. id, 'unarchived', entry)
+    redis.call('HSET', calls .. id, 'unarchived', entry)
   end
   redis.call('ZREM', stream .. '_later', id)
 end
 
 local length = redis.call('XLEN', stream)
-redis.call('PEXPIRE', stream, ARGV[5])
+redis.call('PEXPIRE', stream, stream_ttl)
 local function oldest_ms()
   local oldest = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
   return oldest and tonumber(string.match(oldest[1], '^%d+')) or 0
@@ -43,8 +44,8 @@ if type(reply) == 'table' and reply.err then
 end
 local entries = reply and reply[1] and reply[1][2] or {}
 
-if ARGV[4] ~= '' and #entries < most then
-  local taken = redis.call('XAUTOCLAIM', stream, group, consumer, ARGV[4], '0-0', 'COUNT', most - #entries)[2]
+if dead_after ~= '' and #entries < most then
+  local taken = redis.call('XAUTOCLAIM', stream, group, consumer, dead_after, '0-0', 'COUNT', most - #entries)[2]
   for _, entry in ipairs(taken) do
     if entry and entry[2] then entries[#entries + 1] = entry end
   end

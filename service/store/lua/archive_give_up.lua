@@ -10,12 +10,13 @@
 local stream, group = KEYS[1], ARGV[1]
 local names = {expiry = KEYS[2], updates = KEYS[3], held = KEYS[4], calls = ARGV[2], subscriptions = ARGV[3],
   phones = ARGV[4]}
-local before = tonumber(ARGV[7]) or math.huge
+local from, most, before = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7]) or math.huge
+local spares_alive = ARGV[8] == '1'
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local given_up = 0
 
-local entries = redis.call('XRANGE', stream, ARGV[5], '+', 'COUNT', ARGV[6])
+local entries = redis.call('XRANGE', stream, from, '+', 'COUNT', most)
 for _, entry in ipairs(entries) do
   local entry_id, fields = entry[1], entry[2]
   if tonumber(string.match(entry_id, '^%d+')) >= before then return {given_up, ''} end
@@ -23,7 +24,7 @@ for _, entry in ipairs(entries) do
     local id = fields[4]
     local unarchived, state = unpack(redis.call('HMGET', names.calls .. id, 'unarchived', 'state'))
     local is_alive = unarchived == entry_id and (life_of(state)) > now
-    if not (is_alive and ARGV[8] == '1') then
+    if not (is_alive and spares_alive) then
       if unarchived == entry_id then
         redis.call('HDEL', names.calls .. id, 'unarchived')
         release_record(names, id, now)
@@ -34,5 +35,5 @@ for _, entry in ipairs(entries) do
     end
   end
 end
-if #entries < tonumber(ARGV[6]) then return {given_up, ''} end
+if #entries < most then return {given_up, ''} end
 return {given_up, '(' .. entries[#entries][1]}
