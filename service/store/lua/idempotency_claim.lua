@@ -12,13 +12,14 @@
 -- connection and writes nothing would count as confirmed by replicas that do not have it. The call would then be
 -- placed, and placed once more after a failover. Redis propagates an HSET even when it changes nothing.
 
-local fingerprint, token, answer = unpack(redis.call('HMGET', KEYS[1], 'fingerprint', 'token', 'answer'))
+local key, wanted_fingerprint, own_token, life = KEYS[1], unpack(ARGV)
+local fingerprint, token, answer = unpack(redis.call('HMGET', key, 'fingerprint', 'token', 'answer'))
 if not fingerprint then
-  redis.call('HSET', KEYS[1], 'fingerprint', ARGV[1], 'token', ARGV[2])
-  redis.call('PEXPIRE', KEYS[1], ARGV[3])
+  redis.call('HSET', key, 'fingerprint', wanted_fingerprint, 'token', own_token)
+  redis.call('PEXPIRE', key, life)
   return {'claimed', ''}
 end
-redis.call('HSET', KEYS[1], 'token', token)
-if fingerprint ~= ARGV[1] then return {'other', ''} end
+redis.call('HSET', key, 'token', token)
+if fingerprint ~= wanted_fingerprint then return {'other', ''} end
 if answer then return {'answered', answer} end
-return {token == ARGV[2] and 'claimed' or 'running', ''}
+return {token == own_token and 'claimed' or 'running', ''}
