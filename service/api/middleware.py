@@ -34,8 +34,12 @@ _CLOSE: Final = (b"connection", b"close")
 
 
 class RequestMiddleware:
-    """The outermost layer. Handlers read headers by name from ``scope["named_headers"]``. They set their route's name
-    in ``scope["route_path"]`` and the fields of the access line in ``scope["log"]``.
+    """The outermost layer. It shares with what is inside it, in the scope:
+
+    - ``named_headers``: the request's headers by name;
+    - ``route_path``: the route's name, which the endpoint sets;
+    - ``log``: the fields of the access line. A ``wait_s`` among them marks a long poll, whose duration is not counted;
+    - ``is_left_out_of_log``: set by RefusalLog for a request that gets no line.
     """
 
     def __init__(self, app: ASGIApp, state: State) -> None:

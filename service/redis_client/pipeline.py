@@ -4,6 +4,11 @@ Each of the few connections has one batch under way at most; while it waits for 
 collects. A request waits only for its command's future. Cancelling the request touches no connection, so no reply is
 left half-read, and a started write is finished. All commands must be safe to repeat, because a batch is sent again
 when its connection broke.
+
+redis-py opens the connections; its pool and its pipelines are not used. Measured on two cores: one command per request
+over its pool is 9,000 to 10,000 requests a second, batches over one connection 29,000; by its defaults one SET to a hung
+Redis fails after 59 s; requests that wait for a connection of its blocking pool starve (p99.9: 1.4 s); and a connection
+to a master that became a replica (READONLY) is kept.
 """
 
 from __future__ import annotations

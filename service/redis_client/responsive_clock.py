@@ -1,4 +1,8 @@
-"""A clock for deadlines that a busy event loop must not break."""
+"""A clock for deadlines that a busy event loop must not break.
+
+LoopTolerantTimeout does the same for one attempt of a batch. This clock serves all waiting commands, which so need no
+timer each.
+"""
 
 from __future__ import annotations
 

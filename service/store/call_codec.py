@@ -1,5 +1,8 @@
 """How a call's facts are laid out in Redis and in the spool. Nothing else in Python knows their order.
 
+Facts and stamps are packed because a merge of a 23 kB report then takes Redis 28 us, where a field for each stamp takes
+53, and a record 8.2 kB instead of 10.4.
+
 The first layout packs 19 small facts into one field of the call's hash (``facts``), their stamps and those of the large
 facts into another (``stamps``). Replicas of the version that wrote it unpack exactly 19 facts there.
 So later facts are in a third field (``facts2``), each after its own stamp, and those replicas leave that field alone.
