@@ -1,4 +1,8 @@
-"""Reads HTTP: uvicorn's protocol with the deadlines and limits it lacks."""
+"""Reads HTTP: uvicorn's protocol with the deadlines and limits it lacks.
+
+The file is long because every method works on the state of one connection. What needs little of that has files of its
+own: request_size, deadline, connections, request_target, request_cycle.
+"""
 
 from __future__ import annotations
 
