@@ -1,34 +1,40 @@
 """Every key in Redis: its name, its type, how long it lives, who writes it and who reads it.
 
+Each name begins with ``<prefix>:{<bucket>}:``, or with ``<prefix>:{0}:`` where the table says ``{0}``. Names in small
+letters are scripts in ``store/lua``, without their ending. A file of functions (hold_record, resume_waiting) stands for
+the scripts that use it; ``store/lua/__init__.py`` lists them. To write is to add, change or remove entries, or to renew
+the key's life. To trim is to remove only entries of calls whose record is gone.
+
 | key | type | lives | written by | read by |
 |---|---|---|---|---|
-| ``<prefix>:{<bucket>}:call:<call id>`` | hash | as long as its record; UNKNOWN_LIFE_MS where there is none | merge_call.lua, delete_call.lua (a tombstone), ask_vapi.lua (a lease) | polls |
-| ``<prefix>:{<bucket>}:expiry`` | zset, call id by expires_at in ms; without the held ones | past its last entry | merge_call.lua, delete_call.lua | scan_bucket.lua |
-| ``<prefix>:{<bucket>}:updates`` | zset, call id by updated_at in ms | the same | merge_call.lua, delete_call.lua | scan_bucket.lua |
-| ``<prefix>:{<bucket>}:partial`` | zset, call id by the ms when the call was over | the same | merge_call.lua, delete_call.lua | scan_bucket.lua |
-| ``<prefix>:{<bucket>}:deleted`` | zset, call id by the ms of its deletion | a minute | delete_call.lua, ask_vapi.lua (a call that VAPI does not know) | scan_bucket.lua |
-| ``<prefix>:{<bucket>}:phone:<number>`` | zset, call id by expires_at in ms | past its last entry | merge_call.lua, delete_call.lua | newest_of_phone.lua |
-| ``<prefix>:{<bucket>}:updates:<number>`` | zset, call id by updated_at in ms | past its last entry | merge_call.lua, delete_call.lua; newest_of_phone.lua (what the previous version did not write) | newest_of_phone.lua |
-| ``<prefix>:{<bucket>}:subs:<call id>`` | hash, subscriber (execution id, or ``callback:<origin>:<url>``, both as tags) to its state | as long as the call's record, an hour where there is none | subscribe.lua, resume_waiting.lua, claim_due.lua, note_pause.lua, end_claim.lua | the same |
-| ``<prefix>:{<bucket>}:due`` | zset, ``<call id> <execution id>`` by the ms of the next try | past its last entry | the same | claim_due.lua, scan_bucket.lua |
-| ``<prefix>:{<bucket>}:due_callbacks:<origin>`` | the same for the callbacks of one origin | past its last entry | the same | claim_due.lua, look_at_callbacks.lua |
-| ``<prefix>:{<bucket>}:callback_calls`` | zset, id of a call with callbacks by the ms of its next look | past its last entry | subscribe.lua, end_claim.lua, look_at_callbacks.lua | look_at_callbacks.lua |
-| ``<prefix>:{<bucket>}:claimed:<process>`` | string, token and entries of the last claim | one lease | claim_due.lua | claim_due.lua |
-| ``<prefix>:{<bucket>}:subscribed`` | zset, id of a subscribed call by the ms of its next turn | the same | subscribe.lua, scan_bucket.lua | scan_bucket.lua |
-| ``<prefix>:{<bucket>}:refresh`` | zset, id of a complete call whose record lacks something, by the ms when VAPI may be asked once more | past its last entry | merge_call.lua, scan_bucket.lua, ReconcileLeases | scan_bucket.lua |
-| ``<prefix>:{<bucket>}:held`` | zset, id of a final record that is still needed, by the ms until which it lives | past its last entry | merge_call.lua, delete_call.lua, hold_record.lua | scan_bucket.lua |
-| ``<prefix>:{<bucket>}:archive`` | stream, see archive_entries.lua; only with an archive | a week after it was last read | merge_call.lua, delete_call.lua | archive_entries.lua, archive_done.lua, archive_give_up.lua |
-| ``<prefix>:{<bucket>}:archive_later`` | zset, id of a running call by the ms when it is put on the stream | past its last entry | merge_call.lua, archive_entries.lua | archive_entries.lua |
-| ``<prefix>:{<bucket>}:forgotten`` | hash, digest of a phone number by the ms when it was forgotten | 30 days after the last one | forget_number.lua | merge_call.lua |
-| ``<prefix>:{0}:archive_failures`` | stream of 100 entries, calls that PostgreSQL refuses | a week after the last one | ArchiveStream | stats |
-| ``<prefix>:{<bucket>}:subscriptions``, ``...:subscriptions_unknown`` | zset, ``<call id> <subscriber>`` by the ms of the next check | past its last entry | subscribe.lua, count_subscriptions.lua | count_subscriptions.lua |
-| ``<prefix>:{<bucket>}:rate:<client>:<minute>`` | string | two minutes | rate_limit.lua | rate_limit.lua |
-| ``<prefix>:{<bucket>}:idempotency:<sha256>`` | hash | 24 h from its claim | idempotency_claim.lua, idempotency_answer.lua, idempotency_free.lua | the same |
-| ``<prefix>:{<bucket>}:batch:<batch id>`` | hash, see batch_begin.lua | 24 h from its beginning | batch_begin.lua, batch_dial.lua, batch_write.lua, batch_read.lua (what a dead replica left), batch_free.lua | batch_read.lua |
-| ``<prefix>:{<bucket>}:probe`` | string | PROBE_TTL_MS | readiness, placing a call | nobody |
-| ``<prefix>:{0}:counts:<replica>:<process>`` | hash, counter to value | COUNTS_TTL_MS after its last write | stats, each second | stats |
-| ``<prefix>:{0}:processes`` | zset, ``<replica>:<process>`` by last seen in ms | the same | stats, each second | stats |
-| ``<prefix>:{0}:next_turn`` | string, us when VAPI may be asked next | until then | reserve_turn.lua | reserve_turn.lua |
+| ``call:<call id>`` | hash, see merge_call | as long as its record or tombstone; ten minutes where VAPI was only asked | merge_call, delete_call (a tombstone), ask_vapi (a lease); archive_entries, archive_done, archive_give_up (the field ``unarchived``); subscribe, hold_record (its life) | its writers, CallStore, count_subscriptions, unarchived_of_phone |
+| ``expiry`` | zset, call id by expires_at in ms; without the held ones | past its last entry | merge_call, delete_call, hold_record; trimmed by scan_bucket | scan_bucket, merge_call, look_at_callbacks |
+| ``updates`` | zset, call id by updated_at in ms | past its last entry | merge_call, delete_call, hold_record; trimmed by scan_bucket | scan_bucket, newest_of_phone, Forgetting |
+| ``partial`` | zset, call id by the ms when the call was over | past its last entry | merge_call, delete_call; trimmed by scan_bucket | scan_bucket |
+| ``deleted`` | zset, call id by the ms of its deletion | a minute | delete_call, ask_vapi (a call that VAPI does not know) | scan_bucket |
+| ``phone:<number>`` | zset, call id by the ms until which its record lives | past its last entry | merge_call, delete_call, hold_record; trimmed by newest_of_phone | newest_of_phone, merge_call |
+| ``updates:<number>`` | zset, call id by updated_at in ms | past its last entry | merge_call, delete_call, hold_record; newest_of_phone (adds what version 0.1.0 did not write, and drops what should not be there) | newest_of_phone, unarchived_of_phone |
+| ``subs:<call id>`` | hash, see subscribe: subscriber (execution id, or ``callback:<origin>:<url>``, both as tags) to its state | as long as the call's record or tombstone, an hour where there is none | subscribe, claim_due, note_pause, end_claim; merge_call, delete_call, hold_record (its life) | its writers, resume_waiting, scan_bucket, count_subscriptions |
+| ``due`` | zset, ``<call id> <execution id>`` by the ms of the next try | past its last entry | subscribe, resume_waiting, claim_due, end_claim | claim_due, scan_bucket |
+| ``due_callbacks:<origin>`` | the same for the callbacks of one origin | past its last entry | subscribe, resume_waiting, claim_due, end_claim, look_at_callbacks | claim_due, look_at_callbacks |
+| ``callback_calls`` | zset, id of a call with callbacks by the ms of its next look | past its last entry | subscribe, end_claim, look_at_callbacks | look_at_callbacks |
+| ``claimed:<process>`` | string, token and entries of the last claim | one lease | claim_due | claim_due |
+| ``subscribed`` | zset, id of a subscribed call by the ms of its next turn | past its last entry | subscribe, resume_waiting, scan_bucket | scan_bucket |
+| ``refresh`` | zset, id of a complete call whose record lacks something, by the ms when VAPI may be asked once more | past its last entry | merge_call, scan_bucket, ReconcileLeases | scan_bucket |
+| ``held`` | zset, id of a final record that is still needed, by the ms until which it lives | past its last entry | merge_call, delete_call, hold_record; trimmed by scan_bucket | scan_bucket, look_at_callbacks |
+| ``archive`` | stream, see archive_entries; only with an archive | a week after the last look at it | merge_call, delete_call, archive_entries, archive_done, archive_give_up; archive_consumers (who reads it) | archive_entries, archive_give_up, archive_consumers |
+| ``archive_later`` | zset, id of a running call by the ms when it is put on the stream | past its last entry | merge_call, archive_entries | archive_entries |
+| ``forgotten`` | hash, digest of a phone number by the ms when it was forgotten | 30 days after the last one | forget_number | merge_call, forget_number |
+| ``{0}`` ``archive_failures`` | stream of 100 entries, calls that PostgreSQL refuses | a week after the last one | ArchiveStream | ArchiveStream, for the stats |
+| ``subscriptions``, ``subscriptions_unknown`` | zset, ``<call id> <subscriber>`` by the ms of the next check | past its last entry | subscribe, count_subscriptions | count_subscriptions |
+| ``rate:<client>:<minute>`` | string | two minutes | rate_limit | rate_limit |
+| ``idempotency:<sha256>`` | hash, see idempotency_claim | 24 h from its claim | idempotency_claim, idempotency_answer, idempotency_free | its writers |
+| ``batch:<batch id>`` | hash, see batch_begin | 24 h from its beginning | batch_begin, batch_dial, batch_write, batch_read (what a dead replica left), batch_free | its writers |
+| ``probe`` | string | PROBE_TTL_MS | StoreHealth, IdempotencyStore | nobody |
+| ``probe:<random>`` | string | 5 s | the doctor, which tries its rights | nobody |
+| ``{0}`` ``counts:<replica>:<process>`` | hash, counter to value | COUNTS_TTL_MS after its last write | CountStore, each second | CountStore, for the stats |
+| ``{0}`` ``processes`` | zset, ``<replica>:<process>`` by last seen in ms | the same | CountStore, each second | CountStore, for the stats |
+| ``{0}`` ``next_turn`` | string, us when VAPI may be asked next | until then | reserve_turn | reserve_turn |
 
 The braces are a Cluster hash tag: a call and its index entries share one slot, so one script can change both
 atomically. Changes are published on the channel ``<prefix>:changes``.
