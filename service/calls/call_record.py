@@ -52,7 +52,7 @@ class CallRecord(msgspec.Struct, kw_only=True):
     urgency: str | None
     service_request_id: str | None
     created_at: Moment
-    updated_at: Annotated[Moment, Meta(description="When a fact last changed")]
+    updated_at: Annotated[Moment, Meta(description="When what the record shows last changed, `expires_at` aside")]
     data_status: Annotated[
         DataStatusName,
         Meta(
@@ -77,7 +77,7 @@ class CallRecord(msgspec.Struct, kw_only=True):
     cost: Annotated[float | None, Meta(description="US dollars")]
     metadata: Annotated[dict[str, Any], Meta(description="The caller's own")]
     expires_at: Moment
-    version: Annotated[int, Meta(description="Grows with every change of a fact or of `data_status`")]
+    version: Annotated[int, Meta(description="Grows whenever what the record shows changes, `expires_at` aside")]
 
 
 class PendingCall(msgspec.Struct):

@@ -18,7 +18,9 @@ class StatsEntry(Struct):
     callId: str  # noqa: N815
     status: StatusName
     dataStatus: DataStatusName  # noqa: N815
-    timestamp: Annotated[int, Meta(description="When a fact last changed; ms since 1970")]
+    timestamp: Annotated[
+        int, Meta(description="When what the record shows last changed, `expires_at` aside; ms since 1970")
+    ]
     expiresAt: EpochMs  # noqa: N815
     createdAt: EpochMs  # noqa: N815
     overAt: Annotated[  # noqa: N815

@@ -68,7 +68,7 @@ CREATE TABLE IF NOT EXISTS vapi_call_results (
   no_analysis BOOLEAN NOT NULL DEFAULT FALSE,
   deleted_at_vapi BOOLEAN NOT NULL DEFAULT FALSE,
 
-  -- Timestamps: when the record began, and when a fact last changed
+  -- Timestamps: when the record began, and when what it shows last changed
   created_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
   updated_at TIMESTAMPTZ NOT NULL DEFAULT NOW()
 );
