@@ -1,10 +1,21 @@
 """The facts of a call: their names and their order.
 
-A new fact is one line in Facts and one where it is read from VAPI (vapi/results.py or vapi/context.py, with its field in
-vapi/messages.py). Put a small one last before the large ones: stored facts have no names, only their order
-(store/call_codec.py). One that the record shows is also a field of CallRecord, with an example in
-api/openapi/examples.py, and a column of the archive, which needs a migration, and a type in archive/rows.py unless it
-is text. Tests that list facts or fields fail until they list it, too.
+A new small fact is one line in Facts and one where it is read from VAPI (vapi/results.py or vapi/context.py, with its
+field in vapi/messages.py). Put it last before the large ones: stored facts have no names, only their order
+(store/call_codec.py).
+
+- If the record shows it, it is also a field of CallRecord, with an example in api/openapi/examples.py, and a column of
+  the archive, which needs a migration, and a type in archive/rows.py unless it is text.
+- If the record does not show it, except it in `take_later` of store/lua/take_facts.lua. Otherwise each change of it
+  raises `version` and wakes polls.
+- If it tells what was said in the call, add it to CONVERSATION_FACTS. Otherwise the archive keeps it after VAPI has
+  deleted the call.
+
+Tests that list facts or fields fail until they list it, too.
+
+A new large fact needs more than this. Its stamp would lengthen the field `stamps`, which version 0.1.0 reads and writes
+(store/lua/merge_call.lua), so it needs a place of its own, like `facts2` for the later small facts. Its field
+belongs in the list of store/lua/delete_call.lua, which removes fields by name.
 """
 
 from __future__ import annotations
