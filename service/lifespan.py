@@ -147,7 +147,7 @@ async def _write_last_counts(write_counts: Callable[[], Awaitable[None]]) -> Non
 
 
 def _close_parts(at_the_end: AsyncExitStack, state: State, redis: RedisTopology) -> None:
-    """Register the parts for closing: the change feed closes first, and Redis last."""
+    """Register the parts for closing: the subscription to changes closes first, then the others, then Redis, then Sentinels."""
     if redis.sentinels is not None:
         at_the_end.push_async_callback(redis.sentinels.close)
     at_the_end.push_async_callback(redis.commands.close)

@@ -24,7 +24,8 @@ from service.calls.stored_call import StoredCall, Tombstone
 from service.errors import StoreUnavailableError
 
 SHORTEST_PARK_S: Final = 0.05
-"""Shortest pause between two reads, when another watcher already applies the expiry."""
+"""Shortest pause between two reads. By our estimate of Redis's clock, a grace may be over before it is over by Redis's own
+clock. Until then a read changes nothing, and the next one would be due at once."""
 
 LEAST_RETRY_PAUSE_S: Final = 1.0
 MOST_RETRY_PAUSE_S: Final = 3.0

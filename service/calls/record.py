@@ -139,7 +139,7 @@ def render_change(call: StoredCall) -> bytes:
 
 
 def etag_of(call: StoredCall, view: View) -> bytes:
-    """Differs between views, versions, archived records and others, and a record and a later one of the same call.
+    """Differs between views, between versions, between archived and live records, and between two lifetimes of one call id.
 
     A failover may lose a change. The next one then has its version, but another time.
     """

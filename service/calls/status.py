@@ -61,7 +61,7 @@ def stamped_at_ms(stamp: bytes) -> int:
 
 
 class DataStatus(IntEnum):
-    """How much of a call's result is here; the numbers are those of merge_call.lua."""
+    """How much of a call's result is here; the numbers are those of store/lua/record_fields.lua."""
 
     PENDING = 0
     PARTIAL = 1

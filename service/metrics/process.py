@@ -66,7 +66,7 @@ class Snapshot(msgspec.Struct):
 class Metrics:
     """The counts of this process.
 
-    For a webhook all of them together take 1.2 us, which is 0.7 % of its 176 us of CPU, and for a poll 1.25 us of 73
+    For a webhook all of them together take 1.2 us, which is 0.7 % of its 179 us of CPU, and for a poll 1.25 us of 81
     (``tests/bench/counting.py``; the whole in ``results.md``).
     ``snapshot`` is for Prometheus, ``sums`` goes to Redis for the stats of all replicas.
     """

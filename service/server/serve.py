@@ -26,7 +26,8 @@ KEEP_ALIVE_S: Final = 75
 """Common load balancers keep idle connections for 60 s. We wait longer, so that we never close one under a request."""
 
 GRACEFUL_S: Final = 5
-"""Time for requests in flight after ``DRAIN_S``. The sum must stay below the 10 s after which orchestrators kill."""
+"""Time for requests in flight after ``DRAIN_S``. The sum must stay below the 10 s after which Docker kills
+unless it is told otherwise; Kubernetes waits 30 s."""
 
 YOUNG_OBJECTS: Final = 50_000
 """New objects between two collections of the youngest. Python's default is 700."""

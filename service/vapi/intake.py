@@ -41,7 +41,7 @@ class Intake(Struct, frozen=True):
     """The result of converting a message."""
 
     change: CallChange | None
-    """None: the message concerns no call, so there is nothing to store."""
+    """None: there is nothing to store. The message concerns no call, or a call whose id is missing or unusable."""
     dropped: int
     """How many fields of an impossible type were left out."""
 
