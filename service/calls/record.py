@@ -106,7 +106,7 @@ def _shown_facts(call: StoredCall) -> Facts:
         facts = filled_from_outputs(facts)
     return replace(
         facts,
-        # An earlier version also stored passing states of running calls.
+        # Version 0.1.0 also stored passing states of running calls.
         ended_reason=facts.ended_reason if call.data_status != DataStatus.PENDING else b"",
         duration_minutes=facts.duration_minutes or _minutes_between(facts.started_at, facts.ended_at),
         transcript=facts.transcript and b'{"text":%b}' % facts.transcript,

@@ -4,7 +4,7 @@ Facts and stamps are packed because a merge of a 23 kB report then takes Redis 2
 53, and a record 8.2 kB instead of 10.4.
 
 The first layout packs 19 small facts into one field of the call's hash (``facts``), their stamps and those of the large
-facts into another (``stamps``). Replicas of the version that wrote it unpack exactly 19 facts there.
+facts into another (``stamps``). Replicas of version 0.1.0, which wrote it, unpack exactly 19 facts there.
 So later facts are in a third field (``facts2``), each after its own stamp, and those replicas leave that field alone.
 It may grow: a reader takes the facts that it knows and leaves the rest of the field as it is.
 """
@@ -171,7 +171,7 @@ def decode_stamped_call(call_id: bytes, fields: Mapping[str, bytes | None]) -> S
 
 
 def encode_spooled(change: CallChange) -> bytes:
-    """A change as the spool keeps it. A process of the previous version can merge it, but without the later facts."""
+    """A change as the spool keeps it. A process of version 0.1.0 can merge it, but without the later facts."""
     facts = change.facts
     if facts.ended_reason:
         mark = b"1" if change.rules_out_analysis else b"0"
@@ -208,7 +208,7 @@ def _change_of(spooled: _SpooledChange) -> CallChange:
     named = dict(zip(FIRST_FACTS + LARGE_FACTS, spooled.small + spooled.large, strict=False))
     named |= {name: text for name, text in spooled.later.items() if name in LATER_FACTS}
     facts = Facts(**named)
-    # The previous version also kept passing states of running calls.
+    # Version 0.1.0 also kept passing states of running calls.
     reason = facts.ended_reason = facts.ended_reason[1:] if spooled.ending else b""
     rules_out = reason != b"" and meaning_of(_decode_text(reason)).rules_out_analysis
     return CallChange(

@@ -20,7 +20,7 @@ PRESENT_MS: Final = 10_000
 """A process that is silent for longer has ended or cannot reach Redis: what it held then is not counted as held now."""
 
 NOW: Final = "now."
-"""Before the name of what a process holds at this moment. The version before adds such names up and shows them nowhere."""
+"""Before the name of what a process holds at this moment. Version 0.1.0 adds such names up and shows them nowhere."""
 
 _SPOOL: Final = "spool."
 

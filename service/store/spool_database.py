@@ -22,7 +22,7 @@ PRIVATE_FOLDER: Final = 0o700
 OTHERS: Final = 0o077
 
 SCHEMA_VERSION: Final = 1
-"""0 had no buckets. Processes of both versions may use one file: the previous version leaves ``bucket`` NULL."""
+"""Version 0.1.0 wrote schema 0, which had no buckets. Its processes may use the same file: they leave ``bucket`` NULL."""
 
 _TABLES: Final = (
     """CREATE TABLE IF NOT EXISTS spooled (
@@ -96,7 +96,7 @@ def is_open_to_others(folder: Path) -> bool:
 
 
 def _make_private(path: Path) -> None:
-    """SQLite creates ``-wal`` and ``-shm`` with the file's own mode. Files of an older version are corrected here."""
+    """SQLite creates ``-wal`` and ``-shm`` with the file's own mode. Files of version 0.1.0 are corrected here."""
     path.parent.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, PRIVATE_FILE))
     for suffix in ("", "-wal", "-shm"):

@@ -34,7 +34,7 @@ CLAIM_MS: Final = 10_000
 
 SHORTEST_PAUSE_MS: Final = 1_000
 LONGEST_PAUSE_MS: Final = 5_000
-"""For one change that failed. Below 2 * CLAIM_MS: the previous version takes more for a clock that was set back."""
+"""For one change that failed. Below 2 * CLAIM_MS: version 0.1.0 takes more for a clock that was set back."""
 
 Merge = Callable[[CallChange], Awaitable[Merged]]
 OnMerged = Callable[[Merged], None]

@@ -27,7 +27,7 @@ DISK_RESERVE_BYTES: Final = 16 * 1024 * 1024
 """Left free on the disk: draining writes too, and a spool on a full disk could never be emptied."""
 
 SORT_AT_ONCE: Final = 1000
-"""How many rows of the previous version one claim sorts, in about 2 ms: a webhook's put may wait behind it."""
+"""How many rows of version 0.1.0 one claim sorts, in about 2 ms: a webhook's put may wait behind it."""
 
 ALL_BUCKETS: Final = range(BUCKETS)
 
@@ -153,7 +153,7 @@ class SpoolFile:
         self._database.execute("INSERT INTO changes VALUES (?, ?)", (cursor.lastrowid, change))
 
     def _sort_into_buckets(self) -> None:
-        """Fill in the buckets that a process of the previous version, which may share the file, left NULL."""
+        """Fill in the buckets that a process of version 0.1.0, which may share the file, left NULL."""
         rows = self._database.execute("SELECT call_id, id FROM spooled WHERE bucket IS NULL LIMIT ?", (SORT_AT_ONCE,))
         sorted_rows = [(bucket_of(call_id.encode()), spooled_id) for call_id, spooled_id in rows.fetchall()]
         self._database.executemany("UPDATE spooled SET bucket = ? WHERE id = ?", sorted_rows)

@@ -21,7 +21,7 @@ SUBSCRIPTIONS_AT_MOST: Final = 100
 """Per call, executions and callbacks. Usually one waits for a call, or a few; many more are a mistake in a flow."""
 
 CALLBACK_MARK: Final = b"callback "
-"""Stands before the states of callbacks, so that replicas of the version before leave them alone."""
+"""Stands before the states of callbacks, so that replicas of version 0.1.0 leave them alone."""
 
 UNKNOWN_LIFE_MS: Final = 3_600_000
 """An hour: the life of a subscription to a call that has no record yet."""
@@ -52,7 +52,7 @@ class TryClaim(msgspec.Struct, frozen=True):
     tried_for_ms: int
     """Time since the first try; 0 for the first."""
     subscribed_at_ms: int
-    """By Redis's clock; 0 if a replica of an earlier version stored it."""
+    """By Redis's clock; 0 if a replica of version 0.1.0 stored it."""
     purpose: bytes
     """A callback's URL; for an execution what ``note_pause`` stored."""
 

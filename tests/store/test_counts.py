@@ -59,7 +59,7 @@ async def test_a_replica_parks_what_its_processes_park_and_has_the_spool_that_th
     assert (replica.parked_polls, replica.spool) == (42, {"bytes": 100, "waiting": 7, "rejected": 0})
 
 
-async def test_counts_that_the_version_before_wrote_are_read(opened: OpenedStore) -> None:
+async def test_counts_that_the_first_version_wrote_are_read(opened: OpenedStore) -> None:
     process = _process(opened, "replica-a", 1)
     await process.write({"polls.hits": 1}, started_at_ms=NOW_MS, now_ms=NOW_MS)
     await opened.redis.hdel(opened.keys.counts(b"replica-a:1"), "now.parked_polls")

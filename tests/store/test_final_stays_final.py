@@ -130,17 +130,17 @@ async def test_interleaved_over_replicas_the_events_applied_decide(opened: Opene
         ([status_update("ended", endedReason="voicemail", timestamp=1)], [preliminary_report(endedReason=None)]),
     ],
 )
-async def test_a_record_of_the_version_before_is_read_and_stays_complete(
+async def test_a_record_of_the_first_version_is_read_and_stays_complete(
     opened: OpenedStore, before: list[dict[str, Any]], after: list[dict[str, Any]]
 ) -> None:
     await merge(opened.store, *before)
-    # All that the version before does not write, and drops from the record when it writes there.
+    # Version 0.1.0 does not write this field.
     await opened.redis.hdel(opened.keys.call(CALL).decode(), "no_analysis")
 
     assert await merge(opened.store, *after) == "complete"
 
 
-async def test_a_replica_of_the_version_before_reads_what_this_one_writes(opened: OpenedStore) -> None:
+async def test_a_replica_of_the_first_version_reads_what_this_one_writes(opened: OpenedStore) -> None:
     await merge(opened.store, preliminary_report(endedReason="voicemail"), full_report())
 
     state = await opened.redis.hget(opened.keys.call(CALL).decode(), "state")

@@ -35,7 +35,7 @@ async def test_the_same_message_delivered_twice_is_told_nothing_the_second_time(
     assert (second.became_final, second.became_complete) == (None, False)
 
 
-async def test_a_change_that_the_version_before_spooled_without_a_token_is_merged(store: CallStore) -> None:
+async def test_a_change_that_the_first_version_spooled_without_a_token_is_merged(store: CallStore) -> None:
     spooled = msgspec.msgpack.decode(encode_spooled(change_from(full_report())), type=dict[str, Any])
     del spooled["token"]
     merged = await store.merge(decode_spooled(msgspec.msgpack.encode(spooled)))

@@ -1,4 +1,4 @@
-"""A page of a number's calls is exact, costs what the page costs, and finds what the version before wrote."""
+"""A page of a number's calls is exact, costs what the page costs, and finds what version 0.1.0 wrote."""
 
 from __future__ import annotations
 
@@ -125,8 +125,8 @@ async def test_thousands_that_expired_unseen_are_cleared_away_and_the_living_fou
     assert await opened.redis.zcard(phone) == 1
 
 
-async def test_calls_that_the_version_before_stored_are_found_in_their_order(opened: OpenedStore) -> None:
-    """It writes the index by expiry only, for new calls as for known ones."""
+async def test_calls_that_the_first_version_stored_are_found_in_their_order(opened: OpenedStore) -> None:
+    """Version 0.1.0 writes the index by expiry only, for new calls as for known ones."""
     ids = [f"call-{number}" for number in range(100)]
     for call_id in ids:
         await opened.store.merge(change(call_id, status=1, customer_phone=f'"{PHONE}"'))
@@ -140,7 +140,7 @@ async def test_calls_that_the_version_before_stored_are_found_in_their_order(ope
         assert await opened.redis.pttl(key) > 0, key
 
 
-async def test_more_calls_of_the_version_before_than_one_command_looks_through_are_found(opened: OpenedStore) -> None:
+async def test_more_calls_of_the_first_version_than_one_command_looks_through_are_found(opened: OpenedStore) -> None:
     ids = [call_id for number in range(100_000) if bucket_of(call_id := b"before-%d" % number) == 5][:2500]
     newest_first = await fill_index(opened, ids)
     updates = {call_id.decode(): number for number, call_id in enumerate(ids)}
@@ -149,7 +149,7 @@ async def test_more_calls_of_the_version_before_than_one_command_looks_through_a
     assert await page_of(opened, offset=1200, limit=100) == PhonePage(newest_first[1200:1300], 2500)
 
 
-async def test_a_call_that_the_version_before_took_from_the_number_is_left_out(opened: OpenedStore) -> None:
+async def test_a_call_that_the_first_version_took_from_the_number_is_left_out(opened: OpenedStore) -> None:
     for call_id in ("stays", "leaves"):
         await opened.store.merge(change(call_id, status=1, customer_phone=f'"{PHONE}"'))
     await opened.redis.zrem((opened.keys.phones[bucket_of(b"leaves")] + PHONE.encode()).decode(), "leaves")

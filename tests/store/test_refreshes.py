@@ -184,8 +184,8 @@ async def test_what_was_asked_for_changes_no_record(opened: OpenedStore) -> None
     assert after.keys().isdisjoint({"recording_enabled", "outputs_awaited"})
 
 
-async def test_a_record_of_the_version_before_is_put_by_when_it_is_told_something(opened: OpenedStore) -> None:
-    """That version wrote three later facts, and knew of no refresh."""
+async def test_a_record_with_fewer_later_facts_is_put_by_when_it_is_told_something(opened: OpenedStore) -> None:
+    """A version between 0.1.0 and 0.2.0 wrote three later facts, and knew of no refresh."""
     await merge(opened, UNRECORDED)
     key = opened.keys.call(CALL).decode()
     later: Any = await opened.redis.hget(key, "facts2")

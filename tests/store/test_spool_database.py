@@ -1,4 +1,4 @@
-"""Opening the spool: files of the version before, somebody who holds the lock, and who may read it."""
+"""Opening the spool: files of version 0.1.0, somebody who holds the lock, and who may read it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.store_events import change
 ROOMY = 10_000_000
 MERGED = Merged(is_deleted=False, is_changed=True, became_final=None, became_complete=False)
 
-SCHEMA_OF_THE_VERSION_BEFORE = """
+FIRST_SCHEMA = """
 PRAGMA auto_vacuum = INCREMENTAL;
 PRAGMA journal_mode = WAL;
 CREATE TABLE IF NOT EXISTS spooled (
@@ -43,13 +43,13 @@ CREATE TRIGGER IF NOT EXISTS set_aside AFTER UPDATE OF rejected ON spooled WHEN 
 """
 
 
-class VersionBefore:
-    """A process of the version before, with the statements that it ran."""
+class FirstVersion:
+    """A process of version 0.1.0, with the statements that it ran."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._database = sqlite3.connect(folder / FILE_NAME, timeout=5, isolation_level=None)
-        self._database.executescript(SCHEMA_OF_THE_VERSION_BEFORE)
+        self._database.executescript(FIRST_SCHEMA)
 
     def put(self, *call_ids: str) -> None:
         for call_id in call_ids:
@@ -80,10 +80,10 @@ class VersionBefore:
 
 
 @pytest.fixture
-def before(tmp_path: Path) -> Iterator[VersionBefore]:
-    before = VersionBefore(tmp_path)
-    yield before
-    before.close()
+def first_version(tmp_path: Path) -> Iterator[FirstVersion]:
+    first_version = FirstVersion(tmp_path)
+    yield first_version
+    first_version.close()
 
 
 async def drain(folder: Path) -> list[str]:
@@ -99,30 +99,30 @@ async def drain(folder: Path) -> list[str]:
     return taken
 
 
-async def test_what_the_version_before_spooled_is_drained(before: VersionBefore, tmp_path: Path) -> None:
+async def test_what_the_first_version_spooled_is_drained(first_version: FirstVersion, tmp_path: Path) -> None:
     call_ids = [f"call-{number}" for number in range(1500)]
-    before.put(*call_ids)
-    before.reject("call-7")
-    before.close()
+    first_version.put(*call_ids)
+    first_version.reject("call-7")
+    first_version.close()
 
     assert sorted(await drain(tmp_path)) == sorted({*call_ids} - {"call-7"})
 
 
-async def test_a_process_of_the_version_before_may_use_the_file_meanwhile(
-    before: VersionBefore, tmp_path: Path
+async def test_a_process_of_the_first_version_may_use_the_file_meanwhile(
+    first_version: FirstVersion, tmp_path: Path
 ) -> None:
-    before.put("old-1", "old-2")
+    first_version.put("old-1", "old-2")
     file = SpoolFile(tmp_path, ROOMY)
     file.put([("new-1", encode_spooled(change("new-1", status=1)))], 1)
-    before.put("old-3")
+    first_version.put("old-3")
 
     assert [one.call_id for one in file.claim(2, 1000, 10_000)] == ["old-1", "old-2"]
-    assert before.claim(1001) == ["new-1", "old-3"], "what one has claimed the other leaves alone"
+    assert first_version.claim(1001) == ["new-1", "old-3"], "what one has claimed the other leaves alone"
     assert file.claim(9, 1002, 10_000) == []
-    before.remove("new-1")
-    before.reject("old-3")
+    first_version.remove("new-1")
+    first_version.reject("old-3")
     assert (file.held().waiting, file.held().rejected) == (2, 1)
-    again = VersionBefore(tmp_path)  # and one may start anew
+    again = FirstVersion(tmp_path)  # and one may start anew
     again.put("old-4")
     again.close()
     assert [one.call_id for one in file.claim(9, 1003, 10_000)] == ["old-4"]
@@ -131,12 +131,12 @@ async def test_a_process_of_the_version_before_may_use_the_file_meanwhile(
     file.close()
 
 
-@pytest.mark.parametrize("is_there", [True, False], ids=["today's file", "a file of the version before"])
+@pytest.mark.parametrize("is_there", [True, False], ids=["today's file", "a file of version 0.1.0"])
 def test_a_start_waits_while_somebody_holds_the_lock(tmp_path: Path, *, is_there: bool) -> None:
     if is_there:
         SpoolFile(tmp_path, ROOMY).close()
     else:
-        VersionBefore(tmp_path).close()
+        FirstVersion(tmp_path).close()
     holder = sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None, check_same_thread=False)
     holder.execute("BEGIN IMMEDIATE")
     release = threading.Timer(2.0, holder.execute, ("ROLLBACK",))
@@ -164,13 +164,13 @@ def test_only_the_service_s_own_user_may_read_the_files_and_the_folder_that_it_m
 
 
 def test_files_that_others_could_read_are_closed_to_them(tmp_path: Path) -> None:
-    (before := VersionBefore(tmp_path)).put("call-1")
+    (first_version := FirstVersion(tmp_path)).put("call-1")
     for path in tmp_path.iterdir():
         path.chmod(0o644)
     file = SpoolFile(tmp_path, ROOMY)
     assert set(modes(tmp_path).values()) == {0o600}
     file.close()
-    before.close()
+    first_version.close()
 
 
 @pytest.mark.parametrize(("mode", "is_warned"), [(0o755, True), (0o750, True), (0o700, False)])

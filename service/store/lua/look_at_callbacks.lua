@@ -1,5 +1,5 @@
 -- Look through the calls of one bucket that have callbacks. It repeats what merges by other replicas may have left out,
--- as those of the previous version know of no callbacks: it makes callbacks of final calls due, and holds their records
+-- as those of version 0.1.0 know of no callbacks: it makes callbacks of final calls due, and holds their records
 -- (see record_life.lua). It also ends the hold once all callbacks of a call are delivered or dropped.
 --
 -- KEYS  1 index of the calls with callbacks (zset, call id by the ms of its next look)  2 expiry index  3 update index

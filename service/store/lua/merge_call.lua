@@ -33,7 +33,7 @@
 --       last entry of the archive stream for this call, until the archive has that change, or 'later', see
 --       record_life.lua),
 --       deleted_at_vapi ('1' once call.deleted came), raw and raw_stamp (ARGV 22 with the highest stamp).
---       The previous version reads state, facts and stamps, and no number or fact may be added to them (call_codec.py).
+--       Version 0.1.0 reads state, facts and stamps, and no number or fact may be added to them (call_codec.py).
 
 local call, expiry, updates, partial, subscriptions = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[8]
 local id, channel, phone_prefix, refresh = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
@@ -123,7 +123,7 @@ if archive ~= '' and is_event then
 end
 
 -- An analysis is ruled out once any applied event rules it out, whichever event's reason the record keeps. So the
--- result is the same in every order. For events that the previous version applied, see the mark before the reason.
+-- result is the same in every order. For events that version 0.1.0 applied, see the mark before the reason.
 if not no_analysis and (is_event and reason_mark == '1' or string.find(old_facts or '', '^[^\31]*\0311')) then
   no_analysis = '1'
   write('no_analysis', '1')

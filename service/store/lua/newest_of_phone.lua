@@ -22,7 +22,7 @@ if #dead > 0 then
   if dropped == STEP then return {rank, 0, {}} end
 end
 
--- A replica of the previous version writes only the index by expiry. Its calls are added to KEYS[2] here.
+-- A replica of version 0.1.0 writes only the index by expiry. Its calls are added to KEYS[2] here.
 if rank > 0 or size_of(by_update) < size_of(by_expiry) then
   local ids, missing = redis.call('ZRANGE', by_expiry, rank, rank + STEP - 1), {}
   for _, id in ipairs(ids) do
@@ -44,7 +44,7 @@ while #newest < 2 * wanted do
   local some = redis.call('ZREVRANGE', by_update, at, at + wanted - 1, 'WITHSCORES')
   if #some == 0 then break end
   for i = 1, #some, 2 do
-    -- Absent when a replica of the previous version moved the call to another number.
+    -- Absent when a replica of version 0.1.0 moved the call to another number.
     local expires = redis.call('ZSCORE', by_expiry, some[i])
     if not expires then
       if #strays < STEP then strays[#strays + 1] = some[i] end

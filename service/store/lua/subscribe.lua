@@ -14,8 +14,8 @@
 --         'known' or 'unknown' call if the subscription is new, else ''}
 --
 -- Hash: `<subscriber>`: waiting (untried) · tried <ms of the first try> <tries> · <result> <try>, where the result is
---       resumed, delivered or dropped. The states of callbacks have `callback ` in front, so that replicas of the previous
---       version, which know only executions, neither make them due nor try them.
+--       resumed, delivered or dropped. The states of callbacks have `callback ` in front, so that replicas of version
+--       0.1.0, which know only executions, neither make them due nor try them.
 --       The due index has an entry, `<call id> <subscriber>` by the ms of the next try, from the step that makes the
 --       record final (or removes it) until the subscriber has it or is dropped. Each origin of callbacks has its own.
 --       `for:<subscriber>`: <ms when it was subscribed>, then the callback's URL; or, once the execution's pause was
