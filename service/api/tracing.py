@@ -27,7 +27,7 @@ UNTRACED: Final = ("/health", "/metrics")
 """What load balancers and Prometheus ask for all the time."""
 
 LAST_EXPORT_S: Final = 1.0
-"""How long the end of the process waits for the last spans to leave. Orchestrators kill after 10 s."""
+"""How long the end of the process waits for the last spans to leave. Docker kills after 10 s unless it is told otherwise."""
 
 ATTRIBUTES: Final = {"call_id": "vapi.call_id", "type": "vapi.message_type", "result": "vapi.result"}
 """What a span takes from the access line, which holds nothing private."""
