@@ -37,7 +37,7 @@ FAILS: Final = f"""
 import sys, structlog
 from service.load_config import load_settings
 from service.log import configure_logs
-from service.log_writer import drain_logs
+from service.log_writer import write_remaining_lines
 
 def fail(said):
     raise ValueError("odd")
@@ -47,7 +47,7 @@ try:
     fail("{canaries.SAID}")
 except ValueError:
     structlog.get_logger().exception("request.failed")
-drain_logs()
+write_remaining_lines()
 """
 
 

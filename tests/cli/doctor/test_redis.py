@@ -114,7 +114,7 @@ def test_a_node_of_a_cluster_behind_the_address_of_one_server_is_recognised() ->
 def test_one_server_behind_the_address_of_a_cluster_is_recognised(redis: RedisProcess) -> None:
     diagnosis = diagnose_redis(redis, redis_url=f"redis+cluster://127.0.0.1:{redis.port}")
     found = diagnosis.one("redis", "reachable")
-    assert (found.level, "is no Cluster" in found.found) == ("error", True)
+    assert (found.level, "is not a Cluster" in found.found) == ("error", True)
 
 
 def test_a_redis_that_is_away_is_one_error_and_hides_nothing_else() -> None:
