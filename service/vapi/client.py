@@ -22,6 +22,9 @@ log = structlog.get_logger(__name__)
 ASK_S: Final = 4.0
 """Longest time for a GET including its second try. A reconciler leases a call for 5 s."""
 
+CONNECT_S: Final = 1.5
+"""Usually 0.2 s. A GET's second try must still fit into ASK_S."""
+
 WRITE_S: Final = 20.0
 """VAPI takes several seconds to start a call. Load balancers in front of us answer 504 after 30 s."""
 
@@ -75,9 +78,12 @@ class VapiClient:
         settings: ``vapi_api_key`` must be set.
         ask_s: longest time for a GET.
         write_s: longest time for a request that changes something.
+        connect_s: longest wait for a connection.
     """
 
-    def __init__(self, settings: Settings, *, ask_s: float = ASK_S, write_s: float = WRITE_S) -> None:
+    def __init__(
+        self, settings: Settings, *, ask_s: float = ASK_S, write_s: float = WRITE_S, connect_s: float = CONNECT_S
+    ) -> None:
         # Imported here: the HTTP client takes a third of the start, which a service without a key can save.
         from service.outbound import HttpSession  # noqa: PLC0415
 
@@ -91,7 +97,7 @@ class VapiClient:
             "VAPI",
             settings.vapi_api_url,
             {"Authorization": f"Bearer {self._api_key.reveal()}"},
-            connect_s=1.5,  # usually 0.2 s; a GET's second try must still fit into ASK_S
+            connect_s=connect_s,
             pool_s=POOL_S,
             max_answer_bytes=MAX_ANSWER_BYTES,
             max_refusal_bytes=64 * 1024,  # VAPI's own are below 1 kB

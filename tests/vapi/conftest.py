@@ -21,7 +21,7 @@ async def vapi() -> AsyncIterator[FakeVapi]:
 @pytest.fixture
 async def client(vapi: FakeVapi) -> AsyncIterator[VapiClient]:
     """As the service has it, but for its patience, which a busy machine cannot exhaust."""
-    client = VapiClient(load_settings(vapi.settings), ask_s=PATIENCE_S, write_s=PATIENCE_S)
+    client = VapiClient(load_settings(vapi.settings), ask_s=PATIENCE_S, write_s=PATIENCE_S, connect_s=PATIENCE_S)
     yield client
     await client.close()
 

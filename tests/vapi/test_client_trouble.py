@@ -193,7 +193,7 @@ async def test_an_answer_beyond_all_measure_is_given_up(vapi: FakeVapi) -> None:
 
 
 async def test_no_more_connections_are_opened_than_are_allowed_and_nobody_waits_long_for_one(vapi: FakeVapi) -> None:
-    client = VapiClient(load_settings(vapi.settings), ask_s=5.0)
+    client = VapiClient(load_settings(vapi.settings), ask_s=5.0, connect_s=5.0)
     vapi.be_slow(30)
     asked = [asyncio.ensure_future(client.get_call("call-1")) for _ in range(MAX_CONNECTIONS + 1)]
     errors = [str(error) for error in await asyncio.gather(*asked, return_exceptions=True)]
@@ -203,7 +203,7 @@ async def test_no_more_connections_are_opened_than_are_allowed_and_nobody_waits_
 
 
 async def test_a_crowd_may_dial_at_once_though_vapi_takes_its_time(vapi: FakeVapi) -> None:
-    client = VapiClient(load_settings(vapi.settings))
+    client = VapiClient(load_settings(vapi.settings), connect_s=PATIENCE_S)
     vapi.be_slow(POOL_S + 0.3)
     await asyncio.gather(*(client.create_call(order_at(vapi)) for _ in range(MAX_CONNECTIONS + 8)))
     await client.close()
