@@ -127,10 +127,9 @@ class Reconciler:
         return now + LOOK_AGAIN_S
 
     def schedule(self, call_id: bytes) -> None:
-        """Queue a call. Never waits.
+        """Queue a call; if it is being reconciled now, again when Redis would grant the next lease. Never waits.
 
-        If the call is being reconciled now, it is queued again when Redis would grant the next lease, if that is within
-        SCHEDULED_EVERY_S.
+        It is not queued again when that takes longer than SCHEDULED_EVERY_S.
         """
         self._queue_up(call_id, is_unknown=False)
         if call_id in self._taken_up:
