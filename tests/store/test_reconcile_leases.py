@@ -57,6 +57,10 @@ def of_replica(opened: OpenedStore) -> ReconcileLeases:
     return ReconcileLeases(opened.settings, opened.pipeline, opened.keys)
 
 
+SPARE_S = 2.5
+"""What a busy machine may take between two steps."""
+
+
 async def pass_time(opened: OpenedStore, seconds: float) -> None:
     await let_pass(opened.redis, opened.keys.call(CALL), seconds)
 
@@ -69,9 +73,9 @@ async def pauses_between_claims(opened: OpenedStore, asking: ReconcileLeases, co
         assert claim.is_granted
         assert claim.next_in_s is not None
         pauses.append(round(claim.next_in_s))
-        await pass_time(opened, claim.next_in_s - 0.5)
+        await pass_time(opened, claim.next_in_s - SPARE_S)
         assert not (await asking.claim(CALL)).is_granted
-        await pass_time(opened, 0.5)
+        await pass_time(opened, SPARE_S)
     return pauses
 
 
@@ -102,7 +106,7 @@ async def test_a_partial_record_is_worth_it_after_five_seconds(opened: OpenedSto
     await pass_time(opened, 5)
 
     assert summary(early) == (False, "partial")
-    assert early.next_in_s == pytest.approx(5, abs=0.5)
+    assert early.next_in_s == pytest.approx(5, abs=SPARE_S)
     assert await pauses_between_claims(opened, asking, 5) == [5, 10, 15, 20, 20]
 
 
@@ -114,15 +118,15 @@ async def test_a_pending_record_is_worth_it_after_thirty_silent_seconds(
     await pass_time(opened, 30)
 
     assert summary(early) == (False, "pending")
-    assert early.next_in_s == pytest.approx(30, abs=0.5)
+    assert early.next_in_s == pytest.approx(30, abs=SPARE_S)
     assert await pauses_between_claims(opened, asking, 3) == [30, 30, 30]
 
 
 async def test_a_message_ends_the_silence_of_a_pending_call(opened: OpenedStore, asking: ReconcileLeases) -> None:
     await opened.store.merge(change_from(status_update("in-progress")))
-    await pass_time(opened, 29)
+    await pass_time(opened, 27)
     await opened.store.merge(change_from(status_update("in-progress")))
-    await pass_time(opened, 29)
+    await pass_time(opened, 27)
     assert not (await asking.claim(CALL)).is_granted
 
 
@@ -155,7 +159,8 @@ async def test_a_released_claim_may_be_claimed_a_second_later_and_does_not_count
     await pass_time(opened, 1)
 
     assert not early.is_granted
-    assert early.next_in_s == pytest.approx(1, abs=0.5)
+    assert early.next_in_s is not None
+    assert early.next_in_s <= 1
     assert await pauses_between_claims(opened, asking, 2) == [5, 10]
 
 

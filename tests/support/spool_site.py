@@ -68,8 +68,15 @@ class Site:
         return (await self.client.get(self.replica.url + "/health/ready")).status_code
 
     async def stats(self) -> dict[str, Any]:
-        stats: dict[str, Any] = (await self.client.get(self.replica.url + STATS)).json()["stats"]
-        return stats
+        """The stats, with all their parts: Redis may be late for some."""
+        found: list[dict[str, Any]] = []
+
+        async def are_complete() -> bool:
+            found[:] = [(await self.client.get(self.replica.url + STATS)).json().get("stats", {})]
+            return bool(found[0].get("calls") and "missing_buckets" not in found[0])
+
+        await until(are_complete)
+        return found[0]
 
     async def spool_holds(self, *, waiting: int, rejected: int = 0) -> None:
         """Return when it does."""

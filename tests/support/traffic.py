@@ -29,6 +29,15 @@ async def post_webhook(client: httpx2.AsyncClient, replica: Replica, body: Any, 
     return await client.post(replica.url + WEBHOOK, json=body, headers=headers)
 
 
+async def post_until_taken(client: httpx2.AsyncClient, replica: Replica, body: Any) -> None:
+    """As VAPI does: post it again after a 503, which a busy machine gives, too."""
+
+    async def is_taken() -> bool:
+        return (await post_webhook(client, replica, body)).status_code == 200
+
+    await until(is_taken)
+
+
 async def get_call(client: httpx2.AsyncClient, replica: Replica, call_id: str, **query: str) -> httpx2.Response:
     return await client.get(replica.url + CALLS + call_id, params=query)
 

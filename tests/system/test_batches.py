@@ -246,7 +246,7 @@ async def test_who_waits_at_a_replica_that_is_told_to_go_is_told_how_far_the_bat
 async def test_while_redis_is_away_nobody_is_dialled_and_what_was_is_written_later(
     vapi: FakeVapi, start_pair: StartPair, own_redis: RedisProcess, client: httpx2.AsyncClient
 ) -> None:
-    one, other = start_pair(own_redis, store_timeout_s="0.3")
+    one, other = start_pair(own_redis, store_timeout_s="1.2")
     batch = batch_of(8, max_concurrent=1)
     asking = begin(client, one, batch)
     await are_asked(vapi, 2)
@@ -288,7 +288,7 @@ async def test_with_redis_away_no_batch_begins_and_the_same_request_begins_it_la
 ) -> None:
     """Also where Redis had taken the beginning, and only its reply was late."""
     vapi.be_slow(0)
-    one, _ = start_pair(own_redis, store_timeout_s="0.3")
+    one, _ = start_pair(own_redis, store_timeout_s="1.2")
     batch = batch_of(2, max_concurrent=1)
     own_redis.pause()
     refused = await client.post(one.url + BATCH, json=batch, headers=HEADERS)

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import httpx2
 import pytest
@@ -17,7 +18,7 @@ from tests.support.failover import Prober, Setup, call_ids_at, poll_until_over, 
 from tests.support.redis_server import RedisProcess
 from tests.support.redis_topologies import SentinelSetup
 from tests.support.replica import Replica
-from tests.support.traffic import CALLS, get_call, post_webhook, until, until_parked
+from tests.support.traffic import CALLS, get_call, post_until_taken, post_webhook, until, until_parked
 from tests.support.vapi_sender import full_report, status_update
 
 PHONE = "+18645550188"
@@ -70,10 +71,15 @@ async def test_a_deleted_call_stays_deleted_on_both_replicas_and_its_parked_poll
 async def test_calls_of_a_number_are_found_wherever_they_are_kept(client: httpx2.AsyncClient, replicas: Pair) -> None:
     call_ids = {f"dialled-{number}" for number in range(40)}
     for call_id in call_ids:
-        await post_webhook(client, replicas[0], full_report(call_id, customer={"number": PHONE}))
-    answer = (await client.get(f"{replicas[1].url}{CALLS}by-phone/{PHONE}?limit=100")).json()
-    assert answer["count"] == 40
-    assert {record["call_id"] for record in answer["data"]} == call_ids
+        await post_until_taken(client, replicas[0], full_report(call_id, customer={"number": PHONE}))
+    listed: dict[str, Any] = {}
+
+    async def is_complete() -> bool:
+        listed.update((await client.get(f"{replicas[1].url}{CALLS}by-phone/{PHONE}?limit=100")).json())
+        return listed.get("count") == 40
+
+    await until(is_complete)
+    assert {record["call_id"] for record in listed["data"]} == call_ids
 
 
 async def test_stats_count_what_both_replicas_took_wherever_it_is_kept(

@@ -13,7 +13,7 @@ import redis
 from tests.support.redis_server import RedisProcess
 from tests.support.redis_topologies import SentinelSetup, ask, connections_of_the_service
 from tests.support.replica import Replica
-from tests.support.traffic import get_call, post_webhook, until
+from tests.support.traffic import get_call, post_until_taken
 from tests.support.vapi_sender import full_report
 
 
@@ -38,7 +38,7 @@ async def test_an_empty_master_under_its_old_address_is_given_nothing(
     old.forget()
     await asyncio.to_thread(setup.wait_for_promotion, [old])
     with setup.without_another_failover([old]):
-        await until(lambda: _is_taken(client, replica, "healed"))
+        await post_until_taken(client, replica, full_report("healed"))
         await asyncio.to_thread(old.start)
         assert ask(old, "DBSIZE") == 0
         sent, visitors, turns_as_master = [], set(), 0
@@ -46,7 +46,7 @@ async def test_an_empty_master_under_its_old_address_is_given_nothing(
             while calls_itself_master(old):  # for about eight seconds
                 turns_as_master += 1
                 sent.append(f"sent-{turns_as_master}")
-                assert await _is_taken(client, replica, sent[-1])
+                await post_until_taken(client, replica, full_report(sent[-1]))
                 visitors |= connections_of_the_service(old)
                 await asyncio.sleep(0.05)
         await asyncio.to_thread(setup.wait_until_whole)
@@ -54,7 +54,3 @@ async def test_an_empty_master_under_its_old_address_is_given_nothing(
     assert turns_as_master > 0
     assert visitors == set()
     assert {(await get_call(client, replica, call_id)).status_code for call_id in sent} == {200}
-
-
-async def _is_taken(client: httpx2.AsyncClient, replica: Replica, call_id: str) -> bool:
-    return (await post_webhook(client, replica, full_report(call_id))).status_code == 200
