@@ -131,7 +131,9 @@ def test_every_master_of_a_cluster_is_looked_at() -> None:
     assert without_slots.troubles("redis") == ["reachable: error"]
     assert "+cluster|slots" in str(without_slots.one("redis", "reachable").advice)
     found = unrestricted[-1]
-    assert found.troubles("redis") == ["topology: warning", "eviction: error", "replicas: warning"]
+    # A busy machine makes the doctor warn of the servers' latency, too.
+    troubles = [trouble for trouble in found.troubles("redis") if not trouble.startswith("latency")]
+    assert troubles == ["topology: warning", "eviction: error", "replicas: warning"]
     assert f"127.0.0.1:{one.port}: maxmemory-policy is allkeys-lru" in found.one("redis", "eviction").found
     assert "3 masters" in found.one("redis", "reachable").found
 
