@@ -12,17 +12,14 @@ import httpx2
 import pytest
 
 from tests.support.replica import Replica
+from tests.support.routes import BY_PHONE, CALLS, STATS, WEBHOOK
 from tests.support.service_api import (
     ADMIN,
     ADMIN_TOKEN,
-    BY_PHONE,
-    CALLS,
     PROOF,
     READ_TOKEN,
     READER,
     SECRET,
-    STATS,
-    WEBHOOK,
     connected,
     deliver,
     new_address,

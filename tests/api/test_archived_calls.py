@@ -20,7 +20,8 @@ from tests.support.eventually import eventually
 from tests.support.postgres_server import PostgresProcess
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
-from tests.support.service_api import BY_PHONE, CALLS, connected, deliver, new_call_id
+from tests.support.routes import BY_PHONE, CALLS
+from tests.support.service_api import connected, deliver, new_call_id
 from tests.support.store_events import change_from, lifetime_of
 from tests.support.vapi_sender import full_report, message, status_update
 

@@ -9,7 +9,8 @@ import httpx2
 
 from service.metrics.declared import AUTH_FAILURES
 from tests.support.replica import ROOT
-from tests.support.service_api import CALLS, READER, WEBHOOK
+from tests.support.routes import CALLS, WEBHOOK
+from tests.support.service_api import READER
 
 
 async def test_each_failed_proof_and_token_counts_by_its_reason(stranger: httpx2.AsyncClient) -> None:

@@ -9,15 +9,15 @@ import httpx2
 import pytest
 
 from tests.support.event_streams import events_of, follow
+from tests.support.eventually import eventually
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
+from tests.support.routes import CALLS
 from tests.support.service_api import (
-    CALLS,
     PROOF,
     READER,
     connected,
     deliver,
-    eventually,
     metric,
     new_call_id,
     raw_connection,

@@ -11,22 +11,12 @@ import pytest
 
 from service.callback_url import LONGEST_URL
 from tests.support.callback_receiver import OLD_SECRET, SECRET, CallbackReceiver
+from tests.support.eventually import eventually
 from tests.support.fake_vapi_server import Reply, Silence
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
-from tests.support.service_api import (
-    ADMIN,
-    CALLS,
-    CREDENTIALS,
-    PROOF,
-    READER,
-    STATS,
-    connected,
-    deliver,
-    eventually,
-    metric,
-    new_call_id,
-)
+from tests.support.routes import CALLS, STATS
+from tests.support.service_api import ADMIN, CREDENTIALS, PROOF, READER, connected, deliver, metric, new_call_id
 from tests.support.vapi_sender import full_report, status_update
 
 NOT_FOUND = {"success": False, "error": "Call result not found"}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import httpx2
 import pytest
 
-from tests.support.service_api import BY_PHONE, CALLS, STATS, WEBHOOK, deliver, new_call_id
+from tests.support.routes import BY_PHONE, CALLS, STATS, WEBHOOK
+from tests.support.service_api import deliver, new_call_id
 from tests.support.vapi_sender import full_report, status_update
 
 

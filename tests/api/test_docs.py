@@ -11,7 +11,8 @@ import pytest
 from service.api.docs import FILES
 from tests.support.raw_http import ask, get
 from tests.support.replica import Replica
-from tests.support.service_api import CALLS, connected, new_address, new_call_id
+from tests.support.routes import CALLS
+from tests.support.service_api import connected, new_address, new_call_id
 
 OPEN = ["/openapi.json", "/docs", *(f"/docs/{name}" for name in FILES)]
 

@@ -6,17 +6,8 @@ import httpx2
 import pytest
 
 from tests.support.replica import Replica
-from tests.support.service_api import (
-    BY_PHONE,
-    CALLS,
-    STATS,
-    WEBHOOK,
-    deliver,
-    new_call_id,
-    raw_connection,
-    read_answer,
-    request_head,
-)
+from tests.support.routes import BY_PHONE, CALLS, STATS, WEBHOOK
+from tests.support.service_api import deliver, new_call_id, raw_connection, read_answer, request_head
 from tests.support.vapi_sender import full_report
 
 ANSWERS = [

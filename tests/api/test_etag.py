@@ -5,7 +5,8 @@ from __future__ import annotations
 import httpx2
 import pytest
 
-from tests.support.service_api import CALLS, deliver, new_call_id, parked_poll
+from tests.support.routes import CALLS
+from tests.support.service_api import deliver, new_call_id, parked_poll
 from tests.support.vapi_sender import full_report, preliminary_report, status_update
 
 

@@ -8,8 +8,10 @@ from typing import Final
 import httpx2
 import pytest
 
+from tests.support.eventually import eventually
 from tests.support.replica import Replica
-from tests.support.service_api import BY_PHONE, CALLS, STATS, WEBHOOK, deliver, eventually, new_call_id
+from tests.support.routes import BY_PHONE, CALLS, STATS, WEBHOOK
+from tests.support.service_api import deliver, new_call_id
 from tests.support.vapi_sender import full_report, status_update
 
 PHONE: Final = "+18645550133"

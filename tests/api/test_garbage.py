@@ -14,7 +14,8 @@ from service.app import create_app
 from service.load_config import load_settings
 from tests.support.for_each import for_each
 from tests.support.redis_server import RedisProcess
-from tests.support.service_api import ADMIN, CALLS, CREDENTIALS, PROOF, READER, STATS, WEBHOOK
+from tests.support.routes import CALLS, STATS, WEBHOOK
+from tests.support.service_api import ADMIN, CREDENTIALS, PROOF, READER
 from tests.support.vapi_sender import SAMPLE_CALL_ID, sample_bytes, sample_names
 
 ROUNDS = 20

@@ -8,21 +8,11 @@ import httpx2
 import pytest
 
 from service import __version__
+from tests.support.eventually import eventually
 from tests.support.redis_server import free_port
 from tests.support.replica import Replica
-from tests.support.service_api import (
-    ADMIN,
-    BOTH_WEBHOOKS,
-    BY_PHONE,
-    CALLS,
-    CREDENTIALS,
-    PROOF,
-    READER,
-    STATS,
-    WEBHOOK,
-    connected,
-    eventually,
-)
+from tests.support.routes import BOTH_WEBHOOKS, BY_PHONE, CALLS, STATS, WEBHOOK
+from tests.support.service_api import ADMIN, CREDENTIALS, PROOF, READER, connected
 from tests.support.vapi_sender import full_report, message
 
 

@@ -9,19 +9,11 @@ from pathlib import Path
 import httpx2
 
 from service.metrics.declared import COUNTERS, GAUGES, HISTOGRAMS
+from tests.support.eventually import eventually
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import ROOT, Replica
-from tests.support.service_api import (
-    CALLS,
-    READER,
-    WEBHOOK,
-    connected,
-    deliver,
-    eventually,
-    metric,
-    new_call_id,
-    parked_poll,
-)
+from tests.support.routes import CALLS, WEBHOOK
+from tests.support.service_api import READER, connected, deliver, metric, new_call_id, parked_poll
 from tests.support.vapi_sender import full_report, message, preliminary_report, status_update
 
 NAMES = {

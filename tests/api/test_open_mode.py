@@ -8,7 +8,8 @@ import httpx2
 import pytest
 
 from tests.support.replica import Replica
-from tests.support.service_api import CALLS, STATS, WEBHOOK, connected, raw_connection, read_answer
+from tests.support.routes import CALLS, STATS, WEBHOOK
+from tests.support.service_api import connected, raw_connection, read_answer
 from tests.support.vapi_sender import status_update
 
 FOREIGN = [

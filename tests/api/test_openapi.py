@@ -20,10 +20,8 @@ from service.load_config import load_settings
 from service.vapi.replies import _ANSWERS
 from tests.support.described_api import DescribedAPI
 from tests.support.replica import ROOT, Replica
-from tests.support.service_api import (
-    WEBHOOK,
-    connected,
-)
+from tests.support.routes import WEBHOOK
+from tests.support.service_api import connected
 
 NOT_IN_THE_RECORD = {"recording_enabled", "outputs_awaited"}
 

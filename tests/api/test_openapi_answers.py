@@ -11,21 +11,9 @@ import pytest
 from tests.support.call_requests import REQUIRED
 from tests.support.described_api import DescribedAPI
 from tests.support.replica import Replica
-from tests.support.service_api import (
-    ADMIN,
-    BY_PHONE,
-    CALLS,
-    PROOF,
-    READER,
-    STATS,
-    WEBHOOK,
-    connected,
-    deliver,
-    new_call_id,
-)
+from tests.support.routes import BATCH, BY_PHONE, CALLS, STATS, WEBHOOK
+from tests.support.service_api import ADMIN, PROOF, READER, connected, deliver, new_call_id
 from tests.support.vapi_sender import full_report, status_update
-
-BATCH = "/api/v1/vapi/calls/batch"
 
 
 @pytest.fixture

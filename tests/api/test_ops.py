@@ -9,7 +9,8 @@ import httpx2
 from service.api.ops import RUNBOOK_PLACES
 from service.api.runbook import anchor_of, render_runbook
 from tests.support.replica import ROOT
-from tests.support.service_api import ADMIN, READER, STATS, deliver
+from tests.support.routes import STATS
+from tests.support.service_api import ADMIN, READER, deliver
 from tests.support.vapi_sender import full_report
 
 PAGE = ROOT / "service" / "api" / "ops_page"

@@ -9,13 +9,12 @@ from typing import Any
 import httpx2
 import pytest
 
+from tests.support.eventually import eventually
 from tests.support.replica import Replica
+from tests.support.routes import CALLS, STATS
 from tests.support.service_api import (
-    CALLS,
-    STATS,
     connected,
     deliver,
-    eventually,
     new_call_id,
     parked_poll,
     polls_parked,

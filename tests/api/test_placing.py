@@ -10,11 +10,12 @@ import httpx2
 import pytest
 
 from tests.support.call_requests import REQUIRED
+from tests.support.eventually import eventually
 from tests.support.fake_vapi import FakeVapi
 from tests.support.replica import Replica
-from tests.support.service_api import ADMIN, READER, connected, eventually, metric, record_of, stats_of
+from tests.support.routes import PLACE
+from tests.support.service_api import ADMIN, READER, connected, metric, record_of, stats_of
 
-PLACE: Final = "/api/v1/vapi/calls"
 BATCH: Final = PLACE + "/batch"
 
 _numbers = itertools.count(1)

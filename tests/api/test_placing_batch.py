@@ -10,9 +10,9 @@ import httpx2
 import pytest
 
 from tests.api.test_placing import BATCH, calls_to, new_request
+from tests.support.eventually import eventually
 from tests.support.fake_vapi import FakeVapi
 from tests.support.replica import Replica
-from tests.support.service_api import eventually
 
 
 async def test_each_request_has_its_result_in_order(vapi: FakeVapi, dialler: httpx2.AsyncClient) -> None:

@@ -8,16 +8,8 @@ import httpx2
 import pytest
 
 from tests.support.replica import Replica
-from tests.support.service_api import (
-    CALLS,
-    READER,
-    deliver,
-    new_call_id,
-    raw_connection,
-    read_answer,
-    record_of,
-    request_head,
-)
+from tests.support.routes import CALLS
+from tests.support.service_api import READER, deliver, new_call_id, raw_connection, read_answer, record_of, request_head
 from tests.support.vapi_sender import full_report, preliminary_report, status_update
 
 

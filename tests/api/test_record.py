@@ -10,7 +10,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.support.service_api import CALLS, WEBHOOK, deliver, new_call_id, record_of
+from tests.support.routes import CALLS, WEBHOOK
+from tests.support.service_api import deliver, new_call_id, record_of
 from tests.support.vapi_sender import full_report, message, preliminary_report, status_update
 
 FIELDS = [

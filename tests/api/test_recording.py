@@ -7,20 +7,12 @@ from collections.abc import AsyncIterator, Iterator
 import httpx2
 import pytest
 
+from tests.support.eventually import eventually
 from tests.support.fake_vapi import FakeVapi
 from tests.support.fake_vapi_webhooks import Plan
 from tests.support.replica import Replica
-from tests.support.service_api import (
-    ADMIN,
-    CALLS,
-    CREDENTIALS,
-    PROOF,
-    READER,
-    connected,
-    deliver,
-    eventually,
-    new_call_id,
-)
+from tests.support.routes import CALLS
+from tests.support.service_api import ADMIN, CREDENTIALS, PROOF, READER, connected, deliver, new_call_id
 from tests.support.vapi_sender import full_report
 
 

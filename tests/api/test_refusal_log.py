@@ -11,18 +11,10 @@ import pytest
 
 from service.api.client_address import ClientAddresses
 from service.api.limits import ADDRESSES_REMEMBERED, REFUSALS_LOGGED_EVERY_S, RefusalLog
+from tests.support.eventually import eventually
 from tests.support.replica import Replica
-from tests.support.service_api import (
-    CREDENTIALS,
-    PROOF,
-    READER,
-    STATS,
-    WEBHOOK,
-    connected,
-    eventually,
-    new_address,
-    new_call_id,
-)
+from tests.support.routes import STATS, WEBHOOK
+from tests.support.service_api import CREDENTIALS, PROOF, READER, connected, new_address, new_call_id
 from tests.support.vapi_sender import sign, status_update
 
 TIMES = 100

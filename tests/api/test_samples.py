@@ -7,7 +7,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.support.service_api import WEBHOOK, deliver, new_call_id, record_of
+from tests.support.routes import WEBHOOK
+from tests.support.service_api import deliver, new_call_id, record_of
 from tests.support.vapi_sender import sample, sample_names
 
 RESULTS = ("started_at", "ended_at", "duration_minutes", "transcript", "messages", "recording_url", "analysis_summary")

@@ -9,10 +9,10 @@ import pytest
 
 from tests.support.call_requests import REQUIRED
 from tests.support.replica import Replica
+from tests.support.routes import BATCH
 from tests.support.service_api import ADMIN, CREDENTIALS, chunk, connected, raw_connection, read_answer, request_head
 
 SUBSCRIPTIONS: Final = "/api/v1/vapi/calls/small-1/subscriptions"
-BATCH: Final = "/api/v1/vapi/calls/batch"
 LIMITS: Final = {
     SUBSCRIPTIONS: 65_536,
     "/api/v1/vapi/calls": 65_536,

@@ -9,21 +9,11 @@ from typing import Any
 import httpx2
 import pytest
 
+from tests.support.eventually import eventually
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
-from tests.support.service_api import (
-    ADMIN,
-    CALLS,
-    CREDENTIALS,
-    PROOF,
-    STATS,
-    WEBHOOK,
-    connected,
-    counted,
-    deliver,
-    eventually,
-    stats_of,
-)
+from tests.support.routes import CALLS, STATS, WEBHOOK
+from tests.support.service_api import ADMIN, CREDENTIALS, PROOF, connected, counted, deliver, stats_of
 from tests.support.vapi_sender import full_report, message, preliminary_report, status_update
 
 UNTOUCHED = {

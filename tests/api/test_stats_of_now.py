@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.support.eventually import eventually
 from tests.support.replica import Replica
-from tests.support.service_api import connected, counted, deliver, eventually, parked_poll, stats_of
+from tests.support.service_api import connected, counted, deliver, parked_poll, stats_of
 from tests.support.vapi_sender import full_report, status_update
 
 

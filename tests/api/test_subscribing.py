@@ -10,21 +10,20 @@ from typing import Any
 import httpx2
 import pytest
 
+from tests.support.eventually import eventually
 from tests.support.fake_kestra import FakeKestra
 from tests.support.kestra_execution import FakeExecution
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
 from tests.support.resuming_replica import paused_execution, resumes_sent
+from tests.support.routes import CALLS, STATS
 from tests.support.service_api import (
     ADMIN,
-    CALLS,
     CREDENTIALS,
     PROOF,
     READER,
-    STATS,
     connected,
     deliver,
-    eventually,
     metric,
     new_address,
     new_call_id,

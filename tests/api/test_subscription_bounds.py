@@ -6,10 +6,11 @@ import itertools
 from collections.abc import Callable
 
 from tests.api.test_subscribing import subscribe
+from tests.support.eventually import eventually
 from tests.support.fake_kestra import FakeKestra
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
-from tests.support.service_api import connected, deliver, eventually
+from tests.support.service_api import connected, deliver
 from tests.support.vapi_sender import full_report, status_update
 
 

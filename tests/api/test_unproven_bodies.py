@@ -15,17 +15,17 @@ from typing import Final
 
 import pytest
 
+from tests.support.eventually import eventually
 from tests.support.replica import Replica
+from tests.support.routes import WEBHOOK
 from tests.support.service_api import (
     ADMIN,
     CREDENTIALS,
     PROOF,
     READER,
     SECRET,
-    WEBHOOK,
     chunk,
     connected,
-    eventually,
     new_call_id,
     request_head,
 )

@@ -9,16 +9,8 @@ import httpx2
 import pytest
 
 from tests.support.replica import Replica
-from tests.support.service_api import (
-    BOTH_WEBHOOKS,
-    WEBHOOK,
-    deliver,
-    new_call_id,
-    raw_connection,
-    read_answer,
-    record_of,
-    request_head,
-)
+from tests.support.routes import BOTH_WEBHOOKS, WEBHOOK
+from tests.support.service_api import deliver, new_call_id, raw_connection, read_answer, record_of, request_head
 from tests.support.vapi_sender import full_report, message, status_update
 
 

@@ -12,10 +12,10 @@ import pytest
 
 from tests.support.eventually import PATIENCE_S
 from tests.support.replica import Replica
+from tests.support.routes import WEBHOOK
 from tests.support.service_api import (
     CREDENTIALS,
     PROOF,
-    WEBHOOK,
     RawAnswer,
     chunk,
     connected,

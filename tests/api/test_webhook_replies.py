@@ -8,9 +8,11 @@ from typing import Any
 import httpx2
 import pytest
 
+from tests.support.eventually import eventually
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
-from tests.support.service_api import CALLS, WEBHOOK, connected, deliver, eventually, new_call_id
+from tests.support.routes import CALLS, WEBHOOK
+from tests.support.service_api import connected, deliver, new_call_id
 from tests.support.vapi_sender import message
 
 TOOL_CALLS = [{"id": "tool-1", "type": "function"}, {"id": "tool-2"}]

@@ -15,7 +15,8 @@ from tests.support.ledger import Ledger, post_at_rate
 from tests.support.postgres_server import PostgresProcess
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
-from tests.support.traffic import CALLS, get_call, open_client, post_webhook
+from tests.support.routes import CALLS
+from tests.support.traffic import get_call, open_client, post_webhook
 from tests.support.vapi_sender import full_report, message, status_update
 
 StartPair = Callable[..., list[Replica]]

@@ -16,7 +16,8 @@ from tests.support.commands import run
 from tests.support.postgres_server import PostgresProcess
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
-from tests.support.service_api import CALLS, connected, deliver
+from tests.support.routes import CALLS
+from tests.support.service_api import connected, deliver
 from tests.support.store_events import change_from, lifetime_of
 from tests.support.vapi_sender import full_report, message, status_update
 

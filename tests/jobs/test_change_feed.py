@@ -12,7 +12,8 @@ from service.jobs.change_feed import ChangeFeed, FeedReader
 from service.jobs.change_log import MAX_CALLS
 from service.store.changes import Changes
 from tests.store.conftest import OpenedStore
-from tests.support.store_events import change, until
+from tests.support.eventually import eventually
+from tests.support.store_events import change
 
 BURST = MAX_CALLS + 500
 
@@ -40,7 +41,7 @@ async def read_until(reader: FeedReader, wanted: str) -> str:
             got += events.text.decode()
         return wanted in got
 
-    await until(is_there)
+    await eventually(is_there)
     return got
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import pytest
 from structlog.testing import capture_logs
 
 from service.errors import StoreRefusedError, StoreUnavailableError
 from service.jobs.deferred_writes import DeferredWrites
-from tests.support.store_events import until
+from tests.support.eventually import eventually
 
 EVERY_S = 0.01
 
@@ -37,13 +37,6 @@ async def writes() -> AsyncIterator[DeferredWrites]:
     await deferred.close()
 
 
-async def comes_to_hold(condition: Callable[[], bool]) -> None:
-    async def holds() -> bool:
-        return condition()
-
-    await until(holds)
-
-
 async def test_what_redis_takes_is_written_once(writes: DeferredWrites) -> None:
     work = Work()
     await writes.write("note", work)
@@ -55,7 +48,7 @@ async def test_what_redis_does_not_take_is_written_later(writes: DeferredWrites)
     work = Work(StoreUnavailableError, StoreUnavailableError)
     await writes.write("note", work)
     assert not work.is_done
-    await comes_to_hold(lambda: work.is_done)
+    await eventually(lambda: work.is_done)
     assert work.tries == 3
 
 
@@ -63,7 +56,7 @@ async def test_after_so_many_tries_it_is_given_up_and_said_so(writes: DeferredWr
     work = Work(*[StoreUnavailableError] * 10)
     with capture_logs() as logs:
         await writes.write("note", work)
-        await comes_to_hold(lambda: bool(logs))
+        await eventually(lambda: bool(logs))
     assert (work.tries, logs[0]["event"], logs[0]["what"]) == (4, "write.given_up", "note")
 
 
@@ -74,7 +67,7 @@ async def test_what_redis_will_never_take_is_not_tried_again(
     work = Work(*errors)
     with capture_logs() as logs:
         await writes.write("note", work)
-        await comes_to_hold(lambda: bool(logs))
+        await eventually(lambda: bool(logs))
     assert (work.tries, work.is_done) == (len(errors), False)
 
 
@@ -82,7 +75,7 @@ async def test_a_failure_of_another_kind_is_told_and_ends_it(writes: DeferredWri
     work = Work(StoreUnavailableError, RuntimeError)
     with capture_logs() as logs:
         await writes.write("note", work)
-        await comes_to_hold(lambda: bool(logs))
+        await eventually(lambda: bool(logs))
     assert (logs[0]["event"], work.tries) == ("write.failed", 2)
 
 
@@ -92,7 +85,7 @@ async def test_no_more_than_so_many_wait(writes: DeferredWrites) -> None:
         for work in works:
             await writes.write("note", work)
     assert [line["event"] for line in logs] == ["write.given_up"]
-    await comes_to_hold(lambda: [work.is_done for work in works] == [True, True, False])
+    await eventually(lambda: [work.is_done for work in works] == [True, True, False])
 
 
 async def test_the_end_of_the_service_ends_the_waiting_and_says_so(writes: DeferredWrites) -> None:

@@ -12,11 +12,12 @@ from service.jobs.late_refresh import MAX_QUEUED
 from service.store.calls import REFRESH_AFTER_MS
 from service.store.keys import bucket_of
 from tests.store.conftest import OpenedStore
+from tests.support.eventually import eventually
 from tests.support.fake_vapi import FakeVapi
 from tests.support.fake_vapi_webhooks import Plan
 from tests.support.passing_time import let_refresh_pass
 from tests.support.reconciling_replica import OneReplica, StartReplica, asked_for, pass_time
-from tests.support.store_events import change_from, record, stored, until
+from tests.support.store_events import change_from, record, stored
 from tests.support.vapi_sender import full_report, status_update
 
 A_MOMENT_S: Final = 0.15
@@ -58,7 +59,7 @@ async def refreshed(*replicas: OneReplica, **results: int) -> None:
                 found[result] = found.get(result, 0) + count
         return found == results
 
-    await until(stand)
+    await eventually(stand)
 
 
 async def test_the_record_gains_the_recording_by_one_request_of_all_replicas(
@@ -94,7 +95,7 @@ async def test_the_record_gains_outputs_that_were_asked_for(
     async def is_put_by_now() -> bool:
         return await is_put_by(opened, call_id)
 
-    await until(is_put_by_now)
+    await eventually(is_put_by_now)
     assert (await record(opened.store, call_id))["data_status"] == "complete"
     vapi.calls[call_id]["artifact"]["structuredOutputs"] = {"u1": {"name": "CSAT", "result": 8}}
     await be_due(opened, call_id)
@@ -124,7 +125,7 @@ async def until_forgotten(opened: OpenedStore, call_id: str) -> None:
     async def is_forgotten() -> bool:
         return not await is_put_by(opened, call_id)
 
-    await until(is_forgotten)
+    await eventually(is_forgotten)
     await asyncio.sleep(A_MOMENT_S)
 
 
@@ -165,7 +166,7 @@ async def test_without_a_free_turn_the_call_waits(vapi: FakeVapi, opened: Opened
         await replica.sweep.sweep()
         return asked_for(vapi, call_id) == 1
 
-    await until(is_asked)
+    await eventually(is_asked)
 
 
 async def test_calls_that_wait_to_be_asked_for_come_first(vapi: FakeVapi) -> None:
@@ -185,7 +186,7 @@ async def test_calls_that_wait_to_be_asked_for_come_first(vapi: FakeVapi) -> Non
             slow_replica.late_refresh.schedule(call_id.encode())
             return len(vapi.requests) >= len(others) + 1
 
-        await until(all_are_asked)
+        await eventually(all_are_asked)
     await slow.close()
     assert [path for _, path in vapi.requests].index(f"/call/{call_id}") >= len(others) - 1
 

@@ -10,10 +10,11 @@ from typing import Any, Final
 import pytest
 
 from service.errors import ConflictError, KeyReusedError, ServiceError, StoreUnavailableError, UpstreamError
+from tests.support.eventually import eventually
 from tests.support.fake_vapi import FakeVapi
 from tests.support.placing_service import A_REQUEST, Desk, a_request, opened_desk
 from tests.support.redis_server import RedisProcess
-from tests.support.store_events import record, until
+from tests.support.store_events import record
 
 GOING_REDIS: Final = {"STORE_TIMEOUT_S": "1.2"}
 """For a Redis that answers first and goes then. It is the longest time allowed: a busy machine may need most of it."""
@@ -29,7 +30,7 @@ async def has_asked(vapi: FakeVapi) -> None:
     async def is_asked() -> bool:
         return bool(vapi.requests)
 
-    await until(is_asked)
+    await eventually(is_asked)
 
 
 async def test_the_same_request_with_the_same_key_gets_the_first_answer(vapi: FakeVapi, desk: Desk) -> None:
@@ -105,7 +106,7 @@ async def test_a_request_that_goes_away_is_finished_and_noted(vapi: FakeVapi, de
     async def is_placed() -> bool:
         return bool(desk.results)
 
-    await until(is_placed)
+    await eventually(is_placed)
     placed = await desk.placing.place(a_request(), key="key-1")
     assert (await record(desk.store, str(placed.call_id)))["status"] == "queued"
     assert len(vapi.requests) == 1
@@ -122,7 +123,7 @@ async def test_a_request_that_goes_away_before_it_is_refused_disturbs_nobody(vap
     async def is_refused() -> bool:
         return desk.results == [("vapi", "refused")]
 
-    await until(is_refused)
+    await eventually(is_refused)
 
 
 async def test_closing_waits_for_what_is_under_way(vapi: FakeVapi) -> None:
@@ -170,12 +171,12 @@ async def test_a_redis_that_dies_while_it_rings_learns_of_the_call_when_it_is_ba
         async def is_known() -> bool:
             return await desk.store.find(call_id.encode()) is not None
 
-        await until(is_known)
+        await eventually(is_known)
 
         async def is_answered() -> bool:
             return any(b":idempotency:" in key for key in await desk.keys_in_redis())
 
-        await until(is_answered)
+        await eventually(is_answered)
         assert (await desk.placing.place(a_request(), key="key-1")).call_id == call_id
         assert len(vapi.requests) == 1
 
@@ -197,7 +198,7 @@ async def test_a_redis_that_hangs_when_it_is_asked_blocks_the_key_no_longer_than
                 return False
             return True
 
-        await until(is_placed)
+        await eventually(is_placed)
     assert len(vapi.requests) == 1
 
 
@@ -213,7 +214,7 @@ async def test_with_a_spool_the_call_is_on_the_disk(vapi: FakeVapi, own_redis: R
             assert desk.spool is not None
             return await desk.spool.drain_some(desk.store.merge, lambda _: None) == 1
 
-        await until(is_drained)
+        await eventually(is_drained)
         assert (await record(desk.store, call_id))["provider_name"] == A_REQUEST["providerName"]
 
 
@@ -228,4 +229,4 @@ async def test_a_spool_without_room_is_no_reason_to_forget_the_call(
         async def is_known() -> bool:
             return await desk.store.find(call_id.encode()) is not None
 
-        await until(is_known)
+        await eventually(is_known)

@@ -11,10 +11,11 @@ import pytest
 from service.calls.stored_call import TOMBSTONE, UNKNOWN_TO_VAPI, StoredCall
 from service.jobs.reconciler import LOOK_AGAIN_S, MAX_PLANS, MAX_QUEUED, MAX_UNKNOWN_QUEUED
 from tests.store.conftest import OpenedStore
+from tests.support.eventually import eventually
 from tests.support.fake_vapi import FakeVapi
 from tests.support.fake_vapi_webhooks import Plan
 from tests.support.reconciling_replica import OneReplica, StartReplica, asked_for, pass_time
-from tests.support.store_events import change, change_from, record, stored, until
+from tests.support.store_events import change, change_from, record, stored
 from tests.support.vapi_sender import full_report, status_update
 
 UNKNOWN = "11111111-2222-4333-8444-555555555555"
@@ -36,7 +37,7 @@ async def counted(replica: OneReplica, **results: int) -> None:
     async def stand() -> bool:
         return replica.results() == results
 
-    await until(stand)
+    await eventually(stand)
 
 
 async def test_an_ended_call_that_no_webhook_told_of_is_found(
@@ -102,7 +103,7 @@ async def test_an_answer_before_the_analysis_is_followed_by_the_one_with_it(
 ) -> None:
     call_id = vapi.add_call()
     course = asyncio.create_task(vapi.run_call(call_id, plan=Plan(analysis_after_s=2.0)))
-    await until(lambda: is_ended(vapi, call_id))
+    await eventually(lambda: is_ended(vapi, call_id))
     await replica.read_and_schedule(call_id)
     await counted(replica, merged=1)
     assert (await record(opened.store, call_id))["data_status"] == "partial"
@@ -159,7 +160,7 @@ async def test_a_call_deleted_while_vapi_is_asked_stays_deleted(
     call_id = vapi.add_call()
     vapi.be_slow(1.5)
     await replica.read_and_schedule(call_id)
-    await until(lambda: is_asked(vapi, call_id))
+    await eventually(lambda: is_asked(vapi, call_id))
     await opened.store.delete(call_id.encode())
     await counted(replica, unchanged=1)
     assert await opened.store.find(call_id.encode()) == TOMBSTONE
@@ -224,7 +225,7 @@ async def test_ids_that_never_were_keep_no_call_from_its_result(
         waiting.reconciler.schedule_if_due(b"unknown-%d" % number, None)
     await waiting.read_and_schedule(call_id)
     async with waiting:
-        await until(lambda: is_asked(vapi, call_id))
+        await eventually(lambda: is_asked(vapi, call_id))
     assert vapi.requests.index(("GET", f"/call/{call_id}")) < waiting.reconciler.workers
 
 

@@ -11,10 +11,11 @@ import pytest
 import structlog
 
 from tests.store.conftest import OpenedStore
+from tests.support.eventually import eventually
 from tests.support.fake_vapi import FakeVapi
 from tests.support.reconciling_replica import OneReplica, asked_for, pass_time
 from tests.support.redis_server import RedisProcess
-from tests.support.store_events import record, until
+from tests.support.store_events import record
 
 UNKNOWN = "11111111-2222-4333-8444-555555555555"
 
@@ -31,7 +32,7 @@ async def counted(replica: OneReplica, **results: int) -> None:
     async def stand() -> bool:
         return replica.results() == results
 
-    await until(stand)
+    await eventually(stand)
 
 
 async def next_turn(opened: OpenedStore, call_id: str) -> None:
@@ -85,7 +86,7 @@ async def test_a_request_that_hangs_keeps_no_other_call_waiting(
     async def hangs() -> bool:
         return asked_for(vapi, UNKNOWN) == 1
 
-    await until(hangs)
+    await eventually(hangs)
     other_id = vapi.add_call()
     await replica.read_and_schedule(other_id)
     await counted(replica, merged=1)
@@ -101,7 +102,7 @@ async def test_a_request_is_given_up_before_its_lease_ends(
     async def is_given_up() -> bool:
         return replica.results() == {"failed": 1}
 
-    await until(is_given_up)
+    await eventually(is_given_up)
 
 
 async def test_who_asks_too_often_rests(vapi: FakeVapi, opened: OpenedStore) -> None:
@@ -128,7 +129,7 @@ async def test_without_a_free_turn_a_claim_is_given_back(
         asked: Any = await opened.redis.hget(opened.keys.call(call_id.encode()), "asked")
         return asked is not None and bool(asked.startswith(b"unknown 0 "))
 
-    await until(is_given_back)
+    await eventually(is_given_back)
     assert vapi.requests == []
     await next_turn(opened, call_id)
 
@@ -136,7 +137,7 @@ async def test_without_a_free_turn_a_claim_is_given_back(
         replica.reconciler.schedule(call_id.encode())
         return replica.results() == {"merged": 1}
 
-    await until(is_found)
+    await eventually(is_found)
 
 
 @pytest.mark.parametrize("answer", [b"<html>", b"[]", b'{"id":7}', b'{"message":{"call":{}}}', b"\xff", b"[" * 2000])
@@ -185,7 +186,7 @@ async def test_redis_goes_away_and_comes_back(vapi: FakeVapi) -> None:
                 replica.reconciler.schedule(call_id.encode())
                 return replica.results().get("merged") == 1
 
-            await until(is_found)
+            await eventually(is_found)
     finally:
         await opened.close()
         redis.stop()

@@ -9,9 +9,10 @@ import pytest
 from service.errors import TooManyRequestsError
 from service.store.subscriptions import SUBSCRIPTIONS_AT_MOST
 from tests.store.conftest import OpenedStore
+from tests.support.eventually import eventually
 from tests.support.fake_kestra import FakeKestra
 from tests.support.resuming_replica import OneReplica, paused_execution, resumes_sent
-from tests.support.store_events import change_from, until
+from tests.support.store_events import change_from
 from tests.support.vapi_sender import full_report, status_update
 
 CALL = b"call-1"
@@ -107,7 +108,7 @@ async def test_many_replicas_resume_each_execution_once(opened: OpenedStore, kes
         async def are_all_resumed() -> bool:
             return sum(replica.results["resumed"] for replica in replicas) == 24
 
-        await until(are_all_resumed, 60.0)
+        await eventually(are_all_resumed, 60.0)
     assert {execution.resumes for execution in executions} == {1}
     assert resumes_sent(kestra) == 24
 
@@ -129,6 +130,6 @@ async def test_the_sweep_names_each_call_that_is_waited_for(opened: OpenedStore)
         async def is_named() -> bool:
             return named == [CALL]
 
-        await until(is_named)
+        await eventually(is_named)
         await asyncio.sleep(0.3)
     assert named == [CALL]

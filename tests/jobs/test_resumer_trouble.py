@@ -9,10 +9,11 @@ import pytest
 from service.store.keys import bucket_of
 from service.store.subscriptions import SubscriptionStore
 from tests.store.conftest import OpenedStore
+from tests.support.eventually import eventually
 from tests.support.fake_kestra import FakeKestra
 from tests.support.redis_server import RedisProcess
 from tests.support.resuming_replica import OneReplica, paused_execution, resumes_sent
-from tests.support.store_events import change_from, until
+from tests.support.store_events import change_from
 from tests.support.vapi_sender import full_report
 
 CALL = b"call-1"
@@ -78,7 +79,7 @@ async def test_ten_at_most_are_resumed_at_a_time_and_all_in_the_end(opened: Open
         async def are_sent() -> bool:
             return resumes_sent(kestra) == sent_before + 10
 
-        await until(are_sent)
+        await eventually(are_sent)
         await asyncio.sleep(0.3)
         assert await are_sent(), "an eleventh"
         await replica.until_counted(resumed=36)
@@ -112,7 +113,7 @@ async def test_a_try_that_outlived_its_lease_counts_nothing(opened: OpenedStore,
     kestra.hang_next(method="POST")
     async with OneReplica(opened, lease_ms=100, try_within_s=1.0, sweeps=False) as slow:
         await slow.resumer.subscribe(CALL, EXECUTION)
-        await until(lambda: has_sent(kestra))
+        await eventually(lambda: has_sent(kestra))
         async with OneReplica(opened) as quick:
             await quick.until_counted(resumed=1)
 
@@ -139,7 +140,7 @@ async def test_what_is_under_way_at_the_end_is_finished(opened: OpenedStore, kes
         async def is_asked() -> bool:
             return bool(kestra.requests)
 
-        await until(is_asked)
+        await eventually(is_asked)
 
     assert (execution.resumes, replica.results) == (1, {"resumed": 1})
 
@@ -150,7 +151,7 @@ async def test_what_is_cut_off_at_the_end_is_given_back(opened: OpenedStore, kes
     kestra.hang_next(method="POST")
     async with OneReplica(opened, lease_ms=60_000, sweeps=False) as leaving:
         await leaving.resumer.subscribe(CALL, EXECUTION)
-        await until(lambda: has_sent(kestra))
+        await eventually(lambda: has_sent(kestra))
     async with OneReplica(opened) as staying:
         await staying.until_counted(resumed=1)
 
@@ -167,7 +168,7 @@ async def test_an_outage_of_redis_delays_and_loses_nothing(kestra: FakeKestra) -
             await replica.resumer.subscribe(CALL, EXECUTION)
             kestra.hang_next(method="POST")
             await replica.calls.merge(change_from(full_report()))
-            await until(lambda: has_sent(kestra))
+            await eventually(lambda: has_sent(kestra))
             await asyncio.to_thread(redis.kill)
             replica.resumer.wake(0)
             await asyncio.sleep(0.5)

@@ -9,10 +9,11 @@ import pytest
 from service.store.keys import bucket_of
 from service.store.subscriptions import SubscriptionStore
 from tests.store.conftest import OpenedStore
+from tests.support.eventually import eventually
 from tests.support.fake_kestra import FakeKestra
 from tests.support.kestra_execution import FakeExecution
 from tests.support.resuming_replica import OneReplica, paused_execution, resumes_sent
-from tests.support.store_events import change_from, until
+from tests.support.store_events import change_from
 from tests.support.vapi_sender import full_report, status_update
 
 FIRST, SECOND = b"call-1", b"call-2"
@@ -32,7 +33,7 @@ async def until_resumed(execution: FakeExecution, times: int) -> None:
     async def is_so() -> bool:
         return execution.resumes == times
 
-    await until(is_so, FAR_S)
+    await eventually(is_so, FAR_S)
 
 
 @pytest.mark.parametrize("trouble", ["cut", "hang"])

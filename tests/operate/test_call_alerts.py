@@ -17,8 +17,9 @@ from tests.support.fake_vapi_webhooks import Plan
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
 from tests.support.resuming_replica import paused_execution
-from tests.support.service_api import ADMIN, ADMIN_TOKEN, CREDENTIALS, PROOF, READ_TOKEN, WEBHOOK
-from tests.support.traffic import CALLS, get_call, post_webhook
+from tests.support.routes import CALLS, WEBHOOK
+from tests.support.service_api import ADMIN, ADMIN_TOKEN, CREDENTIALS, PROOF, READ_TOKEN
+from tests.support.traffic import get_call, post_webhook
 from tests.support.vapi_sender import full_report, status_update
 
 Start = Callable[..., Replica]

@@ -23,7 +23,8 @@ from tests.support.fake_kestra import FakeKestra
 from tests.support.fake_vapi import FakeVapi
 from tests.support.ports import free_port
 from tests.support.replica import ROOT, Replica
-from tests.support.traffic import CALLS, WEBHOOK, open_client
+from tests.support.routes import CALLS, WEBHOOK
+from tests.support.traffic import open_client
 
 TRACE: Final = "0af7651916cd43dd8448eb211c80319c"
 PARENT: Final = "b7ad6b7169203331"

@@ -11,9 +11,9 @@ from contextlib import suppress
 
 import pytest
 
+from tests.support.eventually import eventually
 from tests.support.raw_http import RawConnection, get, post
 from tests.support.replica import Replica
-from tests.support.store_events import until
 from tests.support.vapi_sender import status_update
 
 LIMIT = 128
@@ -88,7 +88,7 @@ async def test_webhooks_are_taken_while_silent_connections_use_up_all_descriptor
     async def is_said() -> bool:
         return "descriptors.ran_short" in limited.log
 
-    await until(is_said)
+    await eventually(is_said)
     assert limited.log.count("descriptors.ran_short") == 1
 
 
@@ -148,4 +148,4 @@ async def test_who_comes_when_all_connections_are_busy_is_told_so_and_served_lat
         except (ConnectionError, asyncio.IncompleteReadError):
             return False
 
-    await until(is_served)
+    await eventually(is_served)

@@ -15,8 +15,8 @@ from tests.support.ledger import find_unreadable
 from tests.support.raw_http import KeptConnections, get, post
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
+from tests.support.routes import CALLS
 from tests.support.slow_proxy import SlowProxyProcess
-from tests.support.traffic import CALLS
 from tests.support.vapi_sender import full_report, preliminary_report
 
 PER_SECOND = 700

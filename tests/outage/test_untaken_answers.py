@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.eventually import eventually
 from tests.support.raw_http import RawConnection, ask, get, post
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
-from tests.support.store_events import until
 from tests.support.vapi_sender import full_report, preliminary_report
 
 CLIENTS = 60
@@ -63,7 +63,7 @@ async def test_a_large_record_is_held_once_for_all_who_do_not_read_it_and_they_a
     async def is_stored() -> bool:
         return (await ask(replica.port, webhook, within_s=60)).status == 200  # on a busy machine Redis may be too slow
 
-    await until(is_stored, 60)
+    await eventually(is_stored, 60)
     before, connections_before = memory_of(replica), connections_of(replica)
     clients = []
     for number in range(CLIENTS):
@@ -79,7 +79,7 @@ async def test_a_large_record_is_held_once_for_all_who_do_not_read_it_and_they_a
         async def are_cut() -> bool:
             return connections_of(replica) <= connections_before + 5
 
-        await until(are_cut, CUT_WITHIN_S)
+        await eventually(are_cut, CUT_WITHIN_S)
     finally:
         for client in clients:
             client.close()
@@ -93,7 +93,7 @@ async def test_whoever_waits_for_a_large_record_does_not_hold_what_it_has_so_far
     async def is_stored() -> bool:
         return (await ask(replica.port, post(report), within_s=60)).status == 200
 
-    await until(is_stored, 60)
+    await eventually(is_stored, 60)
     etag = (await ask(replica.port, get(target), within_s=60)).header("etag") or ""
     before, clients = memory_of(replica), []
     known = b"Last-Event-ID: " + etag.encode()
@@ -125,7 +125,7 @@ async def test_different_large_answers_that_nobody_reads_take_bounded_memory(rep
 
     many = 1 if b"by-phone" in target else UNSHARED
     for number in range(many):
-        await until(partial(is_stored, number), 60)
+        await eventually(partial(is_stored, number), 60)
     before, clients = memory_of(replica), []
     try:
         for number in range(UNSHARED):
@@ -140,4 +140,4 @@ async def test_different_large_answers_that_nobody_reads_take_bounded_memory(rep
     async def is_served() -> bool:
         return (await ask(replica.port, get(target.replace(b"%d", b"0")), within_s=60)).status == 200
 
-    await until(is_served, 60)
+    await eventually(is_served, 60)

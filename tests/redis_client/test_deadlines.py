@@ -12,11 +12,11 @@ from service.errors import StoreUnavailableError
 from service.redis_client.command import Command
 from service.redis_client.command_queue import MAX_QUEUED_BYTES, CommandQueue
 from tests.store.conftest import OpenedStore, OpenStore
+from tests.support.eventually import eventually
 from tests.support.redis_server import RedisProcess
 from tests.support.slow_proxy import SlowProxy
-from tests.support.store_events import until
 
-SOON_S = 0.1
+PATIENCE_S = 0.1
 PATIENCE_S = 30.0
 BATCH = 16
 """Commands that one connection takes at a time while few wait."""
@@ -38,7 +38,7 @@ async def slow(proxy: SlowProxy) -> AsyncIterator[OpenedStore]:
 
 
 def soon() -> float:
-    return time.monotonic() + SOON_S
+    return time.monotonic() + PATIENCE_S
 
 
 async def refused(waiting: asyncio.Future[object]) -> bool:
@@ -73,7 +73,7 @@ async def test_a_command_that_was_not_written_by_its_deadline_never_is(
 async def test_a_command_that_was_written_and_not_answered_by_its_deadline_is_refused_and_crosses_no_reply(
     slow: OpenedStore, proxy: SlowProxy
 ) -> None:
-    proxy.replies_s = 3 * SOON_S
+    proxy.replies_s = 3 * PATIENCE_S
     pipeline = slow.start_pipeline(connections=1)
     await pipeline.execute(b"PING")
     for number in range(5):
@@ -87,13 +87,13 @@ async def test_a_command_that_was_written_and_not_answered_by_its_deadline_is_re
 
 async def test_a_write_that_was_refused_under_way_may_still_happen(slow: OpenedStore, proxy: SlowProxy) -> None:
     key = slow.keys.call(b"late")
-    proxy.replies_s = 3 * SOON_S
+    proxy.replies_s = 3 * PATIENCE_S
     assert await refused(slow.pipeline.execute(b"SET", key, b"written", deadline=soon()))
 
     async def is_written() -> bool:
         return bool(await slow.redis.get(key) == b"written")
 
-    await until(is_written)
+    await eventually(is_written)
 
 
 async def test_who_joins_a_shared_read_keeps_a_deadline_of_his_own(open_on: OpenStore, own_redis: RedisProcess) -> None:

@@ -11,8 +11,9 @@ from redis.exceptions import ResponseError
 
 from service.errors import StoreUnavailableError
 from tests.store.conftest import OpenedStore, OpenStore
+from tests.support.eventually import eventually
 from tests.support.redis_server import RedisProcess
-from tests.support.store_events import change, stored, until
+from tests.support.store_events import change, stored
 
 SECONDS_FOR_ALL = 120.0
 
@@ -58,7 +59,7 @@ async def test_a_write_whose_request_gave_up_is_still_executed(opened: OpenedSto
     async def is_written() -> bool:
         return bool(await opened.redis.get(key) == b"written")
 
-    await until(is_written)
+    await eventually(is_written)
     assert task.cancelled()
 
 
@@ -77,7 +78,7 @@ async def test_a_merge_whose_request_gave_up_under_way_is_still_executed(
     async def is_merged() -> bool:
         return await opened.store.find(b"call-1") is not None
 
-    await until(is_merged)
+    await eventually(is_merged)
     assert (await stored(opened.store)).status == 3
 
 

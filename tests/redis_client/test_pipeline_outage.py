@@ -16,9 +16,9 @@ from service.store.calls import CallStore
 from service.store.keys import Keys
 from tests.store.conftest import AnswerWith, OpenedStore, OpenStore
 from tests.support.access_log import LONGEST_ANSWER_S
-from tests.support.eventually import PATIENCE_S
+from tests.support.eventually import PATIENCE_S, eventually
 from tests.support.redis_server import RedisProcess
-from tests.support.store_events import change, stored, until
+from tests.support.store_events import change, stored
 
 TIMEOUT_S = 0.8
 
@@ -31,7 +31,7 @@ async def _heals(opened: OpenedStore) -> None:
             return False
         return True
 
-    await until(is_served)
+    await eventually(is_served)
     assert (await stored(opened.store)).status == 3
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from service.server.deadline import Deadline
 from service.server.request_cycle import HeldFlow
-from tests.support.store_events import until
+from tests.support.eventually import eventually
 
 UNTAKEN_S = 0.5
 TURN_S = 0.05
@@ -54,7 +54,7 @@ async def test_heartbeats_that_nobody_reads_do_not_keep_a_connection(ends: tuple
         stream.add(b":\n\n")
         return stream.transport.is_closing()
 
-    await until(is_cut)
+    await eventually(is_cut)
 
 
 async def test_a_client_that_reads_less_than_is_added_is_not_cut(ends: tuple[Stream, socket.socket]) -> None:

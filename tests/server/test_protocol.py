@@ -11,9 +11,9 @@ import pytest
 import uvicorn
 
 from service.server.protocol import BoundedProtocol
+from tests.support.eventually import eventually
 from tests.support.raw_http import RawConnection, get, post
 from tests.support.redis_server import free_port
-from tests.support.store_events import until
 
 KEEP_ALIVE_S = 2
 
@@ -47,7 +47,7 @@ async def connection() -> AsyncIterator[RawConnection]:
     async def is_up() -> bool:
         return server.started
 
-    await until(is_up)
+    await eventually(is_up)
     async with await RawConnection.open(config.port) as connection:
         yield connection
     server.should_exit = True

@@ -13,9 +13,9 @@ from structlog.testing import capture_logs
 
 from service.store.changes import HEARTBEAT_S, RECONNECT_PAUSE_S, WAKES_AT_ONCE, Changes
 from tests.store.conftest import AnswerWith, OpenedStore, OpenStore
-from tests.support.eventually import PATIENCE_S
+from tests.support.eventually import PATIENCE_S, eventually
 from tests.support.redis_server import RedisProcess
-from tests.support.store_events import WOKEN_WITHIN_S, change, change_from, in_seconds, is_woken, until
+from tests.support.store_events import WOKEN_WITHIN_S, change, change_from, in_seconds, is_woken
 from tests.support.vapi_sender import full_report, status_update
 
 Listen = Callable[[OpenedStore], Coroutine[Any, Any, Changes]]
@@ -43,7 +43,7 @@ async def _subscribed(changes: Changes, *, is_subscribed: bool = True) -> None:
     async def is_so() -> bool:
         return changes.is_subscribed == is_subscribed
 
-    await until(is_so)
+    await eventually(is_so)
 
 
 async def test_a_change_wakes_who_waits_for_that_call_and_nobody_else(opened: OpenedStore, listen: Listen) -> None:
@@ -82,7 +82,7 @@ async def test_a_deletion_and_the_end_of_the_grace_wake_too(open_store: OpenStor
             async def is_expired() -> bool:
                 return (await opened.store.expire_grace(b"call-1")).is_changed
 
-            await until(is_expired)
+            await eventually(is_expired)
 
         assert await is_woken(watch)
 

@@ -7,8 +7,8 @@ from service.store.counts import CountStore, Replica
 from service.store.health import StoreHealth
 from service.store.keys import COUNTS_TTL_MS
 from tests.store.conftest import OpenedStore, OpenStore
+from tests.support.eventually import eventually
 from tests.support.redis_server import RedisProcess
-from tests.support.store_events import until
 
 NOW_MS = 1_788_264_000_000
 
@@ -109,7 +109,7 @@ async def test_probes_close_together_ask_once(opened: OpenedStore) -> None:
     async def is_asked_again() -> bool:
         return await health.probe() != first
 
-    await until(is_asked_again)
+    await eventually(is_asked_again)
 
 
 async def test_a_demoted_redis_is_not_healthy_though_it_reads_well(open_on: OpenStore) -> None:

@@ -11,7 +11,8 @@ import pytest
 from service.calls.facts import LARGE_FACTS
 from service.store.calls import CallStore
 from tests.store.conftest import OpenedStore, OpenStore
-from tests.support.store_events import change_from, record, stored, until
+from tests.support.eventually import eventually
+from tests.support.store_events import change_from, record, stored
 from tests.support.vapi_sender import full_report, message, preliminary_report, status_update
 
 RESULT_MS, PENDING_MS = 1_800_000, 46_800_000
@@ -102,7 +103,7 @@ async def _open_past_grace(open_store: OpenStore, **variables: object) -> Opened
         seconds, microseconds = await opened.redis.time()
         return bool(seconds * 1000 + microseconds // 1000 >= over_at_ms + 20)
 
-    await until(is_over)
+    await eventually(is_over)
     return opened
 
 
@@ -156,7 +157,7 @@ async def test_the_grace_runs_from_the_first_event_that_says_the_call_is_over(st
         await store.merge(change_from(message("hang")))
         return (await stored(store)).expires_at_ms > over_at_ms + PENDING_MS
 
-    await until(is_later)
+    await eventually(is_later)
     await store.merge(change_from(preliminary_report()))
 
     assert (await stored(store)).over_at_ms == over_at_ms

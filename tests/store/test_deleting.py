@@ -7,7 +7,8 @@ import pytest
 from service.calls.stored_call import TOMBSTONE
 from service.store.calls import CallStore
 from tests.store.conftest import OpenedStore, OpenStore
-from tests.support.store_events import change_from, stored, until
+from tests.support.eventually import eventually
+from tests.support.store_events import change_from, stored
 from tests.support.vapi_sender import full_report, status_update
 
 RESULT_MS = 1_800_000
@@ -92,7 +93,7 @@ async def test_once_the_tombstone_is_gone_the_call_may_come_again(open_store: Op
     async def is_gone() -> bool:
         return await opened.store.find(b"call-1") is None
 
-    await until(is_gone)
+    await eventually(is_gone)
     await opened.store.merge(change_from(status_update("ringing")))
 
     assert (await stored(opened.store)).version == 1

@@ -10,7 +10,8 @@ from starlette.routing import Router
 from service.assembly import assemble
 from service.lifespan import lifespan_of
 from service.load_config import load_settings
-from tests.support.store_events import change_from, until
+from tests.support.eventually import eventually
+from tests.support.store_events import change_from
 from tests.support.vapi_sender import full_report
 
 CALLS = 300
@@ -40,4 +41,4 @@ async def test_many_calls_that_expired_are_freed_although_nobody_reads_them() ->
         async def are_freed() -> bool:
             return keys_held(own) < LEFT
 
-        await until(are_freed, WITHIN_S)
+        await eventually(are_freed, WITHIN_S)

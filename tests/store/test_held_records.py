@@ -12,7 +12,8 @@ from service.store.phone_index import PhoneIndex
 from service.store.subscriptions import SubscriptionStore
 from tests.store.conftest import OpenedStore, OpenStore
 from tests.support.callback_receiver import SECRET
-from tests.support.store_events import change_from, stored, until
+from tests.support.eventually import eventually
+from tests.support.store_events import change_from, stored
 from tests.support.vapi_sender import full_report, status_update
 
 CALL, PHONE = b"call-1", b"+18645550123"
@@ -44,7 +45,7 @@ async def let_its_life_pass(opened: OpenedStore) -> None:
     async def has_passed() -> bool:
         return (await scan(opened)).now_ms > expires_at_ms
 
-    await until(has_passed)
+    await eventually(has_passed)
 
 
 async def release(opened: OpenedStore) -> int:

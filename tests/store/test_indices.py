@@ -12,7 +12,8 @@ from service.store.calls import CallStore
 from service.store.keys import BUCKETS, Keys, bucket_of
 from service.store.phone_index import PhoneIndex
 from tests.store.conftest import OpenedStore, OpenStore
-from tests.support.store_events import change, change_from, stored, until
+from tests.support.eventually import eventually
+from tests.support.store_events import change, change_from, stored
 from tests.support.vapi_sender import full_report, message, status_update
 
 PHONE, OTHER_PHONE = "+18645550123", "+18645559999"
@@ -53,7 +54,7 @@ async def test_the_newest_come_first_and_a_change_makes_new(store: CallStore) ->
         return (await stored(store, "call-3")).updated_at_ms > before
 
     costs = itertools.count(1)
-    await until(is_newer)
+    await eventually(is_newer)
 
     newest = (await store.scan(newest=5)).newest
     assert newest[0] == ((await stored(store, "call-3")).updated_at_ms, b"call-3")
@@ -68,7 +69,7 @@ async def test_what_changed_since_an_earlier_look_is_found_and_nothing_else(stor
     async def is_past_the_last_change() -> bool:
         return min((await store.scan()).now_ms) > (await stored(store, "call-9")).updated_at_ms
 
-    await until(is_past_the_last_change)
+    await eventually(is_past_the_last_change)
     since = (await store.scan()).now_ms
     await store.merge(change_from(status_update("ringing", "call-1")))  # nothing new
     await store.merge(change_from(full_report("call-2")))
@@ -88,7 +89,7 @@ async def test_what_is_past_its_grace_is_due_until_it_is_settled(open_store: Ope
     async def is_due() -> bool:
         return (await store.scan()).past_grace == [b"over"]
 
-    await until(is_due)
+    await eventually(is_due)
     await store.expire_grace(b"over")
 
     assert (await store.scan()).past_grace == []
@@ -133,7 +134,7 @@ async def test_expired_calls_are_in_no_list_and_the_living_stay(open_store: Open
     async def are_expired() -> bool:
         return (await opened.store.scan()).size == 1
 
-    await until(are_expired)
+    await eventually(are_expired)
     scan = await opened.store.scan(newest=20)
     assert [call_id for _, call_id in scan.newest] == [b"runs"]
     assert await _ids_of(opened, PHONE) == [b"runs"]
@@ -150,7 +151,7 @@ async def test_a_merge_clears_away_what_expired_in_its_bucket(open_store: OpenSt
     async def is_expired() -> bool:
         return await _now_ms(opened) > expires_at_ms
 
-    await until(is_expired)
+    await eventually(is_expired)
     assert await opened.store.find(b"call-1") is None
     await opened.store.merge(change(other, customer_phone=f'"{PHONE}"'))
 

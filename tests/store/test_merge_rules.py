@@ -9,7 +9,8 @@ import pytest
 
 from service.store.calls import CallStore
 from tests.store.conftest import OpenedStore
-from tests.support.store_events import change, change_from, record, stored, until
+from tests.support.eventually import eventually
+from tests.support.store_events import change, change_from, record, stored
 from tests.support.vapi_sender import full_report, message, preliminary_report, status_update
 
 
@@ -141,7 +142,7 @@ async def test_what_changes_nothing_renews_life_but_neither_version_nor_updated_
         assert not merged.is_changed
         return (await stored(store)).expires_at_ms > before.expires_at_ms
 
-    await until(is_renewed)
+    await eventually(is_renewed)
     after = await stored(store)
     assert (after.version, after.updated_at_ms, after.created_at_ms) == (1, before.updated_at_ms, before.created_at_ms)
 

@@ -13,8 +13,9 @@ from service.errors import UnavailableError
 from service.store.keys import BUCKETS, bucket_of
 from service.store.phone_index import PAGES_AT_ONCE, PhoneIndex, PhonePage
 from tests.store.conftest import OpenedStore, OpenStore
+from tests.support.eventually import eventually
 from tests.support.redis_server import RedisProcess
-from tests.support.store_events import change, stored, until
+from tests.support.store_events import change, stored
 
 PHONE: Final = "+18645550123"
 
@@ -112,7 +113,7 @@ async def test_what_expired_is_neither_listed_nor_counted(open_store: OpenStore)
     async def is_alone() -> bool:
         return await page_of(opened, limit=1) == PhonePage([b"runs"], 1)
 
-    await until(is_alone)
+    await eventually(is_alone)
 
 
 async def test_thousands_that_expired_unseen_are_cleared_away_and_the_living_found(opened: OpenedStore) -> None:
@@ -193,5 +194,5 @@ async def until_the_clock_moves(opened: OpenedStore) -> None:
         seconds, microseconds = await opened.redis.time()
         return (seconds - before[0]) * 1000 + (microseconds - before[1]) / 1000 > 2
 
-    await until(has_moved)
+    await eventually(has_moved)
     await asyncio.sleep(0)

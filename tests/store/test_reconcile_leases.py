@@ -22,8 +22,9 @@ from service.store.reconcile_leases import (
 )
 from service.store.subscriptions import SubscriptionStore
 from tests.store.conftest import OpenedStore, OpenStore
+from tests.support.eventually import eventually
 from tests.support.passing_time import let_pass
-from tests.support.store_events import change, change_from, is_woken, record, until
+from tests.support.store_events import change, change_from, is_woken, record
 from tests.support.vapi_sender import full_report, status_update
 
 CALL = b"call-1"
@@ -47,7 +48,7 @@ async def changes(opened: OpenedStore) -> AsyncIterator[Changes]:
     async def listens() -> bool:
         return changes.is_subscribed
 
-    await until(listens)
+    await eventually(listens)
     yield changes
     await changes.close()
 

@@ -19,9 +19,10 @@ from service.store.health import CommandsToMasters, StoreHealth
 from service.store.idempotency import IdempotencyStore, KeyClaim
 from service.store.subscriptions import SubscriptionStore
 from tests.store.conftest import OpenedStore
+from tests.support.eventually import eventually
 from tests.support.redis_server import RedisProcess
 from tests.support.redis_topologies import SYNC_AT_ONCE, SentinelSetup, wait_until
-from tests.support.store_events import change_from, until
+from tests.support.store_events import change_from
 from tests.support.vapi_sender import full_report, status_update
 
 Step = tuple[str, Callable[[], Awaitable[object]]]
@@ -80,7 +81,7 @@ def webhooks(opened: OpenedStore, sent_twice: SentTwice) -> list[Step]:
             sent_twice.has_written.clear()
             return (await store.expire_grace(b"call-1")).is_changed
 
-        await until(is_over, 30)
+        await eventually(is_over, 30)
 
     return [
         ("a first webhook", lambda: store.merge(change_from(status_update("ringing")))),

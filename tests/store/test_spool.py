@@ -17,7 +17,7 @@ from service.store.spool import Spool, SpoolUnavailableError
 from service.store.spool_drain import DRAIN_BATCH
 from service.store.spool_file import FILE_NAME, SpooledChange, SpoolFile
 from tests.support.eventually import eventually
-from tests.support.store_events import change, until
+from tests.support.store_events import change
 
 OpenSpool = Callable[..., Spool]
 
@@ -93,7 +93,7 @@ async def drained(spool: Spool, redis: Redis, *, waiting: int = 0) -> None:
         await spool.drain_some(redis.merge, lambda _: None)
         return spool.held.waiting <= waiting
 
-    await until(is_drained, within_s=60.0)
+    await eventually(is_drained, within_s=60.0)
 
 
 async def put_all(spool: Spool, *call_ids: str) -> None:

@@ -20,8 +20,8 @@ from service.store.keys import BUCKETS, bucket_of
 from service.store.spool import Spool
 from service.store.spool_drain import DRAIN_BATCH
 from service.store.spool_file import SpoolFile
-from tests.support.eventually import PATIENCE_S
-from tests.support.store_events import change, until
+from tests.support.eventually import PATIENCE_S, eventually
+from tests.support.store_events import change
 
 MERGED = Merged(is_deleted=False, is_changed=True, became_final=None, became_complete=False)
 ROOMY = 1_000_000_000
@@ -95,7 +95,7 @@ async def drain_until_taken(spool: Spool, shards: Shards, call_ids: Iterable[str
         await spool.drain_some(shards.merge, lambda _: None)
         return wanted <= set(shards.taken)
 
-    await until(are_taken, within_s=60.0)
+    await eventually(are_taken, within_s=60.0)
 
 
 async def test_what_a_living_shard_takes_does_not_wait_behind_what_a_dead_one_does_not(

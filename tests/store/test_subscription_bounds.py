@@ -15,9 +15,10 @@ from service.store.keys import bucket_of
 from service.store.redis_memory import is_nearly_full
 from service.store.subscriptions import SubscriptionStore
 from tests.store.conftest import OpenedStore, OpenStore
+from tests.support.eventually import eventually
 from tests.support.redis_server import RedisProcess
 from tests.support.redis_topologies import ask
-from tests.support.store_events import change_from, until
+from tests.support.store_events import change_from
 from tests.support.vapi_sender import full_report, status_update
 
 FAR_S = 30.0
@@ -67,7 +68,7 @@ async def test_a_tenth_may_be_of_calls_nobody_knows_until_they_are_known(open_st
     assert await is_taken(store, b"call-1"), "of a known call there is room"
 
     await make_known(opened.store, made_up[:1])
-    await until(lambda: is_taken(store, made_up[3]), FAR_S)
+    await eventually(lambda: is_taken(store, made_up[3]), FAR_S)
     assert not await is_taken(store, b"made-up-5")
 
 
@@ -83,7 +84,7 @@ async def test_the_bound_is_of_all_replicas_together(open_store: OpenStore) -> N
     async def is_refused() -> bool:
         return not await is_taken(other, b"call-2", b"execution%d" % next(numbers))
 
-    await until(is_refused)
+    await eventually(is_refused)
 
 
 async def test_those_under_way_at_once_do_not_slip_past_the_bound(open_store: OpenStore) -> None:
@@ -117,7 +118,7 @@ async def test_what_expired_with_its_record_leaves_the_count(open_store: OpenSto
         for call_id in ids:
             await opened.store.merge(change_from(full_report(call_id.decode())))
 
-    await until(lambda: is_taken(store, b"next"), FAR_S)
+    await eventually(lambda: is_taken(store, b"next"), FAR_S)
 
 
 async def test_a_longer_life_of_its_record_keeps_it_counted(open_store: OpenStore) -> None:
@@ -168,7 +169,7 @@ async def test_a_nearly_full_redis_takes_webhooks_and_no_new_subscription(filled
             return False
         return True
 
-    await until(has_room, FAR_S)
+    await eventually(has_room, FAR_S)
 
 
 async def test_where_info_is_refused_only_the_counts_bound_and_one_warning_says_so(

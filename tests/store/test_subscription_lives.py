@@ -12,7 +12,8 @@ from service.store.calls import CallStore
 from service.store.keys import BUCKETS, bucket_of
 from service.store.subscriptions import LEASE_MS, SubscriptionStore, TryClaim
 from tests.store.conftest import OpenedStore, OpenStore
-from tests.support.store_events import change_from, stored, until
+from tests.support.eventually import eventually
+from tests.support.store_events import change_from, stored
 from tests.support.vapi_sender import full_report, status_update
 
 CALL = b"call-1"
@@ -64,7 +65,7 @@ async def test_what_expired_with_its_record_is_due_no_more(open_store: OpenStore
     async def is_expired() -> bool:
         return await opened.store.find(CALL) is None
 
-    await until(is_expired)
+    await eventually(is_expired)
     assert await claimed(subscriptions) == []
     assert not await subscriptions.end_claim(claim, "resumed")
     assert sum((await opened.store.scan()).resumable) == 0

@@ -11,7 +11,8 @@ from service.store.calls import CallStore
 from service.store.keys import bucket_of
 from service.store.subscriptions import LEASE_MS, SUBSCRIPTIONS_AT_MOST, SubscriptionStore, TryClaim
 from tests.store.conftest import OpenedStore, OpenStore
-from tests.support.store_events import change_from, until
+from tests.support.eventually import eventually
+from tests.support.store_events import change_from
 from tests.support.vapi_sender import full_report, message, status_update
 
 CALL = b"call-1"
@@ -66,7 +67,7 @@ async def test_who_waits_is_due_when_the_grace_is_over(open_store: OpenStore) ->
     async def is_expired() -> bool:
         return (await opened.store.expire_grace(CALL)).is_changed
 
-    await until(is_expired)
+    await eventually(is_expired)
     assert await executions_due(subscriptions) == [b"execution"]
 
 
@@ -136,7 +137,7 @@ async def test_what_is_claimed_is_nobody_elses_until_the_lease_ends(opened: Open
         again.extend(await claimed(subscriptions))
         return bool(again)
 
-    await until(is_claimed_again)
+    await eventually(is_claimed_again)
     assert await claimed(hasty) == []
     assert [(claim.number, claim.tried_for_ms) for claim in first] == [(1, 0)]
     assert again[0].number == 2

@@ -16,8 +16,9 @@ from service.metrics.process import Metrics
 from service.store.changes import Changes
 from service.store.redis_clock import RedisClock
 from tests.store.conftest import OpenedStore, OpenStore
+from tests.support.eventually import eventually
 from tests.support.redis_server import RedisProcess
-from tests.support.store_events import change, change_from, is_woken, until
+from tests.support.store_events import change, change_from, is_woken
 from tests.support.vapi_sender import status_update
 
 LOST_AT_MOST_S: Final = 2.0
@@ -67,7 +68,7 @@ async def test_the_sweep_ends_the_grace_of_reports_that_did_not_come_and_counts_
         call = await opened.store.find(b"call-1")
         return isinstance(call, StoredCall) and call.data_status == 3
 
-    await until(is_failed)
+    await eventually(is_failed)
     for sweep, _, _ in processes:
         await sweep.sweep()
     assert sum(metrics.sums()["calls.ended"] for _, _, metrics in processes) == 1
@@ -82,7 +83,7 @@ async def test_the_sweep_survives_an_outage_and_knows_redis_clock_after_it(
     with changes.watch(b"call-1") as watch:
         await asyncio.sleep(0.4)
         await asyncio.to_thread(own_redis.start)
-        await until(lambda: _is_served(opened))
+        await eventually(lambda: _is_served(opened))
         await sweep.sweep()
         await opened.store.merge(change(status=1))
 

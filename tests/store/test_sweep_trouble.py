@@ -23,9 +23,10 @@ from service.store.subscriptions import SubscriptionStore
 from tests.store.conftest import OpenedStore, OpenStore
 from tests.support.cluster_setup import ClusterSetup
 from tests.support.dead_shard import one_shard_dead, partly_serving_cluster, shard_of
+from tests.support.eventually import eventually
 from tests.support.redis_server import RedisProcess
 from tests.support.redis_topologies import ask
-from tests.support.store_events import change, change_from, is_woken, until
+from tests.support.store_events import change, change_from, is_woken
 from tests.support.vapi_sender import status_update
 
 WITHIN_S = 30.0
@@ -72,8 +73,8 @@ async def test_while_a_shard_is_dead_the_sweep_does_its_work_in_the_others(clust
             await store.merge(change_from(status_update("ended", over)))
             await store.merge(change(parked, status=1))
             assert await is_woken(watch, WITHIN_S)
-            await until(lambda: _is(store, over, FAILED), WITHIN_S)
-            await until(lambda: _has(subscribed, awaited), WITHIN_S)
+            await eventually(lambda: _is(store, over, FAILED), WITHIN_S)
+            await eventually(lambda: _has(subscribed, awaited), WITHIN_S)
         cluster.wait_until_whole()
         with changes.watch(lost.encode()) as watch_of_dead:
             await store.merge(change(lost, status=1))
@@ -94,7 +95,7 @@ async def test_the_look_at_living_shards_is_on_time_while_another_hangs(cluster:
         for _ in range(3):
             before = sweep._scanned_at_ms[living]
             sweeping_once = asyncio.create_task(sweep.sweep())
-            await until(partial(_differs, sweep, living, before), WITHIN_S)
+            await eventually(partial(_differs, sweep, living, before), WITHIN_S)
             assert not sweeping_once.done(), "what the living bucket had to say is known before the dead one gives up"
             await sweeping_once
         assert sweep.clock.now_ms() > 0
@@ -156,8 +157,8 @@ async def test_a_redis_that_refuses_writes_is_swept_all_the_same(
             assert abs(sweep.clock.now_ms() - max(scan.now_ms)) < 60_000
             ask(own_redis, *end)
             subscribed.clear()
-            await until(lambda: _has(subscribed, "awaited"), WITHIN_S)
-            await until(lambda: _is(opened.store, "over", FAILED), WITHIN_S)
+            await eventually(lambda: _has(subscribed, "awaited"), WITHIN_S)
+            await eventually(lambda: _is(opened.store, "over", FAILED), WITHIN_S)
 
 
 async def test_a_record_that_cannot_be_written_keeps_no_other_from_its_end(
@@ -172,4 +173,4 @@ async def test_a_record_that_cannot_be_written_keeps_no_other_from_its_end(
     await opened.redis.set(opened.keys.call(broken), "not a record")
     changes = Changes(opened.connect, opened.keys.changes)
     async with sweeping(opened.store, changes):
-        await until(lambda: _is(opened.store, good, FAILED), WITHIN_S)
+        await eventually(lambda: _is(opened.store, good, FAILED), WITHIN_S)

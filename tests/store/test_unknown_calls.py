@@ -6,7 +6,7 @@ import asyncio
 
 from service.store.reconcile_leases import UNKNOWN_LIFE_MS, ReconcileLeases
 from tests.store.conftest import OpenedStore, OpenStore
-from tests.support.store_events import until
+from tests.support.eventually import eventually
 
 BYTES_EACH_AT_MOST = 600
 
@@ -23,7 +23,7 @@ async def test_what_is_not_asked_for_is_forgotten_within_seconds(opened: OpenedS
     async def is_forgotten() -> bool:
         return await opened.keys_in_redis() == []
 
-    await until(is_forgotten, 30.0)
+    await eventually(is_forgotten, 30.0)
 
 
 async def test_what_is_asked_for_is_remembered_for_minutes(opened: OpenedStore) -> None:

@@ -12,7 +12,8 @@ from typing import Final
 
 import httpx2
 
-from tests.support.service_api import CALLS, PROOF, READER, WEBHOOK
+from tests.support.routes import CALLS, WEBHOOK
+from tests.support.service_api import PROOF, READER
 from tests.support.vapi_sender import full_report, preliminary_report, status_update
 
 ENDINGS: Final = {

@@ -7,13 +7,12 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import httpx2
 
-from tests.support.service_api import CALLS, SOON_S
-
-ALL: Final = "/api/v1/vapi/events"
+from tests.support.eventually import PATIENCE_S
+from tests.support.routes import CALLS
 
 
 def events_of(call_id: str) -> str:
@@ -43,7 +42,7 @@ class EventReader:
         Raises:
             EOFError: the stream has ended.
         """
-        async with asyncio.timeout(SOON_S):
+        async with asyncio.timeout(PATIENCE_S):
             while True:
                 event = await self._read_block()
                 if event is not None and name in (None, event.name):
@@ -108,7 +107,7 @@ class Followed:
 async def follow_until_final(client: httpx2.AsyncClient, url: str, call_id: str, seen: Followed) -> Event:
     """The call's final event. As EventSource does, it comes back after a moment when a stream ends or breaks."""
     last_event_id: str | None = None
-    async with asyncio.timeout(SOON_S):
+    async with asyncio.timeout(PATIENCE_S):
         while not seen.is_final:
             seen.streams += 1
             try:

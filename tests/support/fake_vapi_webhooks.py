@@ -12,8 +12,8 @@ from typing import Any, Final, Literal
 import httpx2
 
 from tests.support.fake_vapi_calls import Talk
+from tests.support.routes import WEBHOOK
 
-WEBHOOK: Final = "/api/v1/vapi/webhook"
 REPORT: Final = "end-of-call-report"
 
 TIMEOUT_S: Final = 20.0

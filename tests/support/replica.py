@@ -53,7 +53,8 @@ class Replica:
 
     @property
     def log(self) -> str:
-        return self._log.read_text()
+        """All that it wrote; empty when the folder is gone, as it is when a fixture of the session fails at its end."""
+        return self._log.read_text() if self._log.exists() else ""
 
     def launch(self) -> Self:
         """Start without waiting until it serves."""

@@ -16,9 +16,9 @@ from service.store.changes import Changes
 from service.store.redis_clock import RedisClock
 from service.store.subscriptions import LEASE_MS, SubscriptionStore
 from tests.store.conftest import OpenedStore
+from tests.support.eventually import eventually
 from tests.support.fake_kestra import FakeKestra
 from tests.support.kestra_execution import FakeExecution
-from tests.support.store_events import until
 
 SWEEP_EVERY_S = 0.1
 """Oftener than the service does, so that the tests need not wait."""
@@ -67,7 +67,7 @@ class OneReplica:
         async def are_reached() -> bool:
             return all(self.results[result] == count for result, count in counts.items())
 
-        await until(are_reached)
+        await eventually(are_reached)
 
     def _count(self, result: str) -> None:
         self.results[result] += 1

@@ -11,16 +11,10 @@ from typing import Any, Final
 
 import httpx2
 
-from tests.support import eventually as waiting
-from tests.support.eventually import PATIENCE_S
+from tests.support.eventually import PATIENCE_S, eventually
 from tests.support.replica import Replica
-from tests.support.traffic import get_when_served
-
-WEBHOOK: Final = "/api/v1/vapi/webhook"
-BOTH_WEBHOOKS: Final = (WEBHOOK, "/api/v1/vapi/webhooks/vapi")
-CALLS: Final = "/api/v1/vapi/calls/"
-BY_PHONE: Final = "/api/v1/vapi/calls/by-phone/"
-STATS: Final = "/api/v1/vapi/cache/stats"
+from tests.support.routes import BY_PHONE, CALLS, WEBHOOK
+from tests.support.traffic import get_stats, get_when_served
 
 SECRET: Final = "a-webhook-secret"
 READ_TOKEN: Final = "a-read-token"
@@ -33,11 +27,6 @@ CREDENTIALS: Final = {
     "API_READ_TOKENS": READ_TOKEN,
     "API_ADMIN_TOKENS": ADMIN_TOKEN,
 }
-
-SOON_S: Final = PATIENCE_S
-"""How long anything may take that is to happen soon; far more than it takes."""
-
-eventually = waiting.eventually
 
 _numbers = itertools.count(1)
 
@@ -91,10 +80,7 @@ async def metric(client: httpx2.AsyncClient, sample: str) -> float:
 
 
 async def stats_of(client: httpx2.AsyncClient, limit: int = 20) -> dict[str, Any]:
-    answer = await get_when_served(client, STATS, {"limit": str(limit)})
-    assert (answer.status_code, answer.json()["success"]) == (200, True)
-    stats: dict[str, Any] = answer.json()["stats"]
-    return stats
+    return await get_stats(client, limit=str(limit))
 
 
 async def counted(client: httpx2.AsyncClient, expected: dict[str, dict[str, Any]]) -> None:
@@ -102,9 +88,7 @@ async def counted(client: httpx2.AsyncClient, expected: dict[str, dict[str, Any]
 
     async def stand() -> bool:
         stats = await stats_of(client)
-        return all(
-            (stats[group] or {}).get(name) == value for group in expected for name, value in expected[group].items()
-        )
+        return all(stats[group].get(name) == value for group in expected for name, value in expected[group].items())
 
     await eventually(stand)
 
@@ -148,7 +132,7 @@ class RawAnswer:
 
 
 async def read_answer(reader: asyncio.StreamReader) -> RawAnswer:
-    async with asyncio.timeout(SOON_S):
+    async with asyncio.timeout(PATIENCE_S):
         head = (await reader.readuntil(b"\r\n\r\n"))[:-4]
         length = RawAnswer(head, b"").headers.get("content-length", "0")
         return RawAnswer(head, await reader.readexactly(int(length)))

@@ -14,10 +14,11 @@ from typing import Any, Self
 import httpx2
 
 from tests.support.access_log import answers_of, log_length, slowest_s
-from tests.support.eventually import PATIENCE_S, eventually_sync
+from tests.support.eventually import PATIENCE_S, eventually, eventually_sync
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
-from tests.support.traffic import post_webhook, until, until_readable
+from tests.support.routes import STATS
+from tests.support.traffic import get_stats, post_despite_late_disk, until_readable
 
 SPAWNED = b"from multiprocessing.spawn import spawn_main"
 
@@ -25,8 +26,6 @@ SERVES = "Application startup complete."
 
 QUICK = {"store_timeout_s": 0.5}
 """Most tests only wait for the outage to be noticed."""
-
-STATS = "/api/v1/vapi/cache/stats"
 
 
 class Site:
@@ -57,8 +56,8 @@ class Site:
         self.replica = Replica(**self.settings).start()
 
     async def post(self, body: Any) -> httpx2.Response:
-        # A connection for each: with several workers, all of them get some.
-        return await post_webhook(self.client, self.replica, body, Connection="close")
+        """On a connection of its own: with several workers, all of them get some."""
+        return await post_despite_late_disk(self.client, self.replica, body, Connection="close")
 
     async def post_all(self, bodies: list[Any]) -> set[int]:
         """Post them at once; the statuses that came."""
@@ -68,15 +67,7 @@ class Site:
         return (await self.client.get(self.replica.url + "/health/ready")).status_code
 
     async def stats(self) -> dict[str, Any]:
-        """The stats, with all their parts: Redis may be late for some."""
-        found: list[dict[str, Any]] = []
-
-        async def are_complete() -> bool:
-            found[:] = [(await self.client.get(self.replica.url + STATS)).json().get("stats", {})]
-            return bool(found[0].get("calls") and "missing_buckets" not in found[0])
-
-        await until(are_complete)
-        return found[0]
+        return await get_stats(self.client, self.replica.url)
 
     async def spool_holds(self, *, waiting: int, rejected: int = 0) -> None:
         """Return when it does."""
@@ -88,7 +79,7 @@ class Site:
             held = answer.json()["stats"]["store"]["spool"]
             return (held["waiting"], held["rejected"]) == (waiting, rejected)
 
-        await until(it_does)
+        await eventually(it_does)
 
     async def spooled_count(self) -> int:
         """How many webhooks the metrics count as spooled."""

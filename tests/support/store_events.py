@@ -16,13 +16,10 @@ from service.store.calls import CallStore
 from service.store.changes import Watch
 from service.vapi.intake import change_of
 from service.vapi.messages import decode_message
-from tests.support.eventually import PATIENCE_S, eventually
+from tests.support.eventually import PATIENCE_S
 
 FAR_S: Final = 600.0
 WOKEN_WITHIN_S: Final = PATIENCE_S
-
-until = eventually
-"""Its name in many tests."""
 
 NOT_OF_THE_MERGE: Final = frozenset(("id", "call_id", "version", "created_at", "updated_at", "expires_at"))
 """What may differ between two calls that got the same messages in another order."""

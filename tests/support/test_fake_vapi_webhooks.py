@@ -14,7 +14,8 @@ from service.vapi.messages import decode_message
 from tests.support.fake_vapi import FakeVapi
 from tests.support.fake_vapi_calls import NO_ANSWER
 from tests.support.fake_vapi_server import LoopbackServer, Reply, Request
-from tests.support.fake_vapi_webhooks import WEBHOOK, Plan, Server
+from tests.support.fake_vapi_webhooks import Plan, Server
+from tests.support.routes import WEBHOOK
 from tests.support.vapi_sender import sample
 
 COMMON: Final = {"timestamp", "type", "artifact", "call", "phoneNumber", "customer", "assistant", "assistantVersion"}

@@ -16,15 +16,16 @@ import httpx2
 import pytest
 
 from tests.support.call_requests import REQUIRED
+from tests.support.eventually import eventually
 from tests.support.fake_vapi import FakeVapi
 from tests.support.load_balancer import LoadBalancer
 from tests.support.redis_server import RedisProcess
 from tests.support.redis_topologies import ask
 from tests.support.replica import Replica
-from tests.support.traffic import open_client, until
+from tests.support.routes import BATCH
+from tests.support.traffic import open_client
 from tests.system.test_secure_redis import RULE
 
-BATCH: Final = "/api/v1/vapi/calls/batch"
 ADMIN: Final = {"Authorization": "Bearer admin"}
 HEADERS: Final = {**ADMIN, "Idempotency-Key": "key-1"}
 LONG_S: Final = 60.0
@@ -85,7 +86,7 @@ async def are_asked(vapi: FakeVapi, count: int) -> None:
     async def is_so() -> bool:
         return len(vapi.received) >= count
 
-    await until(is_so, within_s=LONG_S)
+    await eventually(is_so, within_s=LONG_S)
 
 
 def begin(client: httpx2.AsyncClient, replica: Replica, batch: dict[str, Any]) -> asyncio.Task[httpx2.Response]:
@@ -101,7 +102,7 @@ async def batch_id_in_log_of(replica: Replica) -> str:
         found[:] = [json.loads(line)["batch_id"] for line in replica.log.splitlines() if '"batch_id"' in line]
         return bool(found)
 
-    await until(is_there, within_s=LONG_S)
+    await eventually(is_there, within_s=LONG_S)
     return found[-1]
 
 
@@ -202,7 +203,7 @@ async def test_a_replica_that_was_only_frozen_dials_nobody_who_was_said_not_to_b
         results = (await client.post(other.url + BATCH, json=batch, headers=HEADERS)).json()["results"]
         return len(rung) == len([result for result in results if result["success"]])
 
-    await until(is_what_it_was_dialling_known, within_s=LONG_S)
+    await eventually(is_what_it_was_dialling_known, within_s=LONG_S)
 
 
 async def test_a_replica_that_is_told_to_go_leaves_a_result_for_each_call(
@@ -264,7 +265,7 @@ async def test_while_redis_is_away_nobody_is_dialled_and_what_was_is_written_lat
         answers = [await client.post(each.url + BATCH, json=batch, headers=HEADERS) for each in (one, other)]
         return all(each.status_code == 200 and each.json() == same for each in answers)
 
-    await until(is_known_everywhere, within_s=LONG_S)
+    await eventually(is_known_everywhere, within_s=LONG_S)
     assert rings(vapi) == rung
 
 
@@ -299,5 +300,5 @@ async def test_with_redis_away_no_batch_begins_and_the_same_request_begins_it_la
         answer = await client.post(one.url + BATCH, json=batch, headers=HEADERS)
         return answer.status_code == 200 and all(result["success"] for result in answer.json()["results"])
 
-    await until(is_placed, within_s=LONG_S)
+    await eventually(is_placed, within_s=LONG_S)
     assert sorted(rings(vapi).values()) == [1, 1]

@@ -15,12 +15,13 @@ from redis import Redis
 
 from tests.support.access_log import LONGEST_ANSWER_S, answers_of, log_length, slowest_s
 from tests.support.cutting_proxy import CuttingProxy
-from tests.support.eventually import PATIENCE_S
+from tests.support.eventually import PATIENCE_S, eventually
 from tests.support.raw_http import RawAnswer, RawConnection, get, post
 from tests.support.redis_server import RedisProcess
 from tests.support.redis_topologies import ask
 from tests.support.replica import Replica
-from tests.support.traffic import CALLS, get_call, post_webhook, until
+from tests.support.routes import CALLS
+from tests.support.traffic import get_call, post_webhook
 from tests.support.vapi_sender import full_report, sample, status_update
 
 AT_ONCE = 500
@@ -80,7 +81,7 @@ async def test_five_hundred_webhooks_and_as_many_polls_at_once_are_all_answered(
         requests[:] = [one for one, answer in zip(requests, answers, strict=True) if answer.status == 503]
         return not requests
 
-    await until(are_all_taken)
+    await eventually(are_all_taken)
 
 
 async def answers_at_once(replica: Replica, requests: list[bytes]) -> list[RawAnswer]:
@@ -151,7 +152,7 @@ async def test_a_replica_without_its_master_is_an_outage_that_heals(
     async def is_taken() -> bool:
         return (await _post(client, replica, "demoted")).status_code == 200
 
-    await until(is_taken)
+    await eventually(is_taken)
     assert (await get_call(client, replica, "demoted")).status_code == 200
 
 
@@ -215,7 +216,7 @@ async def ended_calls(client: httpx2.AsyncClient, replica: Replica) -> int:
         spool = stats["replicas"][0]["spool"]
         return bool(stats["webhooks"]["received"] == 2 and stats["calls"]["ended"] and not (spool and spool["waiting"]))
 
-    await until(all_is_counted)
+    await eventually(all_is_counted)
     return int(stats["calls"]["ended"])
 
 
@@ -235,7 +236,7 @@ async def test_a_sender_that_leaves_right_after_its_body_has_its_webhook_stored(
         found = [await get_call(client, replica, f"left-{how}-{number}") for number in range(100)]
         return all(answer.status_code == 200 for answer in found)
 
-    await until(are_stored)
+    await eventually(are_stored)
 
 
 async def test_without_the_replicas_to_wait_for_no_worker_acknowledges_anything(

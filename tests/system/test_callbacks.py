@@ -14,14 +14,16 @@ import pytest
 
 from tests.support.callback_receiver import SECRET, CallbackReceiver
 from tests.support.certificates import Authority
+from tests.support.eventually import eventually
 from tests.support.fake_vapi_server import Reply, Silence
 from tests.support.load_balancer import LoadBalancer
 from tests.support.ports import free_port
 from tests.support.redis_server import RedisProcess
 from tests.support.redis_topologies import SentinelSetup
 from tests.support.replica import Replica
-from tests.support.service_api import ADMIN, CREDENTIALS, PROOF, STATS
-from tests.support.traffic import CALLS, WEBHOOK, open_client, until
+from tests.support.routes import CALLS, STATS, WEBHOOK
+from tests.support.service_api import ADMIN, CREDENTIALS, PROOF
+from tests.support.traffic import open_client
 from tests.support.vapi_sender import full_report
 
 Start = Callable[..., Replica]
@@ -71,7 +73,7 @@ class Traffic:
             except httpx2.HTTPError:
                 return False
 
-        await until(is_acknowledged)
+        await eventually(is_acknowledged)
 
 
 async def test_no_result_is_lost_when_replicas_die_or_are_replaced_and_redis_fails_over(
@@ -99,14 +101,14 @@ async def test_no_result_is_lost_when_replicas_die_or_are_replaced_and_redis_fai
                 group.create_task(traffic.flow_until(is_over))
                 await suffer(replicas, redis)
                 is_over.set()
-            await until(lambda: traffic.acknowledged <= receiver.calls.keys())
+            await eventually(lambda: traffic.acknowledged <= receiver.calls.keys())
             assert len(traffic.acknowledged) > 20
 
             async def are_counted() -> bool:
                 stats = (await client.get(replicas[0].url + STATS)).json()["stats"].get("callbacks") or {}
                 return bool(stats.get("delivered", 0) > 0 and stats["due"] == 0 and stats["retried"] > 0)
 
-            await until(are_counted)
+            await eventually(are_counted)
 
 
 async def suffer(replicas: list[Replica], redis: SentinelSetup) -> None:
@@ -137,11 +139,11 @@ async def test_a_replica_that_leaves_hands_over_what_it_cannot_deliver(
     receiver.meet_next(Silence.HANG)
     assert await subscribe(client, second.url, "call-1", receiver.url) == 202
     await client.post(first.url + WEBHOOK, json=full_report("call-1"))
-    await until(lambda: len(receiver.requests) == 1)
+    await eventually(lambda: len(receiver.requests) == 1)
     first.terminate()
     assert first.wait() in (0, -15)
 
-    await until(lambda: len(receiver.requests) == 2)
+    await eventually(lambda: len(receiver.requests) == 2)
     assert len({request.headers["webhook-id"] for request in receiver.requests}) == 1
 
 
@@ -161,7 +163,7 @@ async def test_https_checks_the_name_in_the_certificate_and_uses_no_proxy(
         assert await subscribe(client, replica.url, "call-1", receiver.url + "/x") == 202
         await client.post(replica.url + WEBHOOK, json=full_report("call-1"))
         event = "callback.delivered" if is_ours else "callback_origin.failed"
-        await until(lambda: event in replica.log)
+        await eventually(lambda: event in replica.log)
         assert len(receiver.requests) == is_ours
     finally:
         receiver.stop()

@@ -12,13 +12,15 @@ import pytest
 from redis.crc import key_slot
 
 from tests.support.cluster_setup import ClusterSetup
+from tests.support.eventually import eventually
 from tests.support.failover import Prober, call_ids_at, slots_of, wakes_at_once
 from tests.support.fake_kestra import FakeKestra
 from tests.support.redis_server import free_port
 from tests.support.replica import Replica
 from tests.support.resuming_replica import paused_execution
+from tests.support.routes import CALLS
 from tests.support.slot_move import KEYS, Move, call_ids_in
-from tests.support.traffic import CALLS, get_call, post_webhook, until
+from tests.support.traffic import get_call, post_webhook
 from tests.support.vapi_sender import full_report, status_update
 
 Pair = tuple[Replica, Replica]
@@ -48,7 +50,7 @@ def replicas(cluster: ClusterSetup) -> Iterator[Pair]:
 async def until_more_answers(*probers: Prober) -> None:
     """Each has ten more than now."""
     before = [len(prober.answers) for prober in probers]
-    await until(lambda: all(len(prober.answers) >= had + 10 for prober, had in zip(probers, before, strict=True)))
+    await eventually(lambda: all(len(prober.answers) >= had + 10 for prober, had in zip(probers, before, strict=True)))
 
 
 async def test_a_slot_that_moves_while_webhooks_come_fails_no_request_and_loses_nothing(
@@ -142,7 +144,7 @@ async def test_one_living_node_among_those_named_is_enough_to_start(
         call_id = next(call_ids_at(cluster, master, "alone"))
         assert (await post_webhook(client, first, full_report(call_id))).status_code == 200
         assert (await get_call(client, second, call_id)).status_code == 200
-    await until(lambda: wakes_at_once(client, first, second, "alone"))
+    await eventually(lambda: wakes_at_once(client, first, second, "alone"))
 
 
 async def test_executions_are_resumed_wherever_their_calls_are_kept(

@@ -10,11 +10,12 @@ from contextlib import ExitStack
 import httpx2
 import pytest
 
+from tests.support.eventually import eventually
 from tests.support.failover import wakes_at_once
 from tests.support.redis_server import RedisProcess
 from tests.support.redis_topologies import SentinelSetup, ask, connections_of_the_service
 from tests.support.replica import Replica
-from tests.support.traffic import get_call, post_webhook, until
+from tests.support.traffic import get_call, post_webhook
 from tests.support.vapi_sender import full_report
 
 LEFT_WITHIN_S = 15.0
@@ -58,11 +59,11 @@ async def test_a_master_that_was_replaced_behind_our_back_is_left_by_every_conne
     async def is_left() -> bool:
         return not connections_of_the_service(old)
 
-    await until(is_left, LEFT_WITHIN_S)
+    await eventually(is_left, LEFT_WITHIN_S)
     names = [f"after-{number}" for number in range(40)]
     answers = await asyncio.gather(*(post_webhook(client, first, full_report(name)) for name in names))
     assert {answer.status_code for answer in answers} == {200}
-    await until(lambda: wakes_at_once(client, first, second, "woken"), LEFT_WITHIN_S)
+    await eventually(lambda: wakes_at_once(client, first, second, "woken"), LEFT_WITHIN_S)
     await asyncio.to_thread(setup.rejoin, old)
     await asyncio.to_thread(setup.wait_until_whole)
     assert {(await get_call(client, second, name)).status_code for name in names} == {200}
@@ -98,7 +99,7 @@ async def test_nothing_acknowledged_is_lost_to_a_partition_where_a_replica_is_as
     async def is_served() -> bool:
         return any(at > promoted_at for _, at in acknowledged)
 
-    await until(is_served, LEFT_WITHIN_S)
+    await eventually(is_served, LEFT_WITHIN_S)
     is_over.set()
     await posting
     await asyncio.to_thread(setup.rejoin, old)

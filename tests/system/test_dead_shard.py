@@ -12,13 +12,14 @@ import pytest
 
 from tests.support.cluster_setup import ClusterSetup
 from tests.support.dead_shard import DeadShard, one_shard_dead, partly_serving_cluster
+from tests.support.eventually import eventually
 from tests.support.redis_topologies import ask
 from tests.support.replica import Replica
-from tests.support.traffic import get_when_served, post_webhook, until, until_readable
+from tests.support.routes import BY_PHONE
+from tests.support.traffic import get_when_served, post_webhook, until_readable
 from tests.support.vapi_sender import full_report
 
 STATS = "/api/v1/vapi/cache/stats?limit=100"
-BY_PHONE = "/api/v1/vapi/calls/by-phone/"
 PHONE = "+18645550123"
 WITHIN_S = 30.0
 
@@ -109,7 +110,7 @@ async def test_stats_and_lists_answer_for_the_living_shards_and_name_the_missing
         stats = (await client.get(replica.url + STATS)).json()["stats"]
         return stats["size"] == 30 and "missing_buckets" not in stats and stats["webhooks"] is not None
 
-    await until(is_whole, WITHIN_S)
+    await eventually(is_whole, WITHIN_S)
 
 
 async def test_what_living_shards_take_leaves_the_spool_while_another_is_dead(
@@ -125,7 +126,7 @@ async def test_what_living_shards_take_leaves_the_spool_while_another_is_dead(
             assert answer.status_code == 200 or "disk does not answer" in answer.json()["error"], answer.text
             return answer.status_code == 200
 
-        await until(is_taken, WITHIN_S)
+        await eventually(is_taken, WITHIN_S)
 
     with one_shard_dead(cluster) as shard:
         others = shard.living_masters

@@ -9,12 +9,14 @@ from contextlib import asynccontextmanager
 import httpx2
 import pytest
 
-from tests.support.event_streams import ALL, EventReader, Followed, events_of, follow, follow_until_final
+from tests.support.event_streams import EventReader, Followed, events_of, follow, follow_until_final
+from tests.support.eventually import eventually
 from tests.support.load_balancer import LoadBalancer
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
+from tests.support.routes import EVENTS
 from tests.support.service_api import connected, request_head
-from tests.support.traffic import open_client, post_webhook, until
+from tests.support.traffic import open_client, post_webhook
 from tests.support.vapi_sender import full_report, status_update
 
 CLIENTS = 8
@@ -47,7 +49,7 @@ async def followed(client: httpx2.AsyncClient, url: str, name: str) -> AsyncIter
     async with asyncio.TaskGroup() as clients:
         for call_id, seen in calls.items():
             clients.create_task(follow_until_final(client, url, call_id, seen))
-        await until(lambda: all(seen.events for seen in calls.values()))
+        await eventually(lambda: all(seen.events for seen in calls.values()))
         yield calls
     assert all(seen.is_final for seen in calls.values())
 
@@ -55,7 +57,7 @@ async def followed(client: httpx2.AsyncClient, url: str, name: str) -> AsyncIter
 async def test_a_stream_gets_what_a_webhook_brings_to_the_other_replica(
     client: httpx2.AsyncClient, replicas: Pair, balancer: LoadBalancer
 ) -> None:
-    async with follow(client, balancer.url + ALL) as every_call, followed(client, balancer.url, "other") as calls:
+    async with follow(client, balancer.url + EVENTS) as every_call, followed(client, balancer.url, "other") as calls:
         for number, call_id in enumerate(calls):
             await post_webhook(client, replicas[number % 2], status_update("in-progress", call_id))
             await every_call.until_call(call_id)
@@ -93,9 +95,13 @@ async def test_sigterm_ends_streams_properly_also_beside_one_that_nobody_reads(
 ) -> None:
     """The one that nobody reads holds the process up no longer than any other answer."""
     replica = start_replica(drain_s="2")
-    async with connected(replica) as client, follow(client, events_of("call-1")) as one, follow(client, ALL) as every:
+    async with (
+        connected(replica) as client,
+        follow(client, events_of("call-1")) as one,
+        follow(client, EVENTS) as every,
+    ):
         _, unread = await asyncio.open_connection("127.0.0.1", replica.port, limit=1)
-        unread.write(request_head("GET", ALL))
+        unread.write(request_head("GET", EVENTS))
         await one.next()
         replica.terminate()
         assert (await one.rest(), await ends_of(every)) == ([], [])
@@ -115,6 +121,6 @@ async def test_an_open_stream_is_kept_by_comments(
     async with open_client() as patient, follow(patient, replica.url + events_of("quiet")) as stream:
         await stream.next()
         reading = asyncio.create_task(stream.next())
-        await until(lambda: stream.heartbeats > 0)
+        await eventually(lambda: stream.heartbeats > 0)
         await post_webhook(client, replica, status_update("queued", "quiet"))
         assert (await reading).data["status"] == "queued"

@@ -13,12 +13,14 @@ import pytest
 
 from tests.support.access_log import LONGEST_ANSWER_S, answers_of, log_length, slowest_s
 from tests.support.cluster_setup import ClusterSetup
-from tests.support.event_streams import ALL, Followed, follow, follow_until_final
+from tests.support.event_streams import Followed, follow, follow_until_final
+from tests.support.eventually import eventually
 from tests.support.failover import Prober, Setup, call_ids_at, poll_until_over, wakes_at_once, webhooks_taken
 from tests.support.redis_server import RedisProcess
 from tests.support.redis_topologies import SentinelSetup
 from tests.support.replica import Replica
-from tests.support.traffic import CALLS, get_call, post_until_taken, post_webhook, until, until_parked
+from tests.support.routes import CALLS, EVENTS
+from tests.support.traffic import get_call, post_until_taken, post_webhook, until_parked
 from tests.support.vapi_sender import full_report, status_update
 
 PHONE = "+18645550188"
@@ -53,7 +55,7 @@ async def test_messages_posted_to_both_replicas_are_one_record(client: httpx2.As
 
 
 async def test_a_poll_is_woken_by_a_webhook_to_the_other_replica(client: httpx2.AsyncClient, replicas: Pair) -> None:
-    await until(lambda: wakes_at_once(client, replicas[0], replicas[1], "woken"))
+    await eventually(lambda: wakes_at_once(client, replicas[0], replicas[1], "woken"))
 
 
 async def test_a_deleted_call_stays_deleted_on_both_replicas_and_its_parked_poll_gets_404(
@@ -78,7 +80,7 @@ async def test_calls_of_a_number_are_found_wherever_they_are_kept(client: httpx2
         listed.update((await client.get(f"{replicas[1].url}{CALLS}by-phone/{PHONE}?limit=100")).json())
         return listed.get("count") == 40
 
-    await until(is_complete)
+    await eventually(is_complete)
     assert {record["call_id"] for record in listed["data"]} == call_ids
 
 
@@ -94,7 +96,7 @@ async def test_stats_count_what_both_replicas_took_wherever_it_is_kept(
         counted: int = (await stats(replicas[0]))["webhooks"]["received"]
         return counted == sum([await webhooks_taken(client, replica) for replica in replicas])
 
-    await until(are_earlier_ones_counted)
+    await eventually(are_earlier_ones_counted)
     before = await stats(replicas[0])
     for number in range(30):
         await post_webhook(client, replicas[number % 2], full_report(f"counted-{number}"))
@@ -106,7 +108,7 @@ async def test_stats_count_what_both_replicas_took_wherever_it_is_kept(
             and now["calls"]["ended"] == before["calls"]["ended"] + 30
         )
 
-    await until(are_counted)
+    await eventually(are_counted)
     now = await stats(replicas[0])
     assert now["size"] == before["size"] + 30  # type: ignore[operator]
     assert {entry["callId"] for entry in now["entries"]} == {f"counted-{number}" for number in range(30)}  # type: ignore[index]
@@ -142,10 +144,10 @@ async def test_a_lost_master_is_followed_by_the_next_and_comes_back_without_harm
     await until_parked(client, replicas[1], 1)
     followed = Followed([], 0)
     stream = asyncio.create_task(follow_until_final(client, replicas[1].url, parked, followed))
-    await until(lambda: bool(followed.events))
+    await eventually(lambda: bool(followed.events))
 
     async with (
-        follow(client, replicas[1].url + ALL) as every_call,
+        follow(client, replicas[1].url + EVENTS) as every_call,
         Prober(lambda number: post_webhook(client, replicas[0], full_report(sent[number]))) as webhooks,
         Prober(lambda _: get_call(client, replicas[1], known)) as polls,
     ):
@@ -176,4 +178,4 @@ async def test_a_lost_master_is_followed_by_the_next_and_comes_back_without_harm
     assert [event.data["data_status"] for event in changes if event.data.get("call_id") == parked][-1] == "complete"
     for answer in webhooks.since(healed_at):
         assert (await get_call(client, replicas[1], sent[answer.number])).status_code == 200
-    await until(lambda: wakes_at_once(client, replicas[0], replicas[1], name))
+    await eventually(lambda: wakes_at_once(client, replicas[0], replicas[1], name))

@@ -11,7 +11,8 @@ import pytest
 
 from tests.support.eventually import PATIENCE_S, eventually
 from tests.support.load_balancer import FakeReplica, LoadBalancer
-from tests.support.traffic import CALLS, WEBHOOK, open_client
+from tests.support.routes import CALLS, WEBHOOK
+from tests.support.traffic import open_client
 from tests.support.vapi_sender import sample_bytes
 
 BOUND = 20

@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from service.jobs.sweep import SWEEP_EVERY_S
 from service.store.calls import REFRESH_AFTER_MS
 from service.store.keys import Keys, bucket_of
+from tests.support.eventually import eventually
 from tests.support.fake_kestra import FakeKestra
 from tests.support.fake_vapi import FakeVapi
 from tests.support.fake_vapi_webhooks import Plan
@@ -21,7 +22,8 @@ from tests.support.reconciling_replica import asked_for
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
 from tests.support.resuming_replica import paused_execution, resumes_sent
-from tests.support.traffic import CALLS, get_call, post_webhook, until
+from tests.support.routes import CALLS
+from tests.support.traffic import get_call, post_webhook
 from tests.support.vapi_sender import full_report, preliminary_report
 
 PREFIX: Final = "late-refresh"
@@ -98,7 +100,7 @@ async def test_a_record_gains_its_recording_by_one_request_and_nobody_is_resumed
         data = (await get_call(client, pair[1], call_id)).json()["data"]
         return bool(data["recording_url"] == vapi.calls[call_id]["recordingUrl"])
 
-    await until(is_recorded)
+    await eventually(is_recorded)
     after = (await get_call(client, pair[0], call_id)).json()["data"]
     assert after["version"] > before["version"]
     await asyncio.sleep(2 * SWEEP_EVERY_S)
@@ -137,6 +139,6 @@ async def test_only_what_was_asked_for_and_is_missing_is_asked_for(
     async def are_asked() -> bool:
         return all(asked_for(vapi, ids[name]) for name in ASKED)
 
-    await until(are_asked)
+    await eventually(are_asked)
     await asyncio.sleep(2 * SWEEP_EVERY_S)
     assert {name: asked_for(vapi, ids[name]) for name in ids} == {name: int(name in ASKED) for name in ids}

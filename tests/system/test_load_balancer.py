@@ -13,7 +13,8 @@ from tests.support.eventually import eventually
 from tests.support.load_balancer import FakeReplica, LoadBalancer
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
-from tests.support.traffic import CALLS, WEBHOOK, open_client, until
+from tests.support.routes import CALLS, WEBHOOK
+from tests.support.traffic import open_client
 from tests.support.vapi_sender import sample_bytes
 
 
@@ -74,7 +75,7 @@ async def test_replicas_that_are_not_ready_are_asked_when_no_other_is() -> None:
         return min(a.checks, b.checks) >= 2
 
     async with balanced(a, b) as (_, client):
-        await until(are_found_out)
+        await eventually(are_found_out)
         assert (await client.get(CALLS + "call-1")).status_code == 200
 
 
@@ -124,7 +125,7 @@ async def test_while_redis_hangs_one_replica_is_asked_and_its_503_is_the_answer(
         async def all_are_logged() -> bool:
             return sum(replica.log.count('"request_id":"hung-') for replica in replicas) >= len(requests)
 
-        await until(all_are_logged)
+        await eventually(all_are_logged)
     finally:
         own_redis.resume()
         balancer.stop()

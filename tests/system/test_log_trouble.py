@@ -17,9 +17,11 @@ from typing import Any, Final
 import httpx2
 import pytest
 
+from tests.support.eventually import eventually
 from tests.support.redis_server import free_port
 from tests.support.replica import ROOT
-from tests.support.traffic import WEBHOOK, open_client, until
+from tests.support.routes import WEBHOOK
+from tests.support.traffic import open_client
 from tests.support.vapi_sender import status_update
 from tests.support.warm_service import WarmProcess
 
@@ -94,7 +96,7 @@ async def serves(url: str) -> None:
         except httpx2.HTTPError:
             return False
 
-    await until(is_up, within_s=GENEROUS_S)
+    await eventually(is_up, within_s=GENEROUS_S)
 
 
 async def lines_lost(client: httpx2.AsyncClient) -> float:
@@ -118,7 +120,7 @@ async def test_webhooks_are_taken_and_the_lost_lines_counted(trouble: Callable[[
                 async def all_are_counted() -> bool:
                     return await lines_lost(client) >= MANY
 
-                await until(all_are_counted, within_s=GENEROUS_S)
+                await eventually(all_are_counted, within_s=GENEROUS_S)
         process.send_signal(signal.SIGTERM)
         assert process.wait(GENEROUS_S) == 0
 

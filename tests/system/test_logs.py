@@ -10,9 +10,11 @@ from typing import Any
 import httpx2
 import pytest
 
+from tests.support.eventually import eventually
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
-from tests.support.traffic import CALLS, WEBHOOK, post_webhook, until
+from tests.support.routes import CALLS, WEBHOOK
+from tests.support.traffic import post_webhook
 from tests.support.vapi_sender import full_report, sample, sample_names, sign
 
 SECRET, READ, ADMIN, WRONG = "s3cret-of-vapi", "t0ken-to-read", "t0ken-to-administer", "wr0ng-secret"
@@ -38,7 +40,7 @@ async def line_of(replica: Replica, request_id: str) -> dict[str, Any]:
         found[:] = [line for line in lines if line.get("request_id") == request_id]
         return bool(found)
 
-    await until(is_there)
+    await eventually(is_there)
     (line,) = found
     return line
 

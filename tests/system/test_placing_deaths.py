@@ -11,12 +11,13 @@ import httpx2
 import pytest
 
 from tests.support.call_requests import REQUIRED
+from tests.support.eventually import eventually
 from tests.support.fake_vapi import FakeVapi
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
-from tests.support.traffic import open_client, until
+from tests.support.routes import PLACE
+from tests.support.traffic import open_client
 
-PLACE: Final = "/api/v1/vapi/calls"
 HEADERS: Final = {"Authorization": "Bearer admin", "Idempotency-Key": "key-1"}
 
 StartPair = Callable[[], tuple[Replica, Replica]]
@@ -51,7 +52,7 @@ async def has_asked(vapi: FakeVapi) -> None:
     async def is_asked() -> bool:
         return bool(vapi.requests)
 
-    await until(is_asked)
+    await eventually(is_asked)
 
 
 async def test_a_replica_that_is_told_to_go_finishes_its_call(vapi: FakeVapi, start_pair: StartPair) -> None:
@@ -91,7 +92,7 @@ async def test_a_replica_that_can_wait_no_longer_says_what_it_knows_of_each_call
         async def are_asked() -> bool:
             return len(vapi.requests) == 2
 
-        await until(are_asked)
+        await eventually(are_asked)
         one.terminate()
         alone, both = await asyncio.gather(*placing)
         again = await place_batch(other, client, batch)

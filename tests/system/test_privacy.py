@@ -19,19 +19,19 @@ from tests.support import canaries
 from tests.support.callback_receiver import CallbackReceiver
 from tests.support.canaries import ADMIN_TOKEN, PHONE, READ_TOKEN, SECRETS, TYPED, WEBHOOK_SECRET, WRONG_SECRET, leaks
 from tests.support.commands import run
+from tests.support.eventually import eventually
 from tests.support.fake_kestra import FakeKestra
 from tests.support.fake_vapi import FakeVapi
 from tests.support.fake_vapi_server import Reply
 from tests.support.for_each import for_each
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import ROOT, Replica
-from tests.support.traffic import CALLS, WEBHOOK, open_client, until
+from tests.support.routes import CALLS, PLACE, STATS, WEBHOOK
+from tests.support.traffic import open_client
 from tests.support.vapi_sender import sign
 
-PLACE: Final = "/api/v1/vapi/calls"
 PROOF: Final = {"X-Vapi-Secret": WEBHOOK_SECRET}
 PAGES: Final = ("/", "/metrics", "/health", "/health/live", "/health/ready", "/openapi.json", "/docs", "/ops")
-STATS: Final = "/api/v1/vapi/cache/stats"
 
 FAILS: Final = f"""
 import sys, structlog
@@ -187,7 +187,7 @@ async def call_back(witness: Witness, receiver: CallbackReceiver) -> None:
         f"{receiver.url}/{canaries.CALLBACK_KEY}\n",
     ):
         await witness.ask("POST", f"{CALLS}canary-1/subscriptions", json={"kind": "callback", "url": url})
-    await until(lambda: all(receiver.sent_to(target) for target in targets) and len(receiver.requests) > 2)
+    await eventually(lambda: all(receiver.sent_to(target) for target in targets) and len(receiver.requests) > 2)
 
 
 async def place(witness: Witness, vapi: FakeVapi) -> None:
@@ -222,7 +222,7 @@ async def break_things(witness: Witness, redis: RedisProcess, vapi: FakeVapi) ->
         answer = await witness.ask("GET", f"{CALLS}canary-5", is_record=True)
         return answer.status_code == 200
 
-    await until(is_drained)
+    await eventually(is_drained)
     await witness.ask("GET", f"{CALLS}canary-5/recording")
 
 

@@ -14,20 +14,20 @@ import pytest_asyncio
 from redis.asyncio import Redis
 
 from service.store.keys import Keys
+from tests.support.eventually import eventually
 from tests.support.fake_vapi import FakeVapi
 from tests.support.fake_vapi_webhooks import Plan
 from tests.support.passing_time import let_pass
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
-from tests.support.traffic import get_call, post_webhook, until, until_parked
+from tests.support.routes import STATS
+from tests.support.traffic import get_call, post_webhook, until_parked
 from tests.support.vapi_sender import full_report
 from tests.system.test_shutdown import CANCELS
 
 PREFIX: Final = "reconciling"
 KEYS: Final = Keys(PREFIX)
 Pair = tuple[Replica, Replica]
-
-STATS: Final = "/api/v1/vapi/cache/stats"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -85,12 +85,12 @@ async def test_a_call_that_fell_silent_is_followed_to_its_end(
         data = (await get_call(client, pair[1], call_id)).json().get("data", {})
         return (data.get("data_status"), data.get("status")) == (data_status, status)
 
-    await until(lambda: polled("pending", "in-progress"))
+    await eventually(lambda: polled("pending", "in-progress"))
     course = asyncio.create_task(
         vapi.run_call(call_id, plan=Plan(statuses=("ended",), analysis_after_s=3.0, is_silent=True))
     )
     await let_pass(redis, KEYS.call(call_id.encode()), 31)
-    await until(lambda: polled("partial", "ended"))
+    await eventually(lambda: polled("partial", "ended"))
     await course
     await let_pass(redis, KEYS.call(call_id.encode()), 6)
     answer = await get_call(client, pair[0], call_id, wait="20")
@@ -116,7 +116,7 @@ async def test_a_call_that_vapi_does_not_know_ends_the_polls_that_wait_for_it(
     parked = asyncio.create_task(get_call(client, pair[0], unknown_id, wait="20"))
     await until_parked(client, pair[0], 1)
 
-    await until(lambda: is_noted(redis, unknown_id))
+    await eventually(lambda: is_noted(redis, unknown_id))
     assert not parked.done()
     await let_pass(redis, KEYS.call(unknown_id.encode()), 10)
     later = await get_call(client, pair[1], unknown_id, wait="20")
@@ -143,7 +143,7 @@ async def test_a_vapi_that_hangs_delays_no_poll_and_no_shutdown(
     async def hangs() -> bool:
         return asked_for(vapi, unknown_id) == 1
 
-    await until(hangs)
+    await eventually(hangs)
     answers = [await get_call(client, replica, unknown_id, wait=wait) for wait in ("0", "0.1")]
     assert [answer.status_code for answer in answers] == [202, 202]
     replica.terminate()
@@ -163,5 +163,5 @@ async def test_what_came_of_asking_is_in_stats_and_metrics(
         stats = (await client.get(replica.url + STATS)).json()["stats"]
         return bool(stats["reconciled"] == {"merged": 1, "unchanged": 0, "missing": 1, "failed": 0})
 
-    await until(are_counted)
+    await eventually(are_counted)
     assert 'vapi_reconciled_total{result="merged"} 1.0' in (await client.get(replica.url + "/metrics")).text

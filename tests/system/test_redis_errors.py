@@ -14,10 +14,12 @@ import pytest
 from tests.support.answering_redis import AnsweringRedis
 from tests.support.call_requests import REQUIRED
 from tests.support.cluster_setup import ClusterSetup
+from tests.support.eventually import eventually
 from tests.support.fake_kestra import FakeKestra
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
-from tests.support.traffic import CALLS, WEBHOOK, get_call, post_webhook, until
+from tests.support.routes import CALLS, WEBHOOK
+from tests.support.traffic import get_call, post_webhook
 from tests.support.vapi_sender import full_report, status_update
 
 ERRORS = (
@@ -145,7 +147,7 @@ async def test_a_cluster_behind_the_url_of_one_server_is_named_and_never_a_500(
         assert {answer.status_code for answer in answers} <= {200, 503}
         polls = await asyncio.gather(*(get_call(client, replica, f"moved-{number}") for number in range(60)))
         assert {poll.status_code for poll in polls} <= {200, 404, 503}
-        await until(partial(_is_named, client, replica, "redis+cluster://"))
+        await eventually(partial(_is_named, client, replica, "redis+cluster://"))
         assert "redis.wrong_topology" in replica.log
 
 
@@ -154,7 +156,7 @@ async def test_one_server_behind_the_url_of_a_cluster_is_named(
 ) -> None:
     replica = start_replica(redis_url=redis_process.url.replace("redis://", "redis+cluster://").removesuffix("/0"))
     assert (await post_webhook(client, replica, full_report("no-cluster"))).status_code == 503
-    await until(partial(_is_named, client, replica, "redis://"))
+    await eventually(partial(_is_named, client, replica, "redis://"))
     assert "redis.wrong_topology" in replica.log
 
 

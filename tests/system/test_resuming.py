@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterator
 import httpx2
 import pytest
 
+from tests.support.eventually import eventually
 from tests.support.fake_kestra import FakeKestra
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
 from tests.support.resuming_replica import paused_execution, resumes_sent
-from tests.support.traffic import CALLS, post_webhook, until
+from tests.support.routes import CALLS
+from tests.support.traffic import post_webhook
 from tests.support.vapi_sender import full_report
 
 Start = Callable[..., Replica]
@@ -62,7 +64,7 @@ async def test_a_replica_that_is_killed_as_soon_as_it_took_the_reports_loses_not
     async def is_resuming() -> bool:
         return resumes_sent(kestra) >= 3
 
-    await until(is_resuming)
+    await eventually(is_resuming)
     first.kill()
 
     await asyncio.gather(*(execution.until_resumed() for execution in executions))
@@ -88,7 +90,7 @@ async def until_counted(client: httpx2.AsyncClient, replica: Replica, result: st
     async def is_counted() -> bool:
         return f'vapi_subscriptions_total{{result="{result}"}} 1.0' in (await client.get(replica.url + "/metrics")).text
 
-    await until(is_counted)
+    await eventually(is_counted)
 
 
 async def test_a_replica_that_leaves_hands_over_what_it_cannot_finish(

@@ -10,10 +10,12 @@ from itertools import count
 import httpx2
 import pytest
 
+from tests.support.eventually import eventually
 from tests.support.load_balancer import LoadBalancer
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
-from tests.support.traffic import CALLS, WEBHOOK, open_client, until
+from tests.support.routes import CALLS, WEBHOOK
+from tests.support.traffic import open_client
 from tests.support.vapi_sender import full_report
 
 SECRET, TOKEN = "webhook-secret", "read-token"
@@ -140,7 +142,7 @@ async def restart(replica: Replica) -> int:
         async def is_ready() -> bool:
             return (await client.get(replica.url + "/health/ready")).status_code == 200
 
-        await until(is_ready)
+        await eventually(is_ready)
     return status
 
 
@@ -148,7 +150,7 @@ async def until_used(balancer: LoadBalancer, name: str, *, is_used: bool) -> Non
     async def is_so() -> bool:
         return balancer.is_using(name) == is_used
 
-    await until(is_so)
+    await eventually(is_so)
 
 
 def taken_by(replica: Replica) -> int:

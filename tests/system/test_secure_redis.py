@@ -15,13 +15,15 @@ from tests.support.access_log import LONGEST_ANSWER_S, answers_of, slowest_s
 from tests.support.callback_receiver import SECRET as CALLBACK_SECRET
 from tests.support.callback_receiver import CallbackReceiver
 from tests.support.certificates import Authority
+from tests.support.eventually import eventually
 from tests.support.failover import wakes_at_once
 from tests.support.fake_kestra import FakeKestra
 from tests.support.redis_server import RedisProcess, free_port
 from tests.support.redis_topologies import ask
 from tests.support.replica import Replica
 from tests.support.resuming_replica import paused_execution
-from tests.support.traffic import CALLS, get_call, post_webhook, until
+from tests.support.routes import CALLS
+from tests.support.traffic import get_call, post_webhook
 from tests.support.vapi_sender import full_report, status_update
 
 ANSWERED_WITHIN_S = 2.5
@@ -98,12 +100,12 @@ async def calls_back(client: httpx2.AsyncClient, replica: Replica, receiver: Cal
     subscription = {"kind": "callback", "url": receiver.url}
     assert (await client.post(f"{replica.url}{CALLS}told/subscriptions", json=subscription)).status_code == 202
     await post_webhook(client, replica, full_report("told"))
-    await until(lambda: len(receiver.requests) == 1)
+    await eventually(lambda: len(receiver.requests) == 1)
 
     async def is_released() -> bool:
         return "vapi_callback_calls 0.0" in (await client.get(replica.url + "/metrics")).text
 
-    await until(is_released)
+    await eventually(is_released)
 
 
 async def everything_works(client: httpx2.AsyncClient, first: Replica, second: Replica, name: str) -> None:
@@ -123,7 +125,7 @@ async def everything_works(client: httpx2.AsyncClient, first: Replica, second: R
         stats = (await client.get(first.url + "/api/v1/vapi/cache/stats")).json()["stats"]
         return len(stats["replicas"]) == 2 and stats["webhooks"]["stored"] >= 3
 
-    await until(both_are_counted)
+    await eventually(both_are_counted)
 
 
 async def test_everything_works_over_tls_for_a_user_that_may_do_only_that(
@@ -148,7 +150,7 @@ async def test_everything_works_over_tls_for_a_user_that_may_do_only_that(
     async def is_failed() -> bool:
         return bool((await get_call(client, second, "failed")).json()["data"]["data_status"] == "fetch_failed")
 
-    await until(is_failed)
+    await eventually(is_failed)
     assert denied_to_the_service(secure) <= {"client|setinfo"}  # only a client's name for itself, from Redis 7.2
     for replica in (first, second):
         assert PASSWORD not in replica.log
@@ -189,7 +191,7 @@ async def is_refused(client: httpx2.AsyncClient, replica: Replica, password: str
     )
     assert (ready.status_code, webhook.status_code) == (503, 503)
     assert slowest_s(await answers_of(replica, 1, lambda _: True)) < LONGEST_ANSWER_S
-    await until(lambda: "notifications.lost" in replica.log)  # the subscription and the sweep try as well
+    await eventually(lambda: "notifications.lost" in replica.log)  # the subscription and the sweep try as well
     # Not "no traceback": uvloop leaves one of a handshake that failed just as we gave it up, harmless and without secrets.
     assert not any(event in replica.log for event in NOBODY_FORESAW)
     assert password not in replica.log
@@ -211,7 +213,7 @@ async def test_a_redis_that_hangs_behind_tls_is_refused_in_time_and_heals(
     async def is_taken() -> bool:
         return (await post_webhook(client, replica, full_report("hanging-3"))).status_code == 200
 
-    await until(is_taken)
+    await eventually(is_taken)
     assert not any(event in replica.log for event in NOBODY_FORESAW)
 
 
@@ -226,7 +228,7 @@ async def test_everything_works_over_a_unix_socket(
         process.kill()
         assert (await post_webhook(client, first, full_report("away"))).status_code == 503
         await asyncio.to_thread(process.start)
-        await until(lambda: _is_taken(client, first))
+        await eventually(lambda: _is_taken(client, first))
     finally:
         process.stop()
 

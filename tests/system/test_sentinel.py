@@ -8,11 +8,12 @@ from contextlib import ExitStack
 import httpx2
 import pytest
 
+from tests.support.eventually import eventually
 from tests.support.failover import wakes_at_once
 from tests.support.redis_server import free_port
 from tests.support.redis_topologies import CLIENT, SERVICE, SentinelSetup
 from tests.support.replica import Replica
-from tests.support.traffic import get_call, post_webhook, until
+from tests.support.traffic import get_call, post_webhook
 from tests.support.vapi_sender import full_report
 
 
@@ -35,7 +36,7 @@ async def test_one_sentinel_that_answers_is_enough_to_start(
         first, second = start_replica(redis_url=url), start_replica(redis_url=url)
         assert (await post_webhook(client, first, full_report("one-sentinel"))).status_code == 200
         assert (await get_call(client, second, "one-sentinel")).status_code == 200
-        await until(lambda: wakes_at_once(client, first, second, "one-sentinel"))
+        await eventually(lambda: wakes_at_once(client, first, second, "one-sentinel"))
     finally:
         hung.resume()
 

@@ -15,11 +15,11 @@ import pytest
 from service.load_config import load_settings
 from service.server.serve import GRACEFUL_S
 from tests.support.access_log import LONGEST_ANSWER_S, answers_of, events_in, moment_of, slowest_s
-from tests.support.eventually import PATIENCE_S
+from tests.support.eventually import PATIENCE_S, eventually
 from tests.support.raw_http import RawConnection, get, post
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
-from tests.support.traffic import get_call, post_webhook, until, until_parked
+from tests.support.traffic import get_call, post_webhook, until_parked
 from tests.support.vapi_sender import full_report
 
 CANCELS = "timeout graceful shutdown exceeded"
@@ -50,7 +50,7 @@ async def until_not_ready(client: httpx2.AsyncClient, replica: Replica) -> None:
     async def is_not_ready() -> bool:
         return (await client.get(replica.url + "/health/ready")).status_code == 503
 
-    await until(is_not_ready)
+    await eventually(is_not_ready)
 
 
 async def wait_for_end(replica: Replica) -> int:
@@ -109,7 +109,7 @@ async def test_a_request_in_flight_is_finished(replica: Replica) -> None:
     async with await RawConnection.open(replica.port) as connection:
         await connection.send(request[:-20])
         replica.terminate()
-        await until(lambda: takes_no_more(replica))
+        await eventually(lambda: takes_no_more(replica))
         await connection.send(request[-20:])
         answer = await connection.answer()
         assert answer.status == 200

@@ -13,8 +13,9 @@ from redis.crc import key_slot
 
 from tests.support.cluster_setup import ClusterSetup
 from tests.support.replica import Replica
+from tests.support.routes import CALLS
 from tests.support.slot_move import KEYS, Move, call_ids_in
-from tests.support.traffic import CALLS, get_call, post_webhook
+from tests.support.traffic import get_call, post_webhook
 from tests.support.vapi_sender import full_report, status_update
 
 BUCKET = 5

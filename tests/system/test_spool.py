@@ -18,9 +18,10 @@ from redis import Redis
 from service.store.keys import Keys
 from service.store.spool_file import FILE_NAME
 from tests.support.access_log import LONGEST_ANSWER_S, answers_of, log_length, slowest_s
+from tests.support.eventually import eventually
 from tests.support.redis_server import RedisProcess
 from tests.support.spool_site import Site, away, hanging, timed_post, workers_of
-from tests.support.traffic import get_call, until
+from tests.support.traffic import get_call
 from tests.support.vapi_sender import SAMPLE_CALL_ID, full_report, message, sample, sample_names, status_update
 
 SECRETS = (b"MUST-NOT-BE-STORED", b"monitor", b"listenUrl", b"controlUrl", b"X-Amz-Signature")
@@ -91,7 +92,7 @@ async def test_the_stats_count_what_was_spooled_and_each_drained_call_once(open_
         return (stats["webhooks"]["spooled"], stats["calls"]["ended"]) == (150, 150)
 
     with suppress(TimeoutError):  # counts may lag; what they are in the end is told below
-        await until(are_all_counted)
+        await eventually(are_all_counted)
     stats = await site.stats()
     assert (stats["webhooks"]["spooled"], stats["webhooks"]["failed"]) == (150, 0)
     assert (stats["size"], stats["calls"]["ended"], stats["calls"]["completed"]) == (150, 150, 150)
@@ -109,7 +110,7 @@ async def test_a_call_is_counted_once_although_a_hanging_redis_took_its_report_a
         calls = (await site.stats())["calls"]
         return (calls["ended"], calls["completed"]) == (20, 20)
 
-    await until(are_all_counted)
+    await eventually(are_all_counted)
 
 
 @pytest.mark.parametrize("redis_at_the_restart", ["back", "away"])

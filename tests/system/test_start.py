@@ -10,10 +10,11 @@ import pytest
 
 from service.cli.main import main
 from tests.support.commands import run
+from tests.support.eventually import eventually
 from tests.support.for_each import for_each
 from tests.support.redis_server import RedisProcess, free_port
 from tests.support.replica import Replica
-from tests.support.traffic import post_webhook, until
+from tests.support.traffic import post_webhook
 from tests.support.vapi_sender import full_report
 
 WRONG = {
@@ -118,7 +119,7 @@ async def test_starting_needs_no_redis_and_heals_when_it_comes(
     assert (await post_webhook(client, replica, full_report("early-1"))).status_code == 503
     redis.start()
     try:
-        await until(is_ready)
+        await eventually(is_ready)
         assert (await post_webhook(client, replica, full_report("early-1"))).status_code == 200
     finally:
         redis.stop()

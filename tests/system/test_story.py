@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 
 from service.store.keys import Keys
 from tests.support.call_requests import FULL
+from tests.support.eventually import eventually
 from tests.support.fake_kestra import FakeKestra, Style
 from tests.support.fake_vapi import FakeVapi
 from tests.support.fake_vapi_webhooks import Plan
@@ -21,7 +22,8 @@ from tests.support.kestra_execution import FakeExecution
 from tests.support.passing_time import let_pass
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
-from tests.support.traffic import CALLS, open_client, until
+from tests.support.routes import CALLS
+from tests.support.traffic import open_client
 
 ADMIN: Final = {"Authorization": "Bearer admin"}
 READER: Final = {"Authorization": "Bearer reader"}
@@ -131,7 +133,7 @@ async def test_a_flow_places_the_call_pauses_and_is_woken_with_its_record(
         replicas += start_pair(kestra_url=kestra.url, kestra_enabled="1")
         placed = await place(client, replicas[0])
         execution = kestra.executions[placed["execution_id"]]
-        await until(lambda: is_there(vapi))
+        await eventually(lambda: is_there(vapi))
         await execution.until("PAUSED")
         await vapi.run_call(next(iter(vapi.calls)), [replica.url for replica in replicas], disorder(1))
         await execution.until("SUCCESS")

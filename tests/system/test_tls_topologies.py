@@ -11,10 +11,11 @@ import httpx2
 import pytest
 
 from tests.support.certificates import Authority
+from tests.support.eventually import eventually
 from tests.support.failover import wakes_at_once
 from tests.support.replica import Replica
 from tests.support.tls_topologies import cluster_over_tls, sentinel_over_tls
-from tests.support.traffic import get_call, post_webhook, until
+from tests.support.traffic import get_call, post_webhook
 from tests.support.vapi_sender import full_report
 
 ELSEWHERE = "DNS:redis.elsewhere.example"
@@ -42,7 +43,7 @@ async def test_everything_works_over_tls_and_another_authority_is_refused(
             assert (await post_webhook(client, first, full_report(f"call-{number}"))).status_code == 200
             assert (await get_call(client, second, f"call-{number}")).status_code == 200
         assert (await client.get(first.url + "/health/ready")).status_code == 200
-        await until(lambda: wakes_at_once(client, first, second, "woken"), within_s=30)
+        await eventually(lambda: wakes_at_once(client, first, second, "woken"), within_s=30)
         await is_refused(client, start_replica(redis_url=f"{url}{Authority(tmp_path, 'others').certificate}"))
         await is_refused(client, start_replica(redis_url=f"rediss+{topology}://{address}"))
         await is_refused(client, start_replica(redis_url=f"redis+{topology}://{address}"))
@@ -61,7 +62,7 @@ async def test_a_certificate_for_another_host_is_refused_unless_the_check_is_swi
             trusted = f"{url}?ssl_ca_certs={authority.certificate}"
             await is_refused(client, start_replica(redis_url=trusted))
             replica = start_replica(redis_url=f"{trusted}&ssl_check_hostname=no")
-            await until(partial(is_taken, client, replica), within_s=30)
+            await eventually(partial(is_taken, client, replica), within_s=30)
 
 
 async def is_taken(client: httpx2.AsyncClient, replica: Replica) -> bool:

@@ -9,10 +9,12 @@ from typing import Any
 
 import httpx2
 
+from tests.support.eventually import eventually
 from tests.support.failover import wakes_at_once
 from tests.support.raw_http import RawConnection, get
 from tests.support.replica import Replica
-from tests.support.traffic import CALLS, get_call, post_webhook, until, until_parked
+from tests.support.routes import CALLS
+from tests.support.traffic import get_call, post_webhook, until_parked
 from tests.support.vapi_sender import full_report, sample, sample_names, status_update
 
 OWN_TO_EACH = ("id", "call_id", "version", "created_at", "updated_at", "expires_at")
@@ -33,7 +35,7 @@ async def test_a_webhook_posted_to_one_replica_is_read_from_the_other_at_once(
 async def test_a_webhook_posted_to_one_replica_answers_a_poll_parked_on_the_other(
     client: httpx2.AsyncClient, pair: Pair
 ) -> None:
-    await until(lambda: wakes_at_once(client, pair[0], pair[1], "shared-2"))
+    await eventually(lambda: wakes_at_once(client, pair[0], pair[1], "shared-2"))
 
 
 async def test_a_call_deleted_on_one_replica_ends_a_poll_parked_on_the_other(

@@ -11,9 +11,10 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from tests.support.eventually import eventually
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
-from tests.support.traffic import open_client, post_webhook, until, until_readable
+from tests.support.traffic import open_client, post_webhook, until_readable
 from tests.support.vapi_sender import status_update
 
 SPAWNED = b"from multiprocessing.spawn import spawn_main"
@@ -45,7 +46,7 @@ async def test_every_worker_shows_the_metrics_of_all(client: httpx2.AsyncClient,
     async def all_are_shown() -> bool:
         return await webhooks_counted(client, replica) == before + 30
 
-    await until(all_are_shown)  # the other worker publishes ten times a second
+    await eventually(all_are_shown)  # the other worker publishes ten times a second
     assert [await webhooks_counted(client, replica) for _ in range(12)] == [before + 30] * 12
 
 
@@ -53,7 +54,7 @@ async def test_as_many_workers_as_were_asked_for_are_started(replica: Replica) -
     async def are_two_started() -> bool:
         return replica.log.count('"service.started"') >= 2
 
-    await until(are_two_started)
+    await eventually(are_two_started)
     assert len(workers_of(replica)) == 2
 
 
@@ -74,7 +75,7 @@ async def test_a_killed_worker_is_replaced_and_nothing_it_acknowledged_is_missin
     async def is_replaced() -> bool:
         return len(workers_of(replica) - {victim}) == 2
 
-    await until(is_replaced)
+    await eventually(is_replaced)
     async with open_client() as others:
         await until_readable(others, replica, acknowledged)
         assert await webhooks_counted(others, replica) >= counted

@@ -17,7 +17,8 @@ from tests.support.call_traffic import CallTraffic
 from tests.support.ops_page import SCHEMES, SIZES, contrasts, ops_page
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
-from tests.support.service_api import ADMIN_TOKEN, WEBHOOK, connected
+from tests.support.routes import WEBHOOK
+from tests.support.service_api import ADMIN_TOKEN, connected
 from tests.support.vapi_sender import status_update
 
 ENOUGH_CONTRAST = 4.5

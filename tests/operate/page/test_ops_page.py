@@ -13,7 +13,8 @@ from tests.support.eventually import PATIENCE_S, eventually
 from tests.support.ops_page import SIZES, OpsPage, ops_page
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
-from tests.support.service_api import ADMIN_TOKEN, CALLS, PROOF, READ_TOKEN, READER, WEBHOOK, connected, deliver
+from tests.support.routes import CALLS, WEBHOOK
+from tests.support.service_api import ADMIN_TOKEN, PROOF, READ_TOKEN, READER, connected, deliver
 from tests.support.vapi_sender import full_report, sample_bytes, sample_names, status_update
 
 expect.set_options(timeout=PATIENCE_S * 1000)

@@ -7,10 +7,9 @@ from playwright.async_api import Browser, Route, expect
 from tests.support.eventually import PATIENCE_S, eventually
 from tests.support.ops_page import OpsPage, ops_page
 from tests.support.replica import Replica
-from tests.support.service_api import ADMIN, ADMIN_TOKEN, CALLS, PROOF, STATS, connected, deliver
+from tests.support.routes import CALLS, EVENTS, STATS
+from tests.support.service_api import ADMIN, ADMIN_TOKEN, PROOF, connected, deliver
 from tests.support.vapi_sender import full_report, status_update
-
-EVENTS = "/api/v1/vapi/events"
 
 expect.set_options(timeout=PATIENCE_S * 1000)
 
