@@ -107,9 +107,8 @@ def collect_less_often() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(
-        YOUNG_OBJECTS, 20, 50
-    )  # the older ones with every 20th of those, the oldest with every 50th of these
+    # The middle generation with every 20th collection of the youngest, the oldest with every 50th of the middle.
+    gc.set_threshold(YOUNG_OBJECTS, 20, 50)
 
 
 def end_with_parent() -> None:

@@ -3,11 +3,11 @@
 -- KEYS  1 archive stream
 -- ARGV  1 consumer group  2 this consumer
 --       3 'give_back': others may take over this consumer's entries at once, and it is removed if it has none;
---         'tidy': remove consumers without entries that were idle for ARGV[4] ms
---       4 ms after which a consumer is dead
+--         'tidy': remove consumers without entries that were idle for longer than that
+--       4 how long this consumer's entries count as idle from now on, or how long a dead consumer was idle, ms
 -- Returns 1
 
-local stream, group, consumer, action, dead_after = KEYS[1], unpack(ARGV)
+local stream, group, consumer, action, idle_ms = KEYS[1], unpack(ARGV)
 local consumers = redis.pcall('XINFO', 'CONSUMERS', stream, group)
 if consumers.err then return 1 end  -- nothing was ever written, or read
 
@@ -15,13 +15,13 @@ for _, flat in ipairs(consumers) do
   local one = {}
   for i = 1, #flat, 2 do one[flat[i]] = flat[i + 1] end
   if action == 'tidy' then
-    if tonumber(one.pending) == 0 and tonumber(one.idle) > tonumber(dead_after) then
+    if tonumber(one.pending) == 0 and tonumber(one.idle) > tonumber(idle_ms) then
       redis.call('XGROUP', 'DELCONSUMER', stream, group, one.name)
     end
   elseif one.name == consumer then
     local pending = redis.call('XPENDING', stream, group, '-', '+', 1000, consumer)
     for _, entry in ipairs(pending) do
-      redis.call('XCLAIM', stream, group, consumer, 0, entry[1], 'IDLE', dead_after, 'JUSTID')
+      redis.call('XCLAIM', stream, group, consumer, 0, entry[1], 'IDLE', idle_ms, 'JUSTID')
     end
     if #pending == 0 then redis.call('XGROUP', 'DELCONSUMER', stream, group, consumer) end
   end
