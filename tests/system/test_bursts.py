@@ -31,15 +31,8 @@ CUT_AFTER_BYTES = (0, 1, 7, 20)
 
 
 @pytest.fixture(scope="module")
-def redis() -> Iterator[RedisProcess]:
-    process = RedisProcess("--enable-debug-command", "yes").start()
-    yield process
-    process.stop()
-
-
-@pytest.fixture(scope="module")
-def replica(redis: RedisProcess) -> Iterator[Replica]:
-    replica = Replica(redis_url=redis.url).start()
+def replica(own_redis: RedisProcess) -> Iterator[Replica]:
+    replica = Replica(redis_url=own_redis.url).start()
     yield replica
     replica.stop()
 
@@ -54,8 +47,8 @@ def many_files() -> Iterator[None]:
 
 
 @pytest.fixture
-async def proxy(redis: RedisProcess) -> AsyncIterator[CuttingProxy]:
-    async with CuttingProxy(redis.port) as proxy:
+async def proxy(own_redis: RedisProcess) -> AsyncIterator[CuttingProxy]:
+    async with CuttingProxy(own_redis.port) as proxy:
         yield proxy
 
 
@@ -105,10 +98,10 @@ async def answer_to(replica: Replica, request: bytes) -> RawAnswer:
 
 
 async def test_a_redis_that_stops_for_a_second_delays_nobody_longer_than_two_and_is_then_as_before(
-    client: httpx2.AsyncClient, redis: RedisProcess, replica: Replica
+    client: httpx2.AsyncClient, own_redis: RedisProcess, replica: Replica
 ) -> None:
     await post_webhook(client, replica, full_report("slow"))
-    sleeping = asyncio.create_task(asyncio.to_thread(_sleep_a_second, redis))
+    sleeping = asyncio.create_task(asyncio.to_thread(_sleep_a_second, own_redis))
 
     since = await log_length(replica)
 
@@ -129,25 +122,25 @@ async def _post(client: httpx2.AsyncClient, replica: Replica, call_id: str) -> h
     return await post_webhook(client, replica, full_report(call_id))
 
 
-def _sleep_a_second(redis: RedisProcess) -> None:
-    with Redis(port=redis.port, socket_timeout=PATIENCE_S) as patient:
+def _sleep_a_second(own_redis: RedisProcess) -> None:
+    with Redis(port=own_redis.port, socket_timeout=PATIENCE_S) as patient:
         patient.execute_command("DEBUG", "SLEEP", "1")
 
 
 async def test_a_replica_without_its_master_is_an_outage_that_heals(
-    client: httpx2.AsyncClient, redis: RedisProcess, replica: Replica
+    client: httpx2.AsyncClient, own_redis: RedisProcess, replica: Replica
 ) -> None:
     await _post(client, replica, "demoted")
-    ask(redis, "CONFIG", "SET", "replica-serve-stale-data", "no")
-    ask(redis, "REPLICAOF", "127.0.0.1", "1")
+    ask(own_redis, "CONFIG", "SET", "replica-serve-stale-data", "no")
+    ask(own_redis, "REPLICAOF", "127.0.0.1", "1")
     try:
         assert (await client.get(replica.url + "/health/ready")).status_code == 503
         for answer in (await _post(client, replica, "demoted"), await get_call(client, replica, "demoted")):
             assert answer.status_code == 503
             assert answer.headers["retry-after"] == "1"
     finally:
-        ask(redis, "REPLICAOF", "NO", "ONE")
-        ask(redis, "CONFIG", "SET", "replica-serve-stale-data", "yes")
+        ask(own_redis, "REPLICAOF", "NO", "ONE")
+        ask(own_redis, "CONFIG", "SET", "replica-serve-stale-data", "yes")
 
     async def is_taken() -> bool:
         return (await _post(client, replica, "demoted")).status_code == 200
@@ -240,9 +233,9 @@ async def test_a_sender_that_leaves_right_after_its_body_has_its_webhook_stored(
 
 
 async def test_without_the_replicas_to_wait_for_no_worker_acknowledges_anything(
-    client: httpx2.AsyncClient, redis: RedisProcess, start_replica: Callable[..., Replica]
+    client: httpx2.AsyncClient, own_redis: RedisProcess, start_replica: Callable[..., Replica]
 ) -> None:
-    replica = start_replica(redis_url=redis.url, redis_key_prefix="waiting", workers=2, store_wait_replicas=1)
+    replica = start_replica(redis_url=own_redis.url, redis_key_prefix="waiting", workers=2, store_wait_replicas=1)
     answers = await asyncio.gather(
         *(
             post_webhook(client, replica, full_report(f"unconfirmed-{number}"), Connection="close")
@@ -254,7 +247,7 @@ async def test_without_the_replicas_to_wait_for_no_worker_acknowledges_anything(
 
 
 async def test_without_the_replicas_to_wait_for_it_is_not_ready(
-    client: httpx2.AsyncClient, redis: RedisProcess, start_replica: Callable[..., Replica]
+    client: httpx2.AsyncClient, own_redis: RedisProcess, start_replica: Callable[..., Replica]
 ) -> None:
-    replica = start_replica(redis_url=redis.url, redis_key_prefix="waiting", store_wait_replicas=1)
+    replica = start_replica(redis_url=own_redis.url, redis_key_prefix="waiting", store_wait_replicas=1)
     assert (await client.get(replica.url + "/health/ready")).status_code == 503
