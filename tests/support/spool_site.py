@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +17,14 @@ from tests.support.eventually import PATIENCE_S, eventually, eventually_sync
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
 from tests.support.routes import STATS
-from tests.support.traffic import ask_despite_late_disk, get_stats, post_webhook, until_readable, until_ready
+from tests.support.traffic import (
+    ask_despite_late_disk,
+    get_stats,
+    post_webhook,
+    until_readable,
+    until_ready,
+    webhooks_counted,
+)
 
 SPAWNED = b"from multiprocessing.spawn import spawn_main"
 
@@ -92,9 +98,7 @@ class Site:
 
     async def spooled_count(self) -> int:
         """How many webhooks the metrics count as spooled."""
-        text = (await self.client.get(self.replica.url + "/metrics", headers={"Connection": "close"})).text
-        pattern = r'^vapi_webhooks_total\{.*result="spooled".*\} (.+)$'
-        return round(sum(float(value) for value in re.findall(pattern, text, re.MULTILINE)))
+        return await webhooks_counted(self.client, self.replica, "spooled")
 
     async def readable(self, *call_ids: str, within_s: float = PATIENCE_S) -> None:
         """Return when all of these calls can be polled."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
@@ -54,6 +55,26 @@ async def post_despite_late_disk(
 ) -> httpx2.Response:
     """Post it again while the spool's disk is late; the first other answer."""
     return (await ask_despite_late_disk(lambda: post_webhook(client, replica, body, **headers)))[-1]
+
+
+async def delete_call(client: httpx2.AsyncClient, replica: Replica, call_id: str) -> None:
+    """Delete it; again after a 503, though it may have been done."""
+    statuses: list[int] = []
+
+    async def is_answered() -> bool:
+        statuses.append((await client.delete(replica.url + CALLS + call_id)).status_code)
+        return statuses[-1] != 503
+
+    await eventually(is_answered)
+    assert statuses == [200] or (statuses[-1] in (200, 404) and len(statuses) > 1), statuses
+
+
+async def webhooks_counted(client: httpx2.AsyncClient, replica: Replica, result: str = r"\w+") -> int:
+    """How many webhooks the replica's own metrics count, those with that result."""
+    # On a connection of its own: with several workers, any of them may answer.
+    text = (await client.get(replica.url + "/metrics", headers={"Connection": "close"})).text
+    pattern = rf'^vapi_webhooks_total\{{.*result="{result}".*\}} (.+)$'
+    return round(sum(float(value) for value in re.findall(pattern, text, re.MULTILINE)))
 
 
 async def get_call(client: httpx2.AsyncClient, replica: Replica, call_id: str, **query: str) -> httpx2.Response:
