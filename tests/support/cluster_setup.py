@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
-from collections.abc import Iterator
 from typing import Self
 
 import redis
@@ -15,15 +14,14 @@ from tests.support.redis_server import RedisProcess
 from tests.support.redis_topologies import NOBODY_DIES_MS, SYNC_AT_ONCE, ask, wait_until
 
 NODE_TIMEOUT_MS = 1500
-"""A node that a busy machine does not let run for that long is taken for dead; with half a second that came about."""
+"""Only where a master is to be found dead: a node that a busy machine does not let run for so long is taken for dead."""
 
 
 class ClusterSetup:
-    """Three masters with a replica each; a node counts as dead after NODE_TIMEOUT_MS.
+    """Three masters with a replica each. Nobody is taken for dead until ``wait_for_promotion``.
 
     Args:
-        promotes: a dead master's replica takes its place. Without it a busy machine, which lets no node run for so
-            long, makes no failover where a test wants none.
+        promotes: a dead master's replica takes its place.
     """
 
     def __init__(self, *, promotes: bool = False) -> None:
@@ -36,7 +34,7 @@ class ClusterSetup:
 
     def start(self) -> Self:
         options = [
-            "--cluster-enabled", "yes", "--cluster-node-timeout", str(NODE_TIMEOUT_MS), "--cluster-config-file", "nodes.conf",
+            "--cluster-enabled", "yes", "--cluster-node-timeout", str(NOBODY_DIES_MS), "--cluster-config-file", "nodes.conf",
             "--cluster-replica-no-failover", "no" if self._promotes else "yes", *SYNC_AT_ONCE,
         ]  # fmt: skip
         for _ in range(6):
@@ -56,25 +54,21 @@ class ClusterSetup:
     def masters(self) -> list[RedisProcess]:
         return [node for node in self.nodes if self._is_master(node)]
 
-    def wait_for_promotion(self, masters_before: list[RedisProcess]) -> float:
-        """Seconds until a node that was a replica calls itself master."""
+    def wait_for_promotion(self, masters_before: list[RedisProcess]) -> None:
+        """Return when a node that was a replica calls itself master; from now on a silent node is taken for dead."""
+        self._take_for_dead_after(NODE_TIMEOUT_MS)
         replicas = [node for node in self.nodes if node not in masters_before]
-        return wait_until(lambda: any(map(self._is_master, replicas)), "nobody was promoted")
+        wait_until(lambda: any(map(self._is_master, replicas)), "nobody was promoted")
 
-    @contextlib.contextmanager
-    def without_another_failover(self, masters_before: list[RedisProcess]) -> Iterator[None]:
+    def allow_no_other_failover(self, _: list[RedisProcess]) -> None:
         """After a promotion the living nodes take nobody else for dead; as of SentinelSetup."""
-        living = [node for node in self.nodes if node not in masters_before or self._is_master(node)]
-        self._take_for_dead_after(living, NOBODY_DIES_MS)
-        try:
-            yield
-        finally:
-            self._take_for_dead_after(living, NODE_TIMEOUT_MS)
+        self._take_for_dead_after(NOBODY_DIES_MS)
 
-    @staticmethod
-    def _take_for_dead_after(nodes: list[RedisProcess], silence_ms: int) -> None:
-        for node in nodes:
-            ask(node, "CONFIG", "SET", "cluster-node-timeout", str(silence_ms))
+    def _take_for_dead_after(self, silence_ms: int) -> None:
+        for node in self.nodes:
+            if not node.is_paused:
+                with contextlib.suppress(redis.ConnectionError):  # it was killed
+                    ask(node, "CONFIG", "SET", "cluster-node-timeout", str(silence_ms))
 
     def wait_until_whole(self) -> None:
         """Until every node is up again, and every replica follows its master."""

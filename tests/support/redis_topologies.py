@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,7 +20,7 @@ SYNC_AT_ONCE = ("--repl-diskless-sync-delay", "0")
 """A master waits five seconds for more replicas otherwise, before it sends the first one anything."""
 
 DOWN_AFTER_MS = 2500
-"""Sentinels connect to a new master only once a second: with less than that they took each one for dead before they had
+"""Only where a master is to be found dead. Sentinels connect to a new master only once a second: with less than that they took each one for dead before they had
 spoken to it, and promoted one after the other, in the end also a server that had not caught up.
 """
 
@@ -34,20 +33,18 @@ seconds, until the Sentinels make it a replica: if they lost the new master mean
 """
 
 
-def wait_until(is_so: Callable[[], bool], what: str, within_s: float = PATIENCE_S) -> float:
-    """Returns after how many seconds it was so. A Redis that does not answer counts as no."""
+def wait_until(is_so: Callable[[], bool], what: str, within_s: float = PATIENCE_S) -> None:
+    """Return when it is so. A Redis that does not answer counts as no."""
 
     def is_so_by_an_answer() -> bool:
         with contextlib.suppress(redis.RedisError):
             return is_so()
         return False
 
-    started = time.monotonic()
     try:
         eventually_sync(is_so_by_an_answer, within_s)
     except TimeoutError:
         raise TimeoutError(what) from None
-    return time.monotonic() - started
 
 
 WATCHER = ("watcher", "watching")
@@ -61,7 +58,7 @@ PASSWORD = "administering"
 
 
 class SentinelSetup:
-    """One master, its replicas, three Sentinels."""
+    """One master, its replicas, three Sentinels. Nobody is taken for dead until ``wait_for_promotion``."""
 
     def __init__(self, replicas: int = 1) -> None:
         self._replicas = replicas
@@ -102,24 +99,20 @@ class SentinelSetup:
     def masters(self) -> list[RedisProcess]:
         return [self.master()]
 
-    def wait_for_promotion(self, masters_before: list[RedisProcess]) -> float:
-        """Seconds until another server calls itself master."""
+    def wait_for_promotion(self, masters_before: list[RedisProcess]) -> None:
+        """Return when another server calls itself master; from now on a silent server is taken for dead."""
+        self._take_for_dead_after(DOWN_AFTER_MS)
         others = [server for server in self.servers if server not in masters_before]
-        return wait_until(lambda: any(one.client.role()[0] == b"master" for one in others), "nobody was promoted")
+        wait_until(lambda: any(one.client.role()[0] == b"master" for one in others), "nobody was promoted")
 
-    @contextlib.contextmanager
-    def without_another_failover(self, masters_before: list[RedisProcess]) -> Iterator[None]:
-        """From when the Sentinels name the next master, they take nobody else for dead.
+    def allow_no_other_failover(self, masters_before: list[RedisProcess]) -> None:
+        """Once the Sentinels name the next master, they take nobody else for dead.
 
         On a busy machine a healthy master may be silent for seconds, too. What it acknowledged and had not passed on
         is lost in the failover that follows, which only STORE_WAIT_REPLICAS would prevent.
         """
         wait_until(lambda: self.master() not in masters_before, "the Sentinels name no other master")
         self._take_for_dead_after(NOBODY_DIES_MS)
-        try:
-            yield
-        finally:
-            self._take_for_dead_after(DOWN_AFTER_MS)
 
     def _take_for_dead_after(self, silence_ms: int) -> None:
         for sentinel in self.sentinels:
@@ -159,7 +152,7 @@ class SentinelSetup:
         port = free_port()
         (folder / "sentinel.conf").write_text(
             f"port {port}\ndir {folder}\nsentinel monitor {SERVICE} 127.0.0.1 {master_port} 2\n"
-            f"sentinel down-after-milliseconds {SERVICE} {DOWN_AFTER_MS}\nsentinel failover-timeout {SERVICE} 3000\n"
+            f"sentinel down-after-milliseconds {SERVICE} {NOBODY_DIES_MS}\nsentinel failover-timeout {SERVICE} 3000\n"
             f"sentinel auth-user {SERVICE} {WATCHER[0]}\nsentinel auth-pass {SERVICE} {WATCHER[1]}\n"
         )
         return RedisProcess(

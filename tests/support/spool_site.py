@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +17,14 @@ from tests.support.eventually import PATIENCE_S, eventually, eventually_sync
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
 from tests.support.routes import STATS
-from tests.support.traffic import get_stats, post_despite_late_disk, until_readable
+from tests.support.traffic import (
+    ask_despite_late_disk,
+    get_stats,
+    post_webhook,
+    until_readable,
+    until_ready,
+    webhooks_counted,
+)
 
 SPAWNED = b"from multiprocessing.spawn import spawn_main"
 
@@ -39,6 +45,8 @@ class Site:
             **QUICK, "redis_url": redis.url, "redis_key_prefix": folder.parent.name[:64], "spool_dir": folder, **settings,
         }  # fmt: skip
         self.replica = Replica(**self.settings)
+        self.late_answers = 0
+        """How often a webhook was refused because the spool's disk was late, and posted again. It may be kept twice."""
 
     def start(self) -> Self:
         """Return when every worker serves: one that is stopped while it opens the file would hold it."""
@@ -57,7 +65,11 @@ class Site:
 
     async def post(self, body: Any) -> httpx2.Response:
         """On a connection of its own: with several workers, all of them get some."""
-        return await post_despite_late_disk(self.client, self.replica, body, Connection="close")
+        *late, answer = await ask_despite_late_disk(
+            lambda: post_webhook(self.client, self.replica, body, Connection="close")
+        )
+        self.late_answers += len(late)
+        return answer
 
     async def post_all(self, bodies: list[Any]) -> set[int]:
         """Post them at once; the statuses that came."""
@@ -65,6 +77,9 @@ class Site:
 
     async def ready(self) -> int:
         return (await self.client.get(self.replica.url + "/health/ready")).status_code
+
+    async def until_ready(self) -> None:
+        await until_ready(self.client, self.replica)
 
     async def stats(self) -> dict[str, Any]:
         return await get_stats(self.client, self.replica.url)
@@ -83,9 +98,7 @@ class Site:
 
     async def spooled_count(self) -> int:
         """How many webhooks the metrics count as spooled."""
-        text = (await self.client.get(self.replica.url + "/metrics", headers={"Connection": "close"})).text
-        pattern = r'^vapi_webhooks_total\{.*result="spooled".*\} (.+)$'
-        return round(sum(float(value) for value in re.findall(pattern, text, re.MULTILINE)))
+        return await webhooks_counted(self.client, self.replica, "spooled")
 
     async def readable(self, *call_ids: str, within_s: float = PATIENCE_S) -> None:
         """Return when all of these calls can be polled."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.support.certificates import Authority
 from tests.support.redis_server import RedisProcess, free_cluster_port, free_port
-from tests.support.redis_topologies import SERVICE, ask, wait_until
+from tests.support.redis_topologies import NOBODY_DIES_MS, SERVICE, ask, wait_until
 
 HERE = "IP:127.0.0.1"
 
@@ -28,7 +28,9 @@ def sentinel_over_tls(authority: Authority, *, sentinel_host: str = HERE, server
         options = _tls_options(authority, sentinel_host, tls_port)
         lines = [f"{name.removeprefix('--')} {value}" for name, value in zip(options[::2], options[1::2], strict=True)]
         lines += [f"port {plain_port}", f"dir {folder}", "tls-replication yes"]
-        (folder / "sentinel.conf").write_text("\n".join([*lines, f"sentinel monitor {SERVICE} 127.0.0.1 {port} 1\n"]))
+        lines += [f"sentinel monitor {SERVICE} 127.0.0.1 {port} 1"]
+        lines += [f"sentinel down-after-milliseconds {SERVICE} {NOBODY_DIES_MS}\n"]
+        (folder / "sentinel.conf").write_text("\n".join(lines))
         command = ["redis-server", str(folder / "sentinel.conf"), "--sentinel"]
         sentinel = RedisProcess(port=plain_port, folder=folder, command=command)
         stack.callback(sentinel.stop)
@@ -43,7 +45,8 @@ def cluster_over_tls(authority: Authority, host: str = HERE) -> Iterator[str]:
         ports = [free_cluster_port(), free_cluster_port()]
         nodes = []
         for port, slots in zip(ports, (("0", "8191"), ("8192", "16383")), strict=True):
-            cluster = ("--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf", "--tls-cluster", "yes")
+            cluster = ["--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf", "--tls-cluster", "yes"]
+            cluster += ["--cluster-node-timeout", str(NOBODY_DIES_MS)]
             nodes.append(RedisProcess(*_tls_options(authority, host, port), *cluster))
             stack.callback(nodes[-1].stop)
             nodes[-1].start()

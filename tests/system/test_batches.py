@@ -8,7 +8,7 @@ import os
 import secrets
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from itertools import chain
 from typing import Any, Final
 
@@ -48,14 +48,6 @@ def start_pair(start_replica: Callable[..., Replica], vapi: FakeVapi) -> StartPa
         return start_replica(**settings), start_replica(**settings)
 
     return start
-
-
-@pytest.fixture
-def own_redis() -> Iterator[RedisProcess]:
-    """A redis-server that a test may hang."""
-    process = RedisProcess().start()
-    yield process
-    process.stop()
 
 
 @pytest.fixture

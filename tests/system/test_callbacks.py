@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
@@ -30,13 +30,6 @@ Start = Callable[..., Replica]
 TURN_S = 0.05
 RUN_UP_S = 0.5
 """How long the traffic flows between the faults."""
-
-
-@pytest.fixture
-def receiver() -> Iterator[CallbackReceiver]:
-    receiver = CallbackReceiver().start()
-    yield receiver
-    receiver.stop()
 
 
 async def subscribe(client: httpx2.AsyncClient, url: str, call_id: str, callback: str) -> int:

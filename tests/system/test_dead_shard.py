@@ -6,22 +6,24 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from statistics import median
+from typing import Any
 
 import httpx2
 import pytest
 
+from tests.support.access_log import answers_of, log_length
 from tests.support.cluster_setup import ClusterSetup
-from tests.support.dead_shard import DeadShard, one_shard_dead, partly_serving_cluster
+from tests.support.dead_shard import DeadShard, one_shard_dead, partly_serving_cluster, shard_of
 from tests.support.eventually import eventually
 from tests.support.redis_topologies import ask
 from tests.support.replica import Replica
-from tests.support.routes import BY_PHONE
-from tests.support.traffic import get_when_served, post_webhook, until_readable
+from tests.support.routes import BY_PHONE, STATS
+from tests.support.traffic import get_when_served, post_despite_late_disk, post_until_taken, until_readable
 from tests.support.vapi_sender import full_report
 
-STATS = "/api/v1/vapi/cache/stats?limit=100"
 PHONE = "+18645550123"
-WITHIN_S = 30.0
+STORE_TIMEOUT_S = 1.2
 
 Start = Callable[..., Replica]
 
@@ -52,65 +54,77 @@ async def test_readiness_is_at_once_and_health_names_the_missing_master(
 ) -> None:
     for settings, health_status in (({}, 503), ({"spool_dir": tmp_path}, 200)):
         replica = begin(**settings)
-        ready = [(await client.get(replica.url + "/health/ready")).status_code for _ in range(20)]
-        assert set(ready) == {200}
-        health = await client.get(replica.url + "/health")
-        assert (health.status_code, health.json()["status"]) == (health_status, "degraded")
-        redis = health.json()["dependencies"]["redis"]
-        states = {address: master["status"] for address, master in redis["masters"].items()}
-        assert redis["status"] == "degraded"
-        assert sorted(states.values()) == ["down", "ok", "ok"]
-        assert states[shard.address] == "down"
+
+        async def is_told(replica: Replica = replica, health_status: int = health_status) -> bool:
+            """A living master may be late in one look."""
+            ready = [(await client.get(replica.url + "/health/ready")).status_code for _ in range(20)]
+            health = await client.get(replica.url + "/health")
+            redis = health.json()["dependencies"]["redis"]
+            states = {address: master["status"] for address, master in redis.get("masters", {}).items()}
+            return (
+                set(ready) == {200}
+                and (health.status_code, health.json()["status"], redis["status"])
+                == (health_status, "degraded", "degraded")
+                and sorted(states.values()) == ["down", "ok", "ok"]
+                and states.get(shard.address) == "down"
+            )
+
+        await eventually(is_told)
 
 
 async def test_ready_is_answered_without_waiting_for_the_dead_master(
     client: httpx2.AsyncClient, shard: DeadShard, begin: Start
 ) -> None:
-    """By the service's own clock; one that waited would need all of the store's timeout for each."""
+    """By the service's own clock; those that waited would each take all of the store's timeout."""
     assert shard.buckets
-    replica = begin(store_timeout_s=1.2)
-    await client.get(replica.url + "/health/ready")
-    for _ in range(10):
-        await client.get(replica.url + "/health/ready")
-        await asyncio.sleep(0.25)  # the last probe is not valid any more
-    seconds = await _seconds_of(client, replica, "/health/ready")
-    assert seconds < 11 * 1.2 / 2
+    replica = begin(store_timeout_s=STORE_TIMEOUT_S, log_level="debug")
 
+    async def most_do_not_wait() -> bool:
+        since = await log_length(replica)
+        for _ in range(10):
+            await client.get(replica.url + "/health/ready")
+            await asyncio.sleep(0.25)  # the last probe is not valid any more
+        answers = await answers_of(replica, 10, lambda answer: answer["route"] == "/health/ready", since=since)
+        return bool(median(answer["duration_ms"] for answer in answers) < STORE_TIMEOUT_S * 1000 / 2)
 
-async def _seconds_of(client: httpx2.AsyncClient, replica: Replica, route: str) -> float:
-    text = (await client.get(replica.url + "/metrics")).text
-    wanted = f'http_request_seconds_total{{route="{route}"}}'
-    return next(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(wanted))
+    await eventually(most_do_not_wait)
 
 
 async def test_stats_and_lists_answer_for_the_living_shards_and_name_the_missing_buckets(
     client: httpx2.AsyncClient, cluster: ClusterSetup, begin: Start
 ) -> None:
-    replica = begin()
-    with one_shard_dead(cluster) as shard:
-        pass
-    cluster.wait_until_whole()
+    replica = begin(store_timeout_s=STORE_TIMEOUT_S)
+    shard = shard_of(cluster, 0)
     living, dead = shard.living_ids("listed", 20), shard.dead_ids("listed", 10)
     for call_id in (*living, *dead):
-        assert (
-            await post_webhook(client, replica, full_report(call_id, customer={"number": PHONE}))
-        ).status_code == 200
-    with one_shard_dead(cluster) as shard:
-        stats = (await get_when_served(client, replica.url + STATS)).json()["stats"]
-        listed = (await get_when_served(client, f"{replica.url}{BY_PHONE}{PHONE}?limit=100")).json()
+        await post_until_taken(client, replica, full_report(call_id, customer={"number": PHONE}))
+
+    async def stats() -> dict[str, Any]:
+        answer = await get_when_served(client, replica.url + STATS, {"limit": "100"})
+        found: dict[str, Any] = answer.json()["stats"]
+        return found
+
+    async def are_partial() -> bool:
+        """A living shard may be late in one look."""
+        seen = await stats()
+        listed = (await get_when_served(client, f"{replica.url}{BY_PHONE}{PHONE}", {"limit": "100"})).json()
+        assert seen["webhooks"] is None, "nobody can say: the counts are in the dead shard"
+        assert {*seen["missing_buckets"]} >= {*shard.buckets} <= {*listed["missing_buckets"]}
+        return (
+            seen["missing_buckets"] == listed["missing_buckets"] == [*shard.buckets]
+            and (seen["size"], {entry["callId"] for entry in seen["entries"]}) == (20, {*living})
+            and (listed["count"], {call["call_id"] for call in listed["data"]}) == (20, {*living})
+        )
+
+    with one_shard_dead(cluster):
+        await eventually(are_partial)
     cluster.wait_until_whole()
 
-    assert (stats["size"], {entry["callId"] for entry in stats["entries"]}) == (20, {*living})
-    assert stats["missing_buckets"] == [*shard.buckets]
-    assert stats["webhooks"] is None, "nobody can say: the counts are in the dead shard"
-    assert (listed["count"], {call["call_id"] for call in listed["data"]}) == (20, {*living})
-    assert listed["missing_buckets"] == [*shard.buckets]
-
     async def is_whole() -> bool:
-        stats = (await client.get(replica.url + STATS)).json()["stats"]
-        return stats["size"] == 30 and "missing_buckets" not in stats and stats["webhooks"] is not None
+        seen = await stats()
+        return seen["size"] == 30 and "missing_buckets" not in seen and seen["webhooks"] is not None
 
-    await eventually(is_whole, WITHIN_S)
+    await eventually(is_whole)
 
 
 async def test_what_living_shards_take_leaves_the_spool_while_another_is_dead(
@@ -119,14 +133,8 @@ async def test_what_living_shards_take_leaves_the_spool_while_another_is_dead(
     replica = begin(spool_dir=tmp_path, store_timeout_s=0.5)
 
     async def send(call_id: str) -> None:
-        """Again while the disk is too late, as a busy one may be for some of 300 at once. No other refusal is right."""
-
-        async def is_taken() -> bool:
-            answer = await post_webhook(client, replica, full_report(call_id))
-            assert answer.status_code == 200 or "disk does not answer" in answer.json()["error"], answer.text
-            return answer.status_code == 200
-
-        await eventually(is_taken, WITHIN_S)
+        answer = await post_despite_late_disk(client, replica, full_report(call_id))
+        assert answer.status_code == 200, answer.text
 
     with one_shard_dead(cluster) as shard:
         others = shard.living_masters
@@ -138,6 +146,6 @@ async def test_what_living_shards_take_leaves_the_spool_while_another_is_dead(
         for node in others:
             ask(node, "CONFIG", "SET", "maxmemory", "0")
 
-        await until_readable(client, replica, living, WITHIN_S)
+        await until_readable(client, replica, living)
     cluster.wait_until_whole()
-    await until_readable(client, replica, dead, WITHIN_S)
+    await until_readable(client, replica, dead)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any, Final
 
 import httpx2
@@ -63,12 +63,6 @@ def pair(redis_process: RedisProcess, vapi: FakeVapi, kestra: FakeKestra) -> Ite
     yield first, second
     first.stop()
     second.stop()
-
-
-@pytest.fixture
-async def redis(redis_process: RedisProcess) -> AsyncIterator[Redis]:
-    async with Redis.from_url(redis_process.url) as redis:
-        yield redis
 
 
 async def ended_call(vapi: FakeVapi) -> str:

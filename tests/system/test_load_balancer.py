@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import httpx2
@@ -131,10 +131,3 @@ async def test_while_redis_hangs_one_replica_is_asked_and_its_503_is_the_answer(
         balancer.stop()
     log = "".join(replica.log for replica in replicas)
     assert [log.count(f'"request_id":"hung-{number}"') for number in range(len(requests))] == [1] * len(requests)
-
-
-@pytest.fixture
-def own_redis() -> Iterator[RedisProcess]:
-    server = RedisProcess().start()
-    yield server
-    server.stop()

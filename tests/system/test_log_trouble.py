@@ -11,21 +11,23 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import httpx2
 import pytest
 
-from tests.support.eventually import eventually
+from tests.support.eventually import PATIENCE_S, eventually
 from tests.support.redis_server import free_port
 from tests.support.replica import ROOT
 from tests.support.routes import WEBHOOK
-from tests.support.traffic import open_client
+from tests.support.service_api import metric
+from tests.support.traffic import ask_despite_late_disk, ask_until_served, open_client
 from tests.support.vapi_sender import status_update
 from tests.support.warm_service import WarmProcess
 
-GENEROUS_S: Final = 30
+GENEROUS_S: Final = PATIENCE_S
 MANY: Final = 100
 """Webhooks, each with a line of 300 bytes: seven times what a pipe of 4 KiB holds."""
 
@@ -99,9 +101,14 @@ async def serves(url: str) -> None:
     await eventually(is_up, within_s=GENEROUS_S)
 
 
+async def take(client: httpx2.AsyncClient, number: int) -> int:
+    """Post a webhook; the status of its answer."""
+    body = status_update("queued", f"call-{number}")
+    return (await ask_until_served(partial(client.post, WEBHOOK, json=body))).status_code
+
+
 async def lines_lost(client: httpx2.AsyncClient) -> float:
-    text = (await client.get("/metrics")).text
-    return next(float(line.split()[1]) for line in text.splitlines() if line.startswith("vapi_log_lines_lost_total "))
+    return await metric(client, "vapi_log_lines_lost_total")
 
 
 @pytest.mark.parametrize("log_format", ["json", "console"])
@@ -110,9 +117,7 @@ async def test_webhooks_are_taken_and_the_lost_lines_counted(trouble: Callable[[
     with service(trouble(), log_format=log_format, log_level="debug") as (url, process):
         await serves(url)
         async with open_client(base_url=url, timeout=GENEROUS_S) as client:
-            statuses = {
-                (await client.post(WEBHOOK, json=status_update("queued", f"call-{i}"))).status_code for i in range(MANY)
-            }
+            statuses = {await take(client, i) for i in range(MANY)}
             bad = (await client.post(WEBHOOK, content=b"no json")).status_code
             assert (statuses, bad) == ({200}, 400)
             if trouble in (full_disk, reader_gone):
@@ -131,10 +136,13 @@ async def test_the_spool_still_takes_what_redis_cannot(trouble: Callable[[], Out
     with service(trouble(), **settings) as (url, process):
         await serves(url)
         async with open_client(base_url=url, timeout=GENEROUS_S) as client:
-            webhooks = [status_update("queued", f"call-{i}") for i in range(40)]
-            answers = await asyncio.gather(*(client.post(WEBHOOK, json=webhook) for webhook in webhooks))
-            assert [answer.status_code for answer in answers] == [200] * 40
-            assert (await client.get("/health/ready")).status_code == 200
+
+            async def spool(number: int) -> int:
+                ask = partial(client.post, WEBHOOK, json=status_update("queued", f"call-{number}"))
+                return (await ask_despite_late_disk(ask))[-1].status_code
+
+            assert await asyncio.gather(*map(spool, range(40))) == [200] * 40
+            assert (await ask_until_served(partial(client.get, "/health/ready"))).status_code == 200
         process.send_signal(signal.SIGTERM)
         assert process.wait(GENEROUS_S) == 0
 
@@ -146,7 +154,7 @@ async def test_a_reader_that_wakes_up_gets_whole_lines_and_the_rest_is_counted()
         await serves(url)
         async with open_client(base_url=url, timeout=GENEROUS_S) as client:
             for i in range(MANY):
-                await client.post(WEBHOOK, json=status_update("queued", f"call-{i}"))
+                assert await take(client, i) == 200
             text = b""
             while f"call-{MANY - 1}".encode() not in text:
                 text += os.read(reading, 65_536)
@@ -174,7 +182,7 @@ async def test_the_service_starts_and_ends_without_any_output_at_all() -> None:
         url = f"http://127.0.0.1:{port}"
         await serves(url)
         async with open_client(base_url=url, timeout=GENEROUS_S) as client:
-            assert (await client.post(WEBHOOK, json=status_update("queued", "call-1"))).status_code == 200
+            assert await take(client, 1) == 200
         process.send_signal(signal.SIGTERM)
         assert process.wait(GENEROUS_S) == 0
     finally:

@@ -52,12 +52,6 @@ def unknown_id() -> str:
     return str(uuid.uuid4())
 
 
-@pytest.fixture
-async def redis(redis_process: RedisProcess) -> AsyncIterator[Redis]:
-    async with Redis.from_url(redis_process.url) as redis:
-        yield redis
-
-
 def asked_for(vapi: FakeVapi, call_id: str) -> int:
     return vapi.requests.count(("GET", f"/call/{call_id}"))
 

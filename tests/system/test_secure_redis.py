@@ -79,13 +79,6 @@ def secure(authority: Authority) -> Iterator[SecureRedis]:
     secure.process.stop()
 
 
-@pytest.fixture
-def receiver() -> Iterator[CallbackReceiver]:
-    receiver = CallbackReceiver().start()
-    yield receiver
-    receiver.stop()
-
-
 async def resumes(client: httpx2.AsyncClient, replica: Replica, kestra: FakeKestra) -> None:
     """An execution that waits for a call, through Redis's scripts for it, the sweep included."""
     execution = paused_execution(kestra)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import resource
 import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import httpx2
 import pytest
 
 from tests.support.access_log import LONGEST_ANSWER_S
 from tests.support.commands import run
-from tests.support.redis_server import RedisProcess
+from tests.support.eventually import eventually
+from tests.support.routes import CALLS
 from tests.support.spool_site import Site, away, timed_post
-from tests.support.traffic import get_call
+from tests.support.traffic import get_when_served, post_until_taken
 from tests.support.vapi_sender import full_report
 
 Open = Callable[..., Site]
@@ -23,26 +23,6 @@ ALMOST_NOTHING = 64 * 1024
 """Bytes: the spool's log has not even room for one of the large reports, and ours for some lines."""
 
 MEBIBYTE = 1_048_576
-
-
-@pytest.fixture(scope="module")
-def redis() -> Iterator[RedisProcess]:
-    server = RedisProcess().start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-async def open_site(redis: RedisProcess, tmp_path: Path, client: httpx2.AsyncClient) -> AsyncIterator[Open]:
-    sites: list[Site] = []
-
-    def open_one(folder: Path = tmp_path / "spool", **settings: object) -> Site:
-        sites.append(Site(redis, folder, client, **settings).start())
-        return sites[-1]
-
-    yield open_one
-    for site in sites:
-        site.replica.stop()
 
 
 @pytest.fixture
@@ -84,11 +64,11 @@ async def test_beyond_its_bound_a_webhook_is_refused_and_nothing_of_it_kept_unti
     site = open_site(spool_max_bytes=500_000)
     with away(site.redis):
         kept = await fill(site, 100_000)
-        assert len(kept) == 4
+        assert 4 - site.late_answers <= len(kept) <= 4
         assert f"call-{len(kept)}".encode() not in site.on_disk()
     await site.readable(*kept)
     await site.spool_holds(waiting=0)
-    assert (await get_call(site.client, site.replica, f"call-{len(kept)}")).status_code == 404
+    assert (await get_when_served(site.client, f"{site.replica.url}{CALLS}call-{len(kept)}")).status_code == 404
     with away(site.redis):
         assert (await site.post(large_report("room-again", 100_000))).status_code == 200
     await site.readable("room-again")
@@ -97,11 +77,10 @@ async def test_beyond_its_bound_a_webhook_is_refused_and_nothing_of_it_kept_unti
 async def test_a_replica_whose_spool_is_full_is_not_ready_while_redis_is_away(open_site: Open) -> None:
     site = open_site(spool_max_bytes=403_000)
     with away(site.redis):
-        assert await site.ready() == 200
+        await site.until_ready()
         await fill(site, 100_000)
         await fill(site, 1_000)
-        ready_when_full = await site.ready()
-    assert ready_when_full == 503
+        assert await site.ready() == 503
 
 
 async def test_a_disk_that_fails_gives_503_never_a_false_200_and_the_service_goes_on(open_site: Open) -> None:
@@ -112,19 +91,24 @@ async def test_a_disk_that_fails_gives_503_never_a_false_200_and_the_service_goe
         answer, seconds = await timed_post(site, large_report("refused"))
         assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
         assert seconds < LONGEST_ANSWER_S
-        assert await site.ready() == 503
+
+        async def is_known() -> bool:
+            """For five seconds after a write that failed; on a busy machine they may be over."""
+            return (await site.post(large_report("refused"))).status_code == 503 and await site.ready() == 503
+
+        await eventually(is_known)
         assert (await site.client.get(site.replica.url + "/health/live")).status_code == 200
         limit_files(site, resource.RLIM_INFINITY)
         assert (await site.post(large_report("after"))).status_code == 200
     await site.readable("before", "after")
-    assert (await get_call(site.client, site.replica, "refused")).status_code == 404
+    assert (await get_when_served(site.client, f"{site.replica.url}{CALLS}refused")).status_code == 404
 
 
 async def test_a_disk_that_fails_does_not_matter_while_redis_takes_webhooks(open_site: Open) -> None:
-    site = open_site()
+    site = open_site(store_timeout_s=1.2)
     limit_files(site, ALMOST_NOTHING)
-    assert (await site.post(large_report("call-1"))).status_code == 200
-    assert await site.ready() == 200
+    await post_until_taken(site.client, site.replica, large_report("call-1"))
+    await site.until_ready()
     await site.readable("call-1")
 
 
