@@ -21,7 +21,15 @@ from tests.support.postgres_server import PostgresProcess
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
 from tests.support.routes import BY_PHONE, CALLS
-from tests.support.service_api import AT_ONCE_S, connected, deliver, list_calls, new_call_id, poll_at_once
+from tests.support.service_api import (
+    AT_ONCE_S,
+    connected,
+    deliver,
+    list_calls,
+    new_call_id,
+    poll_at_once,
+    subscribe_callback,
+)
 from tests.support.store_events import change_from, lifetime_of
 from tests.support.traffic import get_when_served
 from tests.support.vapi_sender import full_report, message, status_update
@@ -193,18 +201,15 @@ async def test_a_deleted_call_is_shown_by_nothing_while_the_database_takes_no_wr
 async def test_a_callback_is_sent_at_once_where_only_the_archive_has_the_final_record(
     start_archiving: Start, archive: Archive
 ) -> None:
-    receiver, call_id = CallbackReceiver().start(), new_call_id()
-    try:
+    call_id = new_call_id()
+    with CallbackReceiver() as receiver:
         await archive.write([row_of(call_id, new_number())], {})
         replica = start_archiving(callback_allowed_prefixes=receiver.url, callback_secret=SECRET)
         async with connected(replica) as client:
-            wanted = {"kind": "callback", "url": receiver.url + "/hook"}
-            assert (await client.post(f"{CALLS}{call_id}/subscriptions", json=wanted)).status_code == 202
+            assert (await subscribe_callback(client, call_id, receiver.url + "/hook")).status_code == 202
             await eventually(lambda: len(receiver.requests) > 0)
             polled = (await get_when_served(client, CALLS + call_id, {"view": "summary"})).json()
         assert receiver.bodies("/hook") == [polled]
-    finally:
-        receiver.stop()
 
 
 async def test_while_the_archive_hangs_redis_answers_alone_and_nobody_waits_for_it_twice(
