@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 
 import httpx2
 import pytest
@@ -21,14 +21,6 @@ async def reader(closed_replica: Replica) -> AsyncIterator[httpx2.AsyncClient]:
     """A client of the closed replica with a read token."""
     async with connected(closed_replica, **READER, **PROOF) as client:
         yield client
-
-
-@pytest.fixture
-def own_redis() -> Iterator[RedisProcess]:
-    """A Redis that a test may stop."""
-    redis = RedisProcess().start()
-    yield redis
-    redis.stop()
 
 
 async def event_of(stream: EventReader, call_id: str, name: str = "call") -> dict[str, object]:

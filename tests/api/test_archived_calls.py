@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import time
 from collections.abc import AsyncIterator, Callable
 from functools import partial
+from typing import Any
 
 import httpx2
 import msgspec
@@ -21,8 +21,17 @@ from tests.support.postgres_server import PostgresProcess
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
 from tests.support.routes import BY_PHONE, CALLS
-from tests.support.service_api import connected, deliver, new_call_id
+from tests.support.service_api import (
+    AT_ONCE_S,
+    connected,
+    deliver,
+    list_calls,
+    new_call_id,
+    poll_at_once,
+    subscribe_callback,
+)
 from tests.support.store_events import change_from, lifetime_of
+from tests.support.traffic import get_when_served
 from tests.support.vapi_sender import full_report, message, status_update
 
 _numbers = itertools.count(18_645_570_000)
@@ -40,6 +49,18 @@ def row_of(call_id: str, number: str, *, updated_at_ms: int = 1_788_264_000_000)
     return msgspec.structs.replace(stamped, call=call)
 
 
+async def page_of(client: httpx2.AsyncClient, number: str, **query: str) -> dict[str, Any]:
+    """A page of a number's calls, once the archive answers in time, which on a busy machine it may not."""
+    pages: list[dict[str, Any]] = []
+
+    async def is_whole() -> bool:
+        pages.append((await list_calls(client, number, query)).json())
+        return "archive_missing" not in pages[-1]
+
+    await eventually(is_whole)
+    return pages[-1]
+
+
 async def reads_of(redis_process: RedisProcess) -> int:
     """How many times a server has read fields of hashes."""
     async with Redis.from_url(redis_process.url) as redis:
@@ -52,7 +73,8 @@ def start_archiving(
 ) -> Start:
     """Starts replicas on the test's database, with keys of their own."""
     database_url = postgres_process.url_of(database)
-    return partial(start_replica, redis_url=redis_process.url, redis_key_prefix=database, database_url=database_url)
+    usual = {"redis_url": redis_process.url, "redis_key_prefix": database, "store_timeout_s": 1.2}
+    return partial(start_replica, database_url=database_url, **usual)
 
 
 @pytest.fixture
@@ -62,7 +84,9 @@ async def replica(start_archiving: Start) -> Replica:
 
 @pytest.fixture
 async def client(replica: Replica) -> AsyncIterator[httpx2.AsyncClient]:
+    """Of a replica that has reached the archive: that alone may take longer than a request has."""
     async with connected(replica) as connection:
+        assert (await get_when_served(connection, CALLS + new_call_id())).status_code == 404
         yield connection
 
 
@@ -72,8 +96,8 @@ async def test_a_call_whose_record_has_expired_is_answered_from_the_archive(
     call_id = new_call_id()
     await archive.write([row_of(call_id, new_number())], {})
 
-    plain = await client.get(CALLS + call_id)
-    waited = await client.get(CALLS + call_id, params={"wait": "20", "view": "summary"})
+    plain = await get_when_served(client, CALLS + call_id)
+    waited = await poll_at_once(client, call_id, view="summary")
 
     data = plain.json()["data"]
     assert (plain.status_code, waited.status_code) == (200, 200)
@@ -86,7 +110,7 @@ async def test_a_call_whose_record_has_expired_is_answered_from_the_archive(
     assert data["expires_at"] == "2026-11-30T12:00:00.000Z"  # 90 days after it began
     assert waited.json()["data"] == {name: data[name] for name in data if name not in ("transcript", "messages")}
     assert plain.headers["etag"] != waited.headers["etag"]
-    known = await client.get(CALLS + call_id, params={"wait": "20"}, headers={"If-None-Match": plain.headers["etag"]})
+    known = await poll_at_once(client, call_id, {"If-None-Match": plain.headers["etag"]})
     assert known.status_code == 304
 
 
@@ -96,7 +120,7 @@ async def test_a_late_message_does_not_hide_the_archived_report(client: httpx2.A
     late = message("speech-update", call_id, timestamp=9_000_000_000_000, customer={"number": new_number()})
     await deliver(client, late)
 
-    answer = await client.get(CALLS + call_id, params={"wait": "20"})
+    answer = await poll_at_once(client, call_id)
 
     data = answer.json()["data"]
     assert (answer.status_code, data["archived"], data["data_status"]) == (200, True, "complete")
@@ -111,7 +135,7 @@ async def test_a_running_call_and_one_that_nobody_knows_are_answered_as_without_
     running = (await client.get(CALLS + call_id)).json()["data"]
     assert (running["status"], "archived" in running) == ("in-progress", False)
     assert (await client.get(CALLS + call_id, params={"wait": "0"})).status_code == 202
-    assert (await client.get(CALLS + new_call_id())).status_code == 404
+    assert (await get_when_served(client, CALLS + new_call_id())).status_code == 404
     assert (await client.get(CALLS + new_call_id(), params={"wait": "0.1"})).status_code == 202
 
 
@@ -136,7 +160,7 @@ async def test_a_list_has_each_call_once_whether_it_is_archived_or_not(
 
     expected = [*reversed(old + live)]
     pages = [
-        (await client.get(BY_PHONE + number, params={"limit": str(limit), "offset": str(offset)})).json()
+        await page_of(client, number, limit=str(limit), offset=str(offset))
         for offset, limit in itertools.product((0, 1, 2, 3, 5, 9, 12), (1, 4, 100))
     ]
     for page in pages:
@@ -152,11 +176,10 @@ async def test_a_page_reads_only_the_calls_that_it_shows_however_many_are_not_ar
     for _ in range(300):
         await deliver(client, status_update("in-progress", new_call_id(), customer={"number": number}))
     before = await reads_of(redis_process)
+    pages = [await page_of(client, number, limit="1") for _ in range(3)]
 
-    page = (await client.get(BY_PHONE + number, params={"limit": "1"})).json()
-
-    assert (page["count"], len(page["data"])) == (300, 1)
-    assert await reads_of(redis_process) - before < 150
+    assert [(page["count"], len(page["data"])) for page in pages] == [(300, 1)] * 3
+    assert await reads_of(redis_process) - before < 450, "not all for each page"
 
 
 async def test_a_deleted_call_is_shown_by_nothing_while_the_database_takes_no_writes(
@@ -171,25 +194,22 @@ async def test_a_deleted_call_is_shown_by_nothing_while_the_database_takes_no_wr
         await asyncio.sleep(1.1)  # as long as a tombstone lives otherwise
 
         assert (await client.get(CALLS + deleted)).status_code == 404
-        page = (await client.get(BY_PHONE + number)).json()
+        page = await page_of(client, number)
         assert ([call["call_id"] for call in page["data"]], page["count"]) == ([other], 1)
 
 
 async def test_a_callback_is_sent_at_once_where_only_the_archive_has_the_final_record(
     start_archiving: Start, archive: Archive
 ) -> None:
-    receiver, call_id = CallbackReceiver().start(), new_call_id()
-    try:
+    call_id = new_call_id()
+    with CallbackReceiver() as receiver:
         await archive.write([row_of(call_id, new_number())], {})
         replica = start_archiving(callback_allowed_prefixes=receiver.url, callback_secret=SECRET)
         async with connected(replica) as client:
-            wanted = {"kind": "callback", "url": receiver.url + "/hook"}
-            assert (await client.post(f"{CALLS}{call_id}/subscriptions", json=wanted)).status_code == 202
+            assert (await subscribe_callback(client, call_id, receiver.url + "/hook")).status_code == 202
             await eventually(lambda: len(receiver.requests) > 0)
-            polled = (await client.get(CALLS + call_id, params={"view": "summary"})).json()
+            polled = (await get_when_served(client, CALLS + call_id, {"view": "summary"})).json()
         assert receiver.bodies("/hook") == [polled]
-    finally:
-        receiver.stop()
 
 
 async def test_while_the_archive_hangs_redis_answers_alone_and_nobody_waits_for_it_twice(
@@ -211,8 +231,8 @@ async def test_while_the_archive_hangs_redis_answers_alone_and_nobody_waits_for_
             unknown = await client.get(CALLS + new_call_id())
             assert (unknown.status_code, unknown.headers["retry-after"]) == (503, "1")
             assert (await client.get(CALLS + new_call_id(), params={"wait": "0.1"})).status_code == 202
-            began_at = time.monotonic()
-            await asyncio.gather(*(client.get(CALLS + call_id) for _ in range(20)))
-            assert time.monotonic() - began_at < 20  # one second for each would be 20 s
+            async with asyncio.timeout(AT_ONCE_S):  # one second for each would be 40 s
+                for _ in range(40):
+                    assert (await client.get(CALLS + call_id)).status_code == 200
     finally:
         postgres.remove()

@@ -10,12 +10,12 @@ import httpx2
 from service.metrics.declared import AUTH_FAILURES
 from tests.support.replica import ROOT
 from tests.support.routes import CALLS, WEBHOOK
-from tests.support.service_api import READER
+from tests.support.service_api import READER, metric
 
 
 async def test_each_failed_proof_and_token_counts_by_its_reason(stranger: httpx2.AsyncClient) -> None:
     async def failures(reason: str) -> float:
-        return await metric_of(stranger, f'vapi_auth_failures_total{{reason="{reason}"}}')
+        return await metric(stranger, f'vapi_auth_failures_total{{reason="{reason}"}}', **READER)
 
     tried = {
         "no proof header": ("POST", WEBHOOK, {}),
@@ -34,18 +34,12 @@ async def test_each_failed_proof_and_token_counts_by_its_reason(stranger: httpx2
         assert await failures(reason) == before + 1, reason
 
 
-async def metric_of(stranger: httpx2.AsyncClient, sample: str) -> float:
-    text = (await stranger.get("/metrics", headers=READER)).text
-    values = (line.rpartition(" ") for line in text.splitlines())
-    return next((float(value) for name, _, value in values if name == sample), 0.0)
-
-
 async def test_failures_count_on_where_the_address_is_limited(stranger: httpx2.AsyncClient) -> None:
     sample = 'vapi_auth_failures_total{reason="no secret fits"}'
-    before = await metric_of(stranger, sample)
+    before = await metric(stranger, sample, **READER)
     answers = [await stranger.post(WEBHOOK, json={}, headers={"X-Vapi-Secret": "wrong"}) for _ in range(35)]
     assert [answer.status_code for answer in answers] == [401] * 30 + [429] * 5
-    assert await metric_of(stranger, sample) == before + 35
+    assert await metric(stranger, sample, **READER) == before + 35
 
 
 def test_every_reason_for_which_a_webhook_is_refused_is_a_label_of_its_own() -> None:

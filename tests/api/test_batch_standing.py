@@ -8,11 +8,11 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.api.test_placing import BATCH, calls_to, new_request
+from tests.support.call_requests import calls_to, new_request
 from tests.support.eventually import eventually
 from tests.support.fake_vapi import FakeVapi
 from tests.support.replica import Replica
-from tests.support.routes import CALLS
+from tests.support.routes import BATCH, CALLS
 from tests.support.service_api import ADMIN, PROOF, READER, connected, deliver, record_of
 from tests.support.vapi_sender import status_update
 

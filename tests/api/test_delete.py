@@ -5,8 +5,8 @@ from __future__ import annotations
 import httpx2
 import pytest
 
-from tests.support.routes import BY_PHONE, CALLS, STATS, WEBHOOK
-from tests.support.service_api import deliver, new_call_id
+from tests.support.routes import CALLS, WEBHOOK
+from tests.support.service_api import deliver, list_calls, new_call_id, poll_at_once, stats_of
 from tests.support.vapi_sender import full_report, status_update
 
 
@@ -42,18 +42,15 @@ async def test_a_late_report_is_acknowledged_and_brings_nothing_back(
 async def test_a_waiting_poll_for_a_deleted_call_is_404_at_once(client: httpx2.AsyncClient) -> None:
     call_id = new_call_id()
     await client.delete(CALLS + call_id)
-    # Without "at once" this would run into the client's own timeout of 20 s.
-    assert (await client.get(CALLS + call_id, params={"wait": "25"})).status_code == 404
+    assert (await poll_at_once(client, call_id)).status_code == 404
 
 
 async def test_a_deleted_call_is_in_no_list(client: httpx2.AsyncClient) -> None:
     call_id = new_call_id()
     await deliver(client, full_report(call_id, customer={"number": "+18645550155"}))
     await client.delete(CALLS + call_id)
-    by_phone = await client.get(BY_PHONE + "+18645550155")
-    entries = (await client.get(STATS, params={"limit": "100"})).json()["stats"]["entries"]
-    assert by_phone.json()["count"] == 0
-    assert call_id not in [entry["callId"] for entry in entries]
+    assert (await list_calls(client, "+18645550155")).json()["count"] == 0
+    assert call_id not in [entry["callId"] for entry in (await stats_of(client, 100))["entries"]]
 
 
 async def test_a_malformed_call_id_cannot_be_deleted(client: httpx2.AsyncClient) -> None:

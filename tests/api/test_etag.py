@@ -6,7 +6,7 @@ import httpx2
 import pytest
 
 from tests.support.routes import CALLS
-from tests.support.service_api import deliver, new_call_id, parked_poll
+from tests.support.service_api import deliver, new_call_id, parked_poll, poll_at_once
 from tests.support.vapi_sender import full_report, preliminary_report, status_update
 
 
@@ -53,8 +53,7 @@ async def test_waiting_on_a_complete_record_that_is_unchanged_is_304_at_once(cli
     call_id = new_call_id()
     await deliver(client, full_report(call_id))
     etag = await etag_of(client, call_id)
-    # Without "at once" this would run into the client's own timeout of 20 s.
-    answer = await client.get(CALLS + call_id, params={"wait": "25"}, headers={"If-None-Match": etag})
+    answer = await poll_at_once(client, call_id, {"If-None-Match": etag})
     assert (answer.status_code, answer.headers["etag"]) == (304, etag)
 
 
@@ -74,9 +73,9 @@ async def test_a_failed_record_that_is_unchanged_is_waited_on_until_the_report_c
 ) -> None:
     call_id = new_call_id()
     await deliver(brief_client, preliminary_report(call_id))
-    failed = await brief_client.get(CALLS + call_id, params={"wait": "2"})
+    failed = await brief_client.get(CALLS + call_id, params={"wait": "20"})
     headers = {"If-None-Match": failed.headers["etag"]}
-    async with parked_poll(brief_client, call_id, wait="2", headers=headers) as poll:
+    async with parked_poll(brief_client, call_id, headers=headers) as poll:
         await deliver(brief_client, full_report(call_id))
         answer = await poll
     assert (failed.json()["data"]["data_status"], answer.status_code) == ("fetch_failed", 200)
@@ -107,7 +106,7 @@ async def test_a_copy_that_is_out_of_date_already_is_answered_at_once(client: ht
     await deliver(client, status_update("queued", call_id))
     headers = {"If-None-Match": await etag_of(client, call_id)}
     await deliver(client, status_update("ringing", call_id))
-    answer = await client.get(CALLS + call_id, params={"wait": "25"}, headers=headers)
+    answer = await poll_at_once(client, call_id, headers)
     assert (answer.status_code, answer.json()["data"]["status"]) == (202, "ringing")
 
 
@@ -116,5 +115,5 @@ async def test_a_deleted_call_is_404_to_who_holds_a_copy(client: httpx2.AsyncCli
     await deliver(client, full_report(call_id))
     headers = {"If-None-Match": await etag_of(client, call_id)}
     await client.delete(CALLS + call_id)
-    answer = await client.get(CALLS + call_id, params={"wait": "15"}, headers=headers)
+    answer = await poll_at_once(client, call_id, headers)
     assert answer.status_code == 404

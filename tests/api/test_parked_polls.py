@@ -77,14 +77,14 @@ async def test_the_end_of_the_report_grace_wakes_a_parked_poll(
     call_id = new_call_id()
     await deliver(brief_client, end_of(call_id))
     before = await record_of(brief_client, call_id)
-    answer = await brief_client.get(CALLS + call_id, params={"wait": "2"})
+    answer = await brief_client.get(CALLS + call_id, params={"wait": "20"})
     assert (answer.status_code, answer.json()["data"]["data_status"]) == (200, "fetch_failed")
     assert answer.json()["data"]["version"] == before["version"] + 1
 
 
 async def test_a_poll_parked_before_the_end_is_woken_by_the_end_of_the_grace(brief_client: httpx2.AsyncClient) -> None:
     call_id = new_call_id()
-    async with parked_poll(brief_client, call_id, wait="2") as poll:
+    async with parked_poll(brief_client, call_id) as poll:
         await deliver(brief_client, status_update("ended", call_id))
         answer = await poll
     assert (answer.status_code, answer.json()["data"]["data_status"]) == (200, "fetch_failed")
@@ -93,7 +93,7 @@ async def test_a_poll_parked_before_the_end_is_woken_by_the_end_of_the_grace(bri
 async def test_a_full_report_after_the_grace_still_completes_the_record(brief_client: httpx2.AsyncClient) -> None:
     call_id = new_call_id()
     await deliver(brief_client, preliminary_report(call_id))
-    await brief_client.get(CALLS + call_id, params={"wait": "2"})
+    await brief_client.get(CALLS + call_id, params={"wait": "20"})
     await deliver(brief_client, full_report(call_id))
     record = await record_of(brief_client, call_id)
     assert (record["data_status"], record["analysis_reliable"]) == ("complete", True)

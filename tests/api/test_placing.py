@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
-from typing import Any, Final
 
 import httpx2
 import pytest
 
-from tests.support.call_requests import REQUIRED
+from tests.support.call_requests import REQUIRED, calls_to, new_request
 from tests.support.eventually import eventually
 from tests.support.fake_vapi import FakeVapi
 from tests.support.replica import Replica
-from tests.support.routes import PLACE
+from tests.support.routes import BATCH, PLACE
 from tests.support.service_api import ADMIN, READER, connected, metric, record_of, stats_of
-
-BATCH: Final = PLACE + "/batch"
-
-_numbers = itertools.count(1)
-
-
-def new_request(**fields: Any) -> dict[str, Any]:
-    """A call request for a number that no other test has dialled."""
-    return {**REQUIRED, "providerPhone": f"+1864555{next(_numbers):04d}", **fields}
-
-
-def calls_to(vapi: FakeVapi, number: str) -> list[str]:
-    return [call_id for call_id, call in vapi.calls.items() if call["customer"]["number"] == number]
 
 
 async def test_a_placed_call_is_202_and_its_record_is_there(vapi: FakeVapi, dialler: httpx2.AsyncClient) -> None:

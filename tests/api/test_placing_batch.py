@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import time
+from functools import partial
 from typing import Any
 
 import httpx2
 import pytest
 
-from tests.api.test_placing import BATCH, calls_to, new_request
+from tests.support.call_requests import calls_to, new_request
 from tests.support.eventually import eventually
 from tests.support.fake_vapi import FakeVapi
-from tests.support.replica import Replica
+from tests.support.routes import BATCH, PLACE
 
 
 async def test_each_request_has_its_result_in_order(vapi: FakeVapi, dialler: httpx2.AsyncClient) -> None:
@@ -86,50 +86,40 @@ async def test_a_request_of_a_batch_has_the_batchs_key_and_its_place(dialler: ht
     requests = [new_request(), new_request()]
     key = f"places-{requests[0]['providerPhone']}"
     batch = await dialler.post(BATCH, json={"requests": requests}, headers={"Idempotency-Key": key})
-    alone = await dialler.post("/api/v1/vapi/calls", json=requests[1], headers={"Idempotency-Key": f"{key}:1"})
+    alone = await dialler.post(PLACE, json=requests[1], headers={"Idempotency-Key": f"{key}:1"})
     assert alone.json()["data"] == batch.json()["results"][1]["data"]
 
 
-@pytest.fixture
-def slow_vapi(vapi: FakeVapi) -> Any:
-    vapi.be_slow(0.3)
-    yield vapi
-    vapi.be_slow(0)
+def has_received(vapi: FakeVapi, number: int) -> bool:
+    return len(vapi.received) >= number
 
 
-async def test_no_more_are_under_way_than_asked_for(slow_vapi: FakeVapi, dialler: httpx2.AsyncClient) -> None:
+async def test_no_more_are_under_way_than_asked_for(vapi: FakeVapi, dialler: httpx2.AsyncClient) -> None:
     requests = [new_request() for _ in range(6)]
-    before, started = len(slow_vapi.received), time.monotonic()
-    asking = asyncio.create_task(dialler.post(BATCH, json={"requests": requests, "max_concurrent": 2}))
-
-    async def has_begun() -> bool:
-        return len(slow_vapi.received) > before
-
-    await eventually(has_begun)
-    await asyncio.sleep(0.1)
-    assert len(slow_vapi.received) - before <= 2
+    before = len(vapi.received)
+    with vapi.holding_answers() as let_go:
+        asking = asyncio.create_task(dialler.post(BATCH, json={"requests": requests, "max_concurrent": 2}))
+        for arrived in (2, 4, 6):
+            await eventually(partial(has_received, vapi, before + arrived))
+            await asyncio.sleep(0.1)  # for one more, which must not come
+            assert len(vapi.received) - before == arrived
+            let_go()
     assert all(result["success"] for result in (await asking).json()["results"])
-    assert time.monotonic() - started >= 0.9
 
 
-async def test_who_goes_away_leaves_nothing_half_done(
-    slow_vapi: FakeVapi, dialler: httpx2.AsyncClient, dialling_replica: Replica
-) -> None:
+async def test_who_goes_away_leaves_nothing_half_done(vapi: FakeVapi, dialler: httpx2.AsyncClient) -> None:
     requests = [new_request() for _ in range(3)]
     key = {"Idempotency-Key": f"gone-{requests[0]['providerPhone']}"}
-    leaving = asyncio.create_task(dialler.post(BATCH, json={"requests": requests}, headers=key))
-    await eventually(lambda: any(calls_to(slow_vapi, request["providerPhone"]) for request in requests))
-    assert not leaving.done()
-    leaving.cancel()
-
-    async def are_placed() -> bool:
-        return all(calls_to(slow_vapi, request["providerPhone"]) for request in requests)
-
-    await eventually(are_placed)
+    with vapi.holding_answers():
+        leaving = asyncio.create_task(dialler.post(BATCH, json={"requests": requests}, headers=key))
+        await eventually(lambda: any(calls_to(vapi, request["providerPhone"]) for request in requests))
+        leaving.cancel()
+        await asyncio.gather(leaving, return_exceptions=True)
+    await eventually(lambda: all(calls_to(vapi, request["providerPhone"]) for request in requests))
 
     async def is_answered() -> bool:
         answer = await dialler.post(BATCH, json={"requests": requests}, headers=key)
-        return all(result["success"] for result in answer.json()["results"])
+        return answer.status_code == 200 and all(result["success"] for result in answer.json()["results"])
 
     await eventually(is_answered)
-    assert [len(calls_to(slow_vapi, request["providerPhone"])) for request in requests] == [1, 1, 1]
+    assert [len(calls_to(vapi, request["providerPhone"])) for request in requests] == [1, 1, 1]

@@ -16,7 +16,7 @@ from tests.support.kestra_execution import FakeExecution
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
 from tests.support.resuming_replica import paused_execution, resumes_sent
-from tests.support.routes import CALLS, STATS
+from tests.support.routes import CALLS
 from tests.support.service_api import (
     ADMIN,
     CREDENTIALS,
@@ -24,9 +24,11 @@ from tests.support.service_api import (
     READER,
     connected,
     deliver,
-    metric,
+    metrics_reach,
     new_address,
     new_call_id,
+    stats_of,
+    subscribe_execution,
 )
 from tests.support.vapi_sender import full_report, status_update
 
@@ -64,16 +66,11 @@ def execution(kestra: FakeKestra) -> FakeExecution:
     return paused_execution(kestra, new_call_id().replace("-", ""))
 
 
-async def subscribe(client: httpx2.AsyncClient, call_id: str, execution_id: str, **more: Any) -> httpx2.Response:
-    body = {"kind": "kestra_resume", "execution_id": execution_id, **more}
-    return await client.post(f"{CALLS}{call_id}/subscriptions", json=body)
-
-
 async def test_a_report_wakes_the_execution_that_waits_for_it(
     flow: httpx2.AsyncClient, execution: FakeExecution
 ) -> None:
     call_id = new_call_id()
-    answer = await subscribe(flow, call_id, execution.id)
+    answer = await subscribe_execution(flow, call_id, execution.id)
     assert (answer.status_code, answer.json()) == (202, {"success": True})
     await deliver(flow, status_update("in-progress", call_id), **PROOF)
     assert execution.resumes == 0
@@ -85,7 +82,7 @@ async def test_a_report_wakes_the_execution_that_waits_for_it(
 async def test_the_end_of_the_grace_wakes_it_too(flow: httpx2.AsyncClient, execution: FakeExecution) -> None:
     call_id = new_call_id()
     await deliver(flow, status_update("ended", call_id), **PROOF)
-    await subscribe(flow, call_id, execution.id)
+    await subscribe_execution(flow, call_id, execution.id)
 
     await execution.until_resumed()
     record = (await flow.get(CALLS + call_id)).json()["data"]
@@ -99,7 +96,7 @@ async def test_a_deletion_wakes_it_too(
     call_id = new_call_id()
     if call_is_known:
         await deliver(flow, status_update("ringing", call_id), **PROOF)
-    await subscribe(flow, call_id, execution.id)
+    await subscribe_execution(flow, call_id, execution.id)
     await flow.delete(CALLS + call_id, headers=ADMIN)
 
     await execution.until_resumed()
@@ -111,16 +108,16 @@ async def test_subscribing_again_and_again_wakes_it_once(
     call_id = new_call_id()
     sent_before = resumes_sent(kestra)
     await deliver(flow, full_report(call_id), **PROOF)
-    await asyncio.gather(*(subscribe(flow, call_id, execution.id) for _ in range(5)))
+    await asyncio.gather(*(subscribe_execution(flow, call_id, execution.id) for _ in range(5)))
     await execution.until_resumed()
-    answer = await subscribe(flow, call_id, execution.id)
+    answer = await subscribe_execution(flow, call_id, execution.id)
 
     assert (answer.status_code, answer.json()) == (202, {"success": True})
     assert resumes_sent(kestra) == sent_before + 1
 
 
 async def test_members_that_nobody_knows_are_ignored(flow: httpx2.AsyncClient, execution: FakeExecution) -> None:
-    assert (await subscribe(flow, new_call_id(), execution.id, note={"a": [1]})).status_code == 202
+    assert (await subscribe_execution(flow, new_call_id(), execution.id, note={"a": [1]})).status_code == 202
 
 
 @pytest.mark.parametrize(
@@ -155,35 +152,34 @@ async def test_what_is_no_json_is_refused(flow: httpx2.AsyncClient, body: bytes)
 
 
 async def test_an_odd_call_id_is_refused(flow: httpx2.AsyncClient) -> None:
-    assert (await subscribe(flow, ".hidden", "abc")).status_code == 400
+    assert (await subscribe_execution(flow, ".hidden", "abc")).status_code == 400
 
 
 async def test_the_hundred_and_first_of_a_call_is_refused(flow: httpx2.AsyncClient) -> None:
     call_id = new_call_id()
-    answers = await asyncio.gather(*(subscribe(flow, call_id, f"execution{number}") for number in range(101)))
+    answers = await asyncio.gather(*(subscribe_execution(flow, call_id, f"execution{number}") for number in range(101)))
     assert sorted(answer.status_code for answer in answers) == [202] * 100 + [429]
 
 
 async def test_it_takes_a_token(replica: Replica) -> None:
     async with connected(replica, **{"X-Forwarded-For": new_address()}) as stranger:
-        assert (await subscribe(stranger, "some-call", "abc")).status_code == 401
+        assert (await subscribe_execution(stranger, "some-call", "abc")).status_code == 401
 
 
 async def test_without_kestra_it_is_not_implemented(start_replica: Callable[..., Replica]) -> None:
     async with connected(start_replica()) as client:
-        answer = await subscribe(client, "some-call", "abc")
+        answer = await subscribe_execution(client, "some-call", "abc")
     assert answer.status_code == 501
     assert "KESTRA_URL" in answer.json()["error"]
 
 
 async def test_while_redis_is_away_nothing_is_promised(
-    kestra: FakeKestra, start_replica: Callable[..., Replica]
+    kestra: FakeKestra, own_redis: RedisProcess, start_replica: Callable[..., Replica]
 ) -> None:
-    server = RedisProcess().start()
-    replica = start_replica(redis_url=server.url, store_timeout_s=0.3, kestra_url=kestra.url)
-    server.stop()
+    replica = start_replica(redis_url=own_redis.url, store_timeout_s=0.3, kestra_url=kestra.url)
+    own_redis.stop()
     async with connected(replica) as client:
-        answer = await subscribe(client, "some-call", "abc")
+        answer = await subscribe_execution(client, "some-call", "abc")
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
 
 
@@ -192,21 +188,20 @@ async def test_stats_and_metrics_count_what_became_of_it(
 ) -> None:
     execution = paused_execution(kestra, "counted")
     async with connected(start_replica(kestra_url=kestra.url)) as client:
-        await subscribe(client, "runs", "whoever")
+        await subscribe_execution(client, "runs", "whoever")
         await deliver(client, full_report("over"))
         kestra.refuse_resumes(1)
-        await subscribe(client, "over", execution.id)
+        await subscribe_execution(client, "over", execution.id)
         await execution.until("RESTARTED")
-        await subscribe(client, "over", "nobody")
+        await subscribe_execution(client, "over", "nobody")
         expected = {"waiting_calls": 1, "due": 0, "resumed": 1, "dropped": 1, "retried": 1}
 
         async def stand() -> bool:
-            stats: dict[str, Any] = (await client.get(STATS)).json().get("stats", {})
-            return bool(stats.get("subscriptions") == expected)
+            return bool((await stats_of(client))["subscriptions"] == expected)
 
         await eventually(stand)
-        for result in ("resumed", "dropped", "retried"):
-            assert await metric(client, f'vapi_subscriptions_total{{result="{result}"}}') == 1
+        shown = {f'vapi_subscriptions_total{{result="{result}"}}': 1.0 for result in ("resumed", "dropped", "retried")}
+        await metrics_reach(client, shown)
 
 
 async def test_nothing_of_it_is_logged_but_the_ids(kestra: FakeKestra, start_replica: Callable[..., Replica]) -> None:
@@ -214,7 +209,7 @@ async def test_nothing_of_it_is_logged_but_the_ids(kestra: FakeKestra, start_rep
     replica = start_replica(kestra_url=kestra.url)
     async with connected(replica) as client:
         await deliver(client, full_report("call-1"))
-        await subscribe(client, "call-1", execution.id, note="a-private-note")
+        await subscribe_execution(client, "call-1", execution.id, note="a-private-note")
         await execution.until_resumed()
 
         async def is_told() -> bool:

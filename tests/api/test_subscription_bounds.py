@@ -5,12 +5,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 
-from tests.api.test_subscribing import subscribe
 from tests.support.eventually import eventually
 from tests.support.fake_kestra import FakeKestra
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
-from tests.support.service_api import connected, deliver
+from tests.support.service_api import connected, deliver, subscribe_execution
 from tests.support.vapi_sender import full_report, status_update
 
 
@@ -28,21 +27,21 @@ async def test_beyond_the_bounds_it_is_429_at_every_replica_and_what_is_noted_st
         async with connected(one) as first, connected(other) as second:
             for number in range(9):
                 await deliver(first, status_update("ringing", f"known-{number}"))
-            assert (await subscribe(first, "made-up-1", "execution")).status_code == 202
-            refused = await subscribe(second, "made-up-2", "execution")
+            assert (await subscribe_execution(first, "made-up-1", "execution")).status_code == 202
+            refused = await subscribe_execution(second, "made-up-2", "execution")
             assert (refused.status_code, refused.json()["success"]) == (429, False)
 
-            answers = [await subscribe(first, f"known-{number}", "execution") for number in range(9)]
+            answers = [await subscribe_execution(first, f"known-{number}", "execution") for number in range(9)]
             assert [answer.status_code for answer in answers] == [202] * 9
-            assert (await subscribe(first, "known-0", "another")).status_code == 429
-            assert (await subscribe(first, "known-0", "execution")).status_code == 202
+            assert (await subscribe_execution(first, "known-0", "another")).status_code == 429
+            assert (await subscribe_execution(first, "known-0", "execution")).status_code == 202
 
             attempts = itertools.count()
 
             async def is_refused() -> bool:
                 """From its next count on; until then it may take one too many."""
-                return (await subscribe(second, "known-0", f"another{next(attempts)}")).status_code == 429
+                return (await subscribe_execution(second, "known-0", f"another{next(attempts)}")).status_code == 429
 
             await eventually(is_refused)
-            assert (await subscribe(second, "known-0", "execution")).status_code == 202
+            assert (await subscribe_execution(second, "known-0", "execution")).status_code == 202
             await deliver(second, full_report("new"))

@@ -42,6 +42,12 @@ class CallbackReceiver:
     def stop(self) -> None:
         self._server.stop()
 
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
     def go_away(self) -> None:
         self._server.go_away()
 

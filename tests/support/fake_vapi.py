@@ -15,7 +15,8 @@ import copy
 import re
 import secrets
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Final, Self
 
 from tests.support.fake_vapi_calls import PHONE_NUMBER_ID, iso, new_call, new_phone_number, newest_first, now_ms
@@ -121,6 +122,10 @@ class FakeVapi:
         """Take that long for every answer from now on."""
         self._server.delay_s = delay_s
 
+    def holding_answers(self) -> AbstractContextManager[Callable[[], object]]:
+        """Answer nothing before the end of the block, or before its function is called, to those that wait by then."""
+        return self._server.holding_answers()
+
     def go_away(self) -> None:
         """Refuse connections."""
         self._server.go_away()
@@ -166,11 +171,9 @@ class FakeVapi:
         if request.headers.get("authorization") != f"Bearer {self.api_key}":
             return refusal(401, "Invalid Key. Hot tip, you may be using the private key instead of the public key.")
         if request.path == "/call":
-            return (
-                self._place(request)
-                if request.method == "POST"
-                else Reply(200, newest_first(self.calls, request.query))
-            )
+            if request.method == "POST":
+                return self._place(request)
+            return Reply(200, newest_first(self.calls, request.query))
         if request.path == "/assistant":
             if request.method == "POST":
                 return self._create_assistant(request)

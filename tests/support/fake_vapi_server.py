@@ -7,8 +7,8 @@ import json
 import ssl
 import threading
 import traceback
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from http import HTTPStatus
@@ -91,6 +91,8 @@ class LoopbackServer:
         self.conducts: list[Conduct] = []
         self._answer = answer
         self._tls = tls
+        self._may_answer = asyncio.Event()
+        self._may_answer.set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="loopback-server", daemon=True)
         self._server: TalkingServer | None = None
@@ -120,6 +122,20 @@ class LoopbackServer:
         if self._server is not None:
             self._run(self._server.close())
 
+    @contextmanager
+    def holding_answers(self) -> Iterator[Callable[[], object]]:
+        """Requests take effect meanwhile, and answers wait for the end, or until the given function lets them go."""
+
+        def let_go() -> None:
+            self._may_answer.set()
+            self._may_answer.clear()
+
+        self._loop.call_soon_threadsafe(self._may_answer.clear)
+        try:
+            yield lambda: self._loop.call_soon_threadsafe(let_go)
+        finally:
+            self._loop.call_soon_threadsafe(self._may_answer.set)
+
     def _run(self, work: Coroutine[Any, Any, _T]) -> _T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(STOP_S)
 
@@ -134,6 +150,7 @@ class LoopbackServer:
         conduct = self._take_conduct(request)
         right = self._answer_safely(request) if conduct is None or conduct.takes_effect else Reply(500)
         given = right if conduct is None else conduct.instead
+        await self._may_answer.wait()
         await asyncio.sleep(self.delay_s)
         if given is Silence.HANG:
             await reader.read()  # until the other side gives up

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -27,6 +27,9 @@ CREDENTIALS: Final = {
     "API_READ_TOKENS": READ_TOKEN,
     "API_ADMIN_TOKENS": ADMIN_TOKEN,
 }
+
+AT_ONCE_S: Final = 20.0
+"""Less than a poll may wait; a busy machine does not need as long."""
 
 _numbers = itertools.count(1)
 
@@ -66,17 +69,37 @@ async def record_of(client: httpx2.AsyncClient, call_id: str, **query: str) -> d
     return record
 
 
+async def poll_at_once(
+    client: httpx2.AsyncClient, call_id: str, headers: dict[str, str] | None = None, **query: str
+) -> httpx2.Response:
+    """The answer to a long poll that must not wait: one that waited would not be there in time."""
+    async with asyncio.timeout(AT_ONCE_S):
+        return await client.get(CALLS + call_id, params={"wait": "25", **query}, headers=headers)
+
+
 async def list_calls(client: httpx2.AsyncClient, phone: str, params: dict[str, str] | None = None) -> httpx2.Response:
     return await get_when_served(client, BY_PHONE + phone, params)
 
 
-async def metric(client: httpx2.AsyncClient, sample: str) -> float:
+async def metrics_of(client: httpx2.AsyncClient, **headers: str) -> dict[str, float]:
+    """All lines of ``/metrics`` by name and labels."""
+    lines = (await client.get("/metrics", headers=headers)).text.splitlines()
+    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[:1] != "#")}
+
+
+async def metric(client: httpx2.AsyncClient, sample: str, **headers: str) -> float:
     """The value of one line of ``/metrics``; 0 when the line is not there yet."""
-    for line in (await client.get("/metrics")).text.splitlines():
-        name, _, value = line.rpartition(" ")
-        if name == sample:
-            return float(value)
-    return 0.0
+    return (await metrics_of(client, **headers)).get(sample, 0.0)
+
+
+async def metrics_reach(client: httpx2.AsyncClient, expected: Mapping[str, float]) -> None:
+    """Return when these lines have these values; gauges may lag by some seconds."""
+
+    async def do_reach() -> bool:
+        metrics = await metrics_of(client)
+        return all(metrics.get(sample) == value for sample, value in expected.items())
+
+    await eventually(do_reach)
 
 
 async def stats_of(client: httpx2.AsyncClient, limit: int = 20) -> dict[str, Any]:
@@ -95,11 +118,18 @@ async def counted(client: httpx2.AsyncClient, expected: dict[str, dict[str, Any]
 
 async def polls_parked(client: httpx2.AsyncClient, count: int) -> None:
     """Return when exactly this many polls are parked."""
+    await metrics_reach(client, {"vapi_polls_waiting": count})
 
-    async def is_reached() -> bool:
-        return await metric(client, "vapi_polls_waiting") == count
 
-    await eventually(is_reached)
+async def subscribe_execution(
+    client: httpx2.AsyncClient, call_id: str, execution_id: str, **more: Any
+) -> httpx2.Response:
+    body = {"kind": "kestra_resume", "execution_id": execution_id, **more}
+    return await client.post(f"{CALLS}{call_id}/subscriptions", json=body)
+
+
+async def subscribe_callback(client: httpx2.AsyncClient, call_id: str, url: Any) -> httpx2.Response:
+    return await client.post(f"{CALLS}{call_id}/subscriptions", json={"kind": "callback", "url": url})
 
 
 @asynccontextmanager

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
 import httpx2
 import pytest
 
-from tests.support.eventually import PATIENCE_S
+from tests.support.eventually import PATIENCE_S, eventually
 from tests.support.fake_vapi import ARTIFACTS, FakeVapi
 from tests.support.fake_vapi_calls import NO_ANSWER
 from tests.support.fake_vapi_webhooks import Plan
@@ -227,6 +228,15 @@ async def test_it_can_be_slow(vapi: FakeVapi, http: httpx2.AsyncClient) -> None:
     vapi.be_slow(2.0)
     with pytest.raises(httpx2.ReadTimeout):
         await http.get("/call", timeout=A_SILENCE)
+
+
+async def test_its_answers_can_be_held_back(vapi: FakeVapi, http: httpx2.AsyncClient) -> None:
+    with vapi.holding_answers() as let_go:
+        asking = asyncio.ensure_future(http.post("/call", json=order(vapi)))
+        await eventually(lambda: len(vapi.calls) == 1)
+        assert not asking.done()
+        let_go()
+        assert (await asking).status_code == 201
 
 
 async def test_it_can_go_away_and_come_back_at_the_same_address(vapi: FakeVapi, http: httpx2.AsyncClient) -> None:
