@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import suppress
 
 import pytest
 
-from service.calls.stored_call import CallChange
 from service.errors import StoreUnavailableError
 from service.load_config import load_settings
 from service.redis_client.topology import open_redis
@@ -17,10 +15,9 @@ from service.store.calls import CallStore
 from service.store.keys import Keys
 from tests.store.conftest import AnswerWith, OpenedStore, OpenStore
 from tests.support.access_log import LONGEST_ANSWER_S
-from tests.support.eventually import eventually
 from tests.support.redis_server import RedisProcess
 from tests.support.redis_topologies import ask
-from tests.support.store_events import change, stored
+from tests.support.store_events import change, stored, until_taken
 
 TIMEOUT_S = 1.2
 
@@ -30,20 +27,8 @@ def _hasty(opened: OpenedStore) -> CallStore:
     return CallStore(opened.settings, opened.start_pipeline(timeout_s=TIMEOUT_S), opened.keys)
 
 
-async def _takes(store: CallStore, one: CallChange) -> None:
-    """Return when it took the change: on a busy machine also a Redis that is well may be late."""
-
-    async def is_taken() -> bool:
-        with suppress(StoreUnavailableError):
-            await store.merge(one)
-            return True
-        return False
-
-    await eventually(is_taken)
-
-
 async def _heals(opened: OpenedStore, store: CallStore) -> None:
-    await _takes(store, change(status=3, ending=3))
+    await until_taken(store, change(status=3, ending=3))
     assert (await stored(opened.store)).status == 3
 
 
@@ -52,7 +37,7 @@ async def test_a_hung_redis_fails_every_request_in_time_and_heals_when_it_wakes(
 ) -> None:
     opened = await open_on()
     store = _hasty(opened)
-    await _takes(store, change(status=1))
+    await until_taken(store, change(status=1))
     own_redis.pause()
 
     started = time.monotonic()
@@ -72,7 +57,7 @@ async def test_requests_that_come_one_after_the_other_to_a_hung_redis_each_fail_
 ) -> None:
     opened = await open_on()
     store = _hasty(opened)
-    await _takes(store, change(status=1))
+    await until_taken(store, change(status=1))
     own_redis.pause()
 
     async def ask(number: int) -> float:
@@ -94,7 +79,7 @@ async def test_a_redis_that_was_killed_is_found_again_with_its_scripts_forgotten
 ) -> None:
     opened = await open_on()
     store = _hasty(opened)
-    await _takes(store, change(status=1))
+    await until_taken(store, change(status=1))
     own_redis.kill()
 
     with pytest.raises(StoreUnavailableError):
@@ -138,7 +123,7 @@ async def test_a_demoted_redis_refuses_writes_and_is_left_for_a_new_connection(o
 async def test_a_full_redis_refuses_a_merge_and_keeps_the_record_as_it_was(open_on: OpenStore) -> None:
     opened = await open_on()
     store = _hasty(opened)
-    await _takes(store, change(status=1))
+    await until_taken(store, change(status=1))
     await opened.store.merge(change(status=1, customer_phone='"+18645550123"'))
     before = await stored(opened.store)
     await opened.redis.config_set("maxmemory-policy", "noeviction")

@@ -113,7 +113,7 @@ async def test_probes_close_together_ask_once(opened: OpenedStore) -> None:
 
 
 async def test_a_demoted_redis_is_not_healthy_though_it_reads_well(open_on: OpenStore) -> None:
-    opened = await open_on(STORE_TIMEOUT_S=1.0)
+    opened = await open_on(STORE_TIMEOUT_S=1.2)
     await opened.send("REPLICAOF", "127.0.0.1", "1")
 
     probe = await StoreHealth(opened.pipeline, opened.keys).probe()
@@ -124,7 +124,7 @@ async def test_a_demoted_redis_is_not_healthy_though_it_reads_well(open_on: Open
 
 
 async def test_the_problem_of_a_hung_redis_has_words(open_on: OpenStore, own_redis: RedisProcess) -> None:
-    opened = await open_on(STORE_TIMEOUT_S=0.2)
+    opened = await open_on(STORE_TIMEOUT_S=1.2)
     await opened.pipeline.execute(b"PING")
     own_redis.pause()
 
