@@ -9,6 +9,7 @@ from tests.store.conftest import OpenedStore
 from tests.support.fake_kestra import FakeKestra
 from tests.support.fake_vapi import FakeVapi
 from tests.support.reconciling_replica import OneReplica, StartReplica
+from tests.support.slow_proxy import SlowProxy
 
 
 @pytest.fixture
@@ -28,6 +29,14 @@ async def opened(kestra: FakeKestra) -> AsyncIterator[OpenedStore]:
 async def vapi() -> AsyncIterator[FakeVapi]:
     async with FakeVapi() as vapi:
         yield vapi
+
+
+@pytest.fixture
+async def held(vapi: FakeVapi) -> AsyncIterator[SlowProxy]:
+    """The way to VAPI, which lets requests pass, and answers once its ``may_reply`` is set."""
+    async with SlowProxy(int(vapi.url.rpartition(":")[2])) as proxy:
+        proxy.may_reply.clear()
+        yield proxy
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from tests.support.eventually import eventually
 from tests.support.fake_vapi import FakeVapi
 from tests.support.placing_service import A_REQUEST, Desk, a_request, opened_desk
 from tests.support.redis_server import RedisProcess
+from tests.support.slow_proxy import SlowProxy
 from tests.support.store_events import record
 
 GOING_REDIS: Final = {"STORE_TIMEOUT_S": "1.2"}
@@ -24,6 +25,12 @@ GOING_REDIS: Final = {"STORE_TIMEOUT_S": "1.2"}
 async def desk(vapi: FakeVapi) -> AsyncIterator[Desk]:
     async with opened_desk(**vapi.settings) as opened:
         yield opened
+
+
+@pytest.fixture
+def settings(vapi: FakeVapi, held: SlowProxy) -> dict[str, str]:
+    """For a desk to which VAPI's answers come when the test lets them."""
+    return {**vapi.settings, "VAPI_API_URL": f"http://127.0.0.1:{held.port}"}
 
 
 async def has_asked(vapi: FakeVapi) -> None:
@@ -95,42 +102,42 @@ async def test_while_the_outcome_is_unknown_the_key_is_taken(vapi: FakeVapi, des
     assert len(vapi.requests) == 1
 
 
-async def test_a_request_that_goes_away_is_finished_and_noted(vapi: FakeVapi, desk: Desk) -> None:
-    vapi.be_slow(0.2)
+async def go_away(vapi: FakeVapi, desk: Desk, held: SlowProxy) -> None:
+    """Ask for a call, and go away before VAPI answers."""
     placing = asyncio.create_task(desk.placing.place(a_request(), key="key-1"))
     await has_asked(vapi)
     placing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await placing
+    assert desk.results == []
+    held.may_reply.set()
+    await eventually(lambda: bool(desk.results))
 
-    async def is_placed() -> bool:
-        return bool(desk.results)
 
-    await eventually(is_placed)
-    placed = await desk.placing.place(a_request(), key="key-1")
-    assert (await record(desk.store, str(placed.call_id)))["status"] == "queued"
+async def test_a_request_that_goes_away_is_finished_and_noted(
+    vapi: FakeVapi, settings: dict[str, str], held: SlowProxy
+) -> None:
+    async with opened_desk(**settings) as desk:
+        await go_away(vapi, desk, held)
+        placed = await desk.placing.place(a_request(), key="key-1")
+        assert (await record(desk.store, str(placed.call_id)))["status"] == "queued"
     assert len(vapi.requests) == 1
 
 
-async def test_a_request_that_goes_away_before_it_is_refused_disturbs_nobody(vapi: FakeVapi, desk: Desk) -> None:
-    vapi.be_slow(0.2)
+async def test_a_request_that_goes_away_before_it_is_refused_disturbs_nobody(
+    vapi: FakeVapi, settings: dict[str, str], held: SlowProxy
+) -> None:
     vapi.refuse_next(400)
-    placing = asyncio.create_task(desk.placing.place(a_request()))
-    await has_asked(vapi)
-    placing.cancel()
-    await asyncio.gather(placing, return_exceptions=True)
-
-    async def is_refused() -> bool:
-        return desk.results == [("vapi", "refused")]
-
-    await eventually(is_refused)
+    async with opened_desk(**settings) as desk:
+        await go_away(vapi, desk, held)
+        assert desk.results == [("vapi", "refused")]
 
 
-async def test_closing_waits_for_what_is_under_way(vapi: FakeVapi) -> None:
-    vapi.be_slow(0.2)
-    async with opened_desk(**vapi.settings) as desk:
+async def test_closing_waits_for_what_is_under_way(vapi: FakeVapi, settings: dict[str, str], held: SlowProxy) -> None:
+    async with opened_desk(**settings) as desk:
         placing = asyncio.create_task(desk.placing.place(a_request()))
         await has_asked(vapi)
+        asyncio.get_running_loop().call_later(0.2, held.may_reply.set)  # it is being closed by then
     assert (await placing).call_id in vapi.calls
 
 
@@ -151,21 +158,21 @@ def own_redis() -> Iterator[RedisProcess]:
     process.stop()
 
 
-async def place_while_redis_goes(vapi: FakeVapi, desk: Desk, redis: RedisProcess) -> str:
+async def place_while_redis_goes(vapi: FakeVapi, held: SlowProxy, desk: Desk, redis: RedisProcess) -> str:
     """Redis dies, and forgets everything, between the claim and VAPI's answer; returns the id of the call."""
-    vapi.be_slow(1.0)
     placing = asyncio.create_task(desk.placing.place(a_request(), key="key-1"))
     await has_asked(vapi)
     redis.kill()
+    held.may_reply.set()
     placed = await placing
     return str(placed.call_id)
 
 
 async def test_a_redis_that_dies_while_it_rings_learns_of_the_call_when_it_is_back(
-    vapi: FakeVapi, own_redis: RedisProcess
+    vapi: FakeVapi, settings: dict[str, str], held: SlowProxy, own_redis: RedisProcess
 ) -> None:
-    async with opened_desk(own_redis.url, **vapi.settings, **GOING_REDIS) as desk:
-        call_id = await place_while_redis_goes(vapi, desk, own_redis)
+    async with opened_desk(own_redis.url, **settings, **GOING_REDIS) as desk:
+        call_id = await place_while_redis_goes(vapi, held, desk, own_redis)
         own_redis.start()
 
         async def is_known() -> bool:
@@ -202,10 +209,11 @@ async def test_a_redis_that_hangs_when_it_is_asked_blocks_the_key_no_longer_than
     assert len(vapi.requests) == 1
 
 
-async def test_with_a_spool_the_call_is_on_the_disk(vapi: FakeVapi, own_redis: RedisProcess, tmp_path: Path) -> None:
-    settings = {**vapi.settings, **GOING_REDIS, "SPOOL_DIR": str(tmp_path)}
-    async with opened_desk(own_redis.url, **settings) as desk:
-        call_id = await place_while_redis_goes(vapi, desk, own_redis)
+async def test_with_a_spool_the_call_is_on_the_disk(
+    vapi: FakeVapi, settings: dict[str, str], held: SlowProxy, own_redis: RedisProcess, tmp_path: Path
+) -> None:
+    async with opened_desk(own_redis.url, **settings, **GOING_REDIS, SPOOL_DIR=tmp_path) as desk:
+        call_id = await place_while_redis_goes(vapi, held, desk, own_redis)
         assert desk.spool is not None
         assert desk.spool.held.waiting == 1
         own_redis.start()
@@ -219,11 +227,11 @@ async def test_with_a_spool_the_call_is_on_the_disk(vapi: FakeVapi, own_redis: R
 
 
 async def test_a_spool_without_room_is_no_reason_to_forget_the_call(
-    vapi: FakeVapi, own_redis: RedisProcess, tmp_path: Path
+    vapi: FakeVapi, settings: dict[str, str], held: SlowProxy, own_redis: RedisProcess, tmp_path: Path
 ) -> None:
-    settings = {**vapi.settings, **GOING_REDIS, "SPOOL_DIR": str(tmp_path), "SPOOL_MAX_BYTES": "1"}
-    async with opened_desk(own_redis.url, **settings) as desk:
-        call_id = await place_while_redis_goes(vapi, desk, own_redis)
+    spool = {"SPOOL_DIR": str(tmp_path), "SPOOL_MAX_BYTES": "1"}
+    async with opened_desk(own_redis.url, **settings, **GOING_REDIS, **spool) as desk:
+        call_id = await place_while_redis_goes(vapi, held, desk, own_redis)
         own_redis.start()
 
         async def is_known() -> bool:

@@ -14,7 +14,7 @@ from tests.store.conftest import OpenedStore
 from tests.support.eventually import eventually
 from tests.support.fake_vapi import FakeVapi
 from tests.support.fake_vapi_webhooks import Plan
-from tests.support.reconciling_replica import OneReplica, StartReplica, asked_for, pass_time
+from tests.support.reconciling_replica import OneReplica, StartReplica, asked_for, ended, pass_time
 from tests.support.store_events import change, change_from, record, stored
 from tests.support.vapi_sender import full_report, status_update
 
@@ -102,13 +102,14 @@ async def test_an_answer_before_the_analysis_is_followed_by_the_one_with_it(
     vapi: FakeVapi, opened: OpenedStore, replica: OneReplica
 ) -> None:
     call_id = vapi.add_call()
-    course = asyncio.create_task(vapi.run_call(call_id, plan=Plan(analysis_after_s=2.0)))
+    course = asyncio.create_task(vapi.run_call(call_id, plan=Plan(analysis_after_s=math.inf)))
     await eventually(lambda: is_ended(vapi, call_id))
     await replica.read_and_schedule(call_id)
     await counted(replica, merged=1)
     assert (await record(opened.store, call_id))["data_status"] == "partial"
+    await ended(course)
 
-    await course
+    await vapi.run_call(call_id)
     await pass_time(opened, call_id, 6)
     await replica.read_and_schedule(call_id)
     await counted(replica, merged=2)
@@ -128,6 +129,7 @@ async def test_however_many_poll_and_wherever_one_request_is_made(
     for _ in range(20):
         await asyncio.gather(*(replica.read_and_schedule(call_id) for replica in replicas))
         await asyncio.sleep(0.02)
+    await eventually(lambda: sum(replica.results().get("merged", 0) for replica in replicas) == 1)
     assert asked_for(vapi, call_id) == 1
     assert (await stored(opened.store, call_id)).version == 1
 
@@ -158,7 +160,7 @@ async def test_a_call_deleted_while_vapi_is_asked_stays_deleted(
     vapi: FakeVapi, opened: OpenedStore, replica: OneReplica
 ) -> None:
     call_id = vapi.add_call()
-    vapi.be_slow(1.5)
+    vapi.be_slow(2.5)
     await replica.read_and_schedule(call_id)
     await eventually(lambda: is_asked(vapi, call_id))
     await opened.store.delete(call_id.encode())
@@ -191,7 +193,7 @@ async def test_who_waits_paused_is_not_left_waiting_for_the_next_sweep(
     call_id = vapi.add_call()
     await vapi.run_call(call_id)
     await opened.store.merge(change_from(status_update("ended", call_id)))
-    await pass_time(opened, call_id, 3.0)
+    await pass_time(opened, call_id, 2.0)
     replica.reconciler.schedule(call_id.encode())
     await asyncio.sleep(A_MOMENT_S)
     assert vapi.requests == []

@@ -172,14 +172,15 @@ async def test_what_nobody_foresaw_ends_no_worker(vapi: FakeVapi, replica: OneRe
 
 async def test_redis_goes_away_and_comes_back(vapi: FakeVapi) -> None:
     redis = RedisProcess().start()
-    opened = OpenedStore(redis.url, {**vapi.settings, "STORE_TIMEOUT_S": "0.2"})
+    opened = OpenedStore(redis.url, {**vapi.settings, "STORE_TIMEOUT_S": "1.2"})
     call_id = vapi.add_call()
     try:
         async with OneReplica(opened) as replica:
             redis.kill()
             for number in range(2 * replica.reconciler.workers):
                 replica.reconciler.schedule(b"call-%d" % number)
-            await asyncio.sleep(0.5)
+            with structlog.testing.capture_logs() as told:
+                await eventually(lambda: [line["event"] for line in told].count("reconciling.waits_for_redis") >= 2)
             await asyncio.to_thread(redis.start)
 
             async def is_found() -> bool:

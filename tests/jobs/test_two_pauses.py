@@ -18,7 +18,6 @@ from tests.support.vapi_sender import full_report, status_update
 
 FIRST, SECOND = b"call-1", b"call-2"
 EXECUTION = b"execution"
-FAR_S = 60.0
 
 
 @pytest.fixture(params=[True, False], ids=["task runs shown", "only states shown"])
@@ -30,10 +29,8 @@ def execution(request: pytest.FixtureRequest, kestra: FakeKestra) -> FakeExecuti
 
 
 async def until_resumed(execution: FakeExecution, times: int) -> None:
-    async def is_so() -> bool:
-        return execution.resumes == times
-
-    await eventually(is_so, FAR_S)
+    """Not only counted: it runs on. The fake resumes it in another thread, and a pause between the two would be undone."""
+    await eventually(lambda: (execution.resumes, execution.state) == (times, "RUNNING"))
 
 
 @pytest.mark.parametrize("trouble", ["cut", "hang"])
@@ -42,7 +39,7 @@ async def test_a_resume_whose_answer_got_lost_does_not_end_the_next_pause(
 ) -> None:
     lose = kestra.cut_next if trouble == "cut" else kestra.hang_next
     lose(method="POST", is_done=True)
-    async with OneReplica(opened, try_within_s=1.0) as replica:
+    async with OneReplica(opened, try_within_s=3.0) as replica:
         await replica.resumer.subscribe(FIRST, EXECUTION)
         await replica.calls.merge(change_from(full_report()))
         await until_resumed(execution, 1)
@@ -83,9 +80,9 @@ async def test_the_same_pause_is_tried_again_until_it_ends(
     async with OneReplica(opened) as replica:
         await replica.resumer.subscribe(FIRST, EXECUTION)
         await replica.calls.merge(change_from(full_report()))
-        await replica.until_counted(retried=2, resumed=1)
+        await replica.until_counted(resumed=1)
 
-    assert (execution.resumes, resumes_sent(kestra)) == (1, 3)
+    assert (execution.resumes, resumes_sent(kestra), replica.results["retried"] >= 2) == (1, 3, True)
 
 
 async def test_a_pause_that_somebody_ended_before_the_record_was_final_is_not_taken_for_the_next_one(

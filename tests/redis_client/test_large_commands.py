@@ -29,7 +29,7 @@ async def test_what_a_lane_leaves_because_it_is_large_goes_to_the_idle_ones(open
 async def test_an_event_loop_that_is_always_busy_does_not_put_a_deadline_off_for_ever(
     open_on: OpenStore, own_redis: RedisProcess
 ) -> None:
-    opened = await open_on(STORE_TIMEOUT_S=0.2)
+    opened = await open_on(STORE_TIMEOUT_S=1.2)
     await opened.pipeline.execute(b"PING")
     own_redis.pause()
     is_over = asyncio.Event()

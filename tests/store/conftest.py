@@ -57,9 +57,10 @@ class OpenedStore:
         self.store = CallStore(self.settings, self.pipeline, self.keys)
         self.redis = Redis(connection_pool=_Connections(self.connect))
 
-    def start_pipeline(self, connections: int = CONNECTIONS) -> Pipeline:
+    def start_pipeline(self, connections: int = CONNECTIONS, timeout_s: float | None = None) -> Pipeline:
         """One more process's way to the same Redis."""
-        pipeline = Pipeline(self.connect, connections=connections, timeout_s=self.settings.store_timeout_s)
+        timeout_s = self.settings.store_timeout_s if timeout_s is None else timeout_s
+        pipeline = Pipeline(self.connect, connections=connections, timeout_s=timeout_s)
         pipeline.start()
         self._pipelines.append(pipeline)
         return pipeline

@@ -163,7 +163,7 @@ async def test_for_memory_only_records_are_given_up_that_would_be_gone(open_stor
 
 
 async def test_a_running_call_is_written_once_it_is_final_or_runs_for_long(open_store: OpenStore) -> None:
-    opened = await open_store(PENDING_TTL_S=4, **ARCHIVE)  # it has a quarter of that
+    opened = await open_store(PENDING_TTL_S=16, **ARCHIVE)  # it has a quarter of that
     stream = stream_of(opened)
     for status in ("queued", "ringing", "in-progress"):
         await opened.store.merge(change_from(status_update(status, customer={"number": PHONE.decode()})))

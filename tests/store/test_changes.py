@@ -113,7 +113,7 @@ async def test_what_changes_nothing_wakes_nobody(opened: OpenedStore, listen: Li
         assert not await is_woken(watch, within_s=0.01)
 
 
-async def test_a_wait_ends_at_itsin_seconds(opened: OpenedStore) -> None:
+async def test_a_wait_ends_at_its_deadline(opened: OpenedStore) -> None:
     changes = Changes(opened.connect, opened.keys.changes)
     with changes.watch(b"call-1") as watch:
         async with asyncio.timeout(WOKEN_WITHIN_S):

@@ -114,7 +114,8 @@ async def test_a_record_released_after_its_expiry_is_gone_everywhere(opened: Ope
     assert [key for key in await opened.keys_in_redis() if await opened.redis.type(key) != b"stream"] == []
 
 
-async def test_a_change_after_the_one_that_the_archive_has_holds_the_record_again(opened: OpenedStore) -> None:
+async def test_a_change_after_the_one_that_the_archive_has_holds_the_record_again(open_store: OpenStore) -> None:
+    opened = await open_store(RESULT_TTL_S=4, **ARCHIVE)
     await opened.store.merge(change_from(REPORT))
     await release(opened)
     await opened.store.merge(change_from(REPORT))  # nothing new

@@ -29,7 +29,7 @@ async def proxy(own_redis: RedisProcess) -> AsyncIterator[CuttingProxy]:
 
 @pytest.fixture
 async def opened(proxy: CuttingProxy) -> AsyncIterator[OpenedStore]:
-    opened = OpenedStore(proxy.url, {"STORE_TIMEOUT_S": "1"})
+    opened = OpenedStore(proxy.url, {"STORE_TIMEOUT_S": "1.2"})
     yield opened
     await opened.close()
 
@@ -64,7 +64,7 @@ async def test_a_claim_that_was_sent_again_gets_what_the_first_sending_took_up(
 async def test_the_claim_after_one_that_failed_gets_what_that_one_took_up(
     subscriptions: SubscriptionStore, opened: OpenedStore, own_redis: RedisProcess
 ) -> None:
-    await opened.send("CLIENT", "PAUSE", "2500", "WRITE")
+    await opened.send("CLIENT", "PAUSE", "600000", "WRITE")
     with pytest.raises(StoreUnavailableError):
         await subscriptions.claim(BUCKET, 10)
     await opened.send("CLIENT", "UNPAUSE")

@@ -58,7 +58,7 @@ def of_replica(opened: OpenedStore) -> ReconcileLeases:
     return ReconcileLeases(opened.settings, opened.pipeline, opened.keys)
 
 
-SPARE_S = 2.5
+SPARE_S = 4.0
 """What a busy machine may take between two steps."""
 
 
@@ -125,9 +125,9 @@ async def test_a_pending_record_is_worth_it_after_thirty_silent_seconds(
 
 async def test_a_message_ends_the_silence_of_a_pending_call(opened: OpenedStore, asking: ReconcileLeases) -> None:
     await opened.store.merge(change_from(status_update("in-progress")))
-    await pass_time(opened, 27)
+    await pass_time(opened, 20)
     await opened.store.merge(change_from(status_update("in-progress")))
-    await pass_time(opened, 27)
+    await pass_time(opened, 20)
     assert not (await asking.claim(CALL)).is_granted
 
 
@@ -155,13 +155,13 @@ async def test_a_final_or_deleted_call_is_never_asked_for(opened: OpenedStore, a
 async def test_a_released_claim_may_be_claimed_a_second_later_and_does_not_count(
     opened: OpenedStore, asking: ReconcileLeases
 ) -> None:
+    began_at = time.monotonic()
     await asking.release(CALL, await asking.claim(CALL))
     early = await asking.claim(CALL)
+    assert not early.is_granted or time.monotonic() - began_at > 1, "a busy machine may have let the second pass"
+    assert early.is_granted or (early.next_in_s is not None and early.next_in_s <= 1)
+    await asking.release(CALL, early)
     await pass_time(opened, 1)
-
-    assert not early.is_granted
-    assert early.next_in_s is not None
-    assert early.next_in_s <= 1
     assert await pauses_between_claims(opened, asking, 2) == [5, 10]
 
 
@@ -199,7 +199,7 @@ async def test_a_claim_does_not_change_the_life_of_a_record(opened: OpenedStore,
 
 async def test_two_404_ten_seconds_apart_make_a_call_missing(opened: OpenedStore, asking: ReconcileLeases) -> None:
     assert not await asking.note_missing(CALL, await asking.claim(CALL))
-    await pass_time(opened, 9)
+    await pass_time(opened, 6)
     assert not await asking.note_missing(CALL, await asking.claim(CALL))
     assert await opened.store.find(CALL) is None
     await pass_time(opened, 10)

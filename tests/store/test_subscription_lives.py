@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from service.store.calls import CallStore
@@ -56,7 +57,7 @@ async def test_a_later_subscription_ends_with_the_record(opened: OpenedStore, bo
 
 
 async def test_what_expired_with_its_record_is_due_no_more(open_store: OpenStore) -> None:
-    opened = await open_store(RESULT_TTL_S=1)
+    opened = await open_store(RESULT_TTL_S=4)
     subscriptions = with_lease(opened, 50)
     await subscriptions.subscribe(CALL, b"execution")
     await opened.store.merge(change_from(full_report()))
@@ -127,15 +128,22 @@ async def test_each_call_that_is_waited_for_has_its_turn_with_one_process(opened
     assert [scan.subscribed_calls for scan in scans] == [20] * 3
 
 
-async def test_who_is_not_waited_for_any_more_has_no_turn(open_store: OpenStore) -> None:
-    opened = await open_store(PENDING_TTL_S=2)
+async def test_who_is_not_waited_for_any_more_has_no_turn(opened: OpenedStore) -> None:
     subscriptions = with_lease(opened, LEASE_MS)
-    for call_id in (b"final", b"deleted", b"expired"):
+    for call_id in (b"final", b"deleted", b"waits"):
         await subscriptions.subscribe(call_id, b"execution")
     await opened.store.merge(change_from(full_report("final")))
     await opened.store.delete(b"deleted")
     assert (await opened.store.scan()).subscribed_calls == 1
-    await asyncio.sleep(2.05)
+    await opened.store.delete(b"waits")
+    shortly = msgspec.structs.replace(opened.settings, pending_ttl_s=1)
+    await SubscriptionStore(shortly, opened.pipeline, opened.keys).subscribe(b"expired", b"execution")
+    key = (opened.keys.subscriptions[bucket_of(b"expired")] + b"expired").decode()
+
+    async def is_expired() -> bool:
+        return not await opened.redis.exists(key)
+
+    await eventually(is_expired)
     # Another call that is waited for keeps the index alive in each bucket.
     living = [next(b"c%d" % n for n in range(9999) if bucket_of(b"c%d" % n) == bucket) for bucket in range(BUCKETS)]
     for call_id in living:

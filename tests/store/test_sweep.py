@@ -18,7 +18,7 @@ from service.store.redis_clock import RedisClock
 from tests.store.conftest import OpenedStore, OpenStore
 from tests.support.eventually import eventually
 from tests.support.redis_server import RedisProcess
-from tests.support.store_events import change, change_from, is_woken
+from tests.support.store_events import change, change_from, is_woken, until_taken
 from tests.support.vapi_sender import status_update
 
 LOST_AT_MOST_S: Final = 2.0
@@ -77,19 +77,23 @@ async def test_the_sweep_ends_the_grace_of_reports_that_did_not_come_and_counts_
 async def test_the_sweep_survives_an_outage_and_knows_redis_clock_after_it(
     open_on: OpenStore, own_redis: RedisProcess, sweeping: Sweeping
 ) -> None:
-    opened = await open_on(STORE_TIMEOUT_S=0.2)
+    opened = await open_on(STORE_TIMEOUT_S=1.2)
     own_redis.kill()
     sweep, changes, _ = sweeping(opened)
     with changes.watch(b"call-1") as watch:
-        await asyncio.sleep(0.4)
+        await eventually(lambda: _is_away(opened))
         await asyncio.to_thread(own_redis.start)
         await eventually(lambda: _is_served(opened))
-        await sweep.sweep()
-        await opened.store.merge(change(status=1))
+        await eventually(lambda: _has_swept(sweep))
+        await until_taken(opened.store, change(status=1))
 
         assert await is_woken(watch)
     seconds, _ = await opened.redis.time()
     assert abs(sweep.clock.now_ms() - seconds * 1000) < 5_000
+
+
+async def _is_away(opened: OpenedStore) -> bool:
+    return not await _is_served(opened)
 
 
 async def _is_served(opened: OpenedStore) -> bool:
@@ -98,3 +102,8 @@ async def _is_served(opened: OpenedStore) -> bool:
     except StoreUnavailableError:
         return False
     return True
+
+
+async def _has_swept(sweep: Sweep) -> bool:
+    await sweep.sweep()
+    return not sweep.missing_buckets and not sweep._scans

@@ -20,7 +20,7 @@ from tests.support.partial_service import (
     problems_of_stats,
     problems_of_sweep,
 )
-from tests.support.redis_server import RedisProcess
+from tests.support.redis_server import SURVIVES_KILL, RedisProcess
 from tests.support.redis_topologies import SentinelSetup, ask
 from tests.support.replica import Replica
 from tests.support.slow_proxy import SlowProxyProcess
@@ -28,10 +28,11 @@ from tests.support.traffic import open_client
 
 PER_SECOND = 100.0
 
+ENOUGH = 60
+"""Webhooks acknowledged before a fault, and after it."""
+
 LATE_S = 0.22
 """Each way: a reply is in time, but four connections with 16 commands each would carry 145 a second."""
-
-DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
 
 
 @dataclass(frozen=True)
@@ -94,16 +95,23 @@ async def run_row(row: Row, *, broken_s: float, settled_s: float = 2.0) -> Outco
         scene = stack.enter_context(set_up(row, redis, proxy))
         ledger, until = Ledger(f"ledger-{time.monotonic_ns()}"), asyncio.Event()
         load = asyncio.create_task(post_at_rate(ledger, scene.replicas, row.per_second, until))
-        await asyncio.sleep(1.0)
+        await acknowledges(ledger)
         mended_at = await row.break_it(scene, broken_s)
         await eventually(lambda: ledger.first_success_after_s(mended_at) < float("inf"))
-        await asyncio.sleep(settled_s)
+        await asyncio.sleep(settled_s)  # for what ``make chaos`` measures
+        await acknowledges(ledger)
         until.set()
         await load
         missing = await find_missing(ledger, scene.replicas)
         first_success_after_s, well_after_s = ledger.first_success_after_s(mended_at), ledger.well_after_s(mended_at)
         slowest_s = max(map(slowest_webhook_s, scene.replicas))
         return Outcome(row, ledger, len(missing), slowest_s, first_success_after_s, well_after_s, scene.problems)
+
+
+async def acknowledges(ledger: Ledger) -> None:
+    """Return when it has a good number of acknowledgements more."""
+    before = len(ledger.acknowledged)
+    await eventually(lambda: len(ledger.acknowledged) >= before + ENOUGH)
 
 
 @contextmanager
@@ -126,7 +134,7 @@ def set_up(
 def _redis_of(topology: str) -> RedisProcess | SentinelSetup | ClusterSetup:
     if topology == "Sentinel":
         return SentinelSetup(replicas=2)
-    return ClusterSetup(promotes=True) if topology == "Cluster" else RedisProcess(*DURABLE)
+    return ClusterSetup(promotes=True) if topology == "Cluster" else RedisProcess(*SURVIVES_KILL)
 
 
 # Faults
@@ -277,4 +285,4 @@ ROWS = [
     Row("Cluster", "a whole shard hangs", hang_shard),
     Row("Cluster", "a whole shard hangs, the others full", hang_shard_while_others_are_full, has_spool=True),
 ]
-"""Redis writes its log before it answers (``appendfsync always``) in the rows with one Redis."""
+"""Redis writes its log before it answers in the rows with one Redis."""

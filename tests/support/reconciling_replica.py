@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from typing import Self
+from typing import Any, Self
 
 from service.calls.stored_call import StoredCall, Tombstone
 from service.jobs.late_refresh import WORKERS, LateRefresh
@@ -82,7 +82,7 @@ class OneReplica:
 StartReplica = Callable[[], Awaitable[OneReplica]]
 
 
-async def ended(task: asyncio.Task[None]) -> None:
+async def ended(task: asyncio.Task[Any]) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 

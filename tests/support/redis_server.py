@@ -21,9 +21,14 @@ from tests.support.ports import free_cluster_port, free_port
 __all__ = ["RedisProcess", "free_cluster_port", "free_port"]
 
 ANSWERS_WITHIN_S = 10.0
+"""A living Redis answers our questions sooner, however busy the machine."""
+
 END_S = 20.0
 """How long it may take to end by itself. One that waits for its replicas may take 10 s."""
-"""A living Redis answers our questions sooner, however busy the machine."""
+
+SURVIVES_KILL = ("--appendonly", "yes", "--appendfsync", "no")
+"""Arguments of one that has everything again after SIGKILL. It writes its log before it answers; an fsync would only help
+against a crash of the machine, and takes half a second on a busy disk."""
 
 
 class RedisProcess:

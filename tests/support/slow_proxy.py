@@ -1,4 +1,4 @@
-"""A TCP proxy before a redis-server that passes everything on, but later.
+"""A TCP proxy before a redis-server, or any other server, that passes everything on, but later.
 
 ``python -m tests.support.slow_proxy <port of Redis>`` runs one: it prints its own port, then reads the two delays, in
 seconds, from each line of its standard input, and prints an empty line once they hold.
@@ -55,6 +55,9 @@ class SlowProxy:
     def __init__(self, redis_port: int) -> None:
         self.commands_s = 0.0
         self.replies_s = 0.0
+        self.may_reply = asyncio.Event()
+        """While it is not set, no reply is passed on."""
+        self.may_reply.set()
         self.edit: Callable[[bytes], bytes] = bytes
         """What becomes of Redis's replies; for small ones, which arrive in one piece."""
         self._redis_port = redis_port
@@ -91,6 +94,8 @@ class SlowProxy:
         loop = asyncio.get_running_loop()
         due = 0.0
         while chunk := await reader.read(1 << 20):
+            if of_replies:
+                await self.may_reply.wait()
             # Never before the chunk in front of it, also where the delay was shortened meanwhile.
             due = max(due, loop.time() + (self.replies_s if of_replies else self.commands_s))
             if due <= loop.time():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+from contextlib import suppress
 from typing import Any, Final
 
 from service.calls.facts import Facts
@@ -12,11 +13,12 @@ from service.calls.record import LARGE_OF_VIEW, render_record
 from service.calls.stamped_call import StampedCall
 from service.calls.status import CALL_DELETED_OFFSET_MS, DataStatus
 from service.calls.stored_call import CallChange, StoredCall
+from service.errors import StoreUnavailableError
 from service.store.calls import CallStore
 from service.store.changes import Watch
 from service.vapi.intake import change_of
 from service.vapi.messages import decode_message
-from tests.support.eventually import PATIENCE_S
+from tests.support.eventually import PATIENCE_S, eventually
 
 FAR_S: Final = 600.0
 WOKEN_WITHIN_S: Final = PATIENCE_S
@@ -82,6 +84,18 @@ async def merged_facts(store: CallStore, call_id: str = "call-1") -> dict[str, A
     """The record without what depends on when and how often its messages came."""
     whole = await record(store, call_id)
     return {name: value for name, value in whole.items() if name not in NOT_OF_THE_MERGE}
+
+
+async def until_taken(store: CallStore, one: CallChange) -> None:
+    """Return when Redis took the change: on a busy machine also one that is well may be late."""
+
+    async def is_taken() -> bool:
+        with suppress(StoreUnavailableError):
+            await store.merge(one)
+            return True
+        return False
+
+    await eventually(is_taken)
 
 
 def in_seconds(seconds: float = FAR_S) -> float:

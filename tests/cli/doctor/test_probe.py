@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.support.certificates import Authority
-from tests.support.diagnosis import Diagnosis, diagnose
+from tests.support.diagnosis import Diagnosis, diagnose, diagnose_until
 from tests.support.eventually import eventually_sync
 from tests.support.ports import free_port
 from tests.support.redis_server import RedisProcess
@@ -148,8 +148,10 @@ def test_a_webhook_that_was_spooled_has_no_record_yet(start_replica: Start, tmp_
         "store_timeout_s": 0.3,
         "spool_dir": tmp_path,
     }
-    diagnosis = diagnose_site((start_replica(**settings), settings))
-    assert diagnosis.level("service", "webhook") == "ok"
+    replica = start_replica(**settings)
+    diagnosis = diagnose_until(
+        lambda found: found.level("service", "webhook") == "ok", lambda: diagnose_site((replica, settings))
+    )
     assert troubles(diagnosis) == ["health: warning", "poll: error", "clean-up: warning"]
 
 

@@ -95,7 +95,7 @@ def test_a_replica_that_nobody_waits_for_is_pointed_out_and_is_no_master(redis: 
         wait_until(
             lambda: diagnose_redis(redis, store_wait_replicas=1).troubles("redis") == all_must, "it is not enough"
         )
-        of_replica = diagnose_redis(replica, store_timeout_s=0.5)
+        of_replica = diagnose_redis(replica, store_timeout_s=1.2)
     finally:
         replica.stop()
     assert (unconfirmed.level, "failover" in unconfirmed.found) == ("warning", True)
@@ -160,7 +160,7 @@ def test_a_wrong_password_is_not_repeated(redis: RedisProcess) -> None:
     assert "not-this-one" not in diagnosis.printed
 
 
-@pytest.mark.parametrize(("delay_s", "level"), [(0.03, "warning"), (0.14, "error")])
+@pytest.mark.parametrize(("delay_s", "level"), [(0.02, "warning"), (0.14, "error")])
 async def test_a_slow_redis_is_measured(redis: RedisProcess, delay_s: float, level: str) -> None:
     async with SlowProxy(redis.port) as proxy:
         proxy.replies_s = delay_s
