@@ -13,8 +13,8 @@ from service.redis_client.topology import open_redis
 from service.redis_client.wrong_topology import IS_A_CLUSTER
 from service.store.calls import CallStore
 from service.store.keys import Keys
-from tests.store.conftest import AnswerWith, OpenedStore, OpenStore
 from tests.support.access_log import LONGEST_ANSWER_S
+from tests.support.opened_store import AnswerWith, OpenedStore, OpenStore
 from tests.support.redis_server import RedisProcess
 from tests.support.redis_topologies import ask
 from tests.support.store_events import change, stored, until_taken
