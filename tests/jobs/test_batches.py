@@ -13,7 +13,7 @@ import pytest
 from service.errors import UnavailableError
 from service.jobs.batches import LEFT_BEHIND, STOPPED, Batches, Place
 from service.store.batches import BatchClaim, BatchStore, create_batch_claim
-from tests.store.conftest import OpenedStore
+from tests.support.opened_store import OpenedStore
 
 PLACED = b'{"success":true,"data":{}}'
 LONG_S = 30.0

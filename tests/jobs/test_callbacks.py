@@ -16,10 +16,10 @@ from service.lifespan import repeat
 from service.store.callback_calls import CallbackCalls
 from service.store.keys import HELD_FOR_MS
 from service.store.subscriptions import SubscriptionStore, TryClaim
-from tests.store.conftest import OpenedStore
 from tests.support.callback_receiver import SECRET, CallbackReceiver
 from tests.support.eventually import eventually
 from tests.support.fake_vapi_server import Reply, Silence
+from tests.support.opened_store import OpenedStore
 from tests.support.store_events import change_from
 from tests.support.vapi_sender import full_report, status_update
 

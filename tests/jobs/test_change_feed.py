@@ -11,8 +11,8 @@ import pytest
 from service.jobs.change_feed import ChangeFeed, FeedReader
 from service.jobs.change_log import MAX_CALLS
 from service.store.changes import Changes
-from tests.store.conftest import OpenedStore
 from tests.support.eventually import eventually
+from tests.support.opened_store import OpenedStore
 from tests.support.store_events import change
 
 BURST = MAX_CALLS + 500

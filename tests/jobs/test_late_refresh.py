@@ -11,10 +11,10 @@ import pytest
 from service.jobs.late_refresh import MAX_QUEUED
 from service.store.calls import REFRESH_AFTER_MS
 from service.store.keys import bucket_of
-from tests.store.conftest import OpenedStore
 from tests.support.eventually import eventually
 from tests.support.fake_vapi import FakeVapi
 from tests.support.fake_vapi_webhooks import Plan
+from tests.support.opened_store import OpenedStore
 from tests.support.passing_time import let_refresh_pass
 from tests.support.reconciling_replica import OneReplica, StartReplica, asked_for, pass_time
 from tests.support.store_events import change_from, record, stored

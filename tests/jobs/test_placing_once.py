@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -149,13 +149,6 @@ async def test_closing_does_not_wait_for_ever(vapi: FakeVapi) -> None:
     with pytest.raises(asyncio.CancelledError):
         await placing
     assert desk.results == [("vapi", "unknown")]
-
-
-@pytest.fixture
-def own_redis() -> Iterator[RedisProcess]:
-    process = RedisProcess().start()
-    yield process
-    process.stop()
 
 
 async def place_while_redis_goes(vapi: FakeVapi, held: SlowProxy, desk: Desk, redis: RedisProcess) -> str:

@@ -10,10 +10,10 @@ import pytest
 
 from service.calls.stored_call import TOMBSTONE, UNKNOWN_TO_VAPI, StoredCall
 from service.jobs.reconciler import LOOK_AGAIN_S, MAX_PLANS, MAX_QUEUED, MAX_UNKNOWN_QUEUED
-from tests.store.conftest import OpenedStore
 from tests.support.eventually import eventually
 from tests.support.fake_vapi import FakeVapi
 from tests.support.fake_vapi_webhooks import Plan
+from tests.support.opened_store import OpenedStore
 from tests.support.reconciling_replica import OneReplica, StartReplica, asked_for, ended, pass_time
 from tests.support.store_events import change, change_from, record, stored
 from tests.support.vapi_sender import full_report, status_update

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import structlog
 
-from tests.store.conftest import OpenedStore
 from tests.support.eventually import eventually
 from tests.support.fake_vapi import FakeVapi
+from tests.support.opened_store import OpenedStore
 from tests.support.reconciling_replica import OneReplica, asked_for, pass_time
 from tests.support.redis_server import RedisProcess
 from tests.support.store_events import record
@@ -170,24 +170,20 @@ async def test_what_nobody_foresaw_ends_no_worker(vapi: FakeVapi, replica: OneRe
     assert "reconciling.broke" in [entry["event"] for entry in entries]
 
 
-async def test_redis_goes_away_and_comes_back(vapi: FakeVapi) -> None:
-    redis = RedisProcess().start()
-    opened = OpenedStore(redis.url, {**vapi.settings, "STORE_TIMEOUT_S": "1.2"})
+async def test_redis_goes_away_and_comes_back(vapi: FakeVapi, own_redis: RedisProcess) -> None:
+    opened = OpenedStore(own_redis.url, {**vapi.settings, "STORE_TIMEOUT_S": "1.2"})
     call_id = vapi.add_call()
-    try:
-        async with OneReplica(opened) as replica:
-            redis.kill()
-            for number in range(2 * replica.reconciler.workers):
-                replica.reconciler.schedule(b"call-%d" % number)
-            with structlog.testing.capture_logs() as told:
-                await eventually(lambda: [line["event"] for line in told].count("reconciling.waits_for_redis") >= 2)
-            await asyncio.to_thread(redis.start)
+    async with OneReplica(opened) as replica:
+        own_redis.kill()
+        for number in range(2 * replica.reconciler.workers):
+            replica.reconciler.schedule(b"call-%d" % number)
+        with structlog.testing.capture_logs() as told:
+            await eventually(lambda: [line["event"] for line in told].count("reconciling.waits_for_redis") >= 2)
+        await asyncio.to_thread(own_redis.start)
 
-            async def is_found() -> bool:
-                replica.reconciler.schedule(call_id.encode())
-                return replica.results().get("merged") == 1
+        async def is_found() -> bool:
+            replica.reconciler.schedule(call_id.encode())
+            return replica.results().get("merged") == 1
 
-            await eventually(is_found)
-    finally:
-        await opened.close()
-        redis.stop()
+        await eventually(is_found)
+    await opened.close()

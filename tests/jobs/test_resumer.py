@@ -8,9 +8,9 @@ import pytest
 
 from service.errors import TooManyRequestsError
 from service.store.subscriptions import SUBSCRIPTIONS_AT_MOST
-from tests.store.conftest import OpenedStore
 from tests.support.eventually import eventually
 from tests.support.fake_kestra import FakeKestra
+from tests.support.opened_store import OpenedStore
 from tests.support.resuming_replica import OneReplica, paused_execution, resumes_sent
 from tests.support.store_events import change_from
 from tests.support.vapi_sender import full_report, status_update

@@ -9,9 +9,9 @@ from structlog.testing import capture_logs
 
 from service.store.keys import bucket_of
 from service.store.subscriptions import SubscriptionStore
-from tests.store.conftest import OpenedStore
 from tests.support.eventually import eventually
 from tests.support.fake_kestra import FakeKestra
+from tests.support.opened_store import OpenedStore
 from tests.support.redis_server import SURVIVES_KILL, RedisProcess
 from tests.support.resuming_replica import OneReplica, paused_execution, resumes_sent
 from tests.support.store_events import change_from

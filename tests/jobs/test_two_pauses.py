@@ -8,10 +8,10 @@ import pytest
 
 from service.store.keys import bucket_of
 from service.store.subscriptions import SubscriptionStore
-from tests.store.conftest import OpenedStore
 from tests.support.eventually import eventually
 from tests.support.fake_kestra import FakeKestra
 from tests.support.kestra_execution import FakeExecution
+from tests.support.opened_store import OpenedStore
 from tests.support.resuming_replica import OneReplica, paused_execution, resumes_sent
 from tests.support.store_events import change_from
 from tests.support.vapi_sender import full_report, status_update

@@ -18,6 +18,7 @@ def attacked(redis_process: RedisProcess) -> Iterator[Replica]:
         from_nothing=True,  # its memory is looked at
         redis_url=redis_process.url,
         redis_key_prefix="attacked",
+        store_timeout_s=1.2,
         max_body_bytes=2_000_000,
         log_level="warning",
         allow_unauthenticated="1",

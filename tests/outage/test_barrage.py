@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 import httpx2
 
-from tests.support.eventually import PATIENCE_S
+from tests.support.eventually import PATIENCE_S, eventually
+from tests.support.memory import memory_of
 from tests.support.raw_http import RawConnection, get, post
 from tests.support.replica import Replica
-from tests.support.traffic import open_client
+from tests.support.routes import CALLS, WEBHOOK
+from tests.support.traffic import open_client, post_until_taken
 from tests.support.vapi_sender import full_report
 
-ALLOWED_KB = 150_000
+ALLOWED_BYTES = 150_000_000
 ATTACKERS = 8
 ROUNDS = 12
 
@@ -41,11 +43,6 @@ COSTLY_ATTACKS = [
 """Each costs the replica a tenth of a second or more, and many small objects."""
 
 
-def memory_kb(replica: Replica) -> int:
-    status = Path(f"/proc/{replica.pid}/status").read_text()
-    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS:")))
-
-
 async def attack(port: int, order: random.Random, attacks: Sequence[bytes] = ATTACKS) -> None:
     """One attacker: each connection sends one attack, then goes away without caring for an answer."""
     for _ in range(ROUNDS):
@@ -58,33 +55,42 @@ async def attack(port: int, order: random.Random, attacks: Sequence[bytes] = ATT
                 continue
 
 
+async def is_served(ask: Callable[..., Awaitable[httpx2.Response]], route: str, **options: Any) -> None:
+    """Return when it was; asked again only after a 503 that speaks of Redis, which is late on a busy machine."""
+
+    async def is_answered() -> bool:
+        answer = await ask(route, **options)
+        assert answer.status_code == 200 or "Redis" in answer.json()["error"], answer.text
+        return answer.status_code == 200
+
+    await eventually(is_answered)
+
+
 async def test_ordinary_requests_succeed_beside_a_barrage_that_leaves_no_memory_behind(
     attacked: Replica, client: httpx2.AsyncClient
 ) -> None:
-    idle_kb = memory_kb(attacked)
-    peak_kb = idle_kb
+    idle = peak = memory_of(attacked)
     barrage = asyncio.gather(*(attack(attacked.port, random.Random(seed)) for seed in range(ATTACKERS)))
     served = 0
     while not barrage.done():
         call_id = f"ordinary-{served}"
-        taken = await client.post("/api/v1/vapi/webhook", json=full_report(call_id))
-        read = await client.get(f"/api/v1/vapi/calls/{call_id}")
-        assert (taken.status_code, read.status_code) == (200, 200)
+        await is_served(client.post, WEBHOOK, json=full_report(call_id))
+        await is_served(client.get, CALLS + call_id)
         served += 1
-        peak_kb = max(peak_kb, memory_kb(attacked))
+        peak = max(peak, memory_of(attacked))
     await barrage
     assert served > 0
-    assert peak_kb - idle_kb < ALLOWED_KB
-    assert memory_kb(attacked) - idle_kb < ALLOWED_KB
+    assert peak - idle < ALLOWED_BYTES
+    assert memory_of(attacked) - idle < ALLOWED_BYTES
 
 
 async def test_bodies_that_are_costly_to_check_leave_no_memory_behind(start_replica: Callable[..., Replica]) -> None:
     replica = start_replica(max_body_bytes=2_000_000, log_level="warning")
-    idle_kb = memory_kb(replica)
+    idle = memory_of(replica)
     await asyncio.gather(*(attack(replica.port, random.Random(seed), COSTLY_ATTACKS) for seed in range(ATTACKERS)))
     async with open_client(base_url=replica.url) as client:
         assert (await client.get("/health/live")).status_code == 200
-    assert memory_kb(replica) - idle_kb < ALLOWED_KB
+    assert memory_of(replica) - idle < ALLOWED_BYTES
 
 
 async def test_bodies_in_flight_are_bounded_and_who_is_beyond_is_told_to_come_back(
@@ -105,5 +111,4 @@ async def test_bodies_in_flight_are_bounded_and_who_is_beyond_is_told_to_come_ba
             connection.abort()
             answer.cancel()
         await asyncio.gather(*answers, return_exceptions=True)
-    taken = await client.post("/api/v1/vapi/webhook", json=full_report("after-the-flood"))
-    assert taken.status_code == 200
+    await post_until_taken(client, attacked, full_report("after-the-flood"))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.support.eventually import eventually
+from tests.support.memory import memory_of
 from tests.support.raw_http import RawConnection, ask, get, post
 from tests.support.replica import Replica
 
@@ -29,11 +29,6 @@ def replica() -> Iterator[Replica]:
     replica = Replica(vapi_webhook_secret=SECRET, api_read_tokens=TOKEN, log_level="error").start()
     yield replica
     replica.stop()
-
-
-def memory_of(replica: Replica) -> int:
-    """Bytes that the process has in memory."""
-    return int(Path(f"/proc/{replica.pid}/statm").read_text().split()[1]) * 4096
 
 
 async def growth_by(replica: Replica, request: bytes) -> int:

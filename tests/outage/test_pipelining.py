@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
+from tests.support.memory import memory_of
 from tests.support.raw_http import RawConnection, get, post
 from tests.support.replica import Replica
 
@@ -24,11 +24,6 @@ def replica() -> Iterator[Replica]:
     replica = Replica(from_nothing=True, log_level="error").start()
     yield replica
     replica.stop()
-
-
-def memory_of(replica: Replica) -> int:
-    """Bytes that the process has in memory."""
-    return int(Path(f"/proc/{replica.pid}/statm").read_text().split()[1]) * 4096
 
 
 async def pour(connection: RawConnection, unit: bytes, size: int) -> None:

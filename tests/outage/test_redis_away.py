@@ -16,7 +16,8 @@ from tests.support.eventually import eventually
 from tests.support.raw_http import ask, post
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
-from tests.support.traffic import open_client, until_parked
+from tests.support.routes import CALLS
+from tests.support.traffic import get_when_served, open_client, post_until_taken, until_parked
 from tests.support.vapi_sender import full_report, message, status_update
 
 
@@ -98,8 +99,8 @@ async def test_who_asks_while_redis_is_away_hears_503_within_2_seconds_and_all_h
     assert [ready.status_code, health.status_code, live.status_code] == [503, 503, 200]
     await assert_answered_in_time(replica, len(asked), since=since)
     await until_ready(client)
-    assert (await client.post("/api/v1/vapi/webhook", json=full_report(call_id))).status_code == 200
-    assert (await client.get(f"/api/v1/vapi/calls/{call_id}")).json()["data"]["data_status"] == "complete"
+    await post_until_taken(client, replica, full_report(call_id))
+    assert (await get_when_served(client, CALLS + call_id)).json()["data"]["data_status"] == "complete"
 
 
 async def test_many_who_ask_while_redis_is_away_all_hear_503_within_2_seconds(
@@ -125,7 +126,7 @@ async def test_a_poll_parked_before_the_outage_stays_parked_and_gets_the_record_
     assert not poll.done()
     outage.end()
     await until_ready(client)
-    await client.post("/api/v1/vapi/webhook", json=full_report(call_id))
+    await post_until_taken(client, replica, full_report(call_id))
     answer = await poll
     assert (answer.status_code, answer.json()["data"]["data_status"]) == (200, "complete")
 
@@ -134,15 +135,15 @@ async def test_a_parked_poll_whose_deadline_falls_in_the_outage_hears_503(
     client: httpx2.AsyncClient, replica: Replica, outage: Outage
 ) -> None:
     since, asked_at = await log_length(replica), time.monotonic()
-    poll = asyncio.create_task(client.get("/api/v1/vapi/calls/nobody?wait=3"))
+    poll = asyncio.create_task(client.get("/api/v1/vapi/calls/nobody?wait=8"))
     await until_parked(client, replica, 1)
     outage.begin()
     answer = await poll
     outage.end()
     assert answer.status_code == 503
-    assert time.monotonic() - asked_at > 2.9
+    assert time.monotonic() - asked_at > 7.9
     polled = await answers_of(replica, 1, lambda _: True, since=since)
-    assert slowest_s(polled) < 3 + LONGEST_ANSWER_S
+    assert slowest_s(polled) < 8 + LONGEST_ANSWER_S
 
 
 async def test_a_live_call_gets_its_reply_while_redis_is_away(
@@ -159,14 +160,14 @@ async def test_a_live_call_gets_its_reply_while_redis_is_away(
 
 
 async def test_a_record_survives_a_redis_that_only_hung(
-    client: httpx2.AsyncClient, fragile_redis: RedisProcess
+    client: httpx2.AsyncClient, replica: Replica, fragile_redis: RedisProcess
 ) -> None:
-    await client.post("/api/v1/vapi/webhook", json=status_update("ringing", "survives-1"))
+    await post_until_taken(client, replica, status_update("ringing", "survives-1"))
     fragile_redis.pause()
     await asyncio.sleep(1.2)
     fragile_redis.resume()
     await until_ready(client)
-    assert (await client.get("/api/v1/vapi/calls/survives-1")).json()["data"]["status"] == "ringing"
+    assert (await get_when_served(client, CALLS + "survives-1")).json()["data"]["status"] == "ringing"
 
 
 async def test_a_full_redis_is_not_asked_all_the_time_for_a_call_whose_grace_it_cannot_end(
@@ -174,7 +175,7 @@ async def test_a_full_redis_is_not_asked_all_the_time_for_a_call_whose_grace_it_
 ) -> None:
     replica = start_replica(redis_url=fragile_redis.url, redis_key_prefix="full", report_grace_s=1)
     async with open_client(base_url=replica.url) as client:
-        await client.post("/api/v1/vapi/webhook", json=status_update("ended", "graceless"))
+        await post_until_taken(client, replica, status_update("ended", "graceless"))
         fragile_redis.client.config_set("maxmemory", "1mb")
         fragile_redis.client.config_resetstat()
         try:

@@ -14,9 +14,9 @@ from service.load_config import load_settings
 from service.redis_client.pipeline import Pipeline
 from service.redis_client.topology import open_redis
 from service.store.keys import Keys
-from tests.store.conftest import OpenedStore
 from tests.support.eventually import PATIENCE_S
 from tests.support.for_each import for_each
+from tests.support.opened_store import OpenedStore
 from tests.support.redis_server import RedisProcess
 
 

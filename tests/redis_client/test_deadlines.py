@@ -11,8 +11,8 @@ import pytest
 from service.errors import StoreUnavailableError
 from service.redis_client.command import Command
 from service.redis_client.command_queue import MAX_QUEUED_BYTES, CommandQueue
-from tests.store.conftest import OpenedStore, OpenStore
 from tests.support.eventually import PATIENCE_S, eventually
+from tests.support.opened_store import OpenedStore, OpenStore
 from tests.support.redis_server import RedisProcess
 from tests.support.slow_proxy import SlowProxy
 

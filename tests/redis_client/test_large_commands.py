@@ -8,7 +8,7 @@ import time
 import pytest
 
 from service.errors import StoreUnavailableError
-from tests.store.conftest import OpenStore
+from tests.support.opened_store import OpenStore
 from tests.support.redis_server import RedisProcess
 
 LARGE = b"x" * 1_500_000

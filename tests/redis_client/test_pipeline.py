@@ -10,8 +10,8 @@ import pytest
 from redis.exceptions import ResponseError
 
 from service.errors import StoreUnavailableError
-from tests.store.conftest import OpenedStore, OpenStore
 from tests.support.eventually import eventually
+from tests.support.opened_store import OpenedStore, OpenStore
 from tests.support.redis_server import RedisProcess
 from tests.support.store_events import change, stored
 

@@ -13,8 +13,8 @@ from service.redis_client.topology import open_redis
 from service.redis_client.wrong_topology import IS_A_CLUSTER
 from service.store.calls import CallStore
 from service.store.keys import Keys
-from tests.store.conftest import AnswerWith, OpenedStore, OpenStore
 from tests.support.access_log import LONGEST_ANSWER_S
+from tests.support.opened_store import AnswerWith, OpenedStore, OpenStore
 from tests.support.redis_server import RedisProcess
 from tests.support.redis_topologies import ask
 from tests.support.store_events import change, stored, until_taken
@@ -141,18 +141,18 @@ async def test_a_full_redis_refuses_a_merge_and_keeps_the_record_as_it_was(open_
 
 async def test_a_redis_that_loads_its_data_is_away_until_it_has(open_on: OpenStore, own_redis: RedisProcess) -> None:
     opened = await open_on()
-    for number in range(400):
+    for number in range(700):
         await opened.redis.set(f"ballast-{number}", "x" * 2_000)
     await opened.redis.save()
     own_redis.kill()
     slow = RedisProcess(
-        "--key-load-delay", "150000", "--loading-process-events-interval-bytes", "1024", "--rdbcompression", "no",
+        "--key-load-delay", "60000", "--loading-process-events-interval-bytes", "1024", "--rdbcompression", "no",
         port=own_redis.port, folder=own_redis._folder,
     )  # fmt: skip
     await asyncio.to_thread(slow.start)
     store = _hasty(opened)
     try:
-        assert (await opened.redis.info("persistence"))["loading"] == 1  # for a minute, or until it is told to hurry
+        assert (await opened.redis.info("persistence"))["loading"] == 1  # for 40 s, or until it is told to hurry
         with pytest.raises(StoreUnavailableError):
             await store.merge(change(status=1))
         ask(slow, "CONFIG", "SET", "key-load-delay", "0")

@@ -12,9 +12,9 @@ from service.server.deadline import Deadline
 from service.server.request_cycle import HeldFlow
 from tests.support.eventually import eventually
 
-UNTAKEN_S = 0.5
+UNTAKEN_S = 2.0
 TURN_S = 0.05
-TURNS = int(4 * UNTAKEN_S / TURN_S)
+TURNS = int(2 * UNTAKEN_S / TURN_S)
 
 
 class Stream:

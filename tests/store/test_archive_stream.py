@@ -13,8 +13,8 @@ from service.calls.stored_call import TOMBSTONE
 from service.store.archive_stream import ArchiveEntry, ArchiveStream, StreamLook
 from service.store.call_codec import decode_spooled, encode_spooled
 from service.store.keys import bucket_of
-from tests.store.conftest import OpenedStore, OpenStore
 from tests.support.eventually import eventually
+from tests.support.opened_store import OpenedStore, OpenStore
 from tests.support.store_events import change, change_from, stored
 from tests.support.vapi_sender import full_report, message, status_update
 

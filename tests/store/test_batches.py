@@ -8,7 +8,7 @@ import pytest
 
 from service.errors import KeyReusedError, StoreUnavailableError
 from service.store.batches import BatchClaim, BatchStanding, BatchStore, LeftBehind, create_batch_claim
-from tests.store.conftest import OpenedStore, OpenStore
+from tests.support.opened_store import OpenedStore, OpenStore
 from tests.support.redis_server import RedisProcess
 
 DAY_MS = 24 * 3600 * 1000

@@ -8,8 +8,8 @@ from service.store.callback_calls import CallbackCalls
 from service.store.calls import CallStore
 from service.store.keys import bucket_of
 from service.store.subscriptions import SubscriptionStore, TryClaim
-from tests.store.conftest import OpenedStore, OpenStore
 from tests.support.callback_receiver import SECRET
+from tests.support.opened_store import OpenedStore, OpenStore
 from tests.support.store_events import change_from
 from tests.support.vapi_sender import full_report, status_update
 

@@ -12,8 +12,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from service.store.changes import HEARTBEAT_S, RECONNECT_PAUSE_S, WAKES_AT_ONCE, Changes
-from tests.store.conftest import AnswerWith, OpenedStore, OpenStore
 from tests.support.eventually import PATIENCE_S, eventually
+from tests.support.opened_store import AnswerWith, OpenedStore, OpenStore
 from tests.support.redis_server import RedisProcess
 from tests.support.store_events import WOKEN_WITHIN_S, change, change_from, in_seconds, is_woken
 from tests.support.vapi_sender import full_report, status_update

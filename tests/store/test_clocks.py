@@ -13,7 +13,7 @@ from service.store.changes import Changes
 from service.store.index_scan import BucketScan
 from service.store.keys import BUCKETS, bucket_of
 from service.store.redis_clock import RedisClock
-from tests.store.conftest import OpenedStore
+from tests.support.opened_store import OpenedStore
 
 AHEAD_MS: Final = 60_000
 CALL: Final = b"call-1"

@@ -6,8 +6,8 @@ from service.redis_client.pipeline import Pipeline
 from service.store.counts import CountStore, Replica
 from service.store.health import StoreHealth
 from service.store.keys import COUNTS_TTL_MS
-from tests.store.conftest import OpenedStore, OpenStore
 from tests.support.eventually import eventually
+from tests.support.opened_store import OpenedStore, OpenStore
 from tests.support.redis_server import RedisProcess
 
 NOW_MS = 1_788_264_000_000

@@ -10,8 +10,8 @@ import pytest
 
 from service.calls.facts import LARGE_FACTS
 from service.store.calls import CallStore
-from tests.store.conftest import OpenedStore, OpenStore
 from tests.support.eventually import eventually
+from tests.support.opened_store import OpenedStore, OpenStore
 from tests.support.store_events import change_from, record, stored
 from tests.support.vapi_sender import full_report, message, preliminary_report, status_update
 

@@ -6,8 +6,8 @@ import pytest
 
 from service.calls.stored_call import TOMBSTONE
 from service.store.calls import CallStore
-from tests.store.conftest import OpenedStore, OpenStore
 from tests.support.eventually import eventually
+from tests.support.opened_store import OpenedStore, OpenStore
 from tests.support.store_events import change_from, stored
 from tests.support.vapi_sender import full_report, status_update
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from service.calls.record import LARGE_OF_VIEW, View, render_record
 from service.calls.stored_call import CallChange, Merged, StoredCall
 from service.store.calls import CallStore
-from tests.store.conftest import OpenedStore
-from tests.store.test_merge_convergence import BODIES, CHANGES
+from tests.support.merge_events import BODIES, CHANGES
+from tests.support.opened_store import OpenedStore
 from tests.support.redis_server import RedisProcess
 from tests.support.store_events import change_from
 

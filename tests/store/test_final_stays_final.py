@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from service.store.calls import CallStore
 from service.store.keys import bucket_of
-from tests.store.conftest import OpenedStore, OpenStore
+from tests.support.opened_store import OpenedStore, OpenStore
 from tests.support.store_events import change_from, merged_facts, record, stored
 from tests.support.vapi_sender import full_report, message, preliminary_report, status_update
 

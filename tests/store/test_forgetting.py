@@ -12,7 +12,7 @@ from service.calls.stored_call import TOMBSTONE, StoredCall
 from service.store.calls import CallStore
 from service.store.forgetting import FORGOTTEN_FOR_MS, Forgetting
 from service.store.keys import BUCKETS
-from tests.store.conftest import OpenedStore, OpenStore
+from tests.support.opened_store import OpenedStore, OpenStore
 from tests.support.store_events import change
 
 NUMBER, OTHER = '"+18645550123"', '"+18645559999"'

@@ -10,9 +10,9 @@ from service.store.keys import bucket_of
 from service.store.lua import load_script
 from service.store.phone_index import PhoneIndex
 from service.store.subscriptions import SubscriptionStore
-from tests.store.conftest import OpenedStore, OpenStore
 from tests.support.callback_receiver import SECRET
 from tests.support.eventually import eventually
+from tests.support.opened_store import OpenedStore, OpenStore
 from tests.support.store_events import change_from, stored
 from tests.support.vapi_sender import full_report, status_update
 

@@ -8,7 +8,7 @@ import pytest
 
 from service.errors import ConflictError, KeyReusedError, StoreUnavailableError
 from service.store.idempotency import IdempotencyStore, KeyClaim, create_claim
-from tests.store.conftest import OpenedStore, OpenStore
+from tests.support.opened_store import OpenedStore, OpenStore
 
 DAY_MS = 24 * 3600 * 1000
 ANSWER = b'{"call_id":"call-1"}'

@@ -11,8 +11,8 @@ import pytest
 from service.store.calls import CallStore
 from service.store.keys import BUCKETS, Keys, bucket_of
 from service.store.phone_index import PhoneIndex
-from tests.store.conftest import OpenedStore, OpenStore
 from tests.support.eventually import eventually
+from tests.support.opened_store import OpenedStore, OpenStore
 from tests.support.store_events import change, change_from, stored
 from tests.support.vapi_sender import full_report, message, status_update
 

@@ -10,8 +10,8 @@ from service.errors import StoreUnavailableError
 from service.store.keys import bucket_of
 from service.store.lua import load_script
 from service.store.subscriptions import LEASE_MS, SubscriptionStore, TryClaim
-from tests.store.conftest import OpenedStore
 from tests.support.cutting_proxy import CuttingProxy
+from tests.support.opened_store import OpenedStore
 from tests.support.redis_server import RedisProcess
 from tests.support.store_events import change_from
 from tests.support.vapi_sender import full_report

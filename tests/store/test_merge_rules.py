@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from service.store.calls import CallStore
-from tests.store.conftest import OpenedStore
 from tests.support.eventually import eventually
+from tests.support.opened_store import OpenedStore
 from tests.support.store_events import change, change_from, record, stored
 from tests.support.vapi_sender import full_report, message, preliminary_report, status_update
 

@@ -14,7 +14,7 @@ from service.calls.merging import merge_calls, without_facts_before, without_res
 from service.calls.status import CALL_DELETED_OFFSET_MS, CALL_DELETED_RANK
 from service.calls.stored_call import CallChange, StoredCall
 from service.store.calls import CallStore
-from tests.store.test_merge_convergence import BODIES, CHANGES, PROPERTY
+from tests.support.merge_events import BODIES, CHANGES, PROPERTY
 from tests.support.store_events import change, change_from, lifetime_of, stored
 
 NOT_OF_THE_MERGE = {"call_id": b"", "version": 0, "created_at_ms": 0, "updated_at_ms": 0, "expires_at_ms": 0}

@@ -12,8 +12,8 @@ import pytest
 from service.errors import UnavailableError
 from service.store.keys import BUCKETS, bucket_of
 from service.store.phone_index import PAGES_AT_ONCE, PhoneIndex, PhonePage
-from tests.store.conftest import OpenedStore, OpenStore
 from tests.support.eventually import eventually
+from tests.support.opened_store import OpenedStore, OpenStore
 from tests.support.redis_server import RedisProcess
 from tests.support.store_events import change, stored
 

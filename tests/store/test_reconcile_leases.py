@@ -21,8 +21,8 @@ from service.store.reconcile_leases import (
     ReconcileLeases,
 )
 from service.store.subscriptions import SubscriptionStore
-from tests.store.conftest import OpenedStore, OpenStore
 from tests.support.eventually import eventually
+from tests.support.opened_store import OpenedStore, OpenStore
 from tests.support.passing_time import let_pass
 from tests.support.store_events import change, change_from, is_woken, record
 from tests.support.vapi_sender import full_report, status_update

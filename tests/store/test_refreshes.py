@@ -14,9 +14,9 @@ from service.store.calls import REFRESH_AFTER_MS
 from service.store.index_scan import REFRESH_LEASE_MS, REFRESHES_AT_MOST
 from service.store.keys import bucket_of
 from service.store.reconcile_leases import ReconcileLeases
-from tests.store.conftest import OpenedStore, OpenStore
-from tests.store.test_first_layout import FirstVersion
+from tests.support.first_version import FirstVersion
 from tests.support.for_each import for_each
+from tests.support.opened_store import OpenedStore, OpenStore
 from tests.support.passing_time import let_refresh_pass
 from tests.support.store_events import change, change_from, record
 from tests.support.vapi_sender import full_report, message, preliminary_report, sample, status_update

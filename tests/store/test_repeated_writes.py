@@ -18,8 +18,8 @@ from service.store.calls import CallStore
 from service.store.health import CommandsToMasters, StoreHealth
 from service.store.idempotency import IdempotencyStore, KeyClaim
 from service.store.subscriptions import SubscriptionStore
-from tests.store.conftest import OpenedStore
 from tests.support.eventually import eventually
+from tests.support.opened_store import OpenedStore
 from tests.support.redis_server import RedisProcess
 from tests.support.redis_topologies import SYNC_AT_ONCE, SentinelSetup, wait_until
 from tests.support.store_events import change_from

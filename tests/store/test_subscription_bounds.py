@@ -14,8 +14,8 @@ from service.store.calls import CallStore
 from service.store.keys import bucket_of
 from service.store.redis_memory import is_nearly_full
 from service.store.subscriptions import SubscriptionStore
-from tests.store.conftest import OpenedStore, OpenStore
 from tests.support.eventually import eventually
+from tests.support.opened_store import OpenedStore, OpenStore
 from tests.support.redis_server import RedisProcess
 from tests.support.redis_topologies import ask
 from tests.support.store_events import change_from

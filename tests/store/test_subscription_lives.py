@@ -12,8 +12,8 @@ import pytest
 from service.store.calls import CallStore
 from service.store.keys import BUCKETS, bucket_of
 from service.store.subscriptions import LEASE_MS, SubscriptionStore, TryClaim
-from tests.store.conftest import OpenedStore, OpenStore
 from tests.support.eventually import eventually
+from tests.support.opened_store import OpenedStore, OpenStore
 from tests.support.store_events import change_from, stored
 from tests.support.vapi_sender import full_report, status_update
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from service.store.calls import CallStore
 from service.store.keys import bucket_of
 from service.store.subscriptions import SubscriptionStore, TryClaim
-from tests.store.conftest import OpenedStore
+from tests.support.opened_store import OpenedStore
 from tests.support.store_events import change_from
 from tests.support.vapi_sender import full_report, preliminary_report, status_update
 

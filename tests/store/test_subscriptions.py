@@ -10,8 +10,8 @@ from service.errors import TooManyRequestsError
 from service.store.calls import CallStore
 from service.store.keys import bucket_of
 from service.store.subscriptions import LEASE_MS, SUBSCRIPTIONS_AT_MOST, SubscriptionStore, TryClaim
-from tests.store.conftest import OpenedStore, OpenStore
 from tests.support.eventually import eventually
+from tests.support.opened_store import OpenedStore, OpenStore
 from tests.support.store_events import change_from
 from tests.support.vapi_sender import full_report, message, status_update
 

@@ -15,8 +15,8 @@ from service.lifespan import repeat
 from service.metrics.process import Metrics
 from service.store.changes import Changes
 from service.store.redis_clock import RedisClock
-from tests.store.conftest import OpenedStore, OpenStore
 from tests.support.eventually import eventually
+from tests.support.opened_store import OpenedStore, OpenStore
 from tests.support.redis_server import RedisProcess
 from tests.support.store_events import change, change_from, is_woken, until_taken
 from tests.support.vapi_sender import status_update

@@ -21,10 +21,10 @@ from service.store.changes import Changes
 from service.store.keys import Keys, bucket_of
 from service.store.redis_clock import RedisClock
 from service.store.subscriptions import SubscriptionStore
-from tests.store.conftest import OpenedStore, OpenStore
 from tests.support.cluster_setup import ClusterSetup
 from tests.support.dead_shard import one_shard_dead, partly_serving_cluster, shard_of
 from tests.support.eventually import PATIENCE_S, eventually
+from tests.support.opened_store import OpenedStore, OpenStore
 from tests.support.redis_server import RedisProcess
 from tests.support.redis_topologies import ask
 from tests.support.store_events import change, change_from, is_woken

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from service.store.reconcile_leases import UNKNOWN_LIFE_MS, ReconcileLeases
-from tests.store.conftest import OpenedStore, OpenStore
 from tests.support.eventually import eventually
+from tests.support.opened_store import OpenedStore, OpenStore
 
 BYTES_EACH_AT_MOST = 600
 

@@ -13,8 +13,8 @@ from service.kestra.client import KestraClient
 from service.store.idempotency import IdempotencyStore
 from service.store.spool import Spool
 from service.vapi.client import VapiClient
-from tests.store.conftest import OpenedStore
 from tests.support.call_requests import REQUIRED
+from tests.support.opened_store import OpenedStore
 
 A_REQUEST: Final[dict[str, Any]] = {**REQUIRED, "serviceRequestId": "request-42"}
 

@@ -17,8 +17,8 @@ from service.store.changes import Changes
 from service.store.reconcile_leases import ReconcileLeases
 from service.store.redis_clock import RedisClock
 from service.vapi.client import VapiClient
-from tests.store.conftest import OpenedStore
 from tests.support.fake_vapi import FakeVapi
+from tests.support.opened_store import OpenedStore
 from tests.support.passing_time import let_pass
 
 

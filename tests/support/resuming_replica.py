@@ -15,10 +15,10 @@ from service.store.calls import CallStore
 from service.store.changes import Changes
 from service.store.redis_clock import RedisClock
 from service.store.subscriptions import LEASE_MS, SubscriptionStore
-from tests.store.conftest import OpenedStore
 from tests.support.eventually import eventually
 from tests.support.fake_kestra import FakeKestra
 from tests.support.kestra_execution import FakeExecution
+from tests.support.opened_store import OpenedStore
 
 SWEEP_EVERY_S = 0.1
 """Oftener than the service does, so that the tests need not wait."""

@@ -45,7 +45,7 @@ class SlowSenders:
             thread.start()
 
     def cut_after_s(self, name: str) -> float | None:
-        """Seconds from its first byte until the sender was cut, None if it never was."""
+        """Seconds from its beginning until the sender was cut, None if it never was."""
         self._threads[name].join(2 * _give_up_s(name))
         return self._cut_after_s.get(name)
 
@@ -57,6 +57,7 @@ class SlowSenders:
         self.replica.stop()
 
     def _dawdle(self, name: str) -> None:
+        started = time.monotonic()
         with socket.create_connection(("127.0.0.1", self.replica.port)) as connection:
             connection.settimeout(DRIBBLE_EVERY_S)
             if name == "head after an answer":
@@ -65,7 +66,6 @@ class SlowSenders:
                 connection.sendall(HEAD)
             else:
                 connection.sendall(OPENINGS[name])
-            started = time.monotonic()
             while time.monotonic() - started < _give_up_s(name) and not self._is_over.is_set():
                 drop = b"\r\n" if name.endswith("breaks") else b"x" if name.startswith("dribbled") else b""
                 if _is_closed(connection, drop):
