@@ -14,6 +14,9 @@ from tests.support.raw_http import RawAnswer, RawConnection
 from tests.support.replica import Replica
 from tests.support.routes import CALLS, STATS, WEBHOOK
 
+LATE_REDIS = "result store is not available"
+"""In the error of a request that Redis did not serve in time, which happens on a busy machine, too."""
+
 LATE_DISK = "disk does not answer"
 """In the error of a webhook that the spool could not write in time, which happens on a busy machine."""
 
@@ -75,6 +78,12 @@ async def webhooks_counted(client: httpx2.AsyncClient, replica: Replica, result:
     text = (await client.get(replica.url + "/metrics", headers={"Connection": "close"})).text
     pattern = rf'^vapi_webhooks_total\{{.*result="{result}".*\}} (.+)$'
     return round(sum(float(value) for value in re.findall(pattern, text, re.MULTILINE)))
+
+
+async def metric_at(client: httpx2.AsyncClient, replica: Replica, sample: str) -> float:
+    """The value of one line of ``/metrics``; 0 when the line is not there yet."""
+    lines = (await client.get(replica.url + "/metrics")).text.splitlines()
+    return next((float(line.removeprefix(f"{sample} ")) for line in lines if line.startswith(f"{sample} ")), 0.0)
 
 
 async def get_call(client: httpx2.AsyncClient, replica: Replica, call_id: str, **query: str) -> httpx2.Response:
@@ -160,6 +169,6 @@ async def until_readable(
 
 async def until_parked(client: httpx2.AsyncClient, replica: Replica, number: int) -> None:
     async def are_parked() -> bool:
-        return f"vapi_polls_waiting {number}.0" in (await client.get(replica.url + "/metrics")).text
+        return await metric_at(client, replica, "vapi_polls_waiting") == number
 
     await eventually(are_parked)

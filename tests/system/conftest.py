@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -15,11 +16,14 @@ from tests.support.replica import Replica
 from tests.support.spool_site import Site
 from tests.support.traffic import open_client
 
+CANCELS = "timeout graceful shutdown exceeded"
+"""What uvicorn says when it gives up requests that are under way."""
+
 
 @pytest.fixture(scope="package")
 def pair(redis_process: RedisProcess) -> Iterator[tuple[Replica, Replica]]:
     """Replicas A and B of one service."""
-    settings = {"redis_url": redis_process.url, "redis_key_prefix": "pair"}
+    settings: dict[str, Any] = {"redis_url": redis_process.url, "redis_key_prefix": "pair", "store_timeout_s": 1.2}
     first, second = Replica(**settings, from_nothing=True).start(), Replica(**settings).start()
     yield first, second
     first.stop()

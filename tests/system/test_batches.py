@@ -9,6 +9,7 @@ import secrets
 import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from itertools import chain
 from typing import Any, Final
 
@@ -22,13 +23,13 @@ from tests.support.load_balancer import LoadBalancer
 from tests.support.redis_server import RedisProcess
 from tests.support.redis_topologies import ask
 from tests.support.replica import Replica
-from tests.support.routes import BATCH
-from tests.support.traffic import open_client
+from tests.support.routes import BATCH, BY_PHONE
+from tests.support.spool_site import hanging
+from tests.support.traffic import ask_until_served, get_when_served, open_client
 from tests.system.test_secure_redis import RULE
 
 ADMIN: Final = {"Authorization": "Bearer admin"}
 HEADERS: Final = {**ADMIN, "Idempotency-Key": "key-1"}
-LONG_S: Final = 60.0
 
 StartPair = Callable[..., tuple[Replica, Replica]]
 
@@ -68,7 +69,7 @@ def rings(vapi: FakeVapi) -> Counter[str]:
 
 
 async def standing_of(client: httpx2.AsyncClient, url: str, batch_id: str) -> dict[str, Any]:
-    answer = await client.get(f"{url}{BATCH}/{batch_id}")
+    answer = await get_when_served(client, f"{url}{BATCH}/{batch_id}")
     assert answer.status_code == 200, answer.text
     standing: dict[str, Any] = answer.json()
     return standing
@@ -78,12 +79,16 @@ async def are_asked(vapi: FakeVapi, count: int) -> None:
     async def is_so() -> bool:
         return len(vapi.received) >= count
 
-    await eventually(is_so, within_s=LONG_S)
+    await eventually(is_so)
+
+
+async def ask_for(client: httpx2.AsyncClient, url: str, batch: dict[str, Any]) -> httpx2.Response:
+    return await ask_until_served(partial(client.post, url + BATCH, json=batch, headers=HEADERS))
 
 
 def begin(client: httpx2.AsyncClient, replica: Replica, batch: dict[str, Any]) -> asyncio.Task[httpx2.Response]:
     """A request for a batch whose caller need not stay."""
-    return asyncio.create_task(client.post(replica.url + BATCH, json=batch, headers=HEADERS))
+    return asyncio.create_task(ask_for(client, replica.url, batch))
 
 
 async def batch_id_in_log_of(replica: Replica) -> str:
@@ -94,7 +99,7 @@ async def batch_id_in_log_of(replica: Replica) -> str:
         found[:] = [json.loads(line)["batch_id"] for line in replica.log.splitlines() if '"batch_id"' in line]
         return bool(found)
 
-    await eventually(is_there, within_s=LONG_S)
+    await eventually(is_there)
     return found[-1]
 
 
@@ -105,19 +110,19 @@ async def test_a_batch_that_takes_long_is_answered_before_the_load_balancer_give
     balancer = LoadBalancer(one.port, other.port).start()
     batch = batch_of(30, max_concurrent=1)
     try:
-        first = await client.post(balancer.url + BATCH, json=batch, headers=HEADERS)
+        first = await ask_for(client, balancer.url, batch)
         begun = first.json()
         assert (first.status_code, begun["success"], begun["total"]) == (202, True, 30)
         assert 0 < begun["done"] < 30
         assert [result is None for result in begun["results"]] == [False] * begun["done"] + [True] * (
             30 - begun["done"]
         )
-        refused = await client.post(balancer.url + BATCH, json=batch_of(2, max_concurrent=1), headers=HEADERS)
+        refused = await ask_for(client, balancer.url, batch_of(2, max_concurrent=1))
         assert refused.status_code == 422
-        again = await client.post(balancer.url + BATCH, json=batch, headers=HEADERS)
+        again = await ask_for(client, balancer.url, batch)
         while again.status_code == 202:
             assert again.json()["batch_id"] == begun["batch_id"]
-            again = await client.post(balancer.url + BATCH, json=batch, headers=HEADERS)
+            again = await ask_for(client, balancer.url, batch)
         standings = [await standing_of(client, replica.url, begun["batch_id"]) for replica in (one, other)]
     finally:
         balancer.stop()
@@ -135,7 +140,7 @@ async def test_a_batch_goes_on_when_its_caller_goes_away(
     asking = begin(client, one, batch)
     await are_asked(vapi, 1)
     asking.cancel()
-    answer = await client.post(other.url + BATCH, json=batch, headers=HEADERS)
+    answer = await ask_for(client, other.url, batch)
     assert (answer.status_code, [result["success"] for result in answer.json()["results"]]) == (200, [True] * 6)
     assert sorted(rings(vapi).values()) == [1] * 6
 
@@ -151,7 +156,7 @@ async def test_of_a_dead_replicas_batch_each_call_is_known_to_be_placed_or_not_o
     with pytest.raises(httpx2.TransportError):
         await asking
     rung = rings(vapi)
-    answer = await client.post(other.url + BATCH, json=batch, headers=HEADERS)
+    answer = await ask_for(client, other.url, batch)
     results = answer.json()["results"]
     assert (answer.status_code, len(results)) == (200, 20)
     said = {
@@ -167,7 +172,7 @@ async def test_of_a_dead_replicas_batch_each_call_is_known_to_be_placed_or_not_o
     batch_id = await batch_id_in_log_of(other)
     standing = await standing_of(client, other.url, batch_id)
     assert (standing["done"], standing["results"]) == (20, results)
-    again = await client.post(other.url + BATCH, json=batch, headers=HEADERS)
+    again = await ask_for(client, other.url, batch)
     assert (again.status_code, again.json()) == (200, answer.json())
     assert rings(vapi) == rung, "a repeated batch phones nobody"
 
@@ -181,7 +186,7 @@ async def test_a_replica_that_was_only_frozen_dials_nobody_who_was_said_not_to_b
     await are_asked(vapi, 2)
     os.kill(one.pid, signal.SIGSTOP)
     try:
-        said = (await client.post(other.url + BATCH, json=batch, headers=HEADERS)).json()["results"]
+        said = (await ask_for(client, other.url, batch)).json()["results"]
     finally:
         os.kill(one.pid, signal.SIGCONT)
     assert (await asking).status_code == 200
@@ -192,10 +197,10 @@ async def test_a_replica_that_was_only_frozen_dials_nobody_who_was_said_not_to_b
     assert len(not_placed) + len(rung) == 10
 
     async def is_what_it_was_dialling_known() -> bool:
-        results = (await client.post(other.url + BATCH, json=batch, headers=HEADERS)).json()["results"]
+        results = (await ask_for(client, other.url, batch)).json()["results"]
         return len(rung) == len([result for result in results if result["success"]])
 
-    await eventually(is_what_it_was_dialling_known, within_s=LONG_S)
+    await eventually(is_what_it_was_dialling_known)
 
 
 async def test_a_replica_that_is_told_to_go_leaves_a_result_for_each_call(
@@ -209,7 +214,7 @@ async def test_a_replica_that_is_told_to_go_leaves_a_result_for_each_call(
     asking.cancel()
     one.terminate()
     assert one.wait() == 0
-    answer = await client.post(other.url + BATCH, json=batch, headers=HEADERS)
+    answer = await ask_for(client, other.url, batch)
     results = answer.json()["results"]
     assert answer.status_code == 200
     rung = sum(rings(vapi).values())
@@ -243,9 +248,8 @@ async def test_while_redis_is_away_nobody_is_dialled_and_what_was_is_written_lat
     batch = batch_of(8, max_concurrent=1)
     asking = begin(client, one, batch)
     await are_asked(vapi, 2)
-    own_redis.pause()
-    answer = await asking
-    own_redis.resume()
+    with hanging(own_redis):
+        answer = await asking
     results = answer.json()["results"]
     rung = rings(vapi)
     assert answer.status_code == 200
@@ -254,10 +258,10 @@ async def test_while_redis_is_away_nobody_is_dialled_and_what_was_is_written_lat
     same = {"success": True, "results": results}
 
     async def is_known_everywhere() -> bool:
-        answers = [await client.post(each.url + BATCH, json=batch, headers=HEADERS) for each in (one, other)]
+        answers = [await ask_for(client, each.url, batch) for each in (one, other)]
         return all(each.status_code == 200 and each.json() == same for each in answers)
 
-    await eventually(is_known_everywhere, within_s=LONG_S)
+    await eventually(is_known_everywhere)
     assert rings(vapi) == rung
 
 
@@ -269,9 +273,9 @@ async def test_a_user_of_redis_that_may_do_only_what_the_service_does_is_enough(
     url = own_redis.url.replace("redis://", "redis://service:password@")
     one, other = start_pair(own_redis, redis_url=url)
     batch = batch_of(3, max_concurrent=2)
-    answers = [await client.post(each.url + BATCH, json=batch, headers=HEADERS) for each in (one, other)]
+    answers = [await ask_for(client, each.url, batch) for each in (one, other)]
     assert [answer.status_code for answer in answers] == [200, 200]
-    assert (await client.get(f"{one.url}/api/v1/vapi/calls/by-phone/+18645550001")).json()["count"] == 1
+    assert (await get_when_served(client, f"{one.url}{BY_PHONE}+18645550001")).json()["count"] == 1
     denied: list[Any] = ask(own_redis, "ACL", "LOG")
     assert {str(entry["object"]) for entry in denied} <= {"client|setinfo"}  # only a client's name, from Redis 7.2
 
@@ -283,14 +287,13 @@ async def test_with_redis_away_no_batch_begins_and_the_same_request_begins_it_la
     vapi.be_slow(0)
     one, _ = start_pair(own_redis, store_timeout_s="1.2")
     batch = batch_of(2, max_concurrent=1)
-    own_redis.pause()
-    refused = await client.post(one.url + BATCH, json=batch, headers=HEADERS)
-    own_redis.resume()
+    with hanging(own_redis):
+        refused = await client.post(one.url + BATCH, json=batch, headers=HEADERS)
     assert (refused.status_code, refused.headers["retry-after"], rings(vapi)) == (503, "1", Counter())
 
     async def is_placed() -> bool:
-        answer = await client.post(one.url + BATCH, json=batch, headers=HEADERS)
+        answer = await ask_for(client, one.url, batch)
         return answer.status_code == 200 and all(result["success"] for result in answer.json()["results"])
 
-    await eventually(is_placed, within_s=LONG_S)
+    await eventually(is_placed)
     assert sorted(rings(vapi).values()) == [1, 1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, Final
 
 import httpx2
@@ -23,7 +24,7 @@ from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
 from tests.support.resuming_replica import paused_execution, resumes_sent
 from tests.support.routes import CALLS
-from tests.support.traffic import get_call, post_webhook
+from tests.support.traffic import ask_until_served, get_record, post_until_taken
 from tests.support.vapi_sender import full_report, preliminary_report
 
 PREFIX: Final = "late-refresh"
@@ -81,21 +82,22 @@ async def test_a_record_gains_its_recording_by_one_request_and_nobody_is_resumed
 ) -> None:
     call_id, execution = await ended_call(vapi), paused_execution(kestra)
     body = {"kind": "kestra_resume", "execution_id": execution.id}
-    await client.post(f"{pair[1].url}{CALLS}{call_id}/subscriptions", json=body)
-    await post_webhook(client, pair[0], full_report(call_id, artifact=SAID))
+    ask = partial(client.post, f"{pair[1].url}{CALLS}{call_id}/subscriptions", json=body)
+    assert (await ask_until_served(ask)).status_code == 202
+    await post_until_taken(client, pair[0], full_report(call_id, artifact=SAID))
     await execution.until_resumed()
-    before = (await get_call(client, pair[1], call_id)).json()["data"]
+    before = await get_record(client, pair[1], call_id)
     assert (before["data_status"], before["recording_url"]) == ("complete", None)
     assert asked_for(vapi, call_id) == 0
 
     await let_a_minute_pass(redis, call_id)
 
     async def is_recorded() -> bool:
-        data = (await get_call(client, pair[1], call_id)).json()["data"]
+        data = await get_record(client, pair[1], call_id)
         return bool(data["recording_url"] == vapi.calls[call_id]["recordingUrl"])
 
     await eventually(is_recorded)
-    after = (await get_call(client, pair[0], call_id)).json()["data"]
+    after = await get_record(client, pair[0], call_id)
     assert after["version"] > before["version"]
     await asyncio.sleep(2 * SWEEP_EVERY_S)
     assert asked_for(vapi, call_id) == 1
@@ -124,9 +126,9 @@ async def test_only_what_was_asked_for_and_is_missing_is_asked_for(
     ids = {name: await ended_call(vapi) for name in (*ASKED, *NOT_ASKED)}
     for number, (name, body) in enumerate((ASKED | NOT_ASKED).items()):
         call = body["message"]["call"] | {"id": ids[name]}
-        await post_webhook(client, pair[number % 2], {"message": body["message"] | {"call": call}})
+        await post_until_taken(client, pair[number % 2], {"message": body["message"] | {"call": call}})
     for call_id in ids.values():
-        data = (await get_call(client, pair[0], call_id)).json()["data"]
+        data = await get_record(client, pair[0], call_id)
         assert data["data_status"] == "complete"
         await let_a_minute_pass(redis, call_id)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any, Final
 
 import httpx2
@@ -15,8 +16,8 @@ from tests.support.eventually import eventually
 from tests.support.fake_vapi import FakeVapi
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
-from tests.support.routes import PLACE
-from tests.support.traffic import open_client
+from tests.support.routes import BATCH, PLACE
+from tests.support.traffic import ask_until_served, open_client
 
 HEADERS: Final = {"Authorization": "Bearer admin", "Idempotency-Key": "key-1"}
 
@@ -41,11 +42,11 @@ def start_pair(start_replica: Callable[..., Replica], redis_process: RedisProces
 
 
 async def place(replica: Replica, client: httpx2.AsyncClient) -> httpx2.Response:
-    return await client.post(replica.url + PLACE, json=REQUIRED, headers=HEADERS)
+    return await ask_until_served(partial(client.post, replica.url + PLACE, json=REQUIRED, headers=HEADERS))
 
 
 async def place_batch(replica: Replica, client: httpx2.AsyncClient, batch: dict[str, Any]) -> httpx2.Response:
-    return await client.post(replica.url + PLACE + "/batch", json=batch, headers=HEADERS)
+    return await ask_until_served(partial(client.post, replica.url + BATCH, json=batch, headers=HEADERS))
 
 
 async def has_asked(vapi: FakeVapi) -> None:

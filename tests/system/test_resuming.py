@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import httpx2
 import pytest
@@ -15,7 +16,7 @@ from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
 from tests.support.resuming_replica import paused_execution, resumes_sent
 from tests.support.routes import CALLS
-from tests.support.traffic import post_webhook
+from tests.support.traffic import ask_until_served, metric_at, post_until_taken
 from tests.support.vapi_sender import full_report
 
 Start = Callable[..., Replica]
@@ -43,12 +44,12 @@ def start(
 
 async def subscribe(client: httpx2.AsyncClient, replica: Replica, call_id: str, execution_id: str) -> None:
     body = {"kind": "kestra_resume", "execution_id": execution_id}
-    answer = await client.post(f"{replica.url}{CALLS}{call_id}/subscriptions", json=body)
+    answer = await ask_until_served(partial(client.post, f"{replica.url}{CALLS}{call_id}/subscriptions", json=body))
     assert answer.status_code == 202, answer.text
 
 
 async def take_report(client: httpx2.AsyncClient, replica: Replica, call_id: str) -> None:
-    assert (await post_webhook(client, replica, full_report(call_id))).status_code == 200
+    await post_until_taken(client, replica, full_report(call_id))
 
 
 async def test_a_replica_that_is_killed_as_soon_as_it_took_the_reports_loses_nothing(
@@ -78,19 +79,16 @@ async def test_a_service_that_was_down_resumes_when_it_is_back(
     await subscribe(client, only, "call-1", execution.id)
     kestra.answer_next(503, method="POST", times=2)
     await take_report(client, only, "call-1")
-    await until_counted(client, only, "retried")
+
+    async def has_tried() -> bool:
+        return await metric_at(client, only, 'vapi_subscriptions_total{result="retried"}') > 0
+
+    await eventually(has_tried)
     only.kill()
 
     start()
     await execution.until_resumed()
     assert execution.resumes == 1
-
-
-async def until_counted(client: httpx2.AsyncClient, replica: Replica, result: str) -> None:
-    async def is_counted() -> bool:
-        return f'vapi_subscriptions_total{{result="{result}"}} 1.0' in (await client.get(replica.url + "/metrics")).text
-
-    await eventually(is_counted)
 
 
 async def test_a_replica_that_leaves_hands_over_what_it_cannot_finish(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,19 @@ from tests.support.redis_server import RedisProcess, free_port
 from tests.support.redis_topologies import ask
 from tests.support.replica import Replica
 from tests.support.resuming_replica import paused_execution
-from tests.support.routes import CALLS
-from tests.support.traffic import get_call, post_webhook
+from tests.support.routes import BY_PHONE, CALLS
+from tests.support.traffic import (
+    ask_until_served,
+    delete_call,
+    get_record,
+    get_stats,
+    get_when_served,
+    metric_at,
+    post_until_taken,
+    post_webhook,
+    until_ready,
+)  # fmt: skip
 from tests.support.vapi_sender import full_report, status_update
-
-ANSWERED_WITHIN_S = 2.5
-"""The promise is two seconds; the machine that runs all tests may be busy."""
 
 NOBODY_FORESAW = ("redis_connection.failed", "background.failed", "request.failed")
 """Events that a Redis which is away must never cause."""
@@ -83,20 +91,22 @@ async def resumes(client: httpx2.AsyncClient, replica: Replica, kestra: FakeKest
     """An execution that waits for a call, through Redis's scripts for it, the sweep included."""
     execution = paused_execution(kestra)
     subscription = {"kind": "kestra_resume", "execution_id": execution.id}
-    assert (await client.post(f"{replica.url}{CALLS}awaited/subscriptions", json=subscription)).status_code == 202
-    await post_webhook(client, replica, status_update("ended", "awaited"))
+    ask = partial(client.post, f"{replica.url}{CALLS}awaited/subscriptions", json=subscription)
+    assert (await ask_until_served(ask)).status_code == 202
+    await post_until_taken(client, replica, status_update("ended", "awaited"))
     await execution.until_resumed()
 
 
 async def calls_back(client: httpx2.AsyncClient, replica: Replica, receiver: CallbackReceiver) -> None:
     """A callback, through Redis's scripts for it, until its record is no longer held for it."""
     subscription = {"kind": "callback", "url": receiver.url}
-    assert (await client.post(f"{replica.url}{CALLS}told/subscriptions", json=subscription)).status_code == 202
-    await post_webhook(client, replica, full_report("told"))
+    ask = partial(client.post, f"{replica.url}{CALLS}told/subscriptions", json=subscription)
+    assert (await ask_until_served(ask)).status_code == 202
+    await post_until_taken(client, replica, full_report("told"))
     await eventually(lambda: len(receiver.requests) == 1)
 
     async def is_released() -> bool:
-        return "vapi_callback_calls 0.0" in (await client.get(replica.url + "/metrics")).text
+        return await metric_at(client, replica, "vapi_callback_calls") == 0
 
     await eventually(is_released)
 
@@ -104,18 +114,18 @@ async def calls_back(client: httpx2.AsyncClient, replica: Replica, receiver: Cal
 async def everything_works(client: httpx2.AsyncClient, first: Replica, second: Replica, name: str) -> None:
     """What the service does with Redis, all of it."""
     for replica in (first, second):
-        assert (await client.get(replica.url + "/health/ready")).status_code == 200
+        await until_ready(client, replica)
     for body in (status_update("ringing", name), full_report(name), full_report(name)):
-        assert (await post_webhook(client, first, body)).status_code == 200
-    assert (await get_call(client, second, name)).json()["data"]["data_status"] == "complete"
-    assert (await client.get(f"{second.url}{CALLS}by-phone/+18645550123")).json()["count"] >= 1
-    assert await wakes_at_once(client, first, second, name)
-    assert (await client.delete(second.url + CALLS + name)).status_code == 200
-    assert (await post_webhook(client, first, full_report(name))).status_code == 200
-    assert (await get_call(client, first, name)).status_code == 404
+        await post_until_taken(client, first, body)
+    assert (await get_record(client, second, name))["data_status"] == "complete"
+    assert (await get_when_served(client, f"{second.url}{BY_PHONE}+18645550123")).json()["count"] >= 1
+    await eventually(lambda: wakes_at_once(client, first, second, name))
+    await delete_call(client, second, name)
+    await post_until_taken(client, first, full_report(name))
+    assert (await get_when_served(client, first.url + CALLS + name)).status_code == 404
 
     async def both_are_counted() -> bool:
-        stats = (await client.get(first.url + "/api/v1/vapi/cache/stats")).json()["stats"]
+        stats = await get_stats(client, first.url)
         return len(stats["replicas"]) == 2 and stats["webhooks"]["stored"] >= 3
 
     await eventually(both_are_counted)
@@ -138,10 +148,10 @@ async def test_everything_works_over_tls_for_a_user_that_may_do_only_that(
         await resumes(client, first, kestra)
         await calls_back(client, second, receiver)
     await everything_works(client, first, second, "secured")
-    await post_webhook(client, first, status_update("ended", "failed"))
+    await post_until_taken(client, first, status_update("ended", "failed"))
 
     async def is_failed() -> bool:
-        return bool((await get_call(client, second, "failed")).json()["data"]["data_status"] == "fetch_failed")
+        return bool((await get_record(client, second, "failed"))["data_status"] == "fetch_failed")
 
     await eventually(is_failed)
     assert denied_to_the_service(secure) <= {"client|setinfo"}  # only a client's name for itself, from Redis 7.2
@@ -195,18 +205,14 @@ async def test_a_redis_that_hangs_behind_tls_is_refused_in_time_and_heals(
     client: httpx2.AsyncClient, authority: Authority, secure: SecureRedis, start_replica: Callable[..., Replica]
 ) -> None:
     replica = start_replica(redis_url=secure.url(authority))
-    assert (await post_webhook(client, replica, full_report("hanging"))).status_code == 200
+    await post_until_taken(client, replica, full_report("hanging"))
     secure.process.pause()
     try:
         assert (await post_webhook(client, replica, full_report("hanging-2"))).status_code == 503
         assert slowest_s(await answers_of(replica, 2, lambda _: True)) < LONGEST_ANSWER_S
     finally:
         secure.process.resume()
-
-    async def is_taken() -> bool:
-        return (await post_webhook(client, replica, full_report("hanging-3"))).status_code == 200
-
-    await eventually(is_taken)
+    await post_until_taken(client, replica, full_report("hanging-3"))
     assert not any(event in replica.log for event in NOBODY_FORESAW)
 
 
@@ -221,10 +227,6 @@ async def test_everything_works_over_a_unix_socket(
         process.kill()
         assert (await post_webhook(client, first, full_report("away"))).status_code == 503
         await asyncio.to_thread(process.start)
-        await eventually(lambda: _is_taken(client, first))
+        await post_until_taken(client, first, full_report("again"))
     finally:
         process.stop()
-
-
-async def _is_taken(client: httpx2.AsyncClient, replica: Replica) -> bool:
-    return (await post_webhook(client, replica, full_report("again"))).status_code == 200

@@ -11,9 +11,10 @@ from typing import Any
 import httpx2
 import pytest
 
+from tests.support.access_log import answers_of
 from tests.support.eventually import PATIENCE_S
 from tests.support.replica import ROOT, Replica
-from tests.support.traffic import post_webhook
+from tests.support.traffic import post_until_taken
 from tests.support.vapi_sender import sample, status_update
 
 ORIGINAL = """
@@ -64,7 +65,7 @@ async def test_the_loop_ends_with_the_record_of_a_call_that_is_over(
     client: httpx2.AsyncClient, pair: tuple[Replica, Replica], shell: str, script: str
 ) -> None:
     call_id = f"loop-{shell}-{script is ORIGINAL}"
-    await post_webhook(client, pair[0], sample("outbound-end-of-call-report-full", call_id))
+    await post_until_taken(client, pair[0], sample("outbound-end-of-call-report-full", call_id))
     status, attempts, answer = await outcome_of(await run_loop(shell, script, pair[1], call_id))
     assert (status, attempts) == (0, [])
     assert answer["data"]["call_id"] == call_id
@@ -74,11 +75,11 @@ async def test_the_loop_ends_with_the_record_of_a_call_that_is_over(
 async def test_the_original_loop_goes_on_while_the_call_runs(
     client: httpx2.AsyncClient, pair: tuple[Replica, Replica]
 ) -> None:
-    await post_webhook(client, pair[0], status_update("ringing", "loop-running"))
+    await post_until_taken(client, pair[0], status_update("ringing", "loop-running"))
     loop = await run_loop("bash", ORIGINAL, pair[1], "loop-running")
     assert loop.stdout is not None
     first = await loop.stdout.readline()
-    await post_webhook(client, pair[0], sample("outbound-end-of-call-report-full", "loop-running"))
+    await post_until_taken(client, pair[0], sample("outbound-end-of-call-report-full", "loop-running"))
     status, _, answer = await outcome_of(loop)
     assert first == b"Attempt 1/60: Status=ringing\n"
     assert (status, answer["data"]["status"]) == (0, "ended")
@@ -103,10 +104,10 @@ async def test_the_shipped_loop_waits_for_the_report_and_prints_kestra_outputs(
     client: httpx2.AsyncClient, pair: tuple[Replica, Replica], shell: str
 ) -> None:
     call_id = f"shipped-{shell}"
-    await post_webhook(client, pair[0], status_update("ended", call_id))
+    await post_until_taken(client, pair[0], status_update("ended", call_id))
     waiting = asyncio.create_task(run_shipped(shell, pair[1], call_id))
-    await asyncio.sleep(1)
-    await post_webhook(client, pair[0], sample("outbound-end-of-call-report-full", call_id))
+    await answers_of(pair[1], 1, lambda answer: answer.get("call_id") == call_id)
+    await post_until_taken(client, pair[0], sample("outbound-end-of-call-report-full", call_id))
     status, (*attempts, last) = await waiting
     assert (status, {line.split(": ")[1] for line in attempts}) == (0, {"partial"})
     assert (last[:2], last[-2:]) == ("::", "::")

@@ -13,9 +13,9 @@ from redis.crc import key_slot
 
 from tests.support.cluster_setup import ClusterSetup
 from tests.support.replica import Replica
-from tests.support.routes import CALLS
+from tests.support.routes import BY_PHONE, CALLS
 from tests.support.slot_move import KEYS, Move, call_ids_in
-from tests.support.traffic import get_call, post_webhook
+from tests.support.traffic import delete_call, get_record, get_when_served, post_until_taken, post_webhook
 from tests.support.vapi_sender import full_report, status_update
 
 BUCKET = 5
@@ -39,8 +39,8 @@ async def fill_bucket(
     """
     partial, deleted = call_ids_in(BUCKET, "others", 2)
     for body in (first, status_update("ended", partial), full_report(deleted)):
-        assert (await post_webhook(client, replica, body)).status_code == 200
-    assert (await client.delete(f"{replica.url}{CALLS}{deleted}")).status_code == 200
+        await post_until_taken(client, replica, body)
+    await delete_call(client, replica, deleted)
     move = await asyncio.to_thread(Move, cluster, key_slot(KEYS.probes[BUCKET]))
     source = move.source.client
     for index in (KEYS.due(BUCKET), KEYS.subscribed(BUCKET)):
@@ -63,9 +63,9 @@ async def test_a_merge_that_redis_ends_half_way_leaves_the_record_as_it_was(
     await asyncio.to_thread(move.finish)
 
     assert (answer.status_code, after) == (503, before)
-    assert (await post_webhook(client, replica, full_report(call_id))).status_code == 200
-    assert (await get_call(client, replica, call_id)).json()["data"]["data_status"] == "complete"
-    found = (await client.get(f"{replica.url}{CALLS}by-phone/{PHONE}?limit=100")).json()["data"]
+    await post_until_taken(client, replica, full_report(call_id))
+    assert (await get_record(client, replica, call_id))["data_status"] == "complete"
+    found = (await get_when_served(client, f"{replica.url}{BY_PHONE}{PHONE}?limit=100")).json()["data"]
     assert call_id in {record["call_id"] for record in found}
 
 
@@ -79,11 +79,10 @@ async def test_a_merge_that_empties_an_index_of_a_moving_slot_is_done(
     source.zrem(KEYS.indices[BUCKET][2], *call_ids_in(BUCKET, "others", 1))
 
     await asyncio.to_thread(move.begin)
-    answer = await post_webhook(client, replica, full_report(call_id))
+    await post_until_taken(client, replica, full_report(call_id))
     await asyncio.to_thread(move.finish)
 
-    assert answer.status_code == 200
-    assert (await get_call(client, replica, call_id)).json()["data"]["data_status"] == "complete"
+    assert (await get_record(client, replica, call_id))["data_status"] == "complete"
 
 
 async def test_a_report_without_a_recording_is_taken_where_a_moving_slot_takes_no_late_refresh(
@@ -98,11 +97,10 @@ async def test_a_report_without_a_recording_is_taken_where_a_moving_slot_takes_n
 
     await asyncio.to_thread(move.begin)
     report = full_report(call_id, artifact={"transcript": "AI: Hello.\nUser: Hi.\n"})
-    answer = await post_webhook(client, replica, report)
+    await post_until_taken(client, replica, report)
     await asyncio.to_thread(move.finish)
 
-    assert answer.status_code == 200
-    assert (await post_webhook(client, replica, report)).status_code == 200
+    await post_until_taken(client, replica, report)
     assert move.target.client.zrange(KEYS.refreshes[BUCKET], 0, -1) == [call_id.encode()]
 
 
@@ -114,9 +112,8 @@ async def test_a_call_that_is_deleted_in_a_moving_slot_stays_deleted(
     move, _ = await fill_bucket(client, cluster, replica, full_report(call_id), call_id)
 
     await asyncio.to_thread(move.begin)
-    answer = await client.delete(f"{replica.url}{CALLS}{call_id}")
+    await delete_call(client, replica, call_id)
     await asyncio.to_thread(move.finish)
 
-    assert answer.status_code == 200
-    assert (await post_webhook(client, replica, full_report(call_id))).status_code == 200
-    assert (await get_call(client, replica, call_id)).status_code == 404
+    await post_until_taken(client, replica, full_report(call_id))
+    assert (await get_when_served(client, f"{replica.url}{CALLS}{call_id}")).status_code == 404

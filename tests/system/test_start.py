@@ -14,7 +14,7 @@ from tests.support.eventually import eventually
 from tests.support.for_each import for_each
 from tests.support.redis_server import RedisProcess, free_port
 from tests.support.replica import Replica
-from tests.support.traffic import post_webhook
+from tests.support.traffic import post_until_taken, post_webhook
 from tests.support.vapi_sender import full_report
 
 WRONG = {
@@ -120,6 +120,6 @@ async def test_starting_needs_no_redis_and_heals_when_it_comes(
     redis.start()
     try:
         await eventually(is_ready)
-        assert (await post_webhook(client, replica, full_report("early-1"))).status_code == 200
+        await post_until_taken(client, replica, full_report("early-1"))
     finally:
         redis.stop()

@@ -6,6 +6,7 @@ import asyncio
 import json
 import secrets
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any, Final, Literal
 
 import httpx2
@@ -22,8 +23,8 @@ from tests.support.kestra_execution import FakeExecution
 from tests.support.passing_time import let_pass
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
-from tests.support.routes import CALLS
-from tests.support.traffic import open_client
+from tests.support.routes import CALLS, PLACE
+from tests.support.traffic import ask_until_served
 
 ADMIN: Final = {"Authorization": "Bearer admin"}
 READER: Final = {"Authorization": "Bearer reader"}
@@ -36,12 +37,6 @@ StartPair = Callable[..., Pair]
 async def vapi() -> AsyncIterator[FakeVapi]:
     async with FakeVapi() as vapi:
         yield vapi
-
-
-@pytest.fixture
-async def client() -> AsyncIterator[httpx2.AsyncClient]:
-    async with open_client() as client:
-        yield client
 
 
 @pytest.fixture
@@ -65,17 +60,23 @@ def start_pair(start_replica: Callable[..., Replica], redis_process: RedisProces
 
 
 async def place(client: httpx2.AsyncClient, replica: Replica, **more: Any) -> dict[str, Any]:
-    answer = await client.post(replica.url + CALLS[:-1], json=FULL | more, headers=ADMIN)
+    answer = await ask_until_served(partial(client.post, replica.url + PLACE, json=FULL | more, headers=ADMIN))
     assert answer.status_code == 202
     data: dict[str, Any] = answer.json()["data"]
     return data
 
 
 async def wait_for(client: httpx2.AsyncClient, replica: Replica, call_id: str) -> dict[str, Any]:
-    answer = await client.get(replica.url + CALLS + call_id, params={"wait": "20"}, headers=READER)
+    url = f"{replica.url}{CALLS}{call_id}?wait=20"
+    answer = await ask_until_served(partial(client.get, url, headers=READER))
     assert answer.status_code == 200
     data: dict[str, Any] = answer.json()["data"]
     return data
+
+
+async def subscribe(client: httpx2.AsyncClient, replica: Replica, call_id: str, body: dict[str, str]) -> None:
+    url = f"{replica.url}{CALLS}{call_id}/subscriptions"
+    assert (await ask_until_served(partial(client.post, url, json=body, headers=READER))).status_code == 202
 
 
 def disorder(seed: int, order: Literal["shuffled", "reversed"] = "shuffled") -> Plan:
@@ -120,11 +121,12 @@ async def test_a_flow_places_the_call_pauses_and_is_woken_with_its_record(
         one, other = replicas
         headers = ADMIN | {"Idempotency-Key": execution.id}
         request = json.loads(execution.inputs["request"]) | {"method": "vapi"}
-        answers = [await client.post(one.url + CALLS[:-1], json=request, headers=headers) for _ in range(2)]
+        ask = partial(client.post, one.url + PLACE, json=request, headers=headers)
+        answers = [await ask_until_served(ask) for _ in range(2)]
         call_id = answers[0].json()["data"]["call_id"]
         assert answers[1].json() == answers[0].json()
         body = {"kind": "kestra_resume", "execution_id": execution.id}
-        await client.post(f"{other.url}{CALLS}{call_id}/subscriptions", json=body, headers=READER)
+        await subscribe(client, other, call_id, body)
         execution.pause()
         await execution.until_resumed()
         execution.end(outputs={"call_result": await wait_for(client, other, call_id)})
@@ -154,11 +156,11 @@ async def test_a_paused_flow_whose_webhooks_all_got_lost_is_woken_by_asking_vapi
         execution = next(iter(kestra.executions.values()))
         execution.pause()
         body = {"kind": "kestra_resume", "execution_id": execution.id}
-        await client.post(f"{other.url}{CALLS}{call_id}/subscriptions", json=body, headers=READER)
+        await subscribe(client, other, call_id, body)
         await vapi.run_call(call_id, plan=Plan(is_silent=True))
         async with Redis.from_url(redis_process.url) as redis:
             await let_pass(redis, Keys(prefix).call(call_id.encode()), 31.0)
-        await execution.until_resumed(within_s=20)
+        await execution.until_resumed()
 
     assert (await wait_for(client, other, call_id))["data_status"] == "complete"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 
 import httpx2
@@ -15,7 +14,7 @@ from tests.support.eventually import eventually
 from tests.support.failover import wakes_at_once
 from tests.support.replica import Replica
 from tests.support.tls_topologies import cluster_over_tls, sentinel_over_tls
-from tests.support.traffic import get_call, post_webhook
+from tests.support.traffic import post_until_taken, post_webhook, until_readable, until_ready
 from tests.support.vapi_sender import full_report
 
 ELSEWHERE = "DNS:redis.elsewhere.example"
@@ -40,10 +39,10 @@ async def test_everything_works_over_tls_and_another_authority_is_refused(
         first = start_replica(redis_url=f"{url}{authority.certificate}")
         second = start_replica(redis_url=f"{url}{authority.certificate}&ssl_certfile={certificate}&ssl_keyfile={key}")
         for number in range(40):  # of a Cluster's masters, each has some
-            assert (await post_webhook(client, first, full_report(f"call-{number}"))).status_code == 200
-            assert (await get_call(client, second, f"call-{number}")).status_code == 200
-        assert (await client.get(first.url + "/health/ready")).status_code == 200
-        await eventually(lambda: wakes_at_once(client, first, second, "woken"), within_s=30)
+            await post_until_taken(client, first, full_report(f"call-{number}"))
+            await until_readable(client, second, [f"call-{number}"])
+        await until_ready(client, first)
+        await eventually(lambda: wakes_at_once(client, first, second, "woken"))
         await is_refused(client, start_replica(redis_url=f"{url}{Authority(tmp_path, 'others').certificate}"))
         await is_refused(client, start_replica(redis_url=f"rediss+{topology}://{address}"))
         await is_refused(client, start_replica(redis_url=f"redis+{topology}://{address}"))
@@ -62,11 +61,7 @@ async def test_a_certificate_for_another_host_is_refused_unless_the_check_is_swi
             trusted = f"{url}?ssl_ca_certs={authority.certificate}"
             await is_refused(client, start_replica(redis_url=trusted))
             replica = start_replica(redis_url=f"{trusted}&ssl_check_hostname=no")
-            await eventually(partial(is_taken, client, replica), within_s=30)
-
-
-async def is_taken(client: httpx2.AsyncClient, replica: Replica) -> bool:
-    return (await post_webhook(client, replica, full_report("unchecked"))).status_code == 200
+            await post_until_taken(client, replica, full_report("unchecked"))
 
 
 async def is_refused(client: httpx2.AsyncClient, replica: Replica) -> None:
