@@ -8,7 +8,7 @@ import pytest
 
 from service.kestra.client import KestraClient, Resumption
 from tests.support.fake_kestra import FakeKestra, Style
-from tests.support.kestra_talk import connected, refusal_of
+from tests.support.kestra_talk import connected, refusal_of, until_said
 
 CONFIGS = "/api/v1/configs"
 
@@ -110,10 +110,10 @@ async def test_without_a_version_nothing_is_guessed(
 async def test_what_the_version_does_not_tell_can_be_set(kestra: FakeKestra, client: KestraClient) -> None:
     kestra.version = "develop"
     assert "set KESTRA_API_STYLE" in await refusal_of(client.resume("x"))
-    assert "set KESTRA_API_STYLE" in str(await client.find_problem())
+    await until_said(client, "set KESTRA_API_STYLE")
     async with connected(kestra, kestra_api_style="v1") as told:
         assert await told.resume(await paused(kestra, told)) is Resumption.RESUMED
-        assert await told.find_problem() is None
+        await until_said(told, None)
 
 
 async def test_what_is_not_kestra_is_not_healthy(kestra: FakeKestra) -> None:

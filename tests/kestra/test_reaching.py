@@ -10,7 +10,7 @@ import pytest
 from service.kestra.client import KestraClient
 from tests.support.certificates import Authority
 from tests.support.fake_kestra import FakeKestra, Style
-from tests.support.kestra_talk import connected, refusal_of, settings_for
+from tests.support.kestra_talk import connected, refusal_of, settings_for, until_said
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ async def test_credentials_in_the_url_prove_as_well() -> None:
     async with FakeKestra(username="ops@example.com", password="p/ä") as kestra:
         url = kestra.url.replace("http://", "http://ops%40example.com:p%2F%C3%A4@") + "/?a=b#c"
         client = KestraClient(settings_for(kestra, kestra_url=url, kestra_username="", kestra_password=""))
-        assert await client.find_problem() is None
+        await until_said(client, None)
         await client.close()
 
 
@@ -81,4 +81,4 @@ async def test_the_wrong_scheme_is_said_to_be_looked_at(tls: ssl.SSLContext, the
     kestra = FakeKestra(tls=tls if there == "https" else None)
     url = kestra.url.replace(there + ":", said + ":")
     async with kestra, connected(kestra, kestra_url=url) as client:
-        assert "KESTRA_URL" in str(await client.find_problem())
+        await until_said(client, "KESTRA_URL")

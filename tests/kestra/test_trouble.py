@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
@@ -13,7 +12,7 @@ from service.kestra.client import KestraClient, Resumption
 from service.kestra.connection import MAX_ANSWER_BYTES, MAX_CONNECTIONS
 from tests.support.eventually import PATIENCE_S, eventually
 from tests.support.fake_kestra import FakeKestra
-from tests.support.kestra_talk import PASSWORD, connected, refusal_of, settings_for
+from tests.support.kestra_talk import PASSWORD, connected, refusal_of, settings_for, until_said
 from tests.support.ports import free_port
 
 Ask = Callable[[KestraClient], Coroutine[Any, Any, object]]
@@ -33,8 +32,8 @@ async def client(kestra: FakeKestra) -> AsyncIterator[KestraClient]:
 
 @pytest.fixture
 async def hurried(kestra: FakeKestra) -> AsyncIterator[KestraClient]:
-    """A client that does not wait long."""
-    async with connected(kestra, within_s=0.6) as client:
+    """A client that does not wait long, but for long enough to be heard."""
+    async with connected(kestra, within_s=3.0) as client:
         yield client
 
 
@@ -210,34 +209,40 @@ async def test_one_that_waited_too_long_for_them_was_not_sent(kestra: FakeKestra
 
 async def test_a_request_given_up_leaves_the_client_usable(kestra: FakeKestra, client: KestraClient) -> None:
     kestra.hang_next()
-    with pytest.raises(TimeoutError):
-        await asyncio.wait_for(find(client), 0.1)
+    given_up = asyncio.ensure_future(find(client))
+    await eventually(lambda: len(kestra.requests) == 1)
+    given_up.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await given_up
     assert await find(client) is None
 
 
 async def test_kestra_is_healthy_while_it_answers_and_takes_the_credentials(kestra: FakeKestra) -> None:
     async with connected(kestra) as client, connected(kestra, kestra_password="another") as stranger:
-        assert await client.find_problem() is None
-        assert "KESTRA_PASSWORD" in (await stranger.find_problem() or "")
+        await until_said(client, None)
+        await until_said(stranger, "KESTRA_PASSWORD")
 
 
 async def test_health_checks_close_together_ask_once(kestra: FakeKestra, client: KestraClient) -> None:
-    assert not any(await asyncio.gather(*[client.find_problem() for _ in range(20)]))
-    assert len(kestra.requests) == 1
+    async def are_answered_by_one_request() -> bool:
+        before = len(kestra.requests)
+        problems = await asyncio.gather(*[client.find_problem() for _ in range(20)])
+        return not any(problems) and len(kestra.requests) == before + 1  # a busy machine may be late for the first
+
+    await eventually(are_answered_by_one_request, within_s=20)
 
 
 async def test_health_is_asked_for_again_after_a_while(kestra: FakeKestra) -> None:
     kestra.answer_next(503)
     async with connected(kestra, health_valid_s=0) as client:
         assert await client.find_problem() is not None
-        assert await client.find_problem() is None
+        await until_said(client, None)
 
 
-async def test_a_health_check_of_a_silent_kestra_is_short(kestra: FakeKestra, client: KestraClient) -> None:
-    kestra.hang_next()
-    started = time.monotonic()
-    assert all(await asyncio.gather(*[client.find_problem() for _ in range(20)]))
-    assert time.monotonic() - started < 9, "as short as other requests, not shorter"
+async def test_a_health_check_of_a_silent_kestra_is_shorter_than_other_requests(kestra: FakeKestra) -> None:
+    kestra.hang_next(times=20)
+    async with connected(kestra, within_s=PATIENCE_S) as client, asyncio.timeout(PATIENCE_S / 3):
+        assert all(await asyncio.gather(*[client.find_problem() for _ in range(20)]))
 
 
 def test_the_settings_of_a_client_show_no_password(kestra: FakeKestra) -> None:

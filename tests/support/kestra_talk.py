@@ -11,6 +11,7 @@ from service.config import Settings
 from service.errors import UpstreamError
 from service.kestra.client import KestraClient
 from service.load_config import load_settings
+from tests.support.eventually import eventually
 from tests.support.fake_kestra import FakeKestra
 
 PASSWORD = "s3cret:with/odd ä"
@@ -32,6 +33,16 @@ async def connected(
         yield client
     finally:
         await client.close()
+
+
+async def until_said(client: KestraClient, problem: str | None) -> None:
+    """Return when Kestra is said to have this problem, or none. A busy machine may be late for the first look."""
+
+    async def is_said() -> bool:
+        found = await client.find_problem()
+        return found is None if problem is None else problem in (found or "")
+
+    await eventually(is_said)
 
 
 async def refusal_of(work: Awaitable[object], *, is_outcome_unknown: bool = False) -> str:

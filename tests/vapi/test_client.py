@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Final
 
 import pytest
 
@@ -13,16 +12,7 @@ from service.load_config import load_settings
 from service.vapi.client import VapiClient, is_link
 from tests.support.fake_vapi import FakeVapi
 from tests.support.fake_vapi_webhooks import Plan
-
-ORDER: Final[dict[str, Any]] = {
-    "assistant": {"name": "Concierge caller", "firstMessage": "Hi – grüezi."},
-    "customer": {"number": "+18645550123"},
-    "metadata": {"providerName": "Müller & Söhne"},
-}
-
-
-def order_at(vapi: FakeVapi) -> dict[str, Any]:
-    return {**ORDER, "phoneNumberId": vapi.phone_number_id}
+from tests.vapi.conftest import ORDER, order_at
 
 
 async def test_without_a_key_there_is_no_client() -> None:

@@ -17,7 +17,7 @@ from service.errors import (
 from service.load_config import load_settings
 from service.vapi.client import VapiClient
 from tests.support.fake_vapi import FakeVapi
-from tests.vapi.test_client import order_at
+from tests.vapi.conftest import order_at
 
 
 async def refused(client: VapiClient) -> ServiceError:

@@ -13,7 +13,7 @@ from service.load_config import load_settings
 from service.vapi.client import MAX_ANSWER_BYTES, MAX_CONNECTIONS, POOL_S, VapiClient
 from tests.support.eventually import PATIENCE_S, eventually
 from tests.support.fake_vapi import FakeVapi
-from tests.vapi.test_client import order_at
+from tests.vapi.conftest import order_at
 
 POST = ("POST", "/call")
 GET = ("GET", "/call/call-1")
