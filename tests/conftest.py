@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import tempfile
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from tests.support.archives import make_tables, open_archive
 from tests.support.postgres_server import PostgresProcess
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
+from tests.support.turns import turn
 from tests.support.warm_service import end_forkers
 
 LONGEST = (
@@ -38,6 +40,9 @@ WAITING_FOLDERS = ("archive", "outage", "system")
 WAITING_SHARE = 0.8
 """The last fifth of the files only computes, so that a run does not end with one process that waits."""
 
+TESTS_AT_A_TIME = 4 * len(os.sched_getaffinity(0))
+"""On this machine. ``make test`` has as many processes (TEST_PROCESSES), so a run that is alone never waits."""
+
 LINES_SHOWN = 20
 """Of each replica's log, when a test fails."""
 
@@ -55,6 +60,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     place = {path: number / len(computing) for number, path in enumerate(computing)}
     place |= {path: WAITING_SHARE * number / len(waiting) for number, path in enumerate(waiting)}
     items.sort(key=lambda item: place[item.path])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol() -> Generator[None, object, object]:
+    """Take turns with all tests of this machine, also those of another copy of the suite."""
+    with turn("test", TESTS_AT_A_TIME):
+        return (yield)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -7,6 +7,8 @@ import random
 import socket
 from typing import Final
 
+from tests.support.reservations import reserve
+
 HIGH: Final = (61_000, 65_500)
 """Above where Linux takes the ports of outgoing connections: one of those may be in use before a server has it."""
 
@@ -41,17 +43,12 @@ def free_cluster_port() -> int:
 def _is_ours(port: int) -> bool:
     """Reserve the port among all test runs of this machine.
 
-    Between the look and the server's own bind another run could take the port. The reservation is a name in Linux's
-    abstract socket namespace: the kernel gives it to one process and frees it when that process ends, however it ends.
+    Between the look and the server's own bind another run could take the port.
     """
-    name = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    try:
-        name.bind(f"\0vapi-cache-tests-port-{port}")
-    except OSError:
-        name.close()
-        return False
-    _reserved.append(name)
-    return True
+    reservation = reserve(f"port-{port}")
+    if reservation is not None:
+        _reserved.append(reservation)
+    return reservation is not None
 
 
 def _is_free(port: int) -> bool:
