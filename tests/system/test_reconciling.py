@@ -53,8 +53,8 @@ def unknown_id() -> str:
     return str(uuid.uuid4())
 
 
-async def poll(client: httpx2.AsyncClient, replica: Replica, call_id: str, wait: str = "20") -> httpx2.Response:
-    return await get_when_served(client, replica.url + CALLS + call_id, {"wait": wait})
+async def poll(client: httpx2.AsyncClient, replica: Replica, call_id: str, **query: str) -> httpx2.Response:
+    return await get_when_served(client, replica.url + CALLS + call_id, query)
 
 
 async def test_a_parked_poll_gets_the_record_of_a_call_of_which_no_webhook_came(
@@ -62,7 +62,7 @@ async def test_a_parked_poll_gets_the_record_of_a_call_of_which_no_webhook_came(
 ) -> None:
     call_id = vapi.add_call(metadata={"providerName": "Acme"})
     await vapi.run_call(call_id, plan=Plan(is_silent=True))
-    polls = [poll(client, replica, call_id) for replica in pair for _ in range(10)]
+    polls = [poll(client, replica, call_id, wait="20") for replica in pair for _ in range(10)]
     answers = await asyncio.gather(*polls)
     assert {answer.status_code for answer in answers} == {200}
     data = answers[0].json()["data"]
@@ -90,7 +90,7 @@ async def test_a_call_that_fell_silent_is_followed_to_its_end(
     course.cancel()
     await vapi.run_call(call_id, plan=Plan(statuses=(), is_silent=True))
     await let_pass(redis, KEYS.call(call_id.encode()), 6)
-    answer = await poll(client, pair[0], call_id)
+    answer = await poll(client, pair[0], call_id, wait="20")
     assert (answer.status_code, answer.json()["data"]["data_status"]) == (200, "complete")
 
 
@@ -102,7 +102,7 @@ async def test_a_parked_poll_looks_again_without_anybody_waking_it(
     await vapi.run_call(call_id, plan=Plan(is_silent=True))
     vapi.refuse_next(500, "We are having a bad day.")
     began = time.monotonic()
-    answer = await poll(client, pair[0], call_id)
+    answer = await poll(client, pair[0], call_id, wait="20")
     assert (answer.status_code, asked_for(vapi, call_id)) == (200, 2)
     assert time.monotonic() - began > 4.5
 
@@ -110,18 +110,18 @@ async def test_a_parked_poll_looks_again_without_anybody_waking_it(
 async def test_a_call_that_vapi_does_not_know_ends_the_polls_that_wait_for_it(
     client: httpx2.AsyncClient, pair: Pair, vapi: FakeVapi, redis: Redis, unknown_id: str
 ) -> None:
-    parked = asyncio.create_task(poll(client, pair[0], unknown_id))
+    parked = asyncio.create_task(poll(client, pair[0], unknown_id, wait="20"))
     await until_parked(client, pair[0], 1)
 
     await eventually(lambda: is_noted(redis, unknown_id))
     assert not parked.done()
     await let_pass(redis, KEYS.call(unknown_id.encode()), 10)
-    later = await poll(client, pair[1], unknown_id)
-    answers = [await parked, later, await poll(client, pair[0], unknown_id)]
+    later = await poll(client, pair[1], unknown_id, wait="20")
+    answers = [await parked, later, await poll(client, pair[0], unknown_id, wait="20")]
     assert [(answer.status_code, answer.json()["error"]) for answer in answers] == [(404, "Call result not found")] * 3
 
     await post_until_taken(client, pair[1], full_report(unknown_id))
-    assert (await poll(client, pair[0], unknown_id)).status_code == 200
+    assert (await poll(client, pair[0], unknown_id, wait="20")).status_code == 200
 
 
 async def is_noted(redis: Redis, call_id: str) -> bool:
@@ -135,13 +135,13 @@ async def test_a_vapi_that_hangs_delays_no_poll_and_no_shutdown(
 ) -> None:
     replica = start_replica(**vapi.settings)
     vapi.hang_next()
-    assert (await poll(client, replica, unknown_id, "0")).status_code == 404
+    assert (await poll(client, replica, unknown_id)).status_code == 404
 
     async def hangs() -> bool:
         return asked_for(vapi, unknown_id) == 1
 
     await eventually(hangs)
-    answers = [await poll(client, replica, unknown_id, wait) for wait in ("0", "0.1")]
+    answers = [await poll(client, replica, unknown_id, wait=wait) for wait in ("0", "0.1")]
     assert [answer.status_code for answer in answers] == [202, 202]
     replica.terminate()
     assert await asyncio.to_thread(replica.wait) == 0
@@ -154,7 +154,7 @@ async def test_what_came_of_asking_is_in_stats_and_metrics(
 ) -> None:
     replica = start_replica(**vapi.settings)
     for call_id in (vapi.add_call(), unknown_id):
-        await poll(client, replica, call_id, "0")
+        await poll(client, replica, call_id)
 
     async def are_counted() -> bool:
         stats = await get_stats(client, replica.url)
