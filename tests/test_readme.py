@@ -15,6 +15,7 @@ import pytest
 
 from service.cli.check_config import shown
 from service.config import Settings, variable_of
+from tests.support.eventually import PATIENCE_S
 from tests.support.replica import ROOT, Replica
 from tests.system.test_secure_redis import RULE
 
@@ -39,7 +40,7 @@ def blocks(language: str) -> list[str]:
 def run(shell: str, script: str, replica: Replica) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [shell, "-c", script.replace("localhost:8000", f"127.0.0.1:{replica.port}")],
-        capture_output=True, text=True, timeout=30, check=False,
+        capture_output=True, text=True, timeout=PATIENCE_S, check=False,
     )  # fmt: skip
 
 

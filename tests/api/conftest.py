@@ -25,7 +25,9 @@ def open_replica() -> Iterator[Replica]:
 @pytest.fixture(scope="package")
 def closed_replica(redis_process: RedisProcess) -> Iterator[Replica]:
     """A webhook secret, a read token and an admin token, and a real Redis."""
-    replica = Replica(redis_url=redis_process.url, redis_key_prefix="api-closed", **CREDENTIALS).start()
+    replica = Replica(
+        redis_url=redis_process.url, redis_key_prefix="api-closed", store_timeout_s=1.2, **CREDENTIALS
+    ).start()
     yield replica
     replica.stop()
 
@@ -58,7 +60,7 @@ def vapi() -> Iterator[FakeVapi]:
 @pytest.fixture(scope="package")
 def dialling_replica(redis_process: RedisProcess, vapi: FakeVapi) -> Iterator[Replica]:
     """Closed like the closed replica, with a VAPI to place calls at."""
-    settings = {**CREDENTIALS, **vapi.settings}
+    settings = {**CREDENTIALS, **vapi.settings, "store_timeout_s": 1.2}
     replica = Replica(redis_url=redis_process.url, redis_key_prefix="api-dialling", **settings).start()
     yield replica
     replica.stop()

@@ -187,7 +187,7 @@ async def test_a_record_is_sent_where_a_failover_lost_the_change_before_it(
 ) -> None:
     """Its version is then that of the change which was lost, and which the client knows."""
     call_id, redis = new_call_id(), redis_process.client
-    replica = start_replica(redis_url=redis_process.url, redis_key_prefix="lost")
+    replica = start_replica(redis_url=redis_process.url, redis_key_prefix="lost", store_timeout_s=1.2)
     async with connected(replica) as client:
         await deliver(client, status_update("queued", call_id))
         [key] = redis.keys(f"lost:*:call:{call_id}")

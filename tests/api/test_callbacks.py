@@ -53,6 +53,7 @@ def replica(receiver: CallbackReceiver, dead: CallbackReceiver, redis_process: R
     replica = Replica(
         redis_url=redis_process.url,
         redis_key_prefix="api-callbacks",
+        store_timeout_s=1.2,
         callback_allowed_prefixes=f"{receiver.url}/hooks,{dead.url}",
         callback_secret=f"{SECRET},{OLD_SECRET}",
         **CREDENTIALS,

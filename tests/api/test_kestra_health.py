@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support.eventually import eventually
 from tests.support.fake_kestra import FakeKestra
 from tests.support.replica import Replica
 from tests.support.service_api import CREDENTIALS, READER, connected
@@ -36,8 +37,12 @@ def refused_replica(kestra: FakeKestra) -> Iterator[Replica]:
 
 async def test_a_kestra_that_answers_is_ok(replica: Replica) -> None:
     async with connected(replica) as client:
-        answer = await client.get("/health")
-    assert (answer.status_code, answer.json()["dependencies"]["kestra"]) == (200, {"status": "ok"})
+
+        async def is_ok() -> bool:
+            answer = await client.get("/health")
+            return (answer.status_code, answer.json()["dependencies"]["kestra"]) == (200, {"status": "ok"})
+
+        await eventually(is_ok)
 
 
 async def test_a_kestra_that_refuses_us_is_down_and_we_are_not(refused_replica: Replica) -> None:
@@ -49,9 +54,13 @@ async def test_a_kestra_that_refuses_us_is_down_and_we_are_not(refused_replica: 
 
 async def test_callers_with_a_token_hear_what_is_wrong(refused_replica: Replica) -> None:
     async with connected(refused_replica) as client:
-        answer = await client.get("/health", headers=READER)
-    assert "KESTRA_TOKEN" in answer.json()["dependencies"]["kestra"]["problem"]
-    assert "a-wrong-token" not in answer.text + refused_replica.log
+
+        async def is_told() -> bool:
+            answer = await client.get("/health", headers=READER)
+            assert "a-wrong-token" not in answer.text + refused_replica.log
+            return "KESTRA_TOKEN" in answer.json()["dependencies"]["kestra"]["problem"]
+
+        await eventually(is_told)
 
 
 async def test_health_checks_do_not_all_reach_kestra(replica: Replica, kestra: FakeKestra) -> None:

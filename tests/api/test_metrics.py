@@ -117,7 +117,7 @@ async def test_a_reason_that_holds_a_number_or_an_id_is_no_label(start_replica: 
 async def test_what_stands_in_redis_is_shown(
     redis_process: RedisProcess, start_replica: Callable[..., Replica]
 ) -> None:
-    replica = start_replica(redis_url=redis_process.url, redis_key_prefix="gauges")
+    replica = start_replica(redis_url=redis_process.url, redis_key_prefix="gauges", store_timeout_s=1.2)
     async with connected(replica) as client:
         await deliver(
             client, full_report("over"), status_update("in-progress", "running"), status_update("queued", "new")

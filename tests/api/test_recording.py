@@ -13,6 +13,7 @@ from tests.support.fake_vapi_webhooks import Plan
 from tests.support.replica import Replica
 from tests.support.routes import CALLS
 from tests.support.service_api import ADMIN, CREDENTIALS, PROOF, READER, connected, deliver, new_call_id
+from tests.support.traffic import open_client
 from tests.support.vapi_sender import full_report
 
 
@@ -51,7 +52,7 @@ async def test_a_recording_is_a_redirect_that_leads_to_it(vapi: FakeVapi, reader
     assert (answer.status_code, answer.content) == (302, b"")
     assert answer.headers["cache-control"] == "no-store"
     assert answer.headers["referrer-policy"] == "no-referrer"
-    async with httpx2.AsyncClient(trust_env=False, verify=False) as stranger:
+    async with open_client() as stranger:
         assert (await stranger.get(answer.headers["location"])).headers["content-type"] == "audio/wav"
 
 

@@ -173,7 +173,7 @@ async def test_a_reason_is_counted_under_the_words_that_the_record_has(start_rep
 
 
 async def test_the_stats_cover_all_replicas(redis_process: RedisProcess, start_replica: Callable[..., Replica]) -> None:
-    shared = {"redis_url": redis_process.url, "redis_key_prefix": "api-stats"}
+    shared = {"redis_url": redis_process.url, "redis_key_prefix": "api-stats", "store_timeout_s": 1.2}
     replicas = [start_replica(**shared) for _ in range(2)]
     for number, replica in enumerate(replicas):
         async with connected(replica) as client:

@@ -46,6 +46,7 @@ def replica(kestra: FakeKestra, redis_process: RedisProcess) -> Iterator[Replica
     replica = Replica(
         redis_url=redis_process.url,
         redis_key_prefix="api-subscribing",
+        store_timeout_s=1.2,
         kestra_url=kestra.url,
         report_grace_s=0.5,
         **CREDENTIALS,

@@ -16,7 +16,7 @@ from tests.support.dead_shard import one_shard_dead, partly_serving_cluster
 from tests.support.postgres_server import PostgresProcess
 from tests.support.replica import Replica
 from tests.support.slot_move import KEYS, Move, call_ids_in
-from tests.support.traffic import open_client, post_webhook
+from tests.support.traffic import open_client, post_despite_late_disk
 from tests.support.vapi_sender import full_report
 
 MOVING_BUCKET = 7
@@ -62,9 +62,11 @@ def start_pair(cluster: ClusterSetup, start_replica: Callable[..., Replica], tmp
 
 async def post_reports(client: httpx2.AsyncClient, pair: list[Replica], call_ids: list[str]) -> set[str]:
     """Returns the calls whose report was acknowledged."""
-    answers = await asyncio.gather(
-        *(post_webhook(client, pair[number % 2], full_report(call_id)) for number, call_id in enumerate(call_ids))
+    posts = (
+        post_despite_late_disk(client, pair[number % 2], full_report(call_id))
+        for number, call_id in enumerate(call_ids)
     )
+    answers = await asyncio.gather(*posts)
     return {call_id for call_id, answer in zip(call_ids, answers, strict=True) if answer.status_code == 200}
 
 

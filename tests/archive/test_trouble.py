@@ -47,12 +47,14 @@ async def test_a_hung_or_killed_database_fails_reads_in_time_and_heals_by_itself
     assert await is_found(archive)
 
     own_postgres.pause()
-    with pytest.raises(ArchiveUnavailableError, match="does not answer"):
-        await find(archive, within_s=0.2)
-    # The next read does not wait for it at all.
-    with pytest.raises(ArchiveUnavailableError) as refused:
-        await find(archive)
-    assert refused.value.reason == "it failed a moment ago"
+
+    async def is_refused_at_once() -> bool:
+        """Soon after a read that waited in vain; on a busy machine the next one may come late, and wait as well."""
+        with pytest.raises(ArchiveUnavailableError, match="does not answer") as refused:
+            await find(archive, within_s=0.2)
+        return refused.value.reason == "it failed a moment ago"
+
+    await eventually(is_refused_at_once)
     with pytest.raises(ArchiveUnavailableError):
         await archive.write([CALL], {}, deadline=time.monotonic() + 0.2)
     own_postgres.resume()
@@ -97,7 +99,7 @@ from service.archive.connection import PostgresPool
 from service.archive.writing import LOCK, LOCKS, TAKE_LOCKS
 
 async def hang():
-    async with PostgresPool(sys.argv[1]).transaction(time.monotonic() + 1) as connection:
+    async with PostgresPool(sys.argv[1]).transaction(time.monotonic() + 5) as connection:
         await connection.execute(TAKE_LOCKS, LOCK, list(range(LOCKS)))
         print("locked", flush=True)
         os.kill(os.getpid(), signal.SIGSTOP)

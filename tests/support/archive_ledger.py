@@ -7,7 +7,14 @@ from collections.abc import Iterable
 
 from tests.support.archives import make_tables
 from tests.support.eventually import PATIENCE_S, eventually
+from tests.support.ledger import Ledger
 from tests.support.postgres_server import PostgresProcess, PostgresRefusedError
+
+
+async def until_acknowledged(ledger: Ledger, more: int) -> None:
+    """Return when so many further webhooks were acknowledged."""
+    enough = len(ledger.acknowledged) + more
+    await eventually(lambda: len(ledger.acknowledged) >= enough)
 
 
 class ArchiveUnderTest:
