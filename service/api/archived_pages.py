@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from service.api.reading import deadlines_of, read_call
+from service.api.reading import CallPage, deadlines_of, read_call
 from service.api.state import State
 from service.archive.database import Archive
 from service.calls.record import LARGE_OF_VIEW
@@ -26,10 +26,8 @@ class _Places(msgspec.Struct, frozen=True):
     """The number of all calls of the phone number."""
 
 
-async def find_archived_page(
-    state: State, archive: Archive, phone: str, *, offset: int, limit: int
-) -> tuple[list[StoredCall], int]:
-    """The calls of a page, newest ``updated_at`` first and each once, and the number of all calls of the phone number.
+async def find_archived_page(state: State, archive: Archive, phone: str, *, offset: int, limit: int) -> CallPage:
+    """A page of the number's calls in the archive and in Redis.
 
     Raises:
         ArchiveUnavailableError: the archive does not answer within ``STORE_TIMEOUT_S``.
@@ -51,7 +49,8 @@ async def find_archived_page(
         return _Places(shown, len(live) + archived.count)
 
     async with state.phone_index.turn(offset + limit, look_until):
-        live = await state.archive_stream.find_unarchived(fragment[1:-1], deadline=look_until)
+        unarchived = await state.archive_stream.find_unarchived(fragment[1:-1], deadline=look_until)
+        live = unarchived.updated_at_ms
         places = await find_places(())
         if deleted := await _find_deleted(state, [each for each in places.call_ids if each not in live], deadline):
             places = await find_places(deleted)
@@ -60,7 +59,8 @@ async def find_archived_page(
             [each for each in places.call_ids if each not in live], SUMMARY, deadline=deadline
         )
     calls |= {call_id: stamped.call for call_id, stamped in rows.items()}
-    return [calls[call_id] for call_id in places.call_ids if call_id in calls], places.count
+    shown = [calls[call_id] for call_id in places.call_ids if call_id in calls]
+    return CallPage(shown, places.count, unarchived.missing_buckets)
 
 
 async def _find_deleted(state: State, call_ids: Sequence[bytes], deadline: float) -> list[bytes]:

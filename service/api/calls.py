@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from service.api.archived_pages import find_archived_page
 from service.api.poll_request import read_call_id
-from service.api.reading import deadlines_of, read_call
+from service.api.reading import CallPage, deadlines_of, read_call
 from service.api.responses import JSONResponse, LargeResponse
 from service.api.state import State
 from service.calls.phone import MAX_PHONE_LENGTH, mask_phone, normalize_phone
@@ -52,28 +52,23 @@ async def list_calls_by_phone(state: State, request: Request) -> Response:
     limit = read_int(request, "limit", default=10, least=1, most=MAX_LIMIT)
     offset = read_int(request, "offset", default=0, least=0, most=MAX_OFFSET)
     missing: dict[str, object] = {}
+    page = None
     if state.archive is not None:
         try:
-            calls, count = await find_archived_page(state, state.archive, phone, offset=offset, limit=limit)
+            page = await find_archived_page(state, state.archive, phone, offset=offset, limit=limit)
         except ArchiveUnavailableError:
             missing["archive_missing"] = True
-        else:
-            return _page(state, calls, count, limit, offset)
-    page = await _find_live_page(state, phone, limit, offset)
+    if page is None:
+        page = await _find_live_page(state, phone, limit, offset)
     if page.missing_buckets:
         missing["missing_buckets"] = page.missing_buckets
-    return _page(state, page.calls, page.count, limit, offset, **missing)
+    pagination = {"limit": limit, "offset": offset, "hasMore": offset + limit < page.count}
+    data = [msgspec.Raw(render_record(call, "summary")) for call in page.calls]
+    answer = JSONResponse(data=data, count=page.count, pagination=pagination, **missing)
+    return LargeResponse(state.large_bodies, bytes(answer.body))
 
 
-class _LivePage(msgspec.Struct, frozen=True):
-    """A page of the calls in Redis."""
-
-    calls: list[StoredCall]
-    count: int
-    missing_buckets: tuple[int, ...]
-
-
-async def _find_live_page(state: State, phone: str, limit: int, offset: int) -> _LivePage:
+async def _find_live_page(state: State, phone: str, limit: int, offset: int) -> CallPage:
     fragment = msgspec.json.encode(phone)
     look_until, deadline = deadlines_of(state)
     async with state.phone_index.turn(offset + limit, look_until):
@@ -83,14 +78,7 @@ async def _find_live_page(state: State, phone: str, limit: int, offset: int) -> 
     # Leave out calls that expired, were deleted or changed their number since the index was read.
     calls = [call for call in found if isinstance(call, StoredCall) and call.facts.customer_phone == fragment]
     calls.sort(key=lambda call: (call.updated_at_ms, call.call_id), reverse=True)
-    return _LivePage(calls, page.count, page.missing_buckets)
-
-
-def _page(state: State, calls: list[StoredCall], count: int, limit: int, offset: int, **missing: object) -> Response:
-    pagination = {"limit": limit, "offset": offset, "hasMore": offset + limit < count}
-    data = [msgspec.Raw(render_record(call, "summary")) for call in calls]
-    answer = JSONResponse(data=data, count=count, pagination=pagination, **missing)
-    return LargeResponse(state.large_bodies, bytes(answer.body))
+    return CallPage(calls, page.count, page.missing_buckets)
 
 
 def read_int(request: Request, name: str, *, default: int, least: int, most: int | None = None) -> int:

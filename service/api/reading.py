@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import Final
 
+import msgspec
+
 from service.api.state import State
 from service.calls.record import LARGE_OF_VIEW, View, is_past_grace
 from service.calls.status import DataStatus
@@ -13,6 +15,17 @@ from service.errors import StoreUnavailableError
 
 SCAN_SHARE: Final = 0.5
 """Share of ``STORE_TIMEOUT_S`` for reading the indexes; one attempt at a server takes as long."""
+
+
+class CallPage(msgspec.Struct, frozen=True):
+    """A page of a phone number's calls."""
+
+    calls: list[StoredCall]
+    """Newest ``updated_at`` first, each once."""
+    count: int
+    """The number of all calls of the phone number."""
+    missing_buckets: tuple[int, ...]
+    """These did not answer: what Redis has there is neither listed nor counted."""
 
 
 def deadlines_of(state: State) -> tuple[float, float]:

@@ -70,6 +70,15 @@ class SetAside(msgspec.Struct, frozen=True):
     reason: str
 
 
+class Unarchived(msgspec.Struct, frozen=True):
+    """The calls of a number whose last change is not in the archive."""
+
+    updated_at_ms: dict[bytes, int]
+    """By call id."""
+    missing_buckets: tuple[int, ...]
+    """These did not answer; their calls are missing."""
+
+
 class ArchiveStream:
     """Everything done to the archive's streams, except by merges and deletions (CallStore).
 
@@ -138,11 +147,8 @@ class ArchiveStream:
         """Let others write at once what this process has read but not written."""
         await self._run_consumers(bucket, b"give_back", TAKEN_OVER_AFTER_MS + 1)
 
-    async def find_unarchived(self, phone: bytes, *, deadline: float | None = None) -> dict[bytes, int]:
-        """The calls of a number in Redis whose last change is not in the archive, with their ``updated_at`` in ms.
-
-        StoreUnavailableError only when no bucket answers; calls of the others are missing.
-        """
+    async def find_unarchived(self, phone: bytes, *, deadline: float | None = None) -> Unarchived:
+        """StoreUnavailableError only when no bucket answers."""
 
         async def of_bucket(bucket: int) -> list[bytes]:
             found: list[bytes] = await self._of_phone_script.run(
@@ -151,8 +157,9 @@ class ArchiveStream:
             )  # fmt: skip
             return found
 
-        flat = list(chain.from_iterable((await ask_all_buckets(of_bucket)).replies.values()))
-        return dict(zip(flat[::2], map(int, flat[1::2]), strict=True))
+        buckets = await ask_all_buckets(of_bucket)
+        flat = list(chain.from_iterable(buckets.replies.values()))
+        return Unarchived(dict(zip(flat[::2], map(int, flat[1::2]), strict=True)), buckets.missing)
 
     async def set_aside(self, failures: Mapping[bytes, str]) -> None:
         """Keep what PostgreSQL refuses, and why, for the stats: the newest SET_ASIDE_AT_MOST."""
