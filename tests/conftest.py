@@ -112,6 +112,14 @@ def redis_process() -> Iterator[RedisProcess]:
     server.stop()
 
 
+@pytest.fixture
+def own_redis() -> Iterator[RedisProcess]:
+    """A redis-server that the test may hang, kill, fill and demote."""
+    server = RedisProcess("--enable-debug-command", "yes").start()
+    yield server
+    server.stop()
+
+
 @pytest.fixture(scope="session")
 def postgres_process() -> Iterator[PostgresProcess]:
     """One PostgreSQL for all tests that do it no harm; each uses a database of its own."""

@@ -17,7 +17,7 @@ from service.cli.check_config import shown
 from service.config import Settings, variable_of
 from tests.support.eventually import PATIENCE_S
 from tests.support.replica import ROOT, Replica
-from tests.system.test_secure_redis import RULE
+from tests.support.service_rights import RULE
 
 README = (ROOT / "README.md").read_text()
 OPERATING = (ROOT / "deploy" / "README.md").read_text()

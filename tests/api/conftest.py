@@ -32,14 +32,6 @@ def closed_replica(redis_process: RedisProcess) -> Iterator[Replica]:
     replica.stop()
 
 
-@pytest.fixture
-def own_redis() -> Iterator[RedisProcess]:
-    """A Redis that the test may stop."""
-    redis = RedisProcess().start()
-    yield redis
-    redis.stop()
-
-
 @pytest.fixture(scope="package")
 def brief_replica() -> Iterator[Replica]:
     """Open; a report's grace is soon over, but not before a test on a busy machine has looked at what it began with."""

@@ -5,14 +5,11 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from tests.store.conftest import own_redis
 from tests.support.fake_kestra import FakeKestra
 from tests.support.fake_vapi import FakeVapi
 from tests.support.opened_store import OpenedStore
 from tests.support.reconciling_replica import OneReplica, StartReplica
 from tests.support.slow_proxy import SlowProxy
-
-__all__ = ["own_redis"]
 
 
 @pytest.fixture

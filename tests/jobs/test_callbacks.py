@@ -28,9 +28,8 @@ CALL = b"call-1"
 
 @pytest.fixture
 def receiver() -> Iterator[CallbackReceiver]:
-    receiver = CallbackReceiver().start()
-    yield receiver
-    receiver.stop()
+    with CallbackReceiver() as receiver:
+        yield receiver
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 import httpx2
 import pytest
 
-from tests.operate.conftest import Watch
 from tests.support.archive_ledger import ArchiveUnderTest
 from tests.support.postgres_server import PostgresProcess
+from tests.support.prometheus_server import Watch
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
 from tests.support.traffic import post_webhook

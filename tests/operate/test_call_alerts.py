@@ -9,11 +9,12 @@ from collections.abc import AsyncIterator, Callable, Iterator
 import httpx2
 import pytest
 
-from tests.operate.conftest import Watch, going_on
 from tests.support.call_requests import REQUIRED
 from tests.support.fake_kestra import FakeKestra
 from tests.support.fake_vapi import FakeVapi
 from tests.support.fake_vapi_webhooks import Plan
+from tests.support.going_on import going_on
+from tests.support.prometheus_server import Watch
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
 from tests.support.resuming_replica import paused_execution

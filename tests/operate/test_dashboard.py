@@ -15,13 +15,13 @@ import httpx2
 import pytest
 
 from service.metrics.declared import COUNTERS, GAUGES, HISTOGRAMS
-from tests.operate.conftest import Watch, going_on
 from tests.support.callback_receiver import SECRET as CALLBACK_SECRET
 from tests.support.event_streams import events_of
 from tests.support.eventually import eventually
 from tests.support.fake_vapi import FakeVapi
+from tests.support.going_on import going_on
 from tests.support.postgres_server import PostgresProcess
-from tests.support.prometheus_server import RULES, PrometheusServer
+from tests.support.prometheus_server import RULES, PrometheusServer, Watch
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import ROOT, Replica
 from tests.support.traffic import get_call, post_webhook

@@ -10,7 +10,8 @@ import httpx2
 import pytest
 
 from service.store.keys import Keys
-from tests.operate.conftest import Watch, going_on
+from tests.support.going_on import going_on
+from tests.support.prometheus_server import Watch
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
 from tests.support.slow_proxy import SlowProxyProcess

@@ -10,12 +10,13 @@ from typing import Any, Final
 
 import httpx2
 
-from tests.operate.conftest import Watch, going_on
+from tests.support.going_on import going_on
+from tests.support.prometheus_server import Watch
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
+from tests.support.service_outputs import full_disk, serves, service
 from tests.support.traffic import get_call, post_webhook
 from tests.support.vapi_sender import full_report, status_update
-from tests.system.test_log_trouble import full_disk, serves, service
 
 Start = Callable[..., Replica]
 

@@ -1,5 +1,5 @@
 from __future__ import annotations
 
-from tests.store.conftest import answer_with, open_on, open_store, opened, own_redis, redis_url, store
+from tests.store.conftest import answer_with, open_on, open_store, opened, redis_url, store
 
-__all__ = ["answer_with", "open_on", "open_store", "opened", "own_redis", "redis_url", "store"]
+__all__ = ["answer_with", "open_on", "open_store", "opened", "redis_url", "store"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import hiredis
 import pytest
@@ -44,14 +44,6 @@ async def opened(open_store: OpenStore) -> OpenedStore:
 @pytest.fixture
 async def store(opened: OpenedStore) -> CallStore:
     return opened.store
-
-
-@pytest.fixture
-def own_redis() -> Iterator[RedisProcess]:
-    """A redis-server that a test may hang, kill, fill and demote."""
-    process = RedisProcess("--enable-debug-command", "yes").start()
-    yield process
-    process.stop()
 
 
 @pytest.fixture

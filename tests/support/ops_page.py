@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-from playwright.async_api import Browser, ConsoleMessage, Page, Request, async_playwright
+from playwright.async_api import Browser, ConsoleMessage, Page, Request, async_playwright, expect
 
 SIZES: Final = {"wide": (1440, 1000), "tablet": (834, 1112), "phone": (390, 844)}
 SCHEMES: Final = ("light", "dark")
@@ -124,3 +124,13 @@ async def ops_page(browser: Browser, url: str, **options: Any) -> AsyncIterator[
     await tab.open()
     yield tab
     await context.close()
+
+
+async def shows(tab: OpsPage, element: str, text: str) -> None:
+    await expect(tab.page.locator(f"#{element}")).to_contain_text(text)
+
+
+async def pair(tab: OpsPage, panel: str, name: str) -> str:
+    """The value beside a name."""
+    value = tab.page.locator(f"#{panel} div", has=tab.page.locator(f"dt:text-is('{name}')")).locator("dd")
+    return await value.inner_text()

@@ -8,6 +8,7 @@ import subprocess
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -129,3 +130,7 @@ class PrometheusServer:
             if exc.code == 503:  # it is not ready yet
                 raise
             raise AssertionError(f"{parameters}: {exc.read().decode()}") from exc
+
+
+Watch = Callable[..., PrometheusServer]
+"""Starts a Prometheus for the replicas given."""

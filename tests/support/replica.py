@@ -19,6 +19,9 @@ from tests.support.warm_service import WarmProcess
 ROOT = Path(__file__).resolve().parents[2]
 START_S = PATIENCE_S
 
+CANCELS = "timeout graceful shutdown exceeded"
+"""What uvicorn says when it gives up requests that are under way."""
+
 SETTINGS_OF_TESTS = {"HOST": "127.0.0.1", "LOG_FORMAT": "json", "DRAIN_S": "0.2"}
 """On top of the defaults, unless a test says otherwise: nobody wants to wait three seconds for each replica to drain."""
 

@@ -16,9 +16,6 @@ from tests.support.replica import Replica
 from tests.support.spool_site import Site
 from tests.support.traffic import open_client
 
-CANCELS = "timeout graceful shutdown exceeded"
-"""What uvicorn says when it gives up requests that are under way."""
-
 
 @pytest.fixture(scope="package")
 def pair(redis_process: RedisProcess) -> Iterator[tuple[Replica, Replica]]:
@@ -53,9 +50,8 @@ def own_redis() -> Iterator[RedisProcess]:
 
 @pytest.fixture
 def receiver() -> Iterator[CallbackReceiver]:
-    receiver = CallbackReceiver().start()
-    yield receiver
-    receiver.stop()
+    with CallbackReceiver() as receiver:
+        yield receiver
 
 
 @pytest.fixture

@@ -24,9 +24,9 @@ from tests.support.redis_server import RedisProcess
 from tests.support.redis_topologies import ask
 from tests.support.replica import Replica
 from tests.support.routes import BATCH, BY_PHONE
+from tests.support.service_rights import RULE
 from tests.support.spool_site import hanging
 from tests.support.traffic import ask_until_served, get_when_served, open_client
-from tests.system.test_secure_redis import RULE
 
 ADMIN: Final = {"Authorization": "Bearer admin"}
 HEADERS: Final = {**ADMIN, "Idempotency-Key": "key-1"}

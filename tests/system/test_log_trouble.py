@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -23,35 +21,13 @@ from tests.support.redis_server import free_port
 from tests.support.replica import ROOT
 from tests.support.routes import WEBHOOK
 from tests.support.service_api import metric
+from tests.support.service_outputs import Outputs, full_disk, serves, service, small_pipe
 from tests.support.traffic import ask_despite_late_disk, ask_until_served, open_client
 from tests.support.vapi_sender import status_update
-from tests.support.warm_service import WarmProcess
 
 GENEROUS_S: Final = PATIENCE_S
 MANY: Final = 100
 """Webhooks, each with a line of 300 bytes: seven times what a pipe of 4 KiB holds."""
-
-
-class Outputs:
-    """Where the service's standard output and error go, and what has to stay open meanwhile."""
-
-    def __init__(self, stdout: int, stderr: int, kept: list[int]) -> None:
-        self.stdout, self.stderr, self.kept = stdout, stderr, kept
-
-    def close(self) -> None:
-        for descriptor in {self.stdout, self.stderr, *self.kept}:
-            os.close(descriptor)
-
-
-def small_pipe() -> tuple[int, int]:
-    reading, writing = os.pipe()
-    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
-    return reading, writing
-
-
-def full_disk() -> Outputs:
-    full = os.open("/dev/full", os.O_WRONLY)
-    return Outputs(full, full, [])
 
 
 def reader_gone() -> Outputs:
@@ -72,33 +48,6 @@ def reader_asleep_and_never_blocking() -> Outputs:
 
 
 TROUBLES: Final = [full_disk, reader_gone, reader_asleep, reader_asleep_and_never_blocking]
-
-
-@contextmanager
-def service(outputs: Outputs, **settings: object) -> Iterator[tuple[str, WarmProcess]]:
-    port = free_port()
-    environment = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME")}
-    environment |= {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_PROCESS")}
-    environment |= {"PORT": str(port), "DRAIN_S": "0", **{k.upper(): str(v) for k, v in settings.items()}}
-    process = WarmProcess([], environment, stdout=outputs.stdout, stderr=outputs.stderr)
-    try:
-        yield f"http://127.0.0.1:{port}", process
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
-        outputs.close()
-
-
-async def serves(url: str) -> None:
-    async def is_up() -> bool:
-        try:
-            async with open_client(timeout=GENEROUS_S) as client:
-                return (await client.get(url + "/health/live")).status_code == 200
-        except httpx2.HTTPError:
-            return False
-
-    await eventually(is_up, within_s=GENEROUS_S)
 
 
 async def take(client: httpx2.AsyncClient, number: int) -> int:

@@ -98,9 +98,8 @@ async def kestra() -> AsyncIterator[FakeKestra]:
 
 @pytest.fixture
 def receiver() -> Iterator[CallbackReceiver]:
-    receiver = CallbackReceiver(secret=canaries.CALLBACK_SECRET).start()
-    yield receiver
-    receiver.stop()
+    with CallbackReceiver(secret=canaries.CALLBACK_SECRET) as receiver:
+        yield receiver
 
 
 @pytest.fixture

@@ -20,11 +20,10 @@ from tests.support.fake_vapi_webhooks import Plan
 from tests.support.passing_time import let_pass
 from tests.support.reconciling_replica import asked_for
 from tests.support.redis_server import RedisProcess
-from tests.support.replica import Replica
+from tests.support.replica import CANCELS, Replica
 from tests.support.routes import CALLS
 from tests.support.traffic import get_call, get_stats, get_when_served, metric_at, post_until_taken, until_parked
 from tests.support.vapi_sender import full_report
-from tests.system.conftest import CANCELS
 
 PREFIX: Final = "reconciling"
 KEYS: Final = Keys(PREFIX)

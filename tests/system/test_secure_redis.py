@@ -24,6 +24,7 @@ from tests.support.redis_topologies import ask
 from tests.support.replica import Replica
 from tests.support.resuming_replica import paused_execution
 from tests.support.routes import BY_PHONE, CALLS
+from tests.support.service_rights import RULE
 from tests.support.traffic import (
     ask_until_served,
     delete_call,
@@ -42,14 +43,6 @@ NOBODY_FORESAW = ("redis_connection.failed", "background.failed", "request.faile
 
 PASSWORD = "pass:w@rd/#?"
 PASSWORD_IN_URL = "pass%3Aw%40rd%2F%23%3F"
-
-RULE = (
-    "resetkeys resetchannels -@all ~vapi:* &vapi:* "
-    "+evalsha +eval +select +ping +subscribe +publish +wait +time +set +get +incr +del +pexpire +pexpireat "
-    "+hset +hdel +hget +hmget +hgetall +hlen +zadd +zrem +zrange +zrevrange +zrangebyscore +zremrangebyscore +zscore +zcount "
-    "+info"
-)
-"""All that the service's user needs on one Redis; ``wait`` only with STORE_WAIT_REPLICAS, ``select`` only with ``/<db>``."""
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,10 @@ from tests.support.access_log import LONGEST_ANSWER_S, answers_of, events_in, mo
 from tests.support.eventually import PATIENCE_S, eventually
 from tests.support.raw_http import RawConnection, get, post
 from tests.support.redis_server import RedisProcess
-from tests.support.replica import Replica
+from tests.support.replica import CANCELS, Replica
 from tests.support.routes import CALLS
 from tests.support.traffic import ask_until_served, get_call, get_when_served, post_webhook, until_parked, until_ready
 from tests.support.vapi_sender import full_report
-from tests.system.conftest import CANCELS
 
 Start = Callable[..., Replica]
 DRAIN_S = 1.0

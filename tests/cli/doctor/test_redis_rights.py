@@ -17,7 +17,7 @@ from tests.support.diagnosis import NOBODY_THERE, Diagnosis, diagnose, diagnose_
 from tests.support.redis_server import RedisProcess
 from tests.support.redis_topologies import ask
 from tests.support.replica import ROOT
-from tests.system.test_secure_redis import RULE
+from tests.support.service_rights import ARCHIVE_RULE, RULE
 
 COMMANDS = [word for word in RULE.split() if word.startswith("+")]
 ONLY_WITH_A_DATABASE = "+select"
@@ -130,9 +130,6 @@ def test_every_master_of_a_cluster_is_looked_at() -> None:
     assert unrestricted.troubles("redis") == ["topology: warning", "eviction: error", "replicas: warning"]
     assert f"127.0.0.1:{one.port}: maxmemory-policy is allkeys-lru" in unrestricted.one("redis", "eviction").found
     assert "3 masters" in unrestricted.one("redis", "reachable").found
-
-
-ARCHIVE_RULE = "+xadd +xlen +xrange +xdel +xack +xgroup +xinfo +xpending +xclaim +xautoclaim +xreadgroup"
 
 
 async def test_what_the_archive_needs_is_named_only_with_an_archive(server: RedisProcess) -> None:

@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser, Page, expect
 
-from tests.operate.page.test_ops_page import shows
 from tests.support.call_traffic import CallTraffic
-from tests.support.ops_page import SCHEMES, SIZES, contrasts, ops_page
+from tests.support.ops_page import SCHEMES, SIZES, contrasts, ops_page, shows
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
 from tests.support.routes import WEBHOOK

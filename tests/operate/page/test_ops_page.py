@@ -10,7 +10,7 @@ from playwright.async_api import Browser, expect
 
 from tests.support.call_traffic import CallTraffic
 from tests.support.eventually import PATIENCE_S, eventually
-from tests.support.ops_page import SIZES, OpsPage, ops_page
+from tests.support.ops_page import SIZES, OpsPage, ops_page, pair, shows
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import Replica
 from tests.support.routes import CALLS, WEBHOOK
@@ -20,16 +20,6 @@ from tests.support.vapi_sender import full_report, sample_bytes, sample_names, s
 expect.set_options(timeout=PATIENCE_S * 1000)
 
 PHONE = "8645550123"
-
-
-async def shows(tab: OpsPage, element: str, text: str) -> None:
-    await expect(tab.page.locator(f"#{element}")).to_contain_text(text)
-
-
-async def pair(tab: OpsPage, panel: str, name: str) -> str:
-    """The value beside a name."""
-    value = tab.page.locator(f"#{panel} div", has=tab.page.locator(f"dt:text-is('{name}')")).locator("dd")
-    return await value.inner_text()
 
 
 async def test_the_page_shows_the_numbers_of_a_running_service_as_they_change(

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from playwright.async_api import Browser
 
-from tests.operate.page.test_ops_page import pair
-from tests.support.ops_page import OpsPage, ops_page
+from tests.support.ops_page import OpsPage, ops_page, pair
 from tests.support.replica import Replica
 
 
