@@ -11,6 +11,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
 
 # A third of the files wait for nine tenths of their time: with three processes a core, a third of each core was idle.
+# A second copy of the suite beside it shares as many turns (tests/support/turns.py).
 TEST_PROCESSES ?= $(shell echo $$(( 4 * $$(nproc) )))
 
 # Kestra's own engine has a target of its own: a minute of compiling and starting in each process that runs one of its files.

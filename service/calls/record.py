@@ -10,11 +10,11 @@ from operator import itemgetter
 from typing import Final, Literal
 
 import msgspec
-from msgspec.structs import astuple, replace
+from msgspec.structs import astuple
 
 from service.calls.call_record import CallRecord
 from service.calls.ended_reasons import UNRELIABLE_OUTCOMES, ReasonMeaning, meaning_of
-from service.calls.facts import FACTS, LARGE_FACTS, Facts
+from service.calls.facts import FACTS, LARGE_FACTS
 from service.calls.status import ENDED, DataStatus, status_at
 from service.calls.stored_call import StoredCall
 from service.calls.structured_outputs import filled_from_outputs
@@ -47,7 +47,7 @@ _NAMESPACE: Final = hashlib.sha1(uuid.NAMESPACE_URL.bytes + b"urn:vapi:call:", u
 
 
 class _WorkedOut(msgspec.Struct):
-    """The fields of the record that are no facts, each as JSON text."""
+    """The fields of the record that are no facts, and those that do not show a fact as it is stored, each as JSON text."""
 
     id: bytes
     call_id: bytes
@@ -60,12 +60,18 @@ class _WorkedOut(msgspec.Struct):
     analysis_reliable: bytes
     expires_at: bytes
     version: bytes
+    ended_reason: bytes
+    duration_minutes: bytes
+    transcript: bytes
+    metadata: bytes
 
 
 _NAMES: Final = (*FACTS, *_WorkedOut.__struct_fields__)
-"""Of all facts, then of the other fields of the record."""
+"""Of all facts, then of what is worked out. Of two with the same name, the record shows the second."""
 
-_in_order: Final = {view: itemgetter(*map(_NAMES.index, names)) for view, names in _FIELDS.items()}
+_PLACES: Final = {name: place for place, name in enumerate(_NAMES)}
+
+_in_order: Final = {view: itemgetter(*map(_PLACES.__getitem__, names)) for view, names in _FIELDS.items()}
 """Picks the fields of a view, in their order, from the texts of _NAMES."""
 
 
@@ -83,6 +89,9 @@ def record_fragments(call: StoredCall) -> dict[str, bytes]:
 def _texts_of(call: StoredCall) -> tuple[bytes, ...]:
     """The JSON texts of _NAMES."""
     meaning = meaning_of_call(call)
+    facts = call.facts
+    if facts.structured_outputs:
+        facts = filled_from_outputs(facts)
     worked_out = _WorkedOut(
         id=b'"%b"' % record_id(call.call_id),
         call_id=b'"%b"' % call.call_id,
@@ -95,23 +104,13 @@ def _texts_of(call: StoredCall) -> tuple[bytes, ...]:
         analysis_reliable=_reliable(call, meaning),
         expires_at=moment_text(call.expires_at_ms),
         version=b"%d" % call.version,
-    )
-    return (*[text or _NULL for text in astuple(_shown_facts(call))], *astuple(worked_out))
-
-
-def _shown_facts(call: StoredCall) -> Facts:
-    """The facts as the record shows them."""
-    facts = call.facts
-    if facts.structured_outputs:
-        facts = filled_from_outputs(facts)
-    return replace(
-        facts,
         # Version 0.1.0 also stored passing states of running calls.
-        ended_reason=facts.ended_reason if call.data_status != DataStatus.PENDING else b"",
-        duration_minutes=facts.duration_minutes or _minutes_between(facts.started_at, facts.ended_at),
-        transcript=facts.transcript and b'{"text":%b}' % facts.transcript,
+        ended_reason=(facts.ended_reason if call.data_status != DataStatus.PENDING else b"") or _NULL,
+        duration_minutes=facts.duration_minutes or _minutes_between(facts.started_at, facts.ended_at) or _NULL,
+        transcript=b'{"text":%b}' % facts.transcript if facts.transcript else _NULL,
         metadata=facts.metadata or b"{}",
     )
+    return (*[text or _NULL for text in astuple(facts)], *astuple(worked_out))
 
 
 def render_pending(call_id: bytes, call: StoredCall | None) -> bytes:

@@ -11,7 +11,7 @@ from service.config import Settings
 from service.errors import UpstreamError
 from service.kestra.client import KestraClient
 from service.load_config import load_settings
-from tests.support.eventually import eventually
+from tests.support.eventually import PATIENCE_S, eventually
 from tests.support.fake_kestra import FakeKestra
 
 PASSWORD = "s3cret:with/odd ä"
@@ -24,7 +24,7 @@ def settings_for(kestra: FakeKestra, **settings: str) -> Settings:
 
 @asynccontextmanager
 async def connected(
-    kestra: FakeKestra, *, within_s: float = 10.0, health_valid_s: float = 60.0, **settings: str
+    kestra: FakeKestra, *, within_s: float = PATIENCE_S, health_valid_s: float = 60.0, **settings: str
 ) -> AsyncIterator[KestraClient]:
     client = KestraClient(
         settings_for(kestra, **settings), ask_s=within_s, write_s=within_s, health_valid_s=health_valid_s

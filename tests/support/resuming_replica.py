@@ -20,8 +20,8 @@ from tests.support.fake_kestra import FakeKestra
 from tests.support.kestra_execution import FakeExecution
 from tests.support.opened_store import OpenedStore
 
-SWEEP_EVERY_S = 0.1
-"""Oftener than the service does, so that the tests need not wait."""
+SWEEP_EVERY_S = 0.5
+"""Oftener than the service does, so that the tests need not wait. The embedded store would be busy with ten a second."""
 
 
 class OneReplica:
