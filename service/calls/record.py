@@ -105,7 +105,7 @@ def _texts_of(call: StoredCall) -> tuple[bytes, ...]:
         expires_at=moment_text(call.expires_at_ms),
         version=b"%d" % call.version,
         # Version 0.1.0 also stored passing states of running calls.
-        ended_reason=(facts.ended_reason if call.data_status != DataStatus.PENDING else b"") or _NULL,
+        ended_reason=_NULL if call.data_status == DataStatus.PENDING else facts.ended_reason or _NULL,
         duration_minutes=facts.duration_minutes or _minutes_between(facts.started_at, facts.ended_at) or _NULL,
         transcript=b'{"text":%b}' % facts.transcript if facts.transcript else _NULL,
         metadata=facts.metadata or b"{}",

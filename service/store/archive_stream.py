@@ -148,7 +148,7 @@ class ArchiveStream:
         await self._run_consumers(bucket, b"give_back", TAKEN_OVER_AFTER_MS + 1)
 
     async def find_unarchived(self, phone: bytes, *, deadline: float | None = None) -> Unarchived:
-        """StoreUnavailableError only when no bucket answers."""
+        """Looks in Redis, in all buckets at once. Raises StoreUnavailableError only when none answers."""
 
         async def of_bucket(bucket: int) -> list[bytes]:
             found: list[bytes] = await self._of_phone_script.run(

@@ -13,17 +13,8 @@ from tests.support.eventually import eventually
 from tests.support.redis_server import RedisProcess
 from tests.support.replica import ROOT, Replica
 from tests.support.routes import CALLS, WEBHOOK
-from tests.support.service_api import (
-    READER,
-    connected,
-    deliver,
-    metric,
-    metrics_of,
-    metrics_reach,
-    new_call_id,
-    parked_poll,
-)
-from tests.support.traffic import post_despite_late_disk
+from tests.support.service_api import READER, connected, deliver, metric, metrics_reach, new_call_id, parked_poll
+from tests.support.traffic import metrics_of, post_despite_late_disk
 from tests.support.vapi_sender import full_report, message, preliminary_report, status_update
 
 NAMES = {

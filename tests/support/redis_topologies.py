@@ -20,8 +20,9 @@ SYNC_AT_ONCE = ("--repl-diskless-sync-delay", "0")
 """A master waits five seconds for more replicas otherwise, before it sends the first one anything."""
 
 DOWN_AFTER_MS = 2500
-"""Only where a master is to be found dead. Sentinels connect to a new master only once a second: with less than that they took each one for dead before they had
-spoken to it, and promoted one after the other, in the end also a server that had not caught up.
+"""Only where a master is to be found dead. Sentinels connect to a new master only once a second: with less than that they
+took each one for dead before they had spoken to it, and promoted one after the other, in the end also a server that had
+not caught up.
 """
 
 NOBODY_DIES_MS = 120_000

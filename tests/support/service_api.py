@@ -14,7 +14,7 @@ import httpx2
 from tests.support.eventually import PATIENCE_S, eventually
 from tests.support.replica import Replica
 from tests.support.routes import BY_PHONE, CALLS, WEBHOOK
-from tests.support.traffic import get_stats, get_when_served
+from tests.support.traffic import get_stats, get_when_served, metrics_of
 
 SECRET: Final = "a-webhook-secret"
 READ_TOKEN: Final = "a-read-token"
@@ -79,12 +79,6 @@ async def poll_at_once(
 
 async def list_calls(client: httpx2.AsyncClient, phone: str, params: dict[str, str] | None = None) -> httpx2.Response:
     return await get_when_served(client, BY_PHONE + phone, params)
-
-
-async def metrics_of(client: httpx2.AsyncClient, **headers: str) -> dict[str, float]:
-    """All lines of ``/metrics`` by name and labels."""
-    lines = (await client.get("/metrics", headers=headers)).text.splitlines()
-    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[:1] != "#")}
 
 
 async def metric(client: httpx2.AsyncClient, sample: str, **headers: str) -> float:

@@ -72,18 +72,23 @@ async def delete_call(client: httpx2.AsyncClient, replica: Replica, call_id: str
     assert statuses == [200] or (statuses[-1] in (200, 404) and len(statuses) > 1), statuses
 
 
+async def metrics_of(client: httpx2.AsyncClient, base_url: str = "", **headers: str) -> dict[str, float]:
+    """All lines of ``/metrics`` by name and labels."""
+    lines = (await client.get(base_url + "/metrics", headers=headers)).text.splitlines()
+    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[:1] != "#")}
+
+
 async def webhooks_counted(client: httpx2.AsyncClient, replica: Replica, result: str = r"\w+") -> int:
     """How many webhooks the replica's own metrics count, those with that result."""
     # On a connection of its own: with several workers, any of them may answer.
-    text = (await client.get(replica.url + "/metrics", headers={"Connection": "close"})).text
-    pattern = rf'^vapi_webhooks_total\{{.*result="{result}".*\}} (.+)$'
-    return round(sum(float(value) for value in re.findall(pattern, text, re.MULTILINE)))
+    lines = await metrics_of(client, replica.url, Connection="close")
+    pattern = re.compile(rf'vapi_webhooks_total\{{.*result="{result}".*\}}')
+    return round(sum(value for name, value in lines.items() if pattern.fullmatch(name)))
 
 
 async def metric_at(client: httpx2.AsyncClient, replica: Replica, sample: str) -> float:
     """The value of one line of ``/metrics``; 0 when the line is not there yet."""
-    lines = (await client.get(replica.url + "/metrics")).text.splitlines()
-    return next((float(line.removeprefix(f"{sample} ")) for line in lines if line.startswith(f"{sample} ")), 0.0)
+    return (await metrics_of(client, replica.url)).get(sample, 0.0)
 
 
 async def get_call(client: httpx2.AsyncClient, replica: Replica, call_id: str, **query: str) -> httpx2.Response:

@@ -3,8 +3,9 @@
 -- KEYS  1 archive stream
 -- ARGV  1 consumer group  2 this consumer
 --       3 'give_back': others may take over this consumer's entries at once, and it is removed if it has none;
---         'tidy': remove consumers without entries that were idle for longer than that
---       4 how long this consumer's entries count as idle from now on, or how long a dead consumer was idle, ms
+--         'tidy': remove consumers without entries that are dead
+--       4 give_back: for how long the entries are then taken to have been idle, ms
+--         tidy: after how long without a command a consumer is dead, ms
 -- Returns 1
 
 local stream, group, consumer, action, idle_ms = KEYS[1], unpack(ARGV)
